@@ -1,0 +1,207 @@
+#!/bin/bash
+# shellcheck disable=SC2155
+# test.sh: every check of gamer, and everything that a check needs.
+#
+# Nothing here is installed, except by `deps`. Tools, source archives and kernels are
+# Debian packages, fetched as an ordinary user and kept under ~/.cache/gamer.
+#
+#   1  settings and small helpers
+#   2  archives: a private apt, source archives
+#   3  tools: bpftool and QEMU, newer ones where this machine's are too old
+#
+# Start reading at the bottom: the table of verbs names the function behind each.
+set -euo pipefail
+
+# ---------------------------------------------------------------------------
+# 1  settings and small helpers
+# ---------------------------------------------------------------------------
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+BUILD=$ROOT/build
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/gamer
+
+note() { printf '%s\n' "$*" >&2; }
+die() { note "test.sh: $*"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+# at_least A B: version A is B or newer
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1)" = "$2" ]; }
+
+# One lock per thing that is fetched or built, so that two test.sh can run at once.
+locked() { # NAME CMD...
+	local name=$1; shift
+	mkdir -p "$CACHE/lock"
+	( exec 8>"$CACHE/lock/$name"; flock 8; "$@" 8>&- )
+}
+
+# What is cached is a folder that carries the SHA-256 of its files. It appears under
+# its name only when it is whole, and is checked before every use.
+seal() { # TMPDIR DIR: give TMPDIR its list and its name
+	(cd "$1" && find . -type f ! -name SHA256 -print0 | sort -z | xargs -0 sha256sum >SHA256)
+	rm -rf "$2"
+	mv "$1" "$2"
+}
+sealed() { [ -s "$1/SHA256" ] && (cd "$1" && sha256sum --quiet --status -c SHA256 2>/dev/null); }
+
+# ---------------------------------------------------------------------------
+# 2  archives: a private apt, source archives
+# ---------------------------------------------------------------------------
+# The mirror that this machine's own apt uses for its release. Whatever format its
+# sources have, apt prints the addresses that it would fetch.
+apt_mirror() {
+	have apt-get || die "needs apt-get (Debian); elsewhere build with 'make DISTDIR=folder'"
+	local codename uri
+	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	uri=$(apt-get update --print-uris 2>/dev/null | sed -n "s|^'\([^']*\)/dists/$codename/InRelease'.*|\1|p" | head -n1)
+	[ -n "$uri" ] || die "no Debian archive in this machine's apt sources"
+	echo "$uri"
+}
+
+# apt_conf TYPE SUITE: an apt configuration for one suite (and what it builds on), with
+# package lists at most a day old; prints its file name for APT_CONFIG. TYPE: deb, deb-src.
+apt_conf() { locked "apt-$1-$2" _apt_conf "$@"; }
+_apt_conf() {
+	local type=$1 suite=$2 dir=$CACHE/apt/$1-$2 mirror suites
+	local key=/usr/share/keyrings/debian-archive-keyring.gpg
+	if [ ! -e "$dir/fresh" ] || [ -z "$(find "$dir/fresh" -mmin -1440)" ]; then
+		mirror=$(apt_mirror)
+		mkdir -p "$dir"/{lists/partial,cache/archives/partial}
+		suites=$suite
+		case $suite in *-backports) suites="${suite%-backports} $suite" ;; esac
+		for s in $suites; do echo "$type [signed-by=$key] $mirror $s main"; done >"$dir/sources.list"
+		cat >"$dir/conf" <<-EOT
+			Dir::Etc::sourcelist "$dir/sources.list";
+			Dir::Etc::sourceparts "/dev/null";
+			Dir::Etc::preferencesparts "/dev/null";
+			Dir::State::lists "$dir/lists";
+			Dir::Cache "$dir/cache";
+			APT::Sandbox::User "";
+			APT::Default-Release "$suite";
+			Acquire::Languages "none";
+			Acquire::Retries "3";
+			APT::Update::Post-Invoke "";
+			DPkg::Post-Invoke "";
+		EOT
+		if APT_CONFIG=$dir/conf apt-get update -qq >"$dir/log" 2>&1 && ! grep -q '^[EW]:' "$dir/log"; then
+			touch "$dir/fresh"
+		elif [ -e "$dir/fresh" ]; then
+			note "package lists of $suite could not be refreshed; using older ones"
+		else
+			die "package lists of $suite could not be fetched: $(grep -m1 '^[EW]:' "$dir/log" || true)"
+		fi
+	fi
+	echo "$dir/conf"
+}
+
+# apt_fetch CONF DIR PACKAGE[=VERSION]...: the .deb files, in DIR; apt checks the hashes.
+apt_fetch() {
+	local conf=$1 dir=$2; shift 2
+	(cd "$dir" && APT_CONFIG=$conf apt-get download -qq "$@" >&2) && return
+	# A moving suite drops old versions: the next call looks again.
+	rm -f "$(dirname "$conf")/fresh"
+	note "could not download $*"
+	return 1
+}
+
+# fetch-src DIR NAME=VERSION...: upstream archives (NAME_VERSION.orig.tar.*) of Debian source
+# packages. VERSION is upstream's, so a Debian revision may come and go; the caller knows
+# the SHA-256 of what it wants.
+src_fetch() {
+	local dest=${1:-} want; shift || true
+	[ -n "$dest" ] && [ $# -gt 0 ] || die "usage: test.sh fetch-src DIR NAME=VERSION..."
+	mkdir -p "$dest"
+	for want; do
+		case $want in *=*) ;; *) die "fetch-src: '$want' is not NAME=VERSION" ;; esac
+		local dir=$CACHE/src/${want/=/_}
+		sealed "$dir" || locked src src_download "${want%%=*}" "${want#*=}" "$dir"
+		cp "$dir"/*.orig.tar.* "$dest/"
+	done
+}
+src_download() {
+	local name=$1 version=$2 dir=$3 suite conf full tmp
+	for suite in trixie trixie-backports sid; do
+		conf=$(apt_conf deb-src "$suite")
+		full=$(APT_CONFIG=$conf apt-cache showsrc "$name" 2>/dev/null | sed -n 's/^Version: //p' | sort -Vu |
+			while read -r v; do u=${v#*:}; [ "${u%-*}" = "$version" ] && echo "$v"; done | tail -n1) || true
+		[ -n "$full" ] || continue
+		note "fetching the source of $name $version ($suite)"
+		mkdir -p "$CACHE/src"
+		tmp=$(mktemp -d "$CACHE/src/.tmp.XXXXXX")
+		if (cd "$tmp" && APT_CONFIG=$conf apt-get source -qq --download-only "$name=$full" >&2); then
+			find "$tmp" -type f ! -name "${name}_*.orig.tar.*" -delete
+			rm -f "$tmp"/*.asc
+			seal "$tmp" "$dir"
+			return
+		fi
+		rm -rf "$tmp"
+	done
+	die "no source archive of $name $version in trixie, trixie-backports or sid"
+}
+
+# ---------------------------------------------------------------------------
+# 3  tools: bpftool and QEMU, newer ones where this machine's are too old
+# ---------------------------------------------------------------------------
+# bpftool 7.1 silently drops struct_ops links; QEMU 7.2 crashes guests in which a
+# scheduler attaches under load (thread=multi). So neither will do.
+bpftool_usable() {
+	local v
+	v=$("$1" version 2>/dev/null | sed -n 's/^bpftool v//p') || return 1
+	[ -n "$v" ] && at_least "$v" 7.5
+}
+qemu_usable() {
+	local v
+	v=$("$1" --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p') || return 1
+	[ -n "$v" ] && at_least "$v" 10
+}
+
+#       tool                     check           package          program in it                   also wanted
+TOOLS="
+	bpftool                  bpftool_usable  bpftool          usr/sbin/bpftool
+	qemu-system-x86_64       qemu_usable     qemu-system-x86  usr/bin/qemu-system-x86_64      qemu-system-data,seabios,ipxe-qemu
+"
+
+# tool NAME: prints the path of a usable one; unpacks one under the cache if it must.
+tool() {
+	local name check package program extra path
+	read -r name check package program extra < <(awk -v t="${1:-}" '$1 == t' <<<"$TOOLS") || true
+	[ -n "${name:-}" ] || die "tool: one of $(awk '{ print $1 }' <<<"$TOOLS" | xargs)"
+	for path in "$(command -v "$name" || true)" "/usr/sbin/$name" "$CACHE/tools/$name/run"; do
+		if [ -x "$path" ] && "$check" "$path"; then echo "$path"; return; fi
+	done
+	locked "tool-$name" tool_unpack "$name" "$package" "$program" "$extra" >&2 ||
+		die "no usable $name: this machine's is missing or too old, and its backports have none"
+	"$check" "$CACHE/tools/$name/run" || die "$name from backports does not run here"
+	echo "$CACHE/tools/$name/run"
+}
+
+# Unpack a package and the libraries that this machine lacks; `run` in it finds them.
+tool_unpack() { # NAME PACKAGE PROGRAM EXTRA
+	local name=$1 package=$2 program=$3 dir=$CACHE/tools/$1 conf codename tmp list
+	"$dir/run" --version >/dev/null 2>&1 && return
+	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	conf=$(apt_conf deb "$codename-backports")
+	list=$(APT_CONFIG=$conf apt-get install -y --no-install-recommends --print-uris "$package" ${4//,/ } |
+		sed -n "s/^'[^']*' \([^_]*\)_\([^_]*\)_.*/\1=\2/p" | sed 's/%3a/:/g')
+	[ -n "$list" ] || return 1
+	note "fetching $name ($(wc -w <<<"$list") packages)"
+	mkdir -p "$CACHE/tools"
+	tmp=$(mktemp -d "$CACHE/tools/.tmp.XXXXXX")
+	# shellcheck disable=SC2086
+	apt_fetch "$conf" "$tmp" $list || { rm -rf "$tmp"; return 1; }
+	for deb in "$tmp"/*.deb; do dpkg-deb -x "$deb" "$tmp"; rm "$deb"; done
+	rm -rf "$tmp"/usr/share/{doc,man,locale}
+	cat >"$tmp/run" <<-EOT
+		#!/bin/sh
+		# $package, unpacked by test.sh with the libraries that this machine lacks
+		d=$dir
+		export LD_LIBRARY_PATH="\$d/usr/lib/x86_64-linux-gnu:\$d/lib/x86_64-linux-gnu:\$d/usr/lib"
+		export QEMU_MODULE_DIR="\$d/usr/lib/x86_64-linux-gnu/qemu"
+		exec "\$d/$program" "\$@"
+	EOT
+	chmod +x "$tmp/run"
+	rm -rf "$dir"
+	mv "$tmp" "$dir"
+}
+
+case ${1:-} in
+fetch-src) shift; src_fetch "$@" ;;
+tool) shift; tool "$@" ;;
+esac
