@@ -201,7 +201,161 @@ tool_unpack() { # NAME PACKAGE PROGRAM EXTRA
 	mv "$tmp" "$dir"
 }
 
+# ---------------------------------------------------------------------------
+# 4  kernels: Debian's, unpacked, newest patch of each series; 6.12 built
+# ---------------------------------------------------------------------------
+SERIES="6.12 6.16 6.17 6.18 6.19 7.0 7.1 7.2 7.3"
+# What a guest can load; dependencies come along. Series whose modules have left the
+# archive boot without: everything that a guest needs to boot is built in.
+MODULES="evdev uinput uhid vgem virtio-gpu snd-aloop snd-dummy"
+
+# One line per stock series: SERIES VERSION SUITE PACKAGE in-image|MODULE-PACKAGE|none
+# A package of a few KB is a meta package; the kernel is in another.
+kernel_list() {
+	local list=$CACHE/kernels/list conf suite fresh=1
+	for suite in trixie-backports sid; do
+		conf=$(apt_conf deb "$suite")
+		[ "$list" -nt "${conf%conf}fresh" ] || fresh=
+	done
+	[ -n "$fresh" ] || locked kernel-list kernel_list_write "$list"
+	cat "$list"
+}
+kernel_list_write() {
+	local suite conf
+	mkdir -p "$CACHE/kernels"
+	for suite in trixie-backports sid; do
+		conf=$(apt_conf deb "$suite")
+		APT_CONFIG=$conf apt-cache pkgnames linux- |
+			grep -E '^linux-(image|binary|binary-unsigned|modules)-[0-9.]+\+deb[0-9]+-amd64$' |
+			APT_CONFIG=$conf xargs apt-cache show |
+			awk -v suite="$suite" '
+				/^Package: / { p = $2 }
+				/^Size: / && $2 > 1000000 { sub(/^linux-/, "", p); kind = p; sub(/-[0-9].*/, "", kind); sub(/^[a-z-]*-/, "", p)
+					if (kind == "modules") mods[p] = 1; else if (!(p in kern) || kind != "binary-unsigned") kern[p] = kind }
+				END { for (p in kern) { split(p, v, /[.+]/)
+					print v[1] "." v[2], p, suite, "linux-" kern[p] "-" p, kern[p] == "image" ? "in-image" : (p in mods) ? "linux-modules-" p : "none" } }'
+	done | sort -k1,1V -k2,2V | awk '{ last[$1] = $0 } END { for (s in last) print last[s] }' | sort -V >"$1.tmp"
+	mv "$1.tmp" "$1"
+}
+
+# kernel_get SERIES: prints the folder with that kernel, fetched or built if need be.
+kernel_get() {
+	local series=$1 dir=$CACHE/kernels/$1
+	grep -qw -- "$series" <<<"$SERIES" || die "kernel '$series': one of $SERIES"
+	locked "kernel-$series" _kernel_get "$series" "$dir" >&2 || die "kernel $series cannot be had"
+	echo "$dir"
+}
+_kernel_get() {
+	local series=$1 dir=$2 version suite package modules tmp
+	if [ "$series" = 6.12 ]; then
+		sealed "$dir" || kernel_build "$dir"
+		return
+	fi
+	read -r _ version suite package modules < <(kernel_list | awk -v s="$series" '$1 == s') || true
+	if sealed "$dir"; then
+		[ "$(cat "$dir/version")" = "${version:-none}" ] && return
+		[ -z "${version:-}" ] && note "kernel $series has left the archive; using the cached one" && return
+	fi
+	[ -n "${version:-}" ] || return 1
+	note "fetching kernel $version ($suite)"
+	tmp=$(mktemp -d "$CACHE/kernels/.tmp.XXXXXX")
+	if kernel_unpack "$tmp" "$version" "$suite" "$package" "$modules"; then
+		rm -rf "$tmp/deb"
+		seal "$tmp" "$dir"
+	else
+		rm -rf "$tmp"
+		sealed "$dir" && note "using the cached $(cat "$dir/version")"
+	fi
+}
+kernel_unpack() { # TMP VERSION SUITE PACKAGE MODULES
+	local tmp=$1 version=$2 suite=$3 package=$4 modules=$5 conf deb
+	conf=$(apt_conf deb "$suite") || return
+	mkdir "$tmp/deb" "$tmp/modules"
+	case $modules in in-image | none) modules= ;; esac
+	# shellcheck disable=SC2086
+	apt_fetch "$conf" "$tmp/deb" $package $modules || return
+	for deb in "$tmp"/deb/*.deb; do
+		dpkg-deb -x "$deb" "$tmp/deb/root" || return
+	done
+	cp "$tmp/deb/root/boot/vmlinuz-$version" "$tmp/vmlinuz" || return
+	modules_pick "$tmp/deb/root" "$tmp/modules" || return
+	kernel_btf "$tmp/vmlinuz" "$tmp/btf" || return
+	echo "$version" >"$tmp/version"
+}
+
+# modules_pick ROOT DIR: the modules of $MODULES with what they need, decompressed, and
+# DIR/load: one line per wanted module, its files in the order of loading.
+modules_pick() {
+	local root=$1 dir=$2 m
+	declare -A PICKED=() FILE=()
+	while read -r f; do m=${f##*/}; m=${m%.ko*}; FILE[${m//-/_}]=$f; done < <(find "$root" -name '*.ko*')
+	for m in $MODULES; do
+		[ -n "${FILE[${m//-/_}]:-}" ] || continue
+		echo "$m:$(module_need "${m//-/_}" "$dir" | tr ' ' '\n' | awk '!seen[$0]++' | xargs echo '')"
+	done >"$dir/load"
+}
+module_need() { # NAME DIR: prints its dependencies' names, then its own
+	local m=$1 dir=$2 d f=${FILE[$1]:-}
+	[ -n "$f" ] || return 0
+	case $f in
+	*.xz) xz -dc "$f" >"$dir/$m.ko" ;;
+	*.zst) zstd -dcq "$f" >"$dir/$m.ko" ;;
+	*) cp "$f" "$dir/$m.ko" ;;
+	esac
+	for d in $(tr '\0' '\n' <"$dir/$m.ko" | sed -n 's/^depends=//p' | tr ',-' ' _'); do
+		module_need "$d" "$dir"
+	done
+	printf ' %s' "$m"
+}
+
+# kernel_btf VMLINUZ FILE: the kernel's BTF, without booting it. The setup header says
+# where the compressed vmlinux lies; its last four bytes are its unpacked length.
+kernel_btf() {
+	local image=$1 out=$2 sects offset length vmlinux
+	vmlinux=$(mktemp "$out.XXXXXX")
+	sects=$(od -An -tu1 -j $((0x1f1)) -N1 "$image")
+	offset=$(od -An -tu4 -j $((0x248)) -N4 "$image")
+	length=$(od -An -tu4 -j $((0x24c)) -N4 "$image")
+	tail -c +$(((sects + 1) * 512 + offset + 1)) "$image" | head -c $((length - 4)) >"$vmlinux.z"
+	{ zstd -dcq "$vmlinux.z" || xz -dc "$vmlinux.z" || gzip -dc "$vmlinux.z"; } >"$vmlinux" 2>/dev/null
+	objcopy --dump-section ".BTF=$out" "$vmlinux" /dev/null 2>/dev/null
+	rm -f "$vmlinux" "$vmlinux.z"
+	[ -s "$out" ]
+}
+
+kernels_table() {
+	local s version suite have dir
+	printf '%-8s %-22s %-18s %-10s %s\n' SERIES NEWEST FROM MODULES CACHED
+	for s in $SERIES; do
+		dir=$CACHE/kernels/$s have=-
+		[ -e "$dir/version" ] && have=$(cat "$dir/version")
+		if [ "$s" = 6.12 ]; then
+			version=$(kernel_source_version) suite="built (trixie)" modules=built-in
+		else
+			read -r _ version suite _ modules < <(kernel_list | awk -v s="$s" '$1 == s') || { version=- suite=- modules=-; }
+			case $modules in linux-modules-*) modules=package ;; esac
+		fi
+		printf '%-8s %-22s %-18s %-10s %s\n' "$s" "$version" "$suite" "$modules" "$have"
+	done
+}
+kernel_source_version() {
+	local conf
+	conf=$(apt_conf deb trixie)
+	APT_CONFIG=$conf apt-cache madison linux-source-6.12 | awk '{ print $3 }' | sort -V | tail -n1
+}
+
+# `kernels` prints the table; `kernels get SERIES...` fetches (or builds) some.
+kernels() {
+	local verb=${1:-table} s; shift || true
+	case $verb in
+	table) kernels_table ;;
+	get | build) for s; do kernel_get "$s"; done ;;
+	*) die "usage: test.sh kernels [get SERIES...]" ;;
+	esac
+}
+
 case ${1:-} in
 fetch-src) shift; src_fetch "$@" ;;
 tool) shift; tool "$@" ;;
+kernels) shift; kernels "$@" ;;
 esac
