@@ -152,8 +152,11 @@ qemu_usable() {
 	[ -n "$v" ] && at_least "$v" 10
 }
 
+busybox_usable() { "$1" true && ! readelf -l "$1" | grep -q INTERP; }
+
 #       tool                     check           package          program in it                   also wanted
 TOOLS="
+	busybox                  busybox_usable  busybox-static   bin/busybox
 	bpftool                  bpftool_usable  bpftool          usr/sbin/bpftool
 	qemu-system-x86_64       qemu_usable     qemu-system-x86  usr/bin/qemu-system-x86_64      qemu-system-data,seabios,ipxe-qemu
 "
@@ -169,6 +172,7 @@ tool() {
 	locked "tool-$name" tool_unpack "$name" "$package" "$program" "$extra" >&2 ||
 		die "no usable $name: this machine's is missing or too old, and its backports have none"
 	"$check" "$CACHE/tools/$name/run" || die "$name from backports does not run here"
+	[ "$name" != busybox ] || { echo "$CACHE/tools/$name/$program"; return; } # a file, not a wrapper
 	echo "$CACHE/tools/$name/run"
 }
 
@@ -194,6 +198,7 @@ tool_unpack() { # NAME PACKAGE PROGRAM EXTRA
 		d=$dir
 		export LD_LIBRARY_PATH="\$d/usr/lib/x86_64-linux-gnu:\$d/lib/x86_64-linux-gnu:\$d/usr/lib"
 		export QEMU_MODULE_DIR="\$d/usr/lib/x86_64-linux-gnu/qemu"
+		case $name in qemu*) set -- -L "\$d/usr/share/qemu" -L "\$d/usr/share/seabios" "\$@" ;; esac
 		exec "\$d/$program" "\$@"
 	EOT
 	chmod +x "$tmp/run"
@@ -277,7 +282,7 @@ kernel_unpack() { # TMP VERSION SUITE PACKAGE MODULES
 	for deb in "$tmp"/deb/*.deb; do
 		dpkg-deb -x "$deb" "$tmp/deb/root" || return
 	done
-	cp "$tmp/deb/root/boot/vmlinuz-$version" "$tmp/vmlinuz" || return
+	find "$tmp/deb/root" -type f -name 'vmlinuz*' -exec cp {} "$tmp/vmlinuz" \; || return
 	modules_pick "$tmp/deb/root" "$tmp/modules" || return
 	kernel_btf "$tmp/vmlinuz" "$tmp/btf" || return
 	echo "$version" >"$tmp/version"
@@ -354,8 +359,156 @@ kernels() {
 	esac
 }
 
+# ---------------------------------------------------------------------------
+# 5  the guest: helper programs, its root as one cpio archive
+# ---------------------------------------------------------------------------
+# Static programs from test/*.c; kernel headers come from this machine.
+helpers_build() {
+	local c out
+	mkdir -p "$BUILD/test"
+	for c in "$ROOT"/test/*.c; do
+		out=$BUILD/test/$(basename "$c" .c)
+		[ "$out" -nt "$c" ] && continue
+		musl-gcc -static -O2 -std=gnu11 -Wall -Wextra -Werror -pthread -idirafter /usr/include \
+			-idirafter /usr/include/x86_64-linux-gnu -o "$out.$$" "$c"
+		strip "$out.$$"
+		mv "$out.$$" "$out"
+	done
+}
+
+# guest_add FILE:GUESTPATH DIR: one file, with its libraries if it is dynamic.
+guest_add() {
+	local file=${1%%:*} path=${1#*:} dir=$2 lib
+	[ -e "$file" ] && [ "$path" != "$1" ] || die "--with FILE:GUESTPATH: no '$file'"
+	mkdir -p "$dir$(dirname "$path")"
+	cp -rL "$file" "$dir$path"
+	[ -f "$file" ] || return 0
+	for lib in $(ldd "$file" 2>/dev/null | grep -o '/[^ )]*' || true); do
+		[ -e "$dir$lib" ] || { mkdir -p "$dir$(dirname "$lib")"; cp -L "$lib" "$dir$lib"; }
+	done
+}
+
+# guest_pack DIR CPIO: order, times and owners are fixed, for the lab repeats to the bit.
+guest_pack() {
+	find "$1" -exec touch -h -d @0 {} +
+	(cd "$1" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc --reproducible -R 0:0) >"$2"
+}
+
+# ---------------------------------------------------------------------------
+# 6  vm: one boot
+# ---------------------------------------------------------------------------
+VM_USAGE="usage: test.sh vm [--kernel SERIES] [--cpus N | --smp sockets=..,cores=..,threads=..]
+	[--lab SEED] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
+	[--with FILE:GUESTPATH]... -- CMD
+Boots a kernel and runs CMD in a shell there, with gamer and the programs of test/ on PATH.
+CMD's output is our output, its exit code ours; 124: it took too long, 125: the guest died.
+What CMD leaves in /out lands in --out DIR (build/out). --lab: deterministic, one virtual
+nanosecond per instruction; --gpu adds a virtio GPU (not in the lab)."
+
+vm() {
+	local kernel=6.18 smp=4 lab='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() opt
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do
+		opt=$1
+		case $opt in
+		--gpu) gpu=1; shift; continue ;;
+		--help) echo "$VM_USAGE"; return ;;
+		esac
+		[ $# -gt 1 ] || die "vm: $opt needs a value"
+		case $opt in
+		--kernel) kernel=$2 ;;
+		--cpus | --smp) smp=$2 ;;
+		--lab) lab=$2 ;;
+		--mem) mem=$2 ;;
+		--append) append=$2 ;;
+		--timeout) timeout=$2 ;;
+		--log) log=$2 ;;
+		--out) out=$2 ;;
+		--with) with+=("$2") ;;
+		*) die "vm: unknown option '$opt'"$'\n'"$VM_USAGE" ;;
+		esac
+		shift 2
+	done
+	[ $# -eq 2 ] || die "$VM_USAGE"
+	local cmd=$2 dir qemu work args=() rc=0
+	dir=$(kernel_get "$kernel")
+	qemu=$(tool qemu-system-x86_64)
+	mkdir -p "$BUILD"
+	helpers_build
+	work=$(mktemp -d "$BUILD/.vm.XXXXXX")
+	log=${log:-$BUILD/vm-$kernel-$(date +%H%M%S)-$$.log}
+
+	vm_root "$work/root" "$dir" "$cmd" "$lab" "$gpu" "${with[@]}"
+	guest_pack "$work/root" "$work/cpio"
+
+	local line="console=ttyS0 loglevel=5 panic=-1 oops=panic tsc=reliable nokaslr mitigations=off audit=0 rdinit=/init"
+	case $smp in *=*) ;; *) smp="cpus=$smp" ;; esac
+	args=(-nodefaults -no-user-config -machine pc -cpu "$VM_CPU" -smp "$smp" -m "$mem" -display none -no-reboot
+		-kernel "$dir/vmlinuz" -initrd "$work/cpio"
+		-serial "file:$log" -serial "file:$work/out" -serial "file:$work/end")
+	if [ -n "$lab" ]; then
+		args+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -seed "$lab" -rtc "base=2026-01-01,clock=vm")
+		line+=" initcall_blacklist=cmos_init"
+	else
+		args+=(-accel "tcg,thread=multi")
+		[ -z "$gpu" ] || args+=(-device virtio-gpu-pci)
+	fi
+	: >"$work/out"
+	vm_boot "$work" "$timeout" "$qemu" "${args[@]}" -append "$line${append:+ $append}" || rc=$?
+	vm_end "$work" "$log" "$out" "$rc" || rc=$?
+	rm -rf "$work"
+	return "$rc"
+}
+# Features that cost nothing to emulate; no TSC watchdog, which a busy host would fool.
+VM_CPU=max
+
+vm_root() { # DIR KERNELDIR CMD LAB GPU WITH...
+	local dir=$1 kernel=$2 cmd=$3 lab=$4 gpu=$5 w; shift 5
+	mkdir -p "$dir/bin" "$dir/modules"
+	cp "$(tool busybox)" "$dir/bin/busybox"
+	cp "$ROOT/test/init" "$dir/init"
+	for w in "$BUILD"/test/* "$ROOT"/test/*.sh; do
+		[ -f "$w" ] && cp "$w" "$dir/bin/"
+	done
+	[ ! -x "$BUILD/gamer" ] || cp "$BUILD/gamer" "$dir/bin/"
+	cp "$kernel"/modules/* "$dir/modules/" 2>/dev/null || true
+	printf 'LAB=%s\nWANT_MODULES="%s"\n' "$lab" "evdev uinput vgem${gpu:+ virtio-gpu}" >"$dir/vm.conf"
+	printf '%s\n' "$cmd" >"$dir/cmd"
+	for w; do guest_add "$w" "$dir"; done
+}
+
+# Run QEMU, pass on what CMD prints as it comes.
+vm_boot() { # WORK TIMEOUT QEMU...
+	local work=$1 timeout=$2 pid rc=0; shift 2
+	timeout -k 5 "$timeout" "$@" </dev/null >"$work/qemu" 2>&1 &
+	pid=$!
+	# shellcheck disable=SC2064
+	trap "kill $pid 2>/dev/null; rm -rf '$work'; exit 130" INT TERM
+	tail -n +1 -f -s 0.1 --pid="$pid" "$work/out"
+	wait "$pid" || rc=$?
+	trap - INT TERM
+	return "$rc"
+}
+
+# What the guest says on its way out: CMD's exit code, then /out as a tar archive.
+vm_end() { # WORK LOG OUT RC
+	local work=$1 log=$2 out=$3 rc=$4 guest
+	guest=$(head -n1 "$work/end" 2>/dev/null | tr -d '\0' | sed -n 's/^rc=\([0-9]*\)$/\1/p')
+	if [ -n "$guest" ] && [ "$rc" = 0 ]; then
+		mkdir -p "$out"
+		tail -n +2 "$work/end" | tar -C "$out" -xf -
+		return "$guest"
+	fi
+	tail -n 15 "$log" >&2
+	cat "$work/qemu" >&2
+	case $rc in
+	124 | 137) note "test.sh: the guest took too long; kernel log: $log"; return 124 ;;
+	*) note "test.sh: the guest died (QEMU exit $rc); kernel log: $log"; return 125 ;;
+	esac
+}
+
 case ${1:-} in
 fetch-src) shift; src_fetch "$@" ;;
 tool) shift; tool "$@" ;;
 kernels) shift; kernels "$@" ;;
+vm) shift; vm "$@" ;;
 esac
