@@ -102,13 +102,14 @@ apt_fetch() {
 }
 
 # fetch-src DIR NAME=VERSION...: upstream archives (NAME_VERSION.orig.tar.*) of Debian source
-# packages. VERSION is upstream's, so a Debian revision may come and go; the caller knows
-# the SHA-256 of what it wants.
+# packages. Of VERSION only upstream's part counts, since Debian revisions come and go; the
+# caller knows the SHA-256 of what it wants.
 src_fetch() {
 	local dest=${1:-} want; shift || true
 	[ -n "$dest" ] && [ $# -gt 0 ] || die "usage: test.sh fetch-src DIR NAME=VERSION..."
 	mkdir -p "$dest"
 	for want; do
+		want=${want/=*:/=} want=${want%-*}
 		case $want in *=*) ;; *) die "fetch-src: '$want' is not NAME=VERSION" ;; esac
 		local dir=$CACHE/src/${want/=/_}
 		sealed "$dir" || locked src src_download "${want%%=*}" "${want#*=}" "$dir"
