@@ -1,5 +1,5 @@
 #!/bin/bash
-# shellcheck disable=SC2155
+# shellcheck disable=SC2155,SC2046,SC2086 # lists of names are split on purpose
 # test.sh: every check of gamer, and everything that a check needs.
 #
 # Nothing here is installed, except by `deps`. Tools, source archives and kernels are
@@ -8,6 +8,14 @@
 #   1  settings and small helpers
 #   2  archives: a private apt, source archives
 #   3  tools: bpftool and QEMU, newer ones where this machine's are too old
+#   4  kernels: Debian's, unpacked, newest patch of each series; 6.12 built
+#   5  the guest: helper programs, its root as one cpio archive
+#   6  vm: one boot
+#   7  host tests: what needs no VM
+#   8  VM tests: the checks of test/guest.sh, one boot per kernel and group
+#   9  the runner
+#  10  demo
+#  11  deps, verbs
 #
 # Start reading at the bottom: the table of verbs names the function behind each.
 set -euo pipefail
@@ -189,7 +197,6 @@ tool_unpack() { # NAME PACKAGE PROGRAM EXTRA
 	note "fetching $name ($(wc -w <<<"$list") packages)"
 	mkdir -p "$CACHE/tools"
 	tmp=$(mktemp -d "$CACHE/tools/.tmp.XXXXXX")
-	# shellcheck disable=SC2086
 	apt_fetch "$conf" "$tmp" $list || { rm -rf "$tmp"; return 1; }
 	for deb in "$tmp"/*.deb; do dpkg-deb -x "$deb" "$tmp"; rm "$deb"; done
 	rm -rf "$tmp"/usr/share/{doc,man,locale}
@@ -278,7 +285,6 @@ kernel_unpack() { # TMP VERSION SUITE PACKAGE MODULES
 	conf=$(apt_conf deb "$suite") || return
 	mkdir "$tmp/deb" "$tmp/modules"
 	case $modules in in-image | none) modules= ;; esac
-	# shellcheck disable=SC2086
 	apt_fetch "$conf" "$tmp/deb" $package $modules || return
 	for deb in "$tmp"/deb/*.deb; do
 		dpkg-deb -x "$deb" "$tmp/deb/root" || return
@@ -293,7 +299,7 @@ kernel_unpack() { # TMP VERSION SUITE PACKAGE MODULES
 # DIR/load: one line per wanted module, its files in the order of loading.
 modules_pick() {
 	local root=$1 dir=$2 m
-	declare -A PICKED=() FILE=()
+	declare -A FILE=()
 	while read -r f; do m=${f##*/}; m=${m%.ko*}; FILE[${m//-/_}]=$f; done < <(find "$root" -name '*.ko*')
 	for m in $MODULES; do
 		[ -n "${FILE[${m//-/_}]:-}" ] || continue
@@ -507,9 +513,334 @@ vm_end() { # WORK LOG OUT RC
 	esac
 }
 
-case ${1:-} in
-fetch-src) shift; src_fetch "$@" ;;
-tool) shift; tool "$@" ;;
-kernels) shift; kernels "$@" ;;
-vm) shift; vm "$@" ;;
-esac
+# ---------------------------------------------------------------------------
+# 7  host tests: what needs no VM
+# ---------------------------------------------------------------------------
+# Each runs in a shell of its own and ends with the first thing that does not hold.
+GAMER=$BUILD/gamer
+fail() { echo "$*"; exit 1; }
+skip() { echo "$*"; exit 200; }
+# exits CODE CMD...: and says at most one line on stderr, kept in $SAID
+exits() {
+	local want=$1 rc=0 err; shift
+	err=$(mktemp)
+	"$@" >/dev/null 2>"$err" || rc=$?
+	SAID=$(cat "$err")
+	rm "$err"
+	[ "$rc" = "$want" ] || fail "'$*' exits $rc, not $want: $SAID"
+	[ "$(wc -l <<<"$SAID")" -le 1 ] || fail "'$*' says more than one line: $SAID"
+}
+
+host_static() { : "one static binary: no interpreter, no shared library, stripped"
+	! readelf -lW "$GAMER" | grep -q INTERP || fail "has an ELF interpreter"
+	! readelf -dW "$GAMER" | grep -q NEEDED || fail "needs shared libraries"
+	! readelf -SW "$GAMER" | grep -q '\.symtab\|\.debug' || fail "is not stripped"
+}
+host_size() { : "at most 700 KB"
+	local kb=$(($(stat -c %s "$GAMER") / 1024))
+	[ "$kb" -le 700 ] || fail "$kb KB"
+}
+host_options() { : "every option: its bounds are taken, what lies outside exits 64; so do unknown ones"
+	local n=0 cmd long short type def min max choices bad
+	while IFS=$'\t' read -r cmd long short type def min max choices; do
+		n=$((n + 1))
+		case $type in
+		flag)
+			exits 0 "$GAMER" "$cmd" "$long" --help
+			exits 64 "$GAMER" "$cmd" "$long=1" ;;
+		number)
+			for def in "$min" "$max" "$def"; do exits 0 "$GAMER" "$cmd" "$long=$def" --help; done
+			for bad in $((min - 1)) "${max}0" 99999999999999999999 '' x 1x; do exits 64 "$GAMER" "$cmd" "$long=$bad" --help; done ;;
+		choice)
+			for def in ${choices//|/ }; do exits 0 "$GAMER" "$cmd" "$long" "$def" --help; done
+			for bad in '' nonsense "${choices%%|*}x" "$choices"; do exits 64 "$GAMER" "$cmd" "$long=$bad" --help; done ;;
+		string) exits 64 "$GAMER" "$cmd" "$long" ;;
+		*) fail "$cmd $long: type '$type'" ;;
+		esac
+		[ "${short#-}" = ' ' ] || [ "$type" != flag ] || exits 0 "$GAMER" "$cmd" "$short" --help
+		"$GAMER" "$cmd" --help | grep -q -- "$long" || fail "$cmd --help lacks $long"
+	done < <("$GAMER" options)
+	[ "$n" -gt 10 ] || fail "only $n options"
+	for cmd in $("$GAMER" options | cut -f1 | sort -u); do
+		for bad in --nonsense -Z --jso --jsonx --help=1; do exits 64 "$GAMER" "$cmd" "$bad"; done
+		exits 64 "$GAMER" "$cmd" nonsense
+	done
+}
+host_commands() { : "every command is in --help and has its own; an unknown one exits 64"
+	local cmd
+	for cmd in run status bench check unit; do
+		"$GAMER" --help | grep -q "^  $cmd " || fail "--help lacks $cmd"
+		exits 0 "$GAMER" "$cmd" --help
+	done
+	exits 0 "$GAMER" --version
+	exits 64 "$GAMER" nonsense
+	grep -q nonsense <<<"$SAID" || fail "does not name what is unknown: $SAID"
+}
+host_check() { : "check exits 0 everywhere, and its JSON is JSON"
+	local out=$BUILD/test-check.json
+	exits 0 "$GAMER" check
+	"$GAMER" check --json >"$out" || fail "exit $?"
+	python3 "$ROOT/test/json.py" "$out"
+	[ -e /sys/kernel/sched_ext ] || "$GAMER" check | grep -q 'no sched_ext' || fail "does not say: no sched_ext"
+}
+host_no_sched_ext() { : "on a kernel without sched_ext, run exits 69 with one line that says so"
+	[ ! -e /sys/kernel/sched_ext ] || skip "this kernel has sched_ext"
+	exits 69 "$GAMER" run
+	grep -q sched_ext <<<"$SAID" || fail "says: $SAID"
+}
+host_status_alone() { : "status without a running gamer exits 69"
+	RUNTIME_DIRECTORY=$(mktemp -d) exits 69 "$GAMER" status
+}
+host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well formed"
+	local dir
+	dir=$(mktemp -d)
+	(cd "$dir" && "$GAMER" bench --seconds 3 --json --svg bench.svg --csv bench.csv >bench.json) || fail "exit $?"
+	python3 "$ROOT/test/json.py" "$dir/bench.json"
+	python3 -c 'import sys, xml.dom.minidom; assert xml.dom.minidom.parse(sys.argv[1]).documentElement.tagName == "svg"' "$dir/bench.svg"
+	grep -q '^fps,frametime' "$dir/bench.csv" || fail "the CSV lacks MangoHud's columns"
+	"$GAMER" bench --seconds 1 | grep -qi p99 || fail "the text lacks p99"
+	rm -rf "$dir"
+}
+host_unit() { : "unit prints a systemd unit that starts this binary"
+	"$GAMER" unit | grep -q "^ExecStart=$GAMER run" || fail "no ExecStart of $GAMER"
+}
+host_install() { : "make install puts one file under DESTDIR and PREFIX"
+	local dir
+	dir=$(mktemp -d)
+	make -s -C "$ROOT" install DESTDIR="$dir" PREFIX=/opt >/dev/null
+	cmp "$GAMER" "$dir/opt/bin/gamer" || fail "no /opt/bin/gamer"
+	rm -rf "$dir"
+}
+host_shell() { : "shellcheck finds nothing in the shell scripts"
+	have shellcheck || skip "no shellcheck here"
+	shellcheck -S warning "$ROOT/test.sh"
+	shellcheck -S warning -s busybox "$ROOT"/test/init "$ROOT"/test/*.sh 2>/dev/null ||
+		shellcheck -S warning -s dash -e SC3043 "$ROOT"/test/init "$ROOT"/test/*.sh
+}
+
+# ---------------------------------------------------------------------------
+# 8  VM tests: the checks of test/guest.sh, one boot per kernel and group
+# ---------------------------------------------------------------------------
+# Each boot adds two judgements of its own: GROUP_log, GROUP_json.
+GROUPS_VM="
+	life --cpus 4
+	load --cpus 4 --mem 2048
+	lab  --lab 7
+"
+GROUP_log="the kernel log has no warning, no stall, no oops"
+GROUP_json="every JSON that was printed is one document, and makes sense"
+BAD_LOG='WARNING:|BUG:|Oops|[^n]stall|blocked for more than|lockup|general protection|UBSAN|Kernel panic|refcount_t|sched_ext:.*error'
+
+# group SERIES GROUP CHECK...: boots once (the lab: twice) and adds to the results.
+group() {
+	local series=$1 group=$2 name=$1-$2 differ='' opts check line rc=0; shift 2
+	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out
+	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
+	rm -rf "$out"
+	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "guest.sh $*" >"$said" 2>"$said.err" || rc=$?
+	if [ "$group" = lab ] && [ "$rc" = 0 ]; then
+		mv "$out" "$out-1"
+		vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "guest.sh $*" >"$said" 2>"$said.err" || rc=$?
+		diff "$out-1/figures" "$out/figures" >"$out/diff" ||
+			differ="not ok lab_repeat: two runs with one seed differ, see $out/diff"
+		rm -rf "$out-1"
+	fi
+	for check; do
+		line=
+		case $check in
+		*_log)
+			line=$(cat "$log" "$out/dmesg" 2>/dev/null | grep -m1 -E "$BAD_LOG" || true)
+			line=${line:+"not ok $check: $line"} ;;
+		*_json)
+			[ ! -e "$out/dmesg" ] || line=$(find "$out" -name '*.json' -print0 | xargs -0r python3 "$ROOT/test/json.py" 2>&1) ||
+				line="not ok $check: $line" ;;
+		*) line=$(grep -m1 -E "^(ok|not ok|skip) $check(:|\$)" "$said" ||
+			echo "not ok $check: no answer; $(tail -n1 "$said.err")") ;;
+		esac
+		[ "$check" != lab_repeat ] || line=${differ:-$line}
+		line=${line:-ok $check}
+		result "${line/ $check/ $series\/$check}"
+	done
+}
+
+# ---------------------------------------------------------------------------
+# 9  the runner
+# ---------------------------------------------------------------------------
+RESULTS=$BUILD/results
+USUAL="6.16 6.18 7.3"
+
+# One line, for the screen and for the count: "ok NAME", "not ok NAME: why", "skip NAME: why".
+result() { echo "$1" | tee -a "$RESULTS"; }
+
+# A test is a function whose first line says what holds: NAME TAB TEXT
+described() { sed -n 's/^\([a-z]*_[a-z0-9_]*\)() { : "\(.*\)"$/\1\t\2/p' "$1"; }
+# all_tests SERIES...
+all_tests() {
+	local series group
+	described "$ROOT/test.sh"
+	for series; do
+		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
+			# The lab is about the machinery, not about the kernel.
+			[ "$group" != lab ] || [ "$series" = 6.18 ] || continue
+			described "$ROOT/test/guest.sh" | grep "^${group}_" | sed "s|^|$series/|"
+			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
+		done
+	done
+}
+
+host_run() { # NAME
+	local rc=0 log=$BUILD/test-$1.log
+	bash "$ROOT/test.sh" _host "$1" >"$log" 2>&1 || rc=$?
+	case $rc in
+	0) result "ok $1" ;;
+	200) result "skip $1: $(tail -n1 "$log")" ;;
+	*) result "not ok $1: $(tail -n1 "$log")" ;;
+	esac
+}
+
+# run_tests NAME...: host tests one by one, then the boots, two at a time.
+run_tests() {
+	local t started=$SECONDS passed failed skipped
+	[ $# -gt 0 ] || die "no test of that name; see './test.sh list'"
+	deps_or_die
+	make -C "$ROOT" >&2
+	rm -f "$RESULTS"
+	for t; do
+		case $t in host_*) host_run "$t" ;; esac
+	done
+	# What every boot needs is fetched before two of them ask for it.
+	if grep -q / <<<"$*"; then
+		helpers_build
+		for t in $(printf '%s\n' "$@" | sed -n 's|/.*||p' | sort -uV); do kernel_get "$t" >/dev/null; done
+		tool qemu-system-x86_64 >/dev/null
+		printf '%s\n' "$@" | sed -n 's|^\([^/]*\)/\([a-z]*\)_\(.*\)|\1 \2 \2_\3|p' |
+			awk '{ k = $1 " " $2; if (!(k in c)) order[++n] = k; c[k] = c[k] " " $3 }
+				END { for (i = 1; i <= n; i++) print order[i] c[order[i]] }' |
+			xargs -P 2 -L 1 bash "$ROOT/test.sh" _group || true
+	fi
+	touch "$RESULTS"
+	for t; do
+		grep -qE "^(ok|not ok|skip) $t(:|\$)" "$RESULTS" || result "not ok $t: no result"
+	done
+	passed=$(grep -c '^ok ' "$RESULTS" || true)
+	failed=$(grep -c '^not ok ' "$RESULTS" || true)
+	skipped=$(grep -c '^skip ' "$RESULTS" || true)
+	note "took $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"
+	[ "$failed" = 0 ] || { echo; echo "failed:"; grep '^not ok ' "$RESULTS" | sed 's/^not ok /  /'; }
+	echo "$passed passed, $failed failed$([ "$skipped" = 0 ] || echo ", $skipped skipped")"
+	[ "$failed" = 0 ]
+}
+names() { cut -f1; }
+tests_all() { run_tests $(all_tests $USUAL | names); }
+tests_host() { run_tests $(all_tests | names); }
+tests_matrix() { run_tests $(all_tests $SERIES | names | grep /); }
+tests_list() { all_tests $USUAL | awk -F'\t' '{ printf "%-28s %s\n", $1, $2 }'; }
+tests_only() { # PATTERN: of the usual kernels, or of any where the pattern names one
+	[ $# = 1 ] || die "usage: test.sh only PATTERN"
+	local series=$USUAL
+	case $1 in */*) series=$SERIES ;; esac
+	run_tests $(all_tests $series | names | grep -E -- "$1")
+}
+
+# ---------------------------------------------------------------------------
+# 10  demo
+# ---------------------------------------------------------------------------
+# The same game and the same load twice: the kernel's own scheduler, then gamer.
+DEMO='
+bench="gamer bench --seconds 8 --load hogs --load-threads 8 --json"
+echo "the game next to 8 busy threads, under the kernel'"'"'s own scheduler ..."
+$bench --svg $OUT/demo-without.svg >$OUT/demo-without.json || exit
+iters=$(sed -n "s/.*\"iters_per_ms\": *\([0-9]*\).*/\1/p" $OUT/demo-without.json)
+gamer run >/dev/null &
+gamer=$!
+trap "kill $gamer" EXIT
+until [ "$(cat /sys/kernel/sched_ext/state)" = enabled ]; do sleep 0.1; kill -0 $gamer || exit; done
+echo "the same game and load, under gamer ..."
+$bench --iters-per-ms ${iters:-0} --svg $OUT/demo.svg >$OUT/demo-with.json
+'
+demo() {
+	deps_or_die
+	make -C "$ROOT" >&2
+	local out=$BUILD/out/demo
+	mkdir -p "$out"
+	if [ -e /sys/kernel/sched_ext ] && [ "$(id -u)" = 0 ]; then
+		note "on this machine, $(nproc) CPUs"
+		OUT=$out PATH=$BUILD:$PATH sh -c "$DEMO"
+	else
+		note "this kernel has no sched_ext (or you are not root): in a VM, kernel 6.18, 4 CPUs; about 2 minutes"
+		vm --lab 7 --out "$out" --timeout 1800 -- "OUT=/out; $DEMO"
+	fi
+	cp "$out/demo.svg" "$BUILD/demo.svg"
+	python3 "$ROOT/test/compare.py" "$out/demo-without.json" "$out/demo-with.json"
+	echo
+	echo "frame times under gamer: build/demo.svg"
+}
+
+# ---------------------------------------------------------------------------
+# 11  deps, verbs
+# ---------------------------------------------------------------------------
+# package: what of it is looked for (a program, or a file)
+DEPS="
+	make: make
+	gcc: gcc
+	binutils: readelf
+	libc6-dev: /usr/include/stdio.h
+	linux-libc-dev: /usr/include/linux/bpf.h
+	musl-tools: musl-gcc
+	cpio: cpio
+	bzip2: bzip2
+	xz-utils: xz
+	zstd: zstd
+	python3: python3
+"
+deps_missing() {
+	local package file
+	while IFS=': ' read -r package file; do
+		[ -n "$package" ] || continue
+		[ -e "$file" ] || have "$file" || echo "$package"
+	done <<<"${DEPS//$'\t'/}"
+	have clang-19 || have clang || have clang-14 || echo clang
+}
+deps() {
+	local missing
+	missing=$(deps_missing | xargs)
+	if [ -z "$missing" ]; then note "nothing is missing"; return; fi
+	if [ "$(id -u)" != 0 ]; then
+		note "missing: $missing"
+		die "as root: apt-get install --no-install-recommends $missing"
+	fi
+	# A newer clang where the release has one.
+	apt-get update -qq >&2 || true
+	[ -z "$(apt-cache pkgnames clang-19)" ] || missing=$(sed 's/\bclang\b/clang-19/' <<<"$missing")
+	note "installing: $missing"
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >&2 || die "apt-get failed"
+}
+deps_or_die() { [ -z "$(deps_missing)" ] || deps; }
+
+# verb, function, what it does
+VERBS="
+	all        tests_all      every test: host, then kernels $USUAL (also without a verb)
+	host       tests_host     the tests that need no VM
+	only       tests_only     PATTERN: the tests whose name matches; 6.19/life picks a kernel
+	matrix     tests_matrix   the kernel tests on every series
+	list       tests_list     every test and what it holds gamer to
+	vm         vm             [options] -- CMD: runs CMD in a guest; vm --help
+	kernels    kernels        which kernel series there are; kernels get SERIES... fetches
+	demo       demo           gamer next to the kernel's own scheduler
+	deps       deps           installs what is missing (as root), else names it
+	tool       tool           NAME: path of a usable bpftool, QEMU or busybox
+	fetch-src  src_fetch      DIR NAME=VERSION...: upstream source archives
+	_host      host_one
+	_group     group
+"
+host_one() { "$1"; }
+
+verb=${1:-all}
+[ $# = 0 ] || shift
+function=$(awk -v v="$verb" '$1 == v { print $2 }' <<<"$VERBS")
+if [ -z "$function" ]; then
+	note "usage: test.sh [VERB]"
+	awk 'NF > 2' <<<"$VERBS" | sed 's/^\t//; s/^\([a-z-]*  *\)[a-z_]*  */  \1/' >&2
+	exit 64
+fi
+"$function" "$@"

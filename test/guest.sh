@@ -1,0 +1,215 @@
+#!/bin/busybox sh
+# guest.sh CHECK...: the checks that run inside a guest, one function each. Prints for each
+# "ok CHECK", "not ok CHECK: why" or "skip CHECK: why"; test.sh counts them.
+# The part of a name before "_" is its group: one boot runs the checks of one group, in
+# this order. JSON left in /out is judged outside (test/json.py).
+#
+#   1  helpers
+#   2  life: how gamer starts, lives and ends
+#   3  load: 40 seconds of everything at once
+#   4  lab: figures that repeat to the bit
+#
+# Start reading at the last line.
+SCX=/sys/kernel/sched_ext
+CPUS=$(nproc)
+
+# ---------------------------------------------------------------------------
+# 1  helpers
+# ---------------------------------------------------------------------------
+# A check ends with the first thing that does not hold. Each runs in a shell of its own.
+fail() { echo "$*" >/tmp/why; exit 1; }
+skip() { echo "$*" >/tmp/why; exit 2; }
+
+# wait_for SECONDS COMMAND...: until it holds; generous, since emulated CPUs are slow.
+wait_for() {
+	local tenths=$(($1 * 10)); shift
+	while ! "$@"; do
+		[ $tenths -gt 0 ] || return 1
+		tenths=$((tenths - 1))
+		usleep 100000
+	done
+}
+state_is() { [ "$(cat $SCX/state)" = "$1" ]; }
+attached() { state_is enabled && case $(cat $SCX/root/ops 2>/dev/null) in gamer*) ;; *) false ;; esac; }
+answers() { gamer status >/dev/null 2>&1; }
+ended() { ! kill -0 "$1" 2>/dev/null; }
+
+# start [ARGS]: a gamer in the background as $G, attached and answering.
+start() {
+	state_is disabled || fail "sched_ext is already $(cat $SCX/state)"
+	gamer run "$@" >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 30 attached || fail "did not attach: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	wait_for 10 answers || fail "attached, but status has no answer"
+}
+# gone: gamer has ended with exit code $RC, the kernel's own scheduler runs, tasks too.
+gone() {
+	wait_for 20 state_is disabled || fail "state is $(cat $SCX/state)"
+	wait_for 20 ended $G || fail "gamer still runs"
+	wait $G
+	RC=$?
+	tasks_run || fail "tasks do not run"
+}
+# A process that forks, blocks and uses every CPU still gets through.
+tasks_run() { timeout 30 sh -c 'for c in $(seq 0 '$((CPUS - 1))'); do taskset -c $c true || exit; done; echo x | cat >/dev/null'; }
+# stops SIGNAL: the gamer that runs ends by it, in good order.
+stops() { kill -"$1" $G; gone; is "exit code" "$RC" 0; }
+# One number out of `gamer status --json`.
+status_number() { gamer status --json | tr ',{}' '\n' | sed -n "s/.*\"$1\": *\"*\([0-9]*\).*/\1/p" | head -n 1; }
+is() { [ "$2" = "$3" ] || fail "$1 is '$2', not '$3'"; }
+
+# ---------------------------------------------------------------------------
+# 2  life
+# ---------------------------------------------------------------------------
+life_attach() { : "attaches; root/ops says gamer; nothing is rejected"
+	start
+	is nr_rejected "$(cat $SCX/nr_rejected)" 0
+	stops TERM
+}
+
+life_check() { : "check finds sched_ext here and says so, with exit 0"
+	gamer check --json >/out/check.json || fail "exit $?"
+	gamer check >/tmp/check || fail "exit $?"
+	grep -q '^sched_ext *available' /tmp/check || fail "$(grep sched_ext /tmp/check)"
+}
+life_status() { : "status answers as text, JSON and metrics; the status file is there"
+	start
+	gamer status >/out/status.txt || fail "text: exit $?"
+	gamer status --json >/out/status.json || fail "json: exit $?"
+	gamer status --metrics >/out/status.metrics || fail "metrics: exit $?"
+	tail -n 1 /out/status.metrics | grep -qx '# EOF' || fail "metrics do not end with # EOF"
+	[ -s /run/gamer/status ] || fail "no /run/gamer/status"
+	stops TERM
+	gamer status >/dev/null 2>&1
+	is "exit code of status without gamer" $? 69
+}
+life_sigint() { : "SIGINT: exit 0, scheduler gone, tasks run"
+	start
+	stops INT
+}
+life_sigterm() { : "SIGTERM: exit 0, scheduler gone, tasks run"
+	start
+	stops TERM
+}
+life_sigkill() { : "SIGKILL: scheduler gone, tasks run, the next start works"
+	start
+	kill -KILL $G
+	gone
+	start
+	stops TERM
+}
+life_sysrq() { : "sysrq-S: scheduler gone, gamer ends and says why, tasks run"
+	start
+	echo S >/proc/sysrq-trigger
+	gone
+	[ -s /run/gamer/last_exit ] || fail "no /run/gamer/last_exit"
+}
+life_second() { : "a second gamer exits 75 with one line; the first stays"
+	start
+	timeout 20 gamer run >/tmp/second 2>&1
+	is "exit code" $? 75
+	is "lines printed" "$(wc -l </tmp/second)" 1
+	attached || fail "the first one is gone"
+	stops TERM
+}
+life_user() { : "an ordinary user gets 77 and the name of what is missing"
+	timeout 20 as_user gamer run >/tmp/user 2>&1
+	is "exit code" $? 77
+	is "lines printed" "$(wc -l </tmp/user)" 1
+	grep -q CAP_ /tmp/user || fail "no capability named: $(cat /tmp/user)"
+}
+life_budget() { : "resident set within 4 MB, no allocation after attach"
+	start
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		gamer status --json >/tmp/s
+		gamer status --metrics >/tmp/s
+	done
+	for _ in $(seq 50); do true | cat; done
+	local rss
+	rss=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' /proc/$G/status)
+	[ "$rss" -le 4096 ] || fail "resident: $rss KB"
+	is allocations_after_attach "$(status_number allocations_after_attach)" 0
+	stops TERM
+}
+life_again() { : "ten starts and stops in a row"
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		start
+		stops TERM
+	done
+}
+life_bare() { : "runs on a root that cannot be written, with nothing but /run"
+	mount -o remount,ro / || fail "the root stays writable"
+	trap 'mount -o remount,rw /' EXIT
+	start
+	stops TERM
+}
+
+# ---------------------------------------------------------------------------
+# 3  load
+# ---------------------------------------------------------------------------
+load_mixed() { : "40 s of spinning, forking, pinning, pipes and sleep; no thread stands still"
+	start
+	churn 40 10 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
+	healthy
+	stops TERM
+}
+# Still the same gamer, nothing rejected, no allocation.
+healthy() {
+	wait_for 20 attached || fail "not attached any more: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	kill -0 $G 2>/dev/null || fail "gamer has ended"
+	is nr_rejected "$(cat $SCX/nr_rejected)" 0
+	is allocations_after_attach "$(status_number allocations_after_attach)" 0
+}
+load_hotplug() { : "CPUs go and come under load; gamer restarts with the same options"
+	[ -w /sys/devices/system/cpu/cpu1/online ] || skip "this kernel has no CPU hotplug"
+	start --profile=performance
+	churn 20 15 >/tmp/churn 2>&1 &
+	local churn=$! cpu
+	for cpu in 1 3 2 1; do
+		echo 0 >/sys/devices/system/cpu/cpu$cpu/online || fail "cpu$cpu does not go"
+		wait_for 20 attached || fail "not back after cpu$cpu went: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+		echo 1 >/sys/devices/system/cpu/cpu$cpu/online || fail "cpu$cpu does not come"
+		wait_for 20 attached || fail "not back after cpu$cpu came: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	done
+	wait $churn || fail "$(tail -n 1 /tmp/churn)"
+	healthy
+	[ "$(status_number restarts)" -gt 0 ] || fail "no restart was counted"
+	tr '\0' ' ' </proc/$G/cmdline | grep -q performance || fail "its options changed"
+	is "CPUs online" "$(nproc)" "$CPUS"
+	stops TERM
+}
+load_bench() { : "bench measures under gamer next to hogs; its figures make sense"
+	start
+	timeout 120 gamer bench --seconds 5 --load hogs --load-threads 8 --json >/out/bench.json || fail "exit $?"
+	healthy
+	stops TERM
+	timeout 120 gamer bench --seconds 5 --json >/out/bench-without.json || fail "without gamer: exit $?"
+}
+
+# ---------------------------------------------------------------------------
+# 4  lab: prints figures; test.sh boots twice and compares
+# ---------------------------------------------------------------------------
+lab_repeat() { : "two boots with one seed print identical nanoseconds, with and without gamer"
+	timerlat 200 3 >>/out/figures
+	start
+	timerlat 200 3 >>/out/figures
+	gamer bench --seconds 2 --load hogs --load-threads 4 --json >>/out/figures || fail "bench: exit $?"
+	gamer status --json >>/out/figures
+	stops TERM
+	cat /proc/uptime >>/out/figures
+}
+
+for check; do
+	rm -f /tmp/why
+	("$check") # its result is set by fail and skip
+	case $? in
+	0) echo "ok $check" ;;
+	2) echo "skip $check: $(cat /tmp/why)" ;;
+	*)
+		echo "not ok $check: $(cat /tmp/why 2>/dev/null || echo 'its shell ended early')"
+		# The next check starts clean.
+		killall -KILL gamer churn 2>/dev/null
+		wait_for 20 state_is disabled
+		;;
+	esac
+done
