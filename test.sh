@@ -376,7 +376,7 @@ helpers_build() {
 	for c in "$ROOT"/test/*.c; do
 		out=$BUILD/test/$(basename "$c" .c)
 		[ "$out" -nt "$c" ] && continue
-		musl-gcc -static -O2 -std=gnu11 -Wall -Wextra -Werror -pthread -idirafter /usr/include \
+		musl-gcc -static -O2 -std=gnu11 -Wall -Wextra -Wno-missing-field-initializers -Werror -pthread -idirafter /usr/include \
 			-idirafter /usr/include/x86_64-linux-gnu -o "$out.$$" "$c"
 		strip "$out.$$"
 		mv "$out.$$" "$out"
@@ -580,7 +580,7 @@ host_check() { : "check exits 0 everywhere, and its JSON is JSON"
 	local out=$BUILD/test-check.json
 	exits 0 "$GAMER" check
 	"$GAMER" check --json >"$out" || fail "exit $?"
-	python3 "$ROOT/test/json.py" "$out"
+	python3 "$ROOT/test/judge.py" "$out"
 	[ -e /sys/kernel/sched_ext ] || "$GAMER" check | grep -q 'no sched_ext' || fail "does not say: no sched_ext"
 }
 host_no_sched_ext() { : "on a kernel without sched_ext, run exits 69 with one line that says so"
@@ -595,7 +595,7 @@ host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well forme
 	local dir
 	dir=$(mktemp -d)
 	(cd "$dir" && "$GAMER" bench --seconds 3 --json --svg bench.svg --csv bench.csv >bench.json) || fail "exit $?"
-	python3 "$ROOT/test/json.py" "$dir/bench.json"
+	python3 "$ROOT/test/judge.py" "$dir/bench.json"
 	python3 -c 'import sys, xml.dom.minidom; assert xml.dom.minidom.parse(sys.argv[1]).documentElement.tagName == "svg"' "$dir/bench.svg"
 	grep -q '^fps,frametime' "$dir/bench.csv" || fail "the CSV lacks MangoHud's columns"
 	"$GAMER" bench --seconds 1 | grep -qi p99 || fail "the text lacks p99"
@@ -652,7 +652,7 @@ group() {
 			line=$(cat "$log" "$out/dmesg" 2>/dev/null | grep -m1 -E "$BAD_LOG" || true)
 			line=${line:+"not ok $check: $line"} ;;
 		*_json)
-			[ ! -e "$out/dmesg" ] || line=$(find "$out" -name '*.json' -print0 | xargs -0r python3 "$ROOT/test/json.py" 2>&1) ||
+			[ ! -e "$out/dmesg" ] || line=$(find "$out" -name '*.json' -print0 | xargs -0r python3 "$ROOT/test/judge.py" 2>&1) ||
 				line="not ok $check: $line" ;;
 		*) line=$(grep -m1 -E "^(ok|not ok|skip) $check(:|\$)" "$said" ||
 			echo "not ok $check: no answer; $(tail -n1 "$said.err")") ;;
@@ -703,7 +703,7 @@ run_tests() {
 	local t started=$SECONDS passed failed skipped
 	[ $# -gt 0 ] || die "no test of that name; see './test.sh list'"
 	deps_or_die
-	make -C "$ROOT" >&2
+	make --no-print-directory -C "$ROOT" >&2
 	rm -f "$RESULTS"
 	for t; do
 		case $t in host_*) host_run "$t" ;; esac
@@ -760,7 +760,7 @@ $bench --iters-per-ms ${iters:-0} --svg $OUT/demo.svg >$OUT/demo-with.json
 '
 demo() {
 	deps_or_die
-	make -C "$ROOT" >&2
+	make --no-print-directory -C "$ROOT" >&2
 	local out=$BUILD/out/demo
 	mkdir -p "$out"
 	if [ -e /sys/kernel/sched_ext ] && [ "$(id -u)" = 0 ]; then

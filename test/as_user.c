@@ -1,4 +1,5 @@
 /* as_user CMD...: runs it as user and group 1000, without any capability. */
+#define _GNU_SOURCE
 #include <grp.h>
 #include <stdio.h>
 #include <unistd.h>

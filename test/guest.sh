@@ -2,7 +2,7 @@
 # guest.sh CHECK...: the checks that run inside a guest, one function each. Prints for each
 # "ok CHECK", "not ok CHECK: why" or "skip CHECK: why"; test.sh counts them.
 # The part of a name before "_" is its group: one boot runs the checks of one group, in
-# this order. JSON left in /out is judged outside (test/json.py).
+# this order. JSON left in /out is judged outside (test/judge.py).
 #
 #   1  helpers
 #   2  life: how gamer starts, lives and ends

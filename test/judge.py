@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""json.py FILE...: is each file one JSON document that makes sense?
+"""judge.py FILE...: is each file one JSON document that makes sense?
 
 A parser that is not gamer's own. What holds for every document: objects without a
 doubled key, finite numbers, percentiles that do not fall. What holds by file name:
