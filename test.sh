@@ -634,13 +634,14 @@ BAD_LOG='WARNING:|BUG:|Oops|[^n]stall|blocked for more than|lockup|general prote
 # group SERIES GROUP CHECK...: boots once (the lab: twice) and adds to the results.
 group() {
 	local series=$1 group=$2 name=$1-$2 differ='' opts check line rc=0; shift 2
-	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out
+	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd
+	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
 	rm -rf "$out"
-	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "guest.sh $*" >"$said" 2>"$said.err" || rc=$?
+	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
 	if [ "$group" = lab ] && [ "$rc" = 0 ]; then
 		mv "$out" "$out-1"
-		vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "guest.sh $*" >"$said" 2>"$said.err" || rc=$?
+		vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
 		diff "$out-1/figures" "$out/figures" >"$out/diff" ||
 			differ="not ok lab_repeat: two runs with one seed differ, see $out/diff"
 		rm -rf "$out-1"
