@@ -1,0 +1,1063 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * gamer.bpf.c: everything that runs in the kernel, and the ABI that it shares with gamer.c.
+ *
+ *   1. ABI                   what crosses the line to user space; gamer.c includes this file
+ *   2. tunables              constants that user space sets before load
+ *   3. maps                  task storage, per-CPU and per-cache state, the event ring
+ *   4. kernel compatibility  one name for what kernels 6.12 to 7.3 call differently
+ *   5. task context          lookup, fair charge, queue key, slice
+ *   6. roles and evidence    run/sleep patterns -> role -> importance
+ *   7. scheduler callbacks   in the order of a task's life
+ *   8. ops table             init, exit, the table that the kernel attaches
+ *
+ * A wakeup's path is gamer_select_cpu -> gamer_runnable -> gamer_enqueue -> gamer_dispatch
+ * -> gamer_running -> gamer_stopping. Start reading at section 7.
+ */
+
+/* ===================================================================================== */
+/* 1. ABI                                                                                */
+/* ===================================================================================== */
+
+#ifdef __bpf__
+#include "vmlinux.h"
+#endif
+
+#define GAMER_ABI_VERSION	1
+#define MAX_CPUS		512	/* kernels with more are refused with a message */
+#define MAX_LLCS		64
+#define HIST_SLOTS		64	/* quarter-octave slots, see hist_slot() */
+
+/*
+ * Roles in the order of the classification's documents; the number is ABI.
+ * name, importance (enum prio), warp_us: how far ahead of `now` its key lies.
+ */
+#define ROLES(X)						\
+	X(NONE,		none,		NORMAL,		4000)	\
+	X(INPUT,	input,		CRITICAL,	20000)	\
+	X(AUDIO,	audio,		CRITICAL,	20000)	\
+	X(GPU,		gpu,		CRITICAL,	18000)	\
+	X(RENDER,	render,		CRITICAL,	16000)	\
+	X(COMPOSITOR,	compositor,	CRITICAL,	18000)	\
+	X(NETWORK,	network,	NORMAL,		8000)	\
+	X(PHYSICS,	physics,	NORMAL,		8000)	\
+	X(WORKER,	worker,		NORMAL,		6000)	\
+	X(CPU_BOUND,	cpu_bound,	BATCH,		0)	\
+	X(BACKGROUND,	background,	BATCH,		0)
+
+enum role {
+#define X(id, name, prio, warp_us) ROLE_##id,
+	ROLES(X)
+#undef X
+	ROLE_NR
+};
+
+/* Evidence by strength: a higher source is never overwritten by a lower live one. */
+#define SOURCES(X)	\
+	X(NONE, none)	\
+	X(PATTERN, pattern)
+
+enum source {
+#define X(id, name) SOURCE_##id,
+	SOURCES(X)
+#undef X
+	SOURCE_NR
+};
+
+/* What runs on a CPU, by how little it minds being interrupted. */
+enum prio {
+	PRIO_IDLE = 0,
+	PRIO_BATCH,
+	PRIO_NORMAL,
+	PRIO_CRITICAL,
+	PRIO_FOREIGN,	/* a higher scheduling class (RT, DL) has the CPU */
+};
+
+/* Per-CPU counters kept by BPF: id, name, help. */
+#define BPF_STATS(X)								\
+	X(WAKEUPS, wakeups, "wakeups seen")					\
+	X(IDLE_HITS, idle_hits, "wakeups placed on an idle CPU")		\
+	X(PREEMPTIONS, preemptions, "running tasks displaced by a critical wakeup") \
+	X(CRITICAL_QUEUED, critical_queued, "enqueues to a critical queue")	\
+	X(NORMAL_QUEUED, normal_queued, "enqueues to a normal queue")		\
+	X(PINNED_QUEUED, pinned_queued, "enqueues to a single-CPU queue")	\
+	X(RESCUES, rescues, "queues served out of turn because of their age")	\
+	X(BUDGET_YIELDS, budget_yields, "critical work that let normal work pass") \
+	X(STEALS, steals, "tasks taken from another cache's queue")		\
+	X(SLICE_CUTS, slice_cuts, "slices cut at the tick because work waited")	\
+	X(MIGRATIONS, migrations, "tasks that ran on another CPU than before")	\
+	X(BOOSTS, boosts, "wakeups that carried a boost to the woken thread")	\
+	X(ROLE_CHANGES, role_changes, "changes of a thread's role")
+
+enum bpf_stat {
+#define X(id, name, help) BPF_STAT_##id,
+	BPF_STATS(X)
+#undef X
+	BPF_STAT_NR
+};
+
+/*
+ * Constants of the running kernel, read from its BTF by user space before load. A required
+ * one that is missing stops the start: SCX_DSQ_LOCAL_ON read as 0 has frozen machines.
+ * name, enum type in BTF, required (1) or 0 where absent
+ */
+#define KERNEL_CONSTS(X)					\
+	X(SCX_DSQ_LOCAL, scx_dsq_id_flags, 1)			\
+	X(SCX_DSQ_LOCAL_ON, scx_dsq_id_flags, 1)		\
+	X(SCX_ENQ_WAKEUP, scx_enq_flags, 1)			\
+	X(SCX_ENQ_PREEMPT, scx_enq_flags, 1)			\
+	X(SCX_ENQ_IMMED, scx_enq_flags, 0)			\
+	X(SCX_ENQ_REENQ, scx_enq_flags, 1)			\
+	X(SCX_WAKE_SYNC, scx_wake_flags, 1)			\
+	X(SCX_KICK_IDLE, scx_kick_flags, 1)			\
+	X(SCX_ECODE_ACT_RESTART, scx_exit_code, 1)
+
+/* One scheduled CPU. Hot fields first, one cache line; other CPUs read them for O(1) choice. */
+struct cpu_state {
+	__u64 run_at_ns;	/* when the running task got the CPU; running() */
+	__u64 preempted_at_ns;	/* last time a critical wakeup took it; the waker */
+	__u64 critical_ns;	/* critical run time since other work ran; stopping() */
+	__u32 tgid;		/* process of the running task; running() */
+	__u32 perf;		/* last frequency request, 0..1024; running() */
+	__u8 prio;		/* enum prio of the running task; running()/stopping() */
+	__u8 boost_depth;	/* hops that the running task's boost may still travel */
+	__u8 pinned_turn;	/* 1: the pinned queue is next; dispatch() */
+	__u8 pad[29];
+	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
+	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
+	__u32 wake_hist[ROLE_NR][HIST_SLOTS];		/* wakeup latency; running() */
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct cpu_state) % 64 == 0, "cpu_state shares no cache line");
+_Static_assert(__builtin_offsetof(struct cpu_state, stat) == 64, "hot part is one line");
+
+/* Queues of one last-level cache. */
+struct llc_state {
+	__u64 normal_served_ns;	/* last time the normal queue was served or empty; dispatch() */
+	__u64 pad[7];
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct llc_state) == 64, "one line per cache");
+
+/* Event ring records begin with this. */
+enum event_type { EVENT_EXIT = 1 };
+
+/* Why the kernel let the scheduler go; written once by gamer_exit. */
+struct event_exit {
+	__u64 at_ns;		/* CLOCK_MONOTONIC */
+	__u64 exit_code;	/* kernel's or the hotplug restart code */
+	__u32 type;		/* EVENT_EXIT */
+	__s32 kind;		/* enum scx_exit_kind of the kernel */
+	char reason[64];
+	char msg[256];
+};
+_Static_assert(sizeof(struct event_exit) == 344, "ABI");
+
+/* Quarter-octave histogram over nanoseconds: slots 0..3 are < 1.75 us, then 4 per doubling. */
+static inline __attribute__((always_inline, unused)) __u32 hist_slot(__u64 ns)
+{
+	__u64 v = ns >> 8;	/* 256 ns units: below that a wakeup is free */
+	__u32 log = 0, slot;
+
+	if (v < 4)
+		return v;
+	if (v >> 32)
+		return HIST_SLOTS - 1;
+	if (v >> 16) { v >>= 16; log += 16; }
+	if (v >> 8) { v >>= 8; log += 8; }
+	if (v >> 4) { v >>= 4; log += 4; }
+	if (v >> 2) { v >>= 2; log += 2; }
+	if (v >> 1)
+		log += 1;
+	/* log = floor(log2 v) >= 2; the two bits below the leading one pick the quarter */
+	slot = (log - 1) * 4 + (((ns >> 8) >> (log - 2)) & 3);
+	return slot < HIST_SLOTS ? slot : HIST_SLOTS - 1;
+}
+
+#ifdef __bpf__
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+char _license[] SEC("license") = "GPL";
+
+#define NSEC_PER_USEC	1000ULL
+#define NSEC_PER_MSEC	1000000ULL
+#define NSEC_PER_SEC	1000000000ULL
+#define EWMA_SHIFT	3	/* weight of a new sample: 1/8 */
+#define PF_KTHREAD	0x00200000
+
+/* ===================================================================================== */
+/* 2. tunables                                                                           */
+/* ===================================================================================== */
+
+/* Constant after load: the verifier drops whatever they switch off. */
+#define X(name, type, required) const volatile u64 k_##name;
+KERNEL_CONSTS(X)
+#undef X
+
+const volatile u32 nr_cpu_ids = 1;		/* possible CPUs; topology */
+const volatile u32 nr_llcs = 1;			/* last-level caches; topology */
+const volatile u8 smt_on;			/* 1: some core has two threads */
+const volatile u8 perf_control;			/* 1: set CPU frequency targets */
+const volatile u8 have_cgroups;			/* 1: the kernel passes cgroup weights */
+const volatile u16 cpu_llc[MAX_CPUS];		/* cache index of a CPU */
+const volatile u16 cpu_sibling[MAX_CPUS];	/* SMT sibling, itself where none */
+const volatile u16 cpu_next[MAX_CPUS];		/* ring through the CPUs of one cache */
+const volatile u16 cpu_far[MAX_CPUS];		/* a CPU of the next cache, itself where none */
+const volatile u8 cpu_fast[MAX_CPUS];		/* 1: of the fastest class; hybrid parts only */
+const volatile u8 hybrid;			/* 1: CPUs differ in capacity or preference */
+const volatile u32 llc_depth_recip[MAX_LLCS];	/* 1024 / CPUs of the cache */
+
+/* Changed while running: frequency targets 0..1024 by importance, from the power profile. */
+u32 perf_target[PRIO_FOREIGN + 1];
+
+#define SLICE_NORMAL_NS		(4 * NSEC_PER_MSEC)
+#define SLICE_CONTENDED_NS	(2 * NSEC_PER_MSEC)
+#define SLICE_CRITICAL_MIN_NS	(1 * NSEC_PER_MSEC)
+#define SLICE_CRITICAL_MAX_NS	(16 * NSEC_PER_MSEC)
+/* The largest lead a role can get: an older task wins whatever its role. */
+#define WARP_MAX_NS		(20 * NSEC_PER_MSEC)
+/* The furthest a heavy user's key is put back; with WARP_MAX it bounds the wait by key. */
+#define DEBT_MAX_NS		(40 * NSEC_PER_MSEC)
+/* A normal queue that nobody served for so long is served first. */
+#define RESCUE_NS		(20 * NSEC_PER_MSEC)
+/* Critical work may run this long on a CPU while other work waits; then one of those runs. */
+#define CRITICAL_BUDGET_NS	(10 * NSEC_PER_MSEC)
+#define PREEMPT_GAP_NS		(200 * NSEC_PER_USEC)
+#define BOOST_NS		(4 * NSEC_PER_MSEC)
+#define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)
+#define BOOST_HOPS		4
+/* CPUs looked at for a victim: bounds the wakeup path on any machine. */
+#define VICTIM_SCAN		8
+
+/* ===================================================================================== */
+/* 3. maps                                                                               */
+/* ===================================================================================== */
+
+/* All that gamer knows of a thread. Times are scheduler-clock ns. */
+struct task_ctx {
+	u64 fair_at_ns;		/* earliest time its fair share lets it run; enqueue() */
+	u64 run_at_ns;		/* got a CPU; running() */
+	u64 wake_at_ns;		/* became runnable by a wakeup, 0 once running; runnable() */
+	u64 last_wake_ns;	/* last wakeup, kept for the rate; runnable() */
+	u64 boost_until_ns;	/* end of a boost received by a wakeup; enqueue path */
+	u32 used_ns;		/* run time not yet charged; stopping() */
+	u32 burst_ns;		/* run time since the last sleep; stopping() */
+	u32 burst_avg_ns;	/* EWMA of bursts; stopping() */
+	u32 gap_avg_ns;		/* EWMA of the time between wakeups; runnable() */
+	u32 gap_dev_ns;		/* EWMA of its deviation; runnable() */
+	u32 inv_weight;		/* charge factor, 1024 = nice 0; set_weight() */
+	u16 sync_share;		/* EWMA of wakeups by a peer about to sleep, 0..256; runnable() */
+	u16 preempted;		/* switches by force since the last sleep; stopping() */
+	u16 match;		/* bursts that agreed with pattern_role; stopping() */
+	u8 pattern_role;	/* role that the last bursts look like; stopping() */
+	u8 role;		/* enum role in force */
+	u8 confidence;		/* 0..100 of role */
+	u8 source;		/* enum source of role */
+	u8 boost_depth;		/* hops left while boosted */
+	u8 cpu_hint;		/* unused bits, keeps the size a multiple of 8 */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_ctx);
+} task_ctxs SEC(".maps");
+
+/* Rare events, woken at once. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} events SEC(".maps");
+
+/* Weight of a cgroup relative to the default, 1024 = 100; cgroup callbacks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CGRP_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, u32);
+} cgroup_weights SEC(".maps");
+
+struct cpu_state cpu_states[MAX_CPUS];
+struct llc_state llc_states[MAX_LLCS];
+
+static __always_inline struct cpu_state *cpu_state_of(u32 cpu)
+{
+	return &cpu_states[cpu & (MAX_CPUS - 1)];
+}
+
+static __always_inline void stat_inc(struct cpu_state *cs, enum bpf_stat id)
+{
+	cs->stat[id]++;
+}
+
+/* DSQ ids: two per cache, one per CPU. */
+#define DSQ_CRITICAL(llc)	(0x1000ULL + (llc) * 2)
+#define DSQ_NORMAL(llc)		(0x1001ULL + (llc) * 2)
+#define DSQ_PINNED(cpu)		(0x10000ULL + (cpu))
+
+/* ===================================================================================== */
+/* 4. kernel compatibility                                                               */
+/* ===================================================================================== */
+
+/* In every kernel from 6.12. */
+s32 scx_bpf_create_dsq(u64 dsq_id, s32 node) __ksym;
+s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
+			   bool *is_idle) __ksym;
+s32 scx_bpf_dsq_nr_queued(u64 dsq_id) __ksym;
+bool scx_bpf_test_and_clear_cpu_idle(s32 cpu) __ksym;
+s32 scx_bpf_pick_idle_cpu(const struct cpumask *allowed, u64 flags) __ksym;
+void scx_bpf_cpuperf_set(s32 cpu, u32 perf) __ksym __weak;
+bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *mask) __ksym;
+struct cgroup *scx_bpf_task_cgroup(struct task_struct *p) __ksym __weak;
+void bpf_cgroup_release(struct cgroup *cgrp) __ksym __weak;
+
+/* Weak because Debian's 7.1 ships it with malformed BTF: see enqueue_shared(). */
+void scx_bpf_kick_cpu(s32 cpu, u64 flags) __ksym __weak;
+
+/* By kernel: the first that exists is called (see the functions below). */
+u64 scx_bpf_now(void) __ksym __weak;
+bool scx_bpf_dsq_insert___v2___new(struct task_struct *p, u64 dsq, u64 slice, u64 flags) __ksym __weak;
+bool scx_bpf_dsq_insert___bool(struct task_struct *p, u64 dsq, u64 slice, u64 flags) __ksym __weak;
+void scx_bpf_dsq_insert___void(struct task_struct *p, u64 dsq, u64 slice, u64 flags) __ksym __weak;
+void scx_bpf_dispatch___old(struct task_struct *p, u64 dsq, u64 slice, u64 flags) __ksym __weak;
+bool __scx_bpf_dsq_insert_vtime(struct task_struct *p,
+				struct scx_bpf_dsq_insert_vtime_args *args) __ksym __weak;
+void scx_bpf_dsq_insert_vtime___five(struct task_struct *p, u64 dsq, u64 slice, u64 vtime,
+				     u64 flags) __ksym __weak;
+void scx_bpf_dispatch_vtime___old(struct task_struct *p, u64 dsq, u64 slice, u64 vtime,
+				  u64 flags) __ksym __weak;
+bool scx_bpf_dsq_move_to_local___flags(u64 dsq, u64 flags) __ksym __weak;
+bool scx_bpf_dsq_move_to_local___v2___new(u64 dsq, u64 flags) __ksym __weak;
+bool scx_bpf_dsq_move_to_local___plain(u64 dsq) __ksym __weak;
+bool scx_bpf_consume___old(u64 dsq) __ksym __weak;
+bool scx_bpf_task_set_slice___new(struct task_struct *p, u64 slice) __ksym __weak;
+u32 scx_bpf_reenqueue_local___v1(void) __ksym __weak;
+
+static __always_inline u64 compat_now(void)
+{
+	return bpf_ksym_exists(scx_bpf_now) ? scx_bpf_now() : bpf_ktime_get_ns();
+}
+
+static __always_inline void compat_insert(struct task_struct *p, u64 dsq, u64 slice, u64 flags)
+{
+	if (bpf_ksym_exists(scx_bpf_dsq_insert___v2___new))
+		scx_bpf_dsq_insert___v2___new(p, dsq, slice, flags);
+	else if (bpf_ksym_exists(scx_bpf_dsq_insert___bool))
+		scx_bpf_dsq_insert___bool(p, dsq, slice, flags);
+	else if (bpf_ksym_exists(scx_bpf_dsq_insert___void))
+		scx_bpf_dsq_insert___void(p, dsq, slice, flags);
+	else
+		scx_bpf_dispatch___old(p, dsq, slice, flags);
+}
+
+static __always_inline void compat_insert_key(struct task_struct *p, u64 dsq, u64 slice, u64 key,
+					      u64 flags)
+{
+	if (bpf_core_type_exists(struct scx_bpf_dsq_insert_vtime_args)) {
+		struct scx_bpf_dsq_insert_vtime_args args = {
+			.dsq_id = dsq, .slice = slice, .vtime = key, .enq_flags = flags,
+		};
+
+		__scx_bpf_dsq_insert_vtime(p, &args);
+	} else if (bpf_ksym_exists(scx_bpf_dsq_insert_vtime___five)) {
+		scx_bpf_dsq_insert_vtime___five(p, dsq, slice, key, flags);
+	} else {
+		scx_bpf_dispatch_vtime___old(p, dsq, slice, key, flags);
+	}
+}
+
+static __always_inline bool compat_take(u64 dsq)
+{
+	if (bpf_ksym_exists(scx_bpf_dsq_move_to_local___v2___new))
+		return scx_bpf_dsq_move_to_local___v2___new(dsq, 0);
+	if (bpf_ksym_exists(scx_bpf_dsq_move_to_local___flags))
+		return scx_bpf_dsq_move_to_local___flags(dsq, 0);
+	if (bpf_ksym_exists(scx_bpf_dsq_move_to_local___plain))
+		return scx_bpf_dsq_move_to_local___plain(dsq);
+	return scx_bpf_consume___old(dsq);
+}
+
+static __always_inline void compat_set_slice(struct task_struct *p, u64 slice)
+{
+	/* Kernels with the kfunc warn about the direct write. */
+	if (bpf_ksym_exists(scx_bpf_task_set_slice___new))
+		scx_bpf_task_set_slice___new(p, slice);
+	else
+		p->scx.slice = slice;
+}
+
+/* ===================================================================================== */
+/* 5. task context                                                                       */
+/* ===================================================================================== */
+
+static __always_inline struct task_ctx *task_ctx_of(struct task_struct *p)
+{
+	return bpf_task_storage_get(&task_ctxs, p, 0, 0);
+}
+
+static __always_inline u32 ewma(u32 avg, u32 sample)
+{
+	return avg - (avg >> EWMA_SHIFT) + (sample >> EWMA_SHIFT);
+}
+
+static __always_inline u32 clamp_u32(u64 ns)
+{
+	return ns > 0xffffffffULL ? 0xffffffff : ns;
+}
+
+static __always_inline u64 min_u64(u64 a, u64 b)
+{
+	return a < b ? a : b;
+}
+
+/* Signed: the kernel orders keys that way, and `now - warp` may be before boot. */
+static __always_inline u64 later(u64 a, u64 b)
+{
+	return (s64)(a - b) > 0 ? a : b;
+}
+
+static __always_inline u8 role_prio(u8 role)
+{
+	switch (role) {
+#define X(id, name, prio, warp_us) case ROLE_##id: return PRIO_##prio;
+	ROLES(X)
+#undef X
+	}
+	return PRIO_NORMAL;
+}
+
+static __always_inline u64 role_warp_ns(u8 role)
+{
+	switch (role) {
+#define X(id, name, prio, warp_us) case ROLE_##id: return warp_us * NSEC_PER_USEC;
+	ROLES(X)
+#undef X
+	}
+	return 0;
+}
+
+static __always_inline bool task_boosted(const struct task_ctx *t, u64 now)
+{
+	return (s64)(t->boost_until_ns - now) > 0;
+}
+
+static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
+{
+	u8 prio = role_prio(t->role);
+
+	if (prio == PRIO_CRITICAL && t->confidence < 50)
+		prio = PRIO_NORMAL;
+	if (prio != PRIO_CRITICAL && task_boosted(t, now))
+		prio = PRIO_CRITICAL;
+	return prio;
+}
+
+/*
+ * The queue key, in scheduler-clock ns: when the task is due by its fair share, less the
+ * lead that its role earns. Short bursts earn most: they delay the others least.
+ */
+static __always_inline u64 task_key(const struct task_ctx *t, u64 now)
+{
+	u64 due = later(t->fair_at_ns, now);
+	u64 warp = role_warp_ns(t->role);
+
+	if (task_boosted(t, now) && warp < BOOST_WARP_NS)
+		warp = BOOST_WARP_NS;
+	warp -= min_u64(warp, t->burst_avg_ns);
+	return due - warp;
+}
+
+/*
+ * Move the task's due time back by what it used, scaled by its weight and by how many
+ * tasks share a CPU of this cache: that is the round the others are owed. Bounded, so that
+ * nice 19 waits longer but not without end.
+ */
+static __always_inline void task_charge(struct task_ctx *t, u64 now, u32 llc, u32 queued)
+{
+	u64 used = min_u64(t->used_ns, 64 * NSEC_PER_MSEC);
+	u64 depth = (u64)queued * llc_depth_recip[llc & (MAX_LLCS - 1)];	/* 1024 = 1 */
+
+	t->used_ns = 0;
+	if (depth < 1024)
+		depth = 1024;
+	if (depth > 32 * 1024)
+		depth = 32 * 1024;
+	used = ((used * t->inv_weight) >> 10) * depth >> 10;
+	t->fair_at_ns = later(t->fair_at_ns, now - used) + used;
+	if ((s64)(t->fair_at_ns - now) > (s64)DEBT_MAX_NS)
+		t->fair_at_ns = now + DEBT_MAX_NS;
+}
+
+static __always_inline u64 task_slice(const struct task_ctx *t, u8 prio, bool contended)
+{
+	u64 slice;
+
+	if (prio != PRIO_CRITICAL)
+		return contended ? SLICE_CONTENDED_NS : SLICE_NORMAL_NS;
+	slice = 2ULL * t->burst_avg_ns;
+	if (slice < SLICE_CRITICAL_MIN_NS)
+		return SLICE_CRITICAL_MIN_NS;
+	return min_u64(slice, SLICE_CRITICAL_MAX_NS);
+}
+
+/* ===================================================================================== */
+/* 6. roles and evidence                                                                 */
+/* ===================================================================================== */
+
+/* Confidence that `match` agreeing bursts give. */
+static __always_inline u8 pattern_confidence(u16 match)
+{
+	if (match < 10)
+		return 0;
+	if (match < 50)
+		return 50;
+	return match < 100 ? 75 : 100;
+}
+
+/* Put a role in force unless stronger evidence stands. Returns 1 where the role changed. */
+static __always_inline int role_set(struct task_ctx *t, u8 role, u8 confidence, u8 source)
+{
+	int changed = t->role != role;
+
+	if (source < t->source)
+		return 0;
+	t->role = role;
+	t->confidence = confidence;
+	t->source = source;
+	return changed;
+}
+
+#define HZ_GAP_NS(hz)	(NSEC_PER_SEC / (hz))
+
+/*
+ * What one burst looks like, by its length and the rate and regularity of wakeups. A wakeup
+ * by a peer that is about to sleep (a pipe, a wait for a child) is no device and no timer,
+ * whatever its rate: such threads never look like input or audio.
+ */
+static __always_inline u8 pattern_of(const struct task_ctx *t)
+{
+	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
+	bool driven = t->sync_share < 128;
+	bool periodic = t->gap_dev_ns < (t->gap_avg_ns >> 2);
+
+	if (burst > 5 * NSEC_PER_MSEC && t->preempted)
+		return ROLE_CPU_BOUND;
+	if (!gap || !driven)
+		return ROLE_NONE;
+	if (gap >= HZ_GAP_NS(8800) && gap <= HZ_GAP_NS(120) && burst < 100 * NSEC_PER_USEC &&
+	    periodic)
+		return ROLE_INPUT;
+	if (gap >= HZ_GAP_NS(1500) && gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC &&
+	    burst * 2 < gap && periodic)
+		return ROLE_AUDIO;
+	if (gap >= HZ_GAP_NS(360) && gap <= HZ_GAP_NS(30) && burst >= NSEC_PER_MSEC &&
+	    burst <= 16 * NSEC_PER_MSEC)
+		return ROLE_RENDER;
+	if (gap >= HZ_GAP_NS(240) && gap <= HZ_GAP_NS(50) && burst >= 200 * NSEC_PER_USEC)
+		return ROLE_COMPOSITOR;
+	if (gap <= HZ_GAP_NS(20) && burst < NSEC_PER_MSEC && !periodic)
+		return ROLE_NETWORK;
+	return ROLE_NONE;
+}
+
+/* A burst ended in sleep: update the averages, then see what the task looks like now. */
+static __always_inline void runtime_slept(struct task_ctx *t, struct cpu_state *cs)
+{
+	u8 role;
+
+	t->burst_avg_ns = t->burst_avg_ns ? ewma(t->burst_avg_ns, t->burst_ns) : t->burst_ns;
+	t->burst_ns = 0;
+	role = pattern_of(t);
+	t->preempted = 0;
+	if (role == t->pattern_role) {
+		if (t->match < 100)
+			t->match++;
+	} else if (t->match >= 4) {
+		/* One odd burst costs four good ones; a real change of habit soon wins. */
+		t->match -= 4;
+	} else {
+		t->pattern_role = role;
+		t->match = 1;
+	}
+	if (role_set(t, t->match < 10 ? ROLE_NONE : t->pattern_role,
+		     pattern_confidence(t->match), SOURCE_PATTERN))
+		stat_inc(cs, BPF_STAT_ROLE_CHANGES);
+}
+
+/* A real wakeup (not every switch-in): update rate and regularity. */
+static __always_inline void runtime_woke(struct task_ctx *t, u64 now)
+{
+	u32 gap = clamp_u32(now - t->last_wake_ns);
+	u32 dev;
+
+	if (t->last_wake_ns) {
+		dev = gap > t->gap_avg_ns ? gap - t->gap_avg_ns : t->gap_avg_ns - gap;
+		t->gap_dev_ns = ewma(t->gap_dev_ns, dev);
+		t->gap_avg_ns = t->gap_avg_ns ? ewma(t->gap_avg_ns, gap) : gap;
+	}
+	t->last_wake_ns = now;
+}
+
+/*
+ * Who a critical thread waits for matters as much as itself: a critical thread that wakes
+ * one of its own process hands it a boost that ends after BOOST_NS or BOOST_HOPS wakeups.
+ */
+static __always_inline void boost_by_waker(struct task_struct *p, struct task_ctx *t,
+					   struct cpu_state *waker, u64 now)
+{
+	if (waker->prio != PRIO_CRITICAL || !waker->boost_depth || waker->tgid != (u32)p->tgid)
+		return;
+	t->boost_until_ns = now + BOOST_NS;
+	t->boost_depth = waker->boost_depth - 1;
+	stat_inc(waker, BPF_STAT_BOOSTS);
+}
+
+/* ===================================================================================== */
+/* 7. scheduler callbacks                                                                */
+/* ===================================================================================== */
+
+#define BPF_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
+#define BPF_OPS_SLEEPABLE(name, args...) SEC("struct_ops.s/" #name) BPF_PROG(name, ##args)
+#include <bpf/bpf_tracing.h>
+
+static __always_inline u32 llc_of(u32 cpu)
+{
+	return cpu_llc[cpu & (MAX_CPUS - 1)] & (MAX_LLCS - 1);
+}
+
+/* May the running task of this CPU be displaced by a critical wakeup now? */
+static __always_inline bool cpu_yields(const struct cpu_state *cs, u64 now)
+{
+	return cs->prio < PRIO_CRITICAL && now - cs->preempted_at_ns > PREEMPT_GAP_NS &&
+	       cs->critical_ns < CRITICAL_BUDGET_NS;
+}
+
+/* Walk one cache's ring from `cpu` for the allowed CPU with the least important work. */
+static __always_inline s32 victim_in_ring(struct task_struct *p, u32 cpu, u64 now)
+{
+	u32 start = cpu, best_score = 255, score;
+	s32 best = -1;
+	int i;
+
+	for (i = 0; i < VICTIM_SCAN; i++) {
+		struct cpu_state *cs = cpu_state_of(cpu);
+
+		if (cpu_yields(cs, now) && bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
+			score = cs->prio * 2;
+			if (smt_on && cpu_state_of(cpu_sibling[cpu & (MAX_CPUS - 1)])->prio ==
+			    PRIO_CRITICAL)
+				score++;
+			if (score < best_score) {
+				best_score = score;
+				best = cpu;
+			}
+			if (score <= PRIO_BATCH * 2)
+				break;
+		}
+		cpu = cpu_next[cpu & (MAX_CPUS - 1)];
+		if (cpu == start)
+			break;
+	}
+	return best;
+}
+
+static __always_inline s32 pick_victim(struct task_struct *p, u32 prev_cpu, u64 now)
+{
+	s32 cpu = victim_in_ring(p, prev_cpu, now);
+
+	if (cpu < 0 && nr_llcs > 1)
+		cpu = victim_in_ring(p, cpu_far[prev_cpu & (MAX_CPUS - 1)], now);
+	if (cpu >= 0)
+		cpu_state_of(cpu)->preempted_at_ns = now;
+	return cpu;
+}
+
+s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
+{
+	struct task_ctx *t = task_ctx_of(p);
+	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	u64 now = compat_now();
+	bool idle = false;
+	s32 cpu, victim;
+	u8 prio;
+
+	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+	if (!t)
+		return cpu;
+	t->sync_share -= t->sync_share >> EWMA_SHIFT;
+	if (wake_flags & k_SCX_WAKE_SYNC)
+		t->sync_share += 256 >> EWMA_SHIFT;
+	boost_by_waker(p, t, cs, now);
+	prio = task_prio(t, now);
+	if (idle) {
+		stat_inc(cs, BPF_STAT_IDLE_HITS);
+		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), 0);
+		return cpu;
+	}
+	if (prio != PRIO_CRITICAL)
+		return cpu;
+	victim = pick_victim(p, prev_cpu, now);
+	if (victim < 0)
+		return cpu;
+	stat_inc(cs, BPF_STAT_PREEMPTIONS);
+	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false),
+		      k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
+	return victim;
+}
+
+void BPF_OPS(gamer_runnable, struct task_struct *p, u64 enq_flags)
+{
+	struct task_ctx *t;
+	u64 now;
+
+	if (!(enq_flags & k_SCX_ENQ_WAKEUP))
+		return;
+	t = task_ctx_of(p);
+	if (!t)
+		return;
+	now = compat_now();
+	t->wake_at_ns = now;
+	runtime_woke(t, now);
+	stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_WAKEUPS);
+}
+
+/* Only one CPU will do: by affinity, or because the task may not migrate now. */
+static __always_inline bool task_pinned(struct task_struct *p)
+{
+	u32 disabled = 0;
+
+	if (p->nr_cpus_allowed == 1)
+		return true;
+	if (bpf_core_field_exists(p->migration_disabled))
+		disabled = p->migration_disabled;
+	/* Entering a BPF program may itself count once on the current task. */
+	return disabled > (p == bpf_get_current_task_btf() ? 1 : 0);
+}
+
+/*
+ * A task that can run on one CPU only. Kernel threads bound to a CPU complete I/O and
+ * deferred work that everybody waits for, so a short one takes the CPU from what runs.
+ */
+static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ctx *t, u32 cpu,
+					   u8 prio, u64 now, u64 enq_flags)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+
+	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < NSEC_PER_MSEC)
+		prio = PRIO_CRITICAL;
+	if (scx_bpf_test_and_clear_cpu_idle(cpu)) {
+		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), enq_flags);
+		return;
+	}
+	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) && cpu_yields(cs, now)) {
+		cs->preempted_at_ns = now;
+		stat_inc(cs, BPF_STAT_PREEMPTIONS);
+		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false),
+			      enq_flags | k_SCX_ENQ_PREEMPT);
+		return;
+	}
+	stat_inc(cs, BPF_STAT_PINNED_QUEUED);
+	compat_insert_key(p, DSQ_PINNED(cpu), task_slice(t, prio, true), task_key(t, now),
+			  enq_flags);
+}
+
+/*
+ * Into a cache's queue. A CPU may have gone idle since one was looked for, or affinity may
+ * have kept it from the others: it is woken after the insert, so that it cannot miss it.
+ * Where the kick cannot be called the task goes to the idle CPU's own queue instead, and
+ * one that goes idle in between waits for the next tick of any CPU.
+ */
+static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 slice, u64 key,
+					   u64 enq_flags)
+{
+	s32 idle;
+
+	if (!bpf_ksym_exists(scx_bpf_kick_cpu)) {
+		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+		if (idle >= 0) {
+			compat_insert(p, k_SCX_DSQ_LOCAL_ON | idle, slice, enq_flags);
+			return;
+		}
+	}
+	compat_insert_key(p, dsq, slice, key, enq_flags);
+	if (bpf_ksym_exists(scx_bpf_kick_cpu)) {
+		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+		if (idle >= 0)
+			scx_bpf_kick_cpu(idle, k_SCX_KICK_IDLE);
+	}
+}
+
+void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
+{
+	struct task_ctx *t = task_ctx_of(p);
+	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu), queued;
+	struct cpu_state *cs = cpu_state_of(cpu);
+	u64 now = compat_now(), dsq = DSQ_NORMAL(llc);
+	u8 prio;
+
+	if (!t) {
+		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
+		return;
+	}
+	queued = scx_bpf_dsq_nr_queued(dsq);
+	task_charge(t, now, llc, queued);
+	prio = task_prio(t, now);
+	if (task_pinned(p)) {
+		enqueue_pinned(p, t, cpu, prio, now, enq_flags);
+		return;
+	}
+	if (prio == PRIO_CRITICAL) {
+		dsq = DSQ_CRITICAL(llc);
+		stat_inc(cs, BPF_STAT_CRITICAL_QUEUED);
+	} else {
+		stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
+	}
+	enqueue_shared(p, dsq, task_slice(t, prio, queued > 0), task_key(t, now), enq_flags);
+}
+
+/* Serve a cache's normal queue; remembers when, for the age rescue. */
+static __always_inline bool take_normal(u32 llc, u64 now)
+{
+	llc_states[llc & (MAX_LLCS - 1)].normal_served_ns = now;
+	return compat_take(DSQ_NORMAL(llc));
+}
+
+/* The pinned and the normal queue take turns: neither can starve the other. */
+static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
+{
+	bool pinned_first = cs->pinned_turn;
+
+	if (pinned_first && compat_take(DSQ_PINNED(cpu))) {
+		cs->pinned_turn = 0;
+		return true;
+	}
+	if (take_normal(llc, now)) {
+		cs->pinned_turn = 1;
+		return true;
+	}
+	return !pinned_first && compat_take(DSQ_PINNED(cpu));
+}
+
+/* What waits in other caches is better run here than not at all. */
+static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
+{
+	u32 i;
+
+	for (i = 1; i < MAX_LLCS; i++) {
+		if (i >= nr_llcs)
+			break;
+		llc = llc + 1 < nr_llcs ? llc + 1 : 0;
+		if (compat_take(DSQ_CRITICAL(llc)) || take_normal(llc, now)) {
+			stat_inc(cs, BPF_STAT_STEALS);
+			return true;
+		}
+	}
+	return false;
+}
+
+void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+	u32 llc = llc_of(cpu);
+	u64 now = compat_now();
+	bool aged = (s64)(now - llc_states[llc].normal_served_ns) > (s64)RESCUE_NS;
+	bool spent = cs->critical_ns > CRITICAL_BUDGET_NS;
+
+	if (aged || spent) {
+		if (take_other(cs, cpu, llc, now)) {
+			stat_inc(cs, spent ? BPF_STAT_BUDGET_YIELDS : BPF_STAT_RESCUES);
+			return;
+		}
+		cs->critical_ns = 0;
+	}
+	if (compat_take(DSQ_CRITICAL(llc)) || take_other(cs, cpu, llc, now))
+		return;
+	if (nr_llcs > 1)
+		steal(cs, llc, now);
+}
+
+/* Frequency requests cost a write to the hardware: only when the target changes. */
+static __always_inline void cpu_set_perf(struct cpu_state *cs, s32 cpu, u8 prio)
+{
+	u32 perf = perf_target[prio];
+
+	if (perf == cs->perf || !bpf_ksym_exists(scx_bpf_cpuperf_set))
+		return;
+	cs->perf = perf;
+	scx_bpf_cpuperf_set(cpu, perf);
+}
+
+void BPF_OPS(gamer_running, struct task_struct *p)
+{
+	struct task_ctx *t = task_ctx_of(p);
+	u32 cpu = p->thread_info.cpu;
+	struct cpu_state *cs = cpu_state_of(cpu);
+	u64 now = compat_now();
+	u8 prio;
+
+	if (!t)
+		return;
+	prio = task_prio(t, now);
+	cs->run_at_ns = now;
+	cs->tgid = p->tgid;
+	cs->prio = prio;
+	/* An exact role starts a chain; a boosted task passes on what is left of its own. */
+	cs->boost_depth = role_prio(t->role) == PRIO_CRITICAL ? BOOST_HOPS :
+			  task_boosted(t, now) ? t->boost_depth : 0;
+	t->run_at_ns = now;
+	if (t->wake_at_ns) {
+		u32 slot = hist_slot(now - t->wake_at_ns);
+
+		if (t->role < ROLE_NR && slot < HIST_SLOTS)
+			cs->wake_hist[t->role][slot]++;
+		t->wake_at_ns = 0;
+	}
+	if (perf_control)
+		cpu_set_perf(cs, cpu, prio);
+}
+
+void BPF_OPS(gamer_tick, struct task_struct *p)
+{
+	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
+	struct cpu_state *cs = cpu_state_of(cpu);
+
+	/*
+	 * The kernel enforces slices at the tick only, and refills 20 ms where nothing
+	 * waited at the time: so look again here.
+	 */
+	if (cs->prio >= PRIO_CRITICAL)
+		return;
+	if (!scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc)) &&
+	    (compat_now() - cs->run_at_ns < SLICE_CONTENDED_NS ||
+	     (!scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)) && !scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)))))
+		return;
+	stat_inc(cs, BPF_STAT_SLICE_CUTS);
+	compat_set_slice(p, 0);
+}
+
+void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
+{
+	struct task_ctx *t = task_ctx_of(p);
+	struct cpu_state *cs = cpu_state_of(p->thread_info.cpu);
+	u64 used;
+
+	if (!t)
+		return;
+	used = compat_now() - t->run_at_ns;
+	if ((s64)used < 0)
+		used = 0;
+	t->used_ns = clamp_u32(t->used_ns + used);
+	t->burst_ns = clamp_u32(t->burst_ns + used);
+	if (t->role < ROLE_NR)
+		cs->role_run_ns[t->role] += used;
+	cs->critical_ns = cs->prio == PRIO_CRITICAL ? cs->critical_ns + used : 0;
+	cs->prio = PRIO_IDLE;
+	if (runnable) {
+		t->preempted++;
+		return;
+	}
+	runtime_slept(t, cs);
+}
+
+/* A higher class takes the CPU: what waits in its local queue must not wait for that. */
+void BPF_OPS(gamer_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
+{
+	cpu_state_of(cpu)->prio = PRIO_FOREIGN;
+	if (bpf_ksym_exists(scx_bpf_reenqueue_local___v1))
+		scx_bpf_reenqueue_local___v1();
+}
+
+/* Effective weight: nice times the cgroup's own weight, 100 each by default. */
+static __always_inline u32 inverse_weight(u32 weight, u32 cgroup_scale)
+{
+	u64 w = (u64)weight * cgroup_scale >> 10;
+
+	return w ? min_u64(100 * 1024 / w, 100 * 1024) : 100 * 1024;
+}
+
+void BPF_OPS(gamer_set_weight, struct task_struct *p, u32 weight)
+{
+	struct task_ctx *t = task_ctx_of(p);
+
+	if (t)
+		t->inv_weight = inverse_weight(weight, 1024);
+}
+
+s32 BPF_OPS_SLEEPABLE(gamer_init_task, struct task_struct *p, struct scx_init_task_args *args)
+{
+	struct task_ctx *t = bpf_task_storage_get(&task_ctxs, p, 0,
+						  BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!t)
+		return -12;	/* ENOMEM: fork fails instead of a task that nobody tracks */
+	t->inv_weight = 1024;
+	return 0;
+}
+
+void BPF_OPS(gamer_enable, struct task_struct *p)
+{
+	struct task_ctx *t = task_ctx_of(p);
+
+	if (t)
+		t->fair_at_ns = compat_now();
+}
+
+/* ===================================================================================== */
+/* 8. ops table                                                                          */
+/* ===================================================================================== */
+
+s32 BPF_OPS_SLEEPABLE(gamer_init)
+{
+	u64 now = compat_now();
+	s32 err = 0;
+	u32 i;
+
+	for (i = 0; i < MAX_LLCS && i < nr_llcs && !err; i++) {
+		llc_states[i].normal_served_ns = now;
+		err = scx_bpf_create_dsq(DSQ_CRITICAL(i), -1);
+		if (!err)
+			err = scx_bpf_create_dsq(DSQ_NORMAL(i), -1);
+	}
+	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids && !err; i++)
+		err = scx_bpf_create_dsq(DSQ_PINNED(i), -1);
+	return err;
+}
+
+void BPF_OPS(gamer_exit, struct scx_exit_info *info)
+{
+	struct event_exit *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e)
+		return;
+	e->at_ns = bpf_ktime_get_ns();
+	e->type = EVENT_EXIT;
+	e->kind = info->kind;
+	e->exit_code = bpf_core_field_exists(info->exit_code) ? info->exit_code : 0;
+	if (bpf_probe_read_kernel_str(e->reason, sizeof(e->reason), info->reason) < 0)
+		e->reason[0] = 0;
+	if (bpf_probe_read_kernel_str(e->msg, sizeof(e->msg), info->msg) < 0)
+		e->msg[0] = 0;
+	bpf_ringbuf_submit(e, 0);
+}
+
+SEC(".struct_ops.link")
+struct sched_ext_ops gamer_ops = {
+	.select_cpu	= (void *)gamer_select_cpu,
+	.enqueue	= (void *)gamer_enqueue,
+	.dispatch	= (void *)gamer_dispatch,
+	.tick		= (void *)gamer_tick,
+	.runnable	= (void *)gamer_runnable,
+	.running	= (void *)gamer_running,
+	.stopping	= (void *)gamer_stopping,
+	.set_weight	= (void *)gamer_set_weight,
+	.cpu_release	= (void *)gamer_cpu_release,
+	.init_task	= (void *)gamer_init_task,
+	.enable		= (void *)gamer_enable,
+	.init		= (void *)gamer_init,
+	.exit		= (void *)gamer_exit,
+	.timeout_ms	= 5000,
+	.name		= "gamer",
+};
+
+#endif /* __bpf__ */

@@ -1,0 +1,3928 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * gamer.c: everything in user space.
+ *
+ *   1. includes
+ *   2. constants and types
+ *   3. tables                commands, options, hooks, stats: all that a person sees
+ *   4. state                 the one running instance
+ *   5. log and errors        messages, allocation count, exit
+ *   6. small I/O             files, numbers, output buffer, JSON
+ *   7. topology              caches, siblings, capacity, power supply -> BPF constants
+ *   8. load and attach       kernel probes, hooks, the BPF object's life
+ *   9. output                status as text, JSON and OpenMetrics
+ *  10. event consumers       the epoll loop: signals, BPF events, clients, power changes
+ *  11. bench                 the synthetic game, its loads and its report
+ *  12. commands              run, status, bench, check, unit
+ *  13. main                  option parser
+ *
+ * `gamer run` is cmd_run -> run_once -> bpf_load -> bpf_attach -> loop. Start reading there;
+ * the four tables of section 3 tell what exists.
+ */
+
+/* ===================================================================================== */
+/* 1. includes                                                                           */
+/* ===================================================================================== */
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/futex.h>
+#include <linux/netlink.h>
+#include <linux/types.h>
+#include <linux/uinput.h>
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+
+#include "gamer.bpf.c"
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef int32_t s32;
+typedef uint64_t u64;
+typedef int64_t s64;
+
+#include "gamer.skel.h"
+
+/* ===================================================================================== */
+/* 2. constants and types                                                                */
+/* ===================================================================================== */
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)	((a) < (b) ? (a) : (b))
+#define MAX(a, b)	((a) > (b) ? (a) : (b))
+#define NSEC_PER_USEC	1000ULL
+#define NSEC_PER_MSEC	1000000ULL
+#define NSEC_PER_SEC	1000000000ULL
+#define MAX_CLIENTS	8
+#define OUT_SIZE	(64 * 1024)	/* the longest answer to a client */
+#define CLIENT_LINE	256		/* the longest request of a client */
+#define CPUPERF_ONE	1024		/* SCX_CPUPERF_ONE: full speed */
+#define SCX_DIR		"/sys/kernel/sched_ext/"
+
+/* Output: gathers text and writes it to fd when full or flushed; no allocation. */
+struct out {
+	int fd;			/* destination, or -1: keep, and cut what does not fit */
+	bool failed;		/* a write failed or text was cut */
+	size_t len;		/* bytes in buf */
+	char buf[OUT_SIZE];
+};
+
+/* JSON writer on an output; `comma` has a bit per nesting level. */
+struct json {
+	struct out *o;
+	u32 depth;
+	u64 comma;
+};
+
+enum kernel_const {
+#define X(name, type, required) KCONST_##name,
+	KERNEL_CONSTS(X)
+#undef X
+	KCONST_NR
+};
+
+enum opt_type { OPT_FLAG, OPT_NUM, OPT_STR, OPT_CHOICE };
+enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWERSAVE };
+
+/* ===================================================================================== */
+/* 3. tables                                                                             */
+/* ===================================================================================== */
+
+/* name, one-line help */
+#define COMMANDS(X)								\
+	X(run, "schedule in the foreground until SIGINT or SIGTERM (the default)") \
+	X(status, "one snapshot of a running gamer")				\
+	X(bench, "synthetic game: frame, input, audio and wakeup figures")	\
+	X(check, "what this kernel offers, hook by hook")			\
+	X(unit, "print a systemd unit")						\
+	X(options, "print the option table, one option a line")
+
+enum command_id {
+#define X(name, help) CMD_##name,
+	COMMANDS(X)
+#undef X
+	CMD_NR
+};
+
+#define X(name, help) static int cmd_##name(void);
+COMMANDS(X)
+#undef X
+
+static const struct command {
+	const char *name;
+	int (*fn)(void);	/* returns the exit code */
+	const char *help;
+} commands[] = {
+#define X(name, help) { #name, cmd_##name, help },
+	COMMANDS(X)
+#undef X
+};
+
+#define C(name)		(1u << CMD_##name)
+#define C_ALL		(~0u)
+
+/* id, long name, letter, type, commands, default, min, max, argument or choices, help */
+#define OPTIONS(X)								\
+	X(HELP, "help", 'h', FLAG, C_ALL, 0, 0, 1, NULL, "show help")		\
+	X(VERSION, "version", 'V', FLAG, C_ALL, 0, 0, 1, NULL, "show version")	\
+	X(JSON, "json", 'j', FLAG, C(status) | C(check) | C(bench), 0, 0, 1, NULL, \
+	  "print JSON")								\
+	X(METRICS, "metrics", 'm', FLAG, C(status), 0, 0, 1, NULL, "print OpenMetrics") \
+	X(VERBOSE, "verbose", 'v', FLAG, C(run) | C(check), 0, 0, 1, NULL,	\
+	  "show what libbpf says")						\
+	X(PROFILE, "profile", 'p', CHOICE, C(run), 0, 0, 3,			\
+	  "auto|performance|balanced|powersave", "power profile; auto follows AC and platform_profile") \
+	X(HOOKS, "hooks", 0, STR, C(run) | C(check), 0, 0, 0, "[-+]NAME,...",	\
+	  "switch hooks off or on")						\
+	X(FAST_CPUS, "fast-cpus", 0, STR, C(run), 0, 0, 0, "LIST",		\
+	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
+	X(SECONDS, "seconds", 's', NUM, C(bench), 10, 1, 86400, NULL, "measured time") \
+	X(WARMUP_MS, "warmup-ms", 0, NUM, C(bench), 1000, 0, 60000, NULL,	\
+	  "time before it, not measured")					\
+	X(FPS, "fps", 'f', NUM, C(bench), 60, 10, 480, NULL, "frame limiter and vblank rate, Hz") \
+	X(WORKERS, "workers", 'w', NUM, C(bench), 0, 0, 64, NULL, "job threads; 0: by CPUs") \
+	X(INPUT_HZ, "input-hz", 0, NUM, C(bench), 1000, 125, 8000, NULL, "input events per second") \
+	X(AUDIO_FRAMES, "audio-frames", 0, NUM, C(bench), 256, 64, 1024, NULL,	\
+	  "audio period in frames at 48 kHz")					\
+	X(LOAD, "load", 'l', CHOICE, C(bench), 0, 0, 5, "none|hogs|fork|pipe|io|mixed", \
+	  "what else the machine does")						\
+	X(LOAD_THREADS, "load-threads", 'n', NUM, C(bench), 0, 0, 512, NULL,	\
+	  "tasks of the load; 0: twice the CPUs")				\
+	X(ITERS_PER_MS, "iters-per-ms", 0, NUM, C(bench), 0, 0, 1000000000, NULL, \
+	  "work in a millisecond; 0: measure it")				\
+	X(FRAME_WORK_US, "frame-work-us", 0, NUM, C(bench), 0, 0, 1000000, NULL, \
+	  "work of a frame over all threads; 0: 24 % of its period")		\
+	X(NO_UINPUT, "no-uinput", 0, FLAG, C(bench), 0, 0, 1, NULL, "input from a timer, not a device") \
+	X(NO_DRM, "no-drm", 0, FLAG, C(bench), 0, 0, 1, NULL, "frames end by a timer, not a GPU") \
+	X(SVG, "svg", 0, STR, C(bench), 0, 0, 0, "FILE", "plot of the frame times") \
+	X(CSV, "csv", 0, STR, C(bench), 0, 0, 0, "FILE", "frame times in MangoHud's columns")
+
+enum opt_id {
+#define X(id, ...) OPT_##id,
+	OPTIONS(X)
+#undef X
+	OPT_NR
+};
+
+static const struct option_desc {
+	const char *name;	/* without the dashes */
+	char letter;		/* 0: none */
+	u8 type;		/* enum opt_type */
+	u32 cmds;		/* bit per command that takes it */
+	s64 def, min, max;	/* of numbers; of choices: index */
+	const char *arg;	/* metavariable, or choices separated by | */
+	const char *help;
+} options[OPT_NR] = {
+#define X(id, name, letter, type, cmds, def, min, max, arg, help) \
+	{ name, letter, OPT_##type, cmds, def, min, max, arg, help },
+	OPTIONS(X)
+#undef X
+};
+
+/* What a hook needs in the kernel's BTF. */
+enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST };
+
+/* id, name, need, what, member or value, optional, fallback, description */
+#define HOOKS(X)								\
+	X(SCHED, "sched", TYPE, "sched_ext_ops", NULL, 0,			\
+	  "none: the kernel's own scheduler stays", "scheduling by role (sched_ext)") \
+	X(RUNTIME, "runtime", MEMBER, "sched_ext_ops", "stopping", 0,		\
+	  "none", "run and sleep patterns, fed by the scheduler's callbacks")	\
+	X(CGROUP, "cgroup", MEMBER, "sched_ext_ops", "cgroup_set_weight", 1,	\
+	  "nice values alone", "CPU weights of control groups")			\
+	X(CPUPERF, "cpuperf", FUNC, "scx_bpf_cpuperf_set", NULL, 1,		\
+	  "the governor's own choice", "CPU frequency targets by role")		\
+	X(KICK, "kick", FUNC, "scx_bpf_kick_cpu", NULL, 1,			\
+	  "insert into the idle CPU's own queue", "wake an idle CPU for queued work") \
+	X(IMMED, "immed", CONST, "scx_enq_flags", "SCX_ENQ_IMMED", 1,		\
+	  "cpu_release callback", "leave a CPU that a real-time task takes")
+
+enum hook_id {
+#define X(id, ...) HOOK_##id,
+	HOOKS(X)
+#undef X
+	HOOK_NR
+};
+
+static const struct hook {
+	const char *name;
+	u8 need;		/* enum need */
+	const char *what;	/* type or function */
+	const char *part;	/* member or value, or NULL */
+	u8 optional;		/* 0: nothing works without it; cannot be switched off */
+	const char *fallback;	/* what is used instead */
+	const char *help;
+} hooks[HOOK_NR] = {
+#define X(id, name, need, what, part, optional, fallback, help) \
+	{ name, NEED_##need, what, part, optional, fallback, help },
+	HOOKS(X)
+#undef X
+};
+
+/* Kept by user space: id, name, unit, type, help. */
+#define USER_STATS(X)								\
+	X(UPTIME, uptime_s, "s", GAUGE, "time since attach")			\
+	X(LOAD_US, load_us, "us", GAUGE, "time to open and verify the BPF programs") \
+	X(ATTACH_US, attach_us, "us", GAUGE, "time to switch all tasks to gamer") \
+	X(RESTARTS, restarts, "", COUNTER, "restarts after CPU hotplug")	\
+	X(ALLOCS, allocations_after_attach, "", COUNTER, "memory allocations since attach") \
+	X(RSS_KB, rss_kb, "KiB", GAUGE, "resident memory of gamer")		\
+	X(REJECTED, nr_rejected, "", COUNTER, "tasks that sched_ext refused")	\
+	X(CLIENTS_DROPPED, clients_dropped, "", COUNTER, "clients too slow or too many")
+
+enum user_stat {
+#define X(id, ...) USTAT_##id,
+	USER_STATS(X)
+#undef X
+	USTAT_NR
+};
+
+enum stat_type { STAT_COUNTER, STAT_GAUGE };
+
+/* BPF's counters first, in the order of the ABI; then those of user space. */
+static const struct stat_desc {
+	const char *name;
+	const char *unit;
+	u8 type;		/* enum stat_type */
+	const char *help;
+} stats[BPF_STAT_NR + USTAT_NR] = {
+#define X(id, name, help) { #name, "", STAT_COUNTER, help },
+	BPF_STATS(X)
+#undef X
+#define X(id, name, unit, type, help) { #name, unit, STAT_##type, help },
+	USER_STATS(X)
+#undef X
+};
+
+static const char *const role_names[] = {
+#define X(id, name, prio, warp_us) #name,
+	ROLES(X)
+#undef X
+};
+
+/* ===================================================================================== */
+/* 4. state                                                                              */
+/* ===================================================================================== */
+
+/* One connected client; a slot is free where fd < 0. */
+struct client {
+	int fd;
+	u32 len;			/* bytes of a request gathered in line */
+	char line[CLIENT_LINE];
+};
+
+static struct state {
+	struct gamer_bpf *skel;		/* NULL while detached */
+	struct bpf_link *link;		/* the attached scheduler */
+	struct ring_buffer *ring;	/* events from BPF */
+	int epoll_fd, signal_fd, listen_fd, uevent_fd, watchdog_fd, lock_fd;
+	struct client clients[MAX_CLIENTS];
+	bool attached;			/* allocations are counted while set */
+	bool stop;			/* a signal asked to stop */
+	bool exited;			/* the kernel let the scheduler go; see exit_event */
+	struct event_exit exit_event;	/* last exit */
+	u64 allocs;			/* since attach */
+	u64 attach_at_ns;		/* CLOCK_MONOTONIC */
+	u64 load_us, attach_us;
+	u64 restarts, clients_dropped;
+	enum profile profile;		/* in force, after auto was resolved */
+	u64 kernel_const[KCONST_NR];	/* values in the running kernel's BTF */
+	bool hook_off[HOOK_NR];		/* by --hooks */
+	const char *hook_why[HOOK_NR];	/* why not attached, NULL: attached */
+} st = {
+	.epoll_fd = -1, .signal_fd = -1, .listen_fd = -1, .uevent_fd = -1, .watchdog_fd = -1,
+	.lock_fd = -1,
+};
+
+static union opt_value {
+	s64 n;
+	const char *s;		/* points into argv */
+} opt[OPT_NR];
+static u32 opt_given[OPT_NR];	/* how often it stood on the command line */
+
+/* ===================================================================================== */
+/* 5. log and errors                                                                     */
+/* ===================================================================================== */
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t size);
+
+/* Linked in place of the malloc family (-Wl,--wrap): proves that the loop allocates nothing. */
+void *__wrap_malloc(size_t size)
+{
+	st.allocs += st.attached;
+	return __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+	st.allocs += st.attached;
+	return __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t size)
+{
+	st.allocs += st.attached;
+	return __real_realloc(p, size);
+}
+
+static void vlog(const char *fmt, va_list ap)
+{
+	char line[1024];
+	int n = snprintf(line, sizeof(line), "gamer: ");
+
+	n += vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
+	n = MIN(n, (int)sizeof(line) - 2);
+	line[n++] = '\n';
+	if (write(STDERR_FILENO, line, n) < 0)
+		return;		/* nobody is left to tell */
+}
+
+/* One line to stderr; goes on. */
+__attribute__((format(printf, 1, 2)))
+static void warn_(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vlog(fmt, ap);
+	va_end(ap);
+}
+
+/* One line to stderr, then exit with `code` (sysexits.h). */
+__attribute__((noreturn, format(printf, 2, 3)))
+static void die(int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vlog(fmt, ap);
+	va_end(ap);
+	exit(code);
+}
+
+/* libbpf's messages: its warnings where asked for; a failed step has our own message. */
+static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
+{
+	if (!opt[OPT_VERBOSE].n || level == LIBBPF_DEBUG)
+		return 0;
+	return vfprintf(stderr, fmt, ap);
+}
+
+/* ===================================================================================== */
+/* 6. small I/O                                                                          */
+/* ===================================================================================== */
+
+/* CLOCK_MONOTONIC in ns */
+static u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
+}
+
+/* First line of a small file without its newline; returns its length or -errno. */
+__attribute__((format(printf, 3, 4)))
+static int read_line(char *buf, size_t size, const char *fmt, ...)
+{
+	char path[256];
+	va_list ap;
+	ssize_t n;
+	int fd;
+
+	va_start(ap, fmt);
+	n = vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+	buf[0] = 0;
+	if (n >= (ssize_t)sizeof(path))
+		return -ENAMETOOLONG;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, size - 1);
+	close(fd);
+	if (n < 0)
+		return -EIO;
+	buf[n] = 0;
+	buf[strcspn(buf, "\n")] = 0;
+	return strlen(buf);
+}
+
+/* Whole number in a one-line file, or `fallback`. */
+static s64 read_num(s64 fallback, const char *path)
+{
+	char buf[64], *end;
+	s64 n;
+
+	if (read_line(buf, sizeof(buf), "%s", path) <= 0)
+		return fallback;
+	n = strtoll(buf, &end, 0);
+	return end == buf ? fallback : n;
+}
+
+static void out_flush(struct out *o)
+{
+	size_t done = 0;
+
+	while (o->fd >= 0 && done < o->len) {
+		ssize_t n = write(o->fd, o->buf + done, o->len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			o->failed = true;
+			break;
+		}
+		done += n;
+	}
+	if (o->fd >= 0)
+		o->len = 0;
+}
+
+/* The one output to stdout; in .bss, so that it costs the binary nothing. */
+static struct out *out_stdout(void)
+{
+	static struct out o;
+
+	o.fd = STDOUT_FILENO;
+	return &o;
+}
+
+__attribute__((format(printf, 2, 3)))
+static void out_f(struct out *o, const char *fmt, ...)
+{
+	va_list ap;
+	int n, try;
+
+	for (try = 0; try < 2; try++) {
+		size_t room = OUT_SIZE - o->len;
+
+		va_start(ap, fmt);
+		n = vsnprintf(o->buf + o->len, room, fmt, ap);
+		va_end(ap);
+		if (n >= 0 && (size_t)n < room) {
+			o->len += n;
+			return;
+		}
+		if (o->fd < 0 || !o->len)
+			break;
+		out_flush(o);
+	}
+	o->failed = true;
+}
+
+/* key NULL inside arrays */
+static void json_key(struct json *j, const char *key)
+{
+	out_f(j->o, "%s", j->comma & (1ULL << j->depth) ? "," : "");
+	j->comma |= 1ULL << j->depth;
+	if (key)
+		out_f(j->o, "\"%s\":", key);
+}
+
+static void json_open(struct json *j, const char *key, char bracket)
+{
+	json_key(j, key);
+	out_f(j->o, "%c", bracket);
+	j->comma &= ~(1ULL << ++j->depth);
+}
+
+static void json_close(struct json *j, char bracket)
+{
+	j->depth--;
+	out_f(j->o, "%c", bracket);
+}
+
+static void json_u64(struct json *j, const char *key, u64 v)
+{
+	json_key(j, key);
+	out_f(j->o, "%" PRIu64, v);
+}
+
+/* Fixed point with `digits` after it; null where there is no number. */
+static void json_f64(struct json *j, const char *key, double v, int digits)
+{
+	json_key(j, key);
+	if (v != v || v > 1e300 || v < -1e300)
+		out_f(j->o, "null");
+	else
+		out_f(j->o, "%.*f", digits, v);
+}
+
+/* Bytes outside printable ASCII are escaped: names come from other processes. */
+static void json_str(struct json *j, const char *key, const char *s)
+{
+	json_key(j, key);
+	out_f(j->o, "\"");
+	for (; *s; s++) {
+		u8 c = *s;
+
+		if (c == '"' || c == '\\')
+			out_f(j->o, "\\%c", c);
+		else if (c < 0x20 || c >= 0x7f)
+			out_f(j->o, "\\u%04x", c);
+		else
+			out_f(j->o, "%c", c);
+	}
+	out_f(j->o, "\"");
+}
+
+/* Every answer begins so. */
+static void json_begin(struct json *j, struct out *o, const char *command)
+{
+	*j = (struct json){ .o = o };
+	json_open(j, NULL, '{');
+	json_u64(j, "v", 1);
+	json_str(j, "command", command);
+}
+
+static void json_end(struct json *j)
+{
+	json_close(j, '}');
+	out_f(j->o, "\n");
+}
+
+/* Where the socket, status and last_exit live. */
+static const char *runtime_dir(void)
+{
+	const char *dir = getenv("RUNTIME_DIRECTORY");
+
+	return dir && dir[0] == '/' && strlen(dir) < 80 ? dir : "/run/gamer";
+}
+
+/* Replace a file of the runtime directory whole, so that a reader never sees half of one. */
+static void write_atomic(const char *name, const char *text, size_t len)
+{
+	char path[128], tmp[136];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", runtime_dir(), name);
+	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0 || write(fd, text, len) != (ssize_t)len || rename(tmp, path))
+		warn_("cannot write %s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+static struct sockaddr_un socket_address(void)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/gamer.sock", runtime_dir());
+	return sa;
+}
+
+/* systemd's readiness protocol, without its library. */
+__attribute__((format(printf, 1, 2)))
+static void sd_notify_(const char *fmt, ...)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	char text[256];
+	size_t len;
+	va_list ap;
+	int fd, n;
+
+	if (!path || (path[0] != '/' && path[0] != '@'))
+		return;
+	len = strlen(path);
+	if (len >= sizeof(sa.sun_path))
+		return;
+	memcpy(sa.sun_path, path, len);
+	if (path[0] == '@')
+		sa.sun_path[0] = 0;
+	va_start(ap, fmt);
+	n = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	sendto(fd, text, MIN(n, (int)sizeof(text) - 1), MSG_NOSIGNAL, (struct sockaddr *)&sa,
+	       offsetof(struct sockaddr_un, sun_path) + len);
+	close(fd);
+}
+
+/* ===================================================================================== */
+/* 7. topology                                                                           */
+/* ===================================================================================== */
+
+/* Read at start and after every hotplug; only what the BPF side needs. */
+static struct topology {
+	u32 nr_cpus;			/* possible CPUs */
+	u32 nr_llcs;
+	bool smt, hybrid;
+	bool online[MAX_CPUS];
+	u16 llc[MAX_CPUS];		/* cache index */
+	u16 sibling[MAX_CPUS];		/* itself where none */
+	u32 rank[MAX_CPUS];		/* capacity or preferred-core rank, larger is faster */
+	u32 llc_cpus[MAX_LLCS];		/* online CPUs of a cache */
+} topo;
+
+/* Set[cpu] for every CPU of a list such as "0-3,8". Returns the highest + 1, or -1. */
+static int topo_parse_list(const char *list, bool *set)
+{
+	int highest = 0;
+	char *end;
+
+	while (*list) {
+		long a = strtol(list, &end, 10), b = a;
+
+		if (end == list || a < 0)
+			return -1;
+		if (*end == '-') {
+			list = end + 1;
+			b = strtol(list, &end, 10);
+			if (end == list || b < a)
+				return -1;
+		}
+		if (b >= MAX_CPUS)
+			return -1;
+		for (; a <= b; a++)
+			set[a] = true;
+		highest = MAX(highest, (int)b + 1);
+		if (*end && *end != ',')
+			return -1;
+		list = *end ? end + 1 : end;
+	}
+	return highest;
+}
+
+/* First CPU of the largest cache that this CPU shares: names the cache. */
+static u32 topo_llc_leader(u32 cpu)
+{
+	char buf[256];
+	int index;
+
+	for (index = 9; index >= 0; index--)
+		if (read_line(buf, sizeof(buf),
+			      "/sys/devices/system/cpu/cpu%u/cache/index%d/shared_cpu_list", cpu,
+			      index) > 0)
+			return strtoul(buf, NULL, 10);
+	/* No cache information (some virtual machines): one cache per package. */
+	if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/package_cpus_list",
+		      cpu) > 0)
+		return strtoul(buf, NULL, 10);
+	return 0;
+}
+
+static u32 topo_rank(u32 cpu)
+{
+	static const char *const files[] = {
+		"cpufreq/amd_pstate_prefcore_ranking", "cpu_capacity", "acpi_cppc/highest_perf",
+	};
+	char path[128];
+	size_t i;
+	s64 n;
+
+	for (i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/%s", cpu, files[i]);
+		n = read_num(-1, path);
+		if (n > 0)
+			return n;
+	}
+	return 0;
+}
+
+static void topo_read_cpu(u32 cpu, u32 *leaders)
+{
+	char buf[256];
+	u32 leader, i, first;
+
+	leader = topo_llc_leader(cpu);
+	for (i = 0; i < topo.nr_llcs && leaders[i] != leader; i++)
+		;
+	if (i == topo.nr_llcs) {
+		if (i == MAX_LLCS)
+			die(EX_UNAVAILABLE, "more than %d last-level caches", MAX_LLCS);
+		leaders[topo.nr_llcs++] = leader;
+	}
+	topo.llc[cpu] = i;
+	topo.llc_cpus[i]++;
+	topo.sibling[cpu] = cpu;
+	if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list",
+		      cpu) > 0) {
+		bool set[MAX_CPUS] = { 0 };
+
+		topo_parse_list(buf, set);
+		for (first = 0; first < topo.nr_cpus; first++)
+			if (set[first] && first != cpu) {
+				topo.sibling[cpu] = first;
+				topo.smt = true;
+				break;
+			}
+	}
+	topo.rank[cpu] = topo_rank(cpu);
+}
+
+static void topo_read(void)
+{
+	static bool possible[MAX_CPUS];
+	u32 leaders[MAX_LLCS], cpu, best = 0, worst = ~0u;
+	char buf[1024];
+	int n;
+
+	memset(&topo, 0, sizeof(topo));
+	if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/possible") <= 0)
+		die(EX_UNAVAILABLE, "cannot read /sys/devices/system/cpu/possible: is /sys mounted?");
+	n = topo_parse_list(buf, possible);
+	if (n <= 0)
+		die(EX_UNAVAILABLE, "more than %d CPUs (%s)", MAX_CPUS, buf);
+	topo.nr_cpus = n;
+	if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/online") <= 0 ||
+	    topo_parse_list(buf, topo.online) <= 0)
+		memcpy(topo.online, possible, sizeof(possible));
+	for (cpu = 0; cpu < topo.nr_cpus; cpu++) {
+		if (!topo.online[cpu])
+			continue;
+		topo_read_cpu(cpu, leaders);
+		best = MAX(best, topo.rank[cpu]);
+		worst = MIN(worst, topo.rank[cpu]);
+	}
+	topo.hybrid = worst != best;
+	if (opt[OPT_FAST_CPUS].s) {
+		bool fast[MAX_CPUS] = { 0 };
+
+		if (topo_parse_list(opt[OPT_FAST_CPUS].s, fast) <= 0)
+			die(EX_USAGE, "--fast-cpus: '%s' is not a list of CPUs such as 0-3,8",
+			    opt[OPT_FAST_CPUS].s);
+		for (cpu = 0; cpu < topo.nr_cpus; cpu++)
+			topo.rank[cpu] = fast[cpu];
+		topo.hybrid = true;
+	}
+}
+
+/* A CPU is fast where its rank is within 1/8 of the best. */
+static bool topo_is_fast(u32 cpu)
+{
+	u32 best = 0, i;
+
+	for (i = 0; i < topo.nr_cpus; i++)
+		best = MAX(best, topo.rank[i]);
+	return topo.online[cpu] && topo.rank[cpu] >= best - best / 8;
+}
+
+/* Next online CPU after `cpu` in cyclic order whose cache is `llc`; `cpu` where none. */
+static u32 topo_next(u32 cpu, u32 llc)
+{
+	u32 i, next = cpu;
+
+	for (i = 0; i < topo.nr_cpus; i++) {
+		next = next + 1 < topo.nr_cpus ? next + 1 : 0;
+		if (topo.online[next] && topo.llc[next] == llc)
+			return next;
+	}
+	return cpu;
+}
+
+/* Hand the topology to BPF as constants. */
+static void topo_to_bpf(struct gamer_bpf *skel)
+{
+	u32 cpu, llc;
+
+	skel->rodata->nr_cpu_ids = topo.nr_cpus;
+	skel->rodata->nr_llcs = topo.nr_llcs;
+	skel->rodata->smt_on = topo.smt;
+	skel->rodata->hybrid = topo.hybrid;
+	for (cpu = 0; cpu < topo.nr_cpus; cpu++) {
+		llc = topo.llc[cpu];
+		skel->rodata->cpu_llc[cpu] = llc;
+		skel->rodata->cpu_sibling[cpu] = topo.sibling[cpu];
+		skel->rodata->cpu_next[cpu] = topo_next(cpu, llc);
+		skel->rodata->cpu_far[cpu] = topo_next(cpu, (llc + 1) % topo.nr_llcs);
+		skel->rodata->cpu_fast[cpu] = topo_is_fast(cpu);
+	}
+	for (llc = 0; llc < topo.nr_llcs; llc++)
+		skel->rodata->llc_depth_recip[llc] = 1024 / MAX(topo.llc_cpus[llc], 1u);
+}
+
+/* True on battery: some supply is a battery that discharges. */
+static bool power_on_battery(void)
+{
+	/* getdents64, because opendir() allocates and this runs after attach too. */
+	int fd = open("/sys/class/power_supply", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool battery = false;
+	char dir[2048], status[32];
+	long n, at;
+
+	while (fd >= 0 && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0) {
+		for (at = 0; at < n;) {
+			struct dirent *e = (struct dirent *)(dir + at);
+
+			if (read_line(status, sizeof(status), "/sys/class/power_supply/%s/status",
+				      e->d_name) > 0 && !strcmp(status, "Discharging"))
+				battery = true;
+			at += e->d_reclen;
+		}
+	}
+	if (fd >= 0)
+		close(fd);
+	return battery;
+}
+
+/* What `auto` means now: the firmware's profile where there is one, else the power source. */
+static enum profile power_profile(void)
+{
+	char buf[64];
+
+	if (opt[OPT_PROFILE].n != PROFILE_AUTO)
+		return opt[OPT_PROFILE].n;
+	if (read_line(buf, sizeof(buf), "/sys/firmware/acpi/platform_profile") > 0) {
+		if (!strcmp(buf, "performance"))
+			return PROFILE_PERFORMANCE;
+		if (!strcmp(buf, "low-power") || !strcmp(buf, "quiet"))
+			return PROFILE_POWERSAVE;
+	}
+	return power_on_battery() ? PROFILE_BALANCED : PROFILE_PERFORMANCE;
+}
+
+/* Frequency targets by importance, out of CPUPERF_ONE. */
+static void power_apply(void)
+{
+	static const u16 target[][PRIO_FOREIGN + 1] = {
+		[PROFILE_PERFORMANCE] = { 1024, 1024, 1024, 1024, 1024 },
+		[PROFILE_BALANCED] = { 768, 768, 896, 1024, 1024 },
+		[PROFILE_POWERSAVE] = { 448, 448, 640, 832, 1024 },
+	};
+	size_t i;
+
+	st.profile = power_profile();
+	for (i = 0; i <= PRIO_FOREIGN; i++)
+		st.skel->bss->perf_target[i] = target[st.profile][i];
+}
+
+/* ===================================================================================== */
+/* 8. load and attach                                                                    */
+/* ===================================================================================== */
+
+/* Name of the attached sched_ext scheduler into buf; false where none is. */
+static bool scx_attached(char *buf, size_t size)
+{
+	char state[32];
+
+	if (read_line(state, sizeof(state), SCX_DIR "state") <= 0 || !strcmp(state, "disabled"))
+		return false;
+	if (read_line(buf, size, SCX_DIR "root/ops") <= 0)
+		snprintf(buf, size, "unknown");
+	return true;
+}
+
+/* The kernel's BTF, loaded for probes; the caller frees it. NULL: `why` says why. */
+static struct btf *kernel_btf(const char **why)
+{
+	struct btf *btf;
+
+	if (access("/sys/kernel/btf/vmlinux", R_OK)) {
+		*why = "no BTF (/sys/kernel/btf/vmlinux)";
+		return NULL;
+	}
+	btf = btf__load_vmlinux_btf();
+	if (!btf)
+		*why = "its BTF cannot be parsed";
+	return btf;
+}
+
+/* Value of an enumerator, searched in one enum type. False where it does not exist. */
+static bool btf_enum_value(const struct btf *btf, const char *type, const char *name, u64 *value)
+{
+	const struct btf_type *t;
+	s32 id = btf__find_by_name_kind(btf, type, BTF_KIND_ENUM64);
+	int i;
+
+	if (id > 0) {
+		t = btf__type_by_id(btf, id);
+		for (i = 0; i < btf_vlen(t); i++)
+			if (!strcmp(btf__name_by_offset(btf, btf_enum64(t)[i].name_off), name)) {
+				*value = btf_enum64_value(&btf_enum64(t)[i]);
+				return true;
+			}
+		return false;
+	}
+	id = btf__find_by_name_kind(btf, type, BTF_KIND_ENUM);
+	if (id <= 0)
+		return false;
+	t = btf__type_by_id(btf, id);
+	for (i = 0; i < btf_vlen(t); i++)
+		if (!strcmp(btf__name_by_offset(btf, btf_enum(t)[i].name_off), name)) {
+			*value = (u32)btf_enum(t)[i].val;
+			return true;
+		}
+	return false;
+}
+
+static bool btf_has_member(const struct btf *btf, const char *type, const char *member)
+{
+	s32 id = btf__find_by_name_kind(btf, type, BTF_KIND_STRUCT);
+	const struct btf_type *t;
+	int i;
+
+	if (id <= 0)
+		return false;
+	t = btf__type_by_id(btf, id);
+	for (i = 0; i < btf_vlen(t); i++)
+		if (!strcmp(btf__name_by_offset(btf, btf_members(t)[i].name_off), member))
+			return true;
+	return false;
+}
+
+/*
+ * From 7.0 some kfuncs take an argument that programs do not see; BTF must then list the
+ * function without it beside a twin NAME_impl. A kernel built with tools too old for that
+ * shows the hidden argument and has no twin, and its verifier refuses every call.
+ */
+static bool btf_malformed_kfunc(const struct btf *btf, const char *name)
+{
+	const struct btf_type *t;
+	char twin[128];
+	s32 id = btf__find_by_name_kind(btf, name, BTF_KIND_FUNC);
+	int n;
+
+	snprintf(twin, sizeof(twin), "%s_impl", name);
+	if (id <= 0 || btf__find_by_name_kind(btf, twin, BTF_KIND_FUNC) > 0)
+		return false;
+	t = btf__type_by_id(btf, btf__type_by_id(btf, id)->type);
+	n = btf_vlen(t);
+	if (!n)
+		return false;
+	t = btf__type_by_id(btf, btf_params(t)[n - 1].type);
+	while (t && (btf_is_ptr(t) || btf_is_mod(t)))
+		t = btf__type_by_id(btf, t->type);
+	return t && btf_is_struct(t) && !strcmp(btf__name_by_offset(btf, t->name_off), "bpf_prog_aux");
+}
+
+/* kfuncs that nothing can replace. */
+static const char *const required_kfuncs[] = {
+	"scx_bpf_create_dsq", "scx_bpf_select_cpu_dfl", "scx_bpf_dsq_nr_queued",
+	"scx_bpf_test_and_clear_cpu_idle", "scx_bpf_pick_idle_cpu", "bpf_cpumask_test_cpu",
+};
+
+/* Why a hook cannot be had, or NULL. */
+static const char *hook_probe(const struct btf *btf, enum hook_id id)
+{
+	const struct hook *h = &hooks[id];
+	u64 value;
+
+	if (st.hook_off[id])
+		return "switched off";
+	switch ((enum need)h->need) {
+	case NEED_TYPE:
+		if (btf__find_by_name_kind(btf, h->what, BTF_KIND_STRUCT) > 0)
+			return NULL;
+		break;
+	case NEED_FUNC:
+		if (btf_malformed_kfunc(btf, h->what))
+			return "malformed in this kernel's BTF";
+		if (btf__find_by_name_kind(btf, h->what, BTF_KIND_FUNC) > 0)
+			return NULL;
+		break;
+	case NEED_MEMBER:
+		if (btf_has_member(btf, h->what, h->part))
+			return NULL;
+		break;
+	case NEED_CONST:
+		if (btf_enum_value(btf, h->what, h->part, &value))
+			return NULL;
+		break;
+	}
+	return "not in this kernel";
+}
+
+/* --hooks=-a,+b: switches optional hooks. */
+static void hooks_parse(const char *list)
+{
+	while (list && *list) {
+		size_t len = strcspn(list, ",");
+		bool off = *list == '-';
+		const char *name = list + (*list == '-' || *list == '+');
+		int i;
+
+		for (i = 0; i < HOOK_NR; i++)
+			if (strlen(hooks[i].name) == len - (name - list) &&
+			    !strncmp(hooks[i].name, name, len - (name - list)))
+				break;
+		if (i == HOOK_NR)
+			die(EX_USAGE, "--hooks: no hook is called '%.*s' (see gamer check)",
+			    (int)(len - (name - list)), name);
+		if (off && !hooks[i].optional)
+			die(EX_USAGE, "--hooks: '%s' cannot be switched off", hooks[i].name);
+		st.hook_off[i] = off;
+		list += len + (list[len] == ',');
+	}
+}
+
+/* Fill st.kernel_const and st.hook_why; the first thing that makes scheduling impossible. */
+static const char *kernel_probe(const struct btf *btf)
+{
+	static char why[160];
+	static const struct { const char *name, *type; bool required; } consts[] = {
+#define X(name, type, required) { #name, #type, required },
+		KERNEL_CONSTS(X)
+#undef X
+	};
+	size_t i;
+
+	for (i = 0; i < HOOK_NR; i++)
+		st.hook_why[i] = hook_probe(btf, i);
+	if (st.hook_why[HOOK_SCHED])
+		return "no sched_ext";
+	for (i = 0; i < ARRAY_SIZE(required_kfuncs); i++)
+		if (btf_malformed_kfunc(btf, required_kfuncs[i])) {
+			snprintf(why, sizeof(why),
+				 "malformed BTF: %s shows a hidden argument (built with old tools)",
+				 required_kfuncs[i]);
+			return why;
+		}
+	for (i = 0; i < ARRAY_SIZE(consts); i++)
+		if (!btf_enum_value(btf, consts[i].type, consts[i].name, &st.kernel_const[i]) &&
+		    consts[i].required) {
+			snprintf(why, sizeof(why), "its BTF has no %s", consts[i].name);
+			return why;
+		}
+	return NULL;
+}
+
+/* Capabilities that scheduling needs and this process lacks, or NULL. */
+static const char *missing_capability(void)
+{
+	static const struct { int bit; const char *name; } need[] = {
+		{ 39, "CAP_BPF" }, { 38, "CAP_PERFMON" },
+	};
+	static char names[64];
+	char buf[2048], *at;
+	u64 caps = 0;
+	size_t i;
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, buf, sizeof(buf) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	buf[MAX(n, 0)] = 0;
+	at = strstr(buf, "CapEff:");
+	if (!at)
+		return geteuid() ? "CAP_BPF and CAP_PERFMON" : NULL;
+	caps = strtoull(at + 7, NULL, 16);
+	if (caps & (1ULL << 21))	/* CAP_SYS_ADMIN includes both */
+		return NULL;
+	names[0] = 0;
+	for (i = 0; i < ARRAY_SIZE(need); i++)
+		if (!(caps & (1ULL << need[i].bit)))
+			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+				 names[0] ? " and " : "", need[i].name);
+	return names[0] ? names : NULL;
+}
+
+static void bpf_unload(void)
+{
+	st.attached = false;
+	if (st.ring)
+		ring_buffer__free(st.ring);
+	if (st.link)
+		bpf_link__destroy(st.link);
+	if (st.skel)
+		gamer_bpf__destroy(st.skel);
+	st.ring = NULL;
+	st.link = NULL;
+	st.skel = NULL;
+}
+
+static int on_event(void *ctx, void *data, size_t size)
+{
+	(void)ctx;
+	if (size == sizeof(struct event_exit)) {
+		memcpy(&st.exit_event, data, size);
+		st.exited = true;
+	}
+	return 0;
+}
+
+/* Set what the kernel offers and the hooks chosen into the not yet loaded object. */
+static void bpf_configure(struct gamer_bpf *skel)
+{
+#define X(name, type, required) skel->rodata->k_##name = st.kernel_const[KCONST_##name];
+	KERNEL_CONSTS(X)
+#undef X
+	if (!st.hook_why[HOOK_IMMED])
+		skel->struct_ops.gamer_ops->cpu_release = NULL;	/* deprecated there, and warned of */
+	else
+		skel->rodata->k_SCX_ENQ_IMMED = 0;
+	if (st.hook_why[HOOK_CGROUP]) {
+		skel->struct_ops.gamer_ops->cgroup_init = NULL;
+		skel->struct_ops.gamer_ops->cgroup_move = NULL;
+		skel->struct_ops.gamer_ops->cgroup_set_weight = NULL;
+	} else {
+		skel->rodata->have_cgroups = 1;
+	}
+	skel->rodata->perf_control = !st.hook_why[HOOK_CPUPERF] &&
+				     !access("/sys/devices/system/cpu/cpu0/cpufreq", F_OK);
+	/* The kernel refuses to attach where CPUs came or went since this was read. */
+	skel->struct_ops.gamer_ops->hotplug_seq = read_num(0, SCX_DIR "hotplug_seq");
+	topo_to_bpf(skel);
+}
+
+/* Open, verify and prepare; dies with the exit code that fits. */
+static void bpf_load(void)
+{
+	u64 start = now_ns();
+	int err;
+
+	st.skel = gamer_bpf__open();
+	if (!st.skel)
+		die(EX_SOFTWARE, "cannot open the BPF object: %s", strerror(errno));
+	bpf_configure(st.skel);
+	err = gamer_bpf__load(st.skel);
+	if (err == -EPERM || err == -EACCES)
+		die(EX_NOPERM, "the kernel does not permit it to load BPF programs (lockdown, or a missing capability)");
+	if (err)
+		die(EX_SOFTWARE, "the kernel refused the BPF programs: %s (gamer run -v shows why)",
+		    strerror(-err));
+	power_apply();
+	st.ring = ring_buffer__new(bpf_map__fd(st.skel->maps.events), on_event, NULL, NULL);
+	if (!st.ring)
+		die(EX_SOFTWARE, "cannot map the event ring: %s", strerror(errno));
+	st.load_us = (now_ns() - start) / NSEC_PER_USEC;
+}
+
+/* Returns 0, or -errno where the kernel did not let us attach. */
+static int bpf_attach(void)
+{
+	u64 start = now_ns();
+	char name[128];
+
+	st.exited = false;
+	st.link = bpf_map__attach_struct_ops(st.skel->maps.gamer_ops);
+	if (!st.link) {
+		int err = errno;
+
+		if (err == EBUSY && scx_attached(name, sizeof(name)))
+			die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
+		return -err;
+	}
+	st.attach_at_ns = now_ns();
+	st.attach_us = (st.attach_at_ns - start) / NSEC_PER_USEC;
+	st.allocs = 0;
+	st.attached = true;
+	return 0;
+}
+
+/* ===================================================================================== */
+/* 9. output                                                                             */
+/* ===================================================================================== */
+
+/* Long-lived buffer of answers to clients and of the status file. */
+static struct out answer;
+
+static u64 stat_value(u32 row)
+{
+	struct rusage ru;
+	char buf[128];
+	u64 sum = 0;
+	u32 cpu;
+
+	if (row < BPF_STAT_NR) {
+		for (cpu = 0; cpu < topo.nr_cpus; cpu++)
+			sum += st.skel->bss->cpu_states[cpu].stat[row];
+		return sum;
+	}
+	switch ((enum user_stat)(row - BPF_STAT_NR)) {
+	case USTAT_UPTIME:
+		return (now_ns() - st.attach_at_ns) / NSEC_PER_SEC;
+	case USTAT_LOAD_US:
+		return st.load_us;
+	case USTAT_ATTACH_US:
+		return st.attach_us;
+	case USTAT_RESTARTS:
+		return st.restarts;
+	case USTAT_ALLOCS:
+		return st.allocs;
+	case USTAT_RSS_KB:
+		/* statm counts pages: size, then resident */
+		if (read_line(buf, sizeof(buf), "/proc/self/statm") > 0 && strchr(buf, ' '))
+			return strtoull(strchr(buf, ' '), NULL, 10) * 4;
+		getrusage(RUSAGE_SELF, &ru);
+		return ru.ru_maxrss;
+	case USTAT_REJECTED:
+		return read_num(0, SCX_DIR "nr_rejected");
+	case USTAT_CLIENTS_DROPPED:
+		return st.clients_dropped;
+	case USTAT_NR:
+		break;
+	}
+	return 0;
+}
+
+/* Upper bound of a histogram slot in us; inverse of hist_slot(). */
+static double hist_slot_us(u32 slot)
+{
+	u64 units = slot < 4 ? slot + 1 : ((4 + slot % 4) + 1ULL) << (slot / 4 - 1);
+
+	return units * 256 / 1000.0;
+}
+
+/* Wakeup latency of a role over all CPUs: counts into hist, their sum returned. */
+static u64 role_hist(u32 role, u64 *hist)
+{
+	u64 n = 0;
+	u32 cpu, i;
+
+	memset(hist, 0, HIST_SLOTS * sizeof(*hist));
+	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
+		for (i = 0; i < HIST_SLOTS; i++) {
+			hist[i] += st.skel->bss->cpu_states[cpu].wake_hist[role][i];
+			n += st.skel->bss->cpu_states[cpu].wake_hist[role][i];
+		}
+	return n;
+}
+
+/* The bound under which `share` of n samples lie, in us. */
+static double hist_percentile_us(const u64 *hist, u64 n, double share)
+{
+	u64 want = n * share, seen = 0;
+	u32 i;
+
+	for (i = 0; i < HIST_SLOTS - 1; i++) {
+		seen += hist[i];
+		if (seen > want)
+			break;
+	}
+	return hist_slot_us(i);
+}
+
+static u64 role_run_ms(u32 role)
+{
+	u64 ns = 0;
+	u32 cpu;
+
+	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
+		ns += st.skel->bss->cpu_states[cpu].role_run_ns[role];
+	return ns / NSEC_PER_MSEC;
+}
+
+static const char *profile_name(enum profile p)
+{
+	static const char *const names[] = { "auto", "performance", "balanced", "powersave" };
+
+	return names[p];
+}
+
+static void status_json(struct out *o)
+{
+	u64 hist[HIST_SLOTS], n;
+	struct json j;
+	u32 i;
+
+	json_begin(&j, o, "status");
+	json_str(&j, "version", GAMER_VERSION);
+	json_str(&j, "scheduler", "gamer");
+	json_str(&j, "profile", profile_name(st.profile));
+	json_u64(&j, "cpus", topo.nr_cpus);
+	json_u64(&j, "caches", topo.nr_llcs);
+	json_open(&j, "hooks", '{');
+	for (i = 0; i < HOOK_NR; i++)
+		json_str(&j, hooks[i].name, st.hook_why[i] ? hooks[i].fallback : "attached");
+	json_close(&j, '}');
+	json_open(&j, "stats", '{');
+	for (i = 0; i < ARRAY_SIZE(stats); i++)
+		json_u64(&j, stats[i].name, stat_value(i));
+	json_close(&j, '}');
+	json_open(&j, "roles", '{');
+	for (i = 0; i < ROLE_NR; i++) {
+		n = role_hist(i, hist);
+		json_open(&j, role_names[i], '{');
+		json_u64(&j, "run_ms", role_run_ms(i));
+		json_u64(&j, "wakeups", n);
+		if (n) {
+			json_f64(&j, "wake_p50_us", hist_percentile_us(hist, n, 0.5), 1);
+			json_f64(&j, "wake_p99_us", hist_percentile_us(hist, n, 0.99), 1);
+			json_f64(&j, "wake_p999_us", hist_percentile_us(hist, n, 0.999), 1);
+		}
+		json_close(&j, '}');
+	}
+	json_close(&j, '}');
+	json_end(&j);
+}
+
+static void status_text(struct out *o)
+{
+	u64 hist[HIST_SLOTS], n;
+	u32 i;
+
+	out_f(o, "gamer %s: scheduling %u CPUs, %u cache%s, profile %s\n", GAMER_VERSION,
+	      topo.nr_cpus, topo.nr_llcs, topo.nr_llcs == 1 ? "" : "s", profile_name(st.profile));
+	for (i = 0; i < HOOK_NR; i++)
+		if (st.hook_why[i])
+			out_f(o, "hook %s: %s; instead: %s\n", hooks[i].name, st.hook_why[i],
+			      hooks[i].fallback);
+	for (i = 0; i < ARRAY_SIZE(stats); i++)
+		out_f(o, "%-26s %12" PRIu64 " %-4s %s\n", stats[i].name, stat_value(i), stats[i].unit,
+		      stats[i].help);
+	out_f(o, "%-12s %10s %10s %10s %10s %10s\n", "role", "run ms", "wakeups", "p50 us", "p99 us",
+	      "p99.9 us");
+	for (i = 0; i < ROLE_NR; i++) {
+		n = role_hist(i, hist);
+		if (!n && !role_run_ms(i))
+			continue;
+		out_f(o, "%-12s %10" PRIu64 " %10" PRIu64, role_names[i], role_run_ms(i), n);
+		if (n)
+			out_f(o, " %10.1f %10.1f %10.1f", hist_percentile_us(hist, n, 0.5),
+			      hist_percentile_us(hist, n, 0.99), hist_percentile_us(hist, n, 0.999));
+		out_f(o, "\n");
+	}
+}
+
+static void status_metrics(struct out *o)
+{
+	static const char *const types[] = { "counter", "gauge" };
+	u64 hist[HIST_SLOTS], n;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(stats); i++)
+		out_f(o, "# HELP gamer_%s %s\n# TYPE gamer_%s %s\ngamer_%s%s %" PRIu64 "\n",
+		      stats[i].name, stats[i].help, stats[i].name, types[stats[i].type],
+		      stats[i].name, stats[i].type == STAT_COUNTER ? "_total" : "", stat_value(i));
+	out_f(o, "# HELP gamer_wakeup_seconds wakeup latency by role\n"
+	      "# TYPE gamer_wakeup_seconds summary\n");
+	for (i = 0; i < ROLE_NR; i++) {
+		n = role_hist(i, hist);
+		if (!n)
+			continue;
+		out_f(o, "gamer_wakeup_seconds{role=\"%s\",quantile=\"0.99\"} %.7f\n", role_names[i],
+		      hist_percentile_us(hist, n, 0.99) / 1e6);
+		out_f(o, "gamer_wakeup_seconds_count{role=\"%s\"} %" PRIu64 "\n", role_names[i], n);
+	}
+	out_f(o, "# EOF\n");
+}
+
+/* What the status file and sd_notify say, in one line. */
+static void status_publish(void)
+{
+	answer.len = 0;
+	answer.fd = -1;
+	out_f(&answer, "gamer %s: scheduling %u CPUs, profile %s\n", GAMER_VERSION, topo.nr_cpus,
+	      profile_name(st.profile));
+	write_atomic("status", answer.buf, answer.len);
+	sd_notify_("READY=1\nSTATUS=scheduling %u CPUs, profile %s", topo.nr_cpus,
+		   profile_name(st.profile));
+}
+
+/* ===================================================================================== */
+/* 10. event consumers                                                                   */
+/* ===================================================================================== */
+
+static void loop_add(int fd, u64 data)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = data };
+
+	if (fd >= 0 && epoll_ctl(st.epoll_fd, EPOLL_CTL_ADD, fd, &ev))
+		die(EX_SOFTWARE, "epoll: %s", strerror(errno));
+}
+
+/* What an epoll event is about; clients are EV_CLIENT + slot. */
+enum { EV_SIGNAL, EV_RING, EV_LISTEN, EV_UEVENT, EV_WATCHDOG, EV_CLIENT };
+
+static void client_drop(struct client *c, bool count)
+{
+	close(c->fd);
+	c->fd = -1;
+	st.clients_dropped += count;
+}
+
+static void client_accept(void)
+{
+	int fd = accept4(st.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	u32 i;
+
+	if (fd < 0)
+		return;
+	for (i = 0; i < MAX_CLIENTS; i++)
+		if (st.clients[i].fd < 0) {
+			st.clients[i] = (struct client){ .fd = fd };
+			loop_add(fd, EV_CLIENT + i);
+			return;
+		}
+	close(fd);
+	st.clients_dropped++;
+}
+
+/* One request line -> one answer. A client that cannot take it at once is dropped. */
+static void client_answer(struct client *c)
+{
+	answer.len = 0;
+	answer.fd = -1;
+	answer.failed = false;
+	if (strstr(c->line, "\"status\""))
+		status_json(&answer);
+	else if (strstr(c->line, "\"text\""))
+		status_text(&answer);
+	else if (strstr(c->line, "\"metrics\""))
+		status_metrics(&answer);
+	else
+		out_f(&answer, "{\"v\":1,\"error\":\"unknown command\"}\n");
+	if (send(c->fd, answer.buf, answer.len, MSG_NOSIGNAL) != (ssize_t)answer.len)
+		client_drop(c, true);
+}
+
+static void client_read(struct client *c)
+{
+	ssize_t n = read(c->fd, c->line + c->len, sizeof(c->line) - 1 - c->len);
+
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n <= 0) {
+		client_drop(c, false);
+		return;
+	}
+	c->len += n;
+	c->line[c->len] = 0;
+	if (memchr(c->line, '\n', c->len)) {
+		c->len = 0;
+		client_answer(c);
+	} else if (c->len == sizeof(c->line) - 1) {
+		client_drop(c, true);
+	}
+}
+
+static void on_signal(void)
+{
+	struct signalfd_siginfo si;
+
+	while (read(st.signal_fd, &si, sizeof(si)) == sizeof(si)) {
+		switch (si.ssi_signo) {
+		case SIGHUP:
+			power_apply();
+			status_publish();
+			break;
+		case SIGUSR1:
+			status_text(out_stdout());
+			out_flush(out_stdout());
+			break;
+		default:
+			st.stop = true;
+		}
+	}
+}
+
+/* A supply was plugged in or out: the profile may change. */
+static void on_uevent(void)
+{
+	char buf[4096];
+	ssize_t n;
+
+	while ((n = recv(st.uevent_fd, buf, sizeof(buf) - 1, MSG_DONTWAIT)) > 0) {
+		buf[n] = 0;
+		if (strstr(buf, "/power_supply/")) {
+			power_apply();
+			status_publish();
+		}
+	}
+}
+
+static void on_watchdog(void)
+{
+	u64 ticks;
+
+	if (read(st.watchdog_fd, &ticks, sizeof(ticks)) > 0)
+		sd_notify_("WATCHDOG=1");
+}
+
+/* Wait and serve until a signal asks to stop or the kernel lets the scheduler go. */
+static void loop(void)
+{
+	struct epoll_event ev[8];
+	int i, n;
+
+	while (!st.stop && !st.exited) {
+		n = epoll_wait(st.epoll_fd, ev, ARRAY_SIZE(ev), -1);
+		for (i = 0; i < n; i++) {
+			switch (ev[i].data.u64) {
+			case EV_SIGNAL:
+				on_signal();
+				break;
+			case EV_RING:
+				ring_buffer__consume(st.ring);
+				break;
+			case EV_LISTEN:
+				client_accept();
+				break;
+			case EV_UEVENT:
+				on_uevent();
+				break;
+			case EV_WATCHDOG:
+				on_watchdog();
+				break;
+			default:
+				if (st.clients[ev[i].data.u64 - EV_CLIENT].fd >= 0)
+					client_read(&st.clients[ev[i].data.u64 - EV_CLIENT]);
+			}
+		}
+	}
+}
+
+static void loop_open_socket(void)
+{
+	struct sockaddr_un sa = socket_address();
+
+	st.listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	unlink(sa.sun_path);	/* ours: the lock is held */
+	umask(0117);
+	if (st.listen_fd < 0 || bind(st.listen_fd, (struct sockaddr *)&sa, sizeof(sa)) ||
+	    listen(st.listen_fd, MAX_CLIENTS)) {
+		warn_("no status socket (%s): %s", sa.sun_path, strerror(errno));
+		if (st.listen_fd >= 0)
+			close(st.listen_fd);
+		st.listen_fd = -1;
+	}
+	umask(022);
+}
+
+/* systemd wants a sign of life at half of WATCHDOG_USEC; without it there is no timer. */
+static void loop_open_watchdog(void)
+{
+	const char *usec = getenv("WATCHDOG_USEC");
+	u64 period = usec ? strtoull(usec, NULL, 10) / 2 : 0;
+	struct itimerspec its;
+
+	if (!period)
+		return;
+	its.it_value.tv_sec = period / 1000000;
+	its.it_value.tv_nsec = period % 1000000 * 1000;
+	its.it_interval = its.it_value;
+	st.watchdog_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	timerfd_settime(st.watchdog_fd, 0, &its, NULL);
+}
+
+static void loop_open(void)
+{
+	struct sockaddr_nl nl = { .nl_family = AF_NETLINK, .nl_groups = 1 };
+	sigset_t set;
+	u32 i;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	st.signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	st.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (st.signal_fd < 0 || st.epoll_fd < 0)
+		die(EX_SOFTWARE, "epoll: %s", strerror(errno));
+	for (i = 0; i < MAX_CLIENTS; i++)
+		st.clients[i].fd = -1;
+	loop_open_socket();
+	loop_open_watchdog();
+	if (opt[OPT_PROFILE].n == PROFILE_AUTO) {
+		st.uevent_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
+				      NETLINK_KOBJECT_UEVENT);
+		if (st.uevent_fd >= 0 && bind(st.uevent_fd, (struct sockaddr *)&nl, sizeof(nl))) {
+			close(st.uevent_fd);
+			st.uevent_fd = -1;
+		}
+	}
+	loop_add(st.signal_fd, EV_SIGNAL);
+	loop_add(st.listen_fd, EV_LISTEN);
+	loop_add(st.uevent_fd, EV_UEVENT);
+	loop_add(st.watchdog_fd, EV_WATCHDOG);
+}
+
+/* ===================================================================================== */
+/* 11. bench                                                                             */
+/* ===================================================================================== */
+
+/*
+ * gamer bench: a synthetic game that works under any scheduler.
+ *
+ *   GameThread --futex--> Job 0..N-1 --futex--> GameThread --futex--> RenderThread
+ *     (frame limiter)      (fork-join)                                     | futex
+ *   compositor process <--shared memory-- "GPU" <--submit-- SubmitThread <-+
+ *     (vblank timer)
+ *
+ * Next to the frame chain: InputThread (uinput mouse or timer), AudioThread
+ * (period timer), NetThread (UDP from a server process) and the load processes.
+ *
+ * Start reading at bench_run(). One shared mapping, struct bench, holds all state;
+ * helper processes are forked before threads are made, everybody meets at
+ * one barrier, and from then on each thread only sleeps on its timer, its futex
+ * or its file descriptor: nothing spins, nothing reads the wall clock.
+ */
+
+/* ==== bench 1: types ================================================================= */
+
+#define BENCH_IN_FLIGHT		2	/* frames between limiter and present call */
+#define BENCH_STAMPS		4	/* > BENCH_IN_FLIGHT: none is overwritten unread */
+#define BENCH_COMPOSITOR_US	300	/* work per vblank */
+#define BENCH_INPUT_US		5	/* work per input event */
+#define BENCH_NET_US		20	/* work per datagram */
+#define BENCH_NET_HZ		100	/* server tick */
+#define BENCH_AUDIO_HZ		48000
+#define BENCH_AUDIO_PERIODS	2	/* in the device's buffer */
+#define BENCH_AUDIO_WORK_PCT	7	/* of a period */
+#define BENCH_HOG_US		250	/* one operation of a hog */
+#define BENCH_FORK_US		20	/* what a forked child does before it exits */
+#define BENCH_IO_BYTES		16384	/* one operation of the io load */
+#define BENCH_IO_FILE_BYTES	(1U << 20)
+#define BENCH_PIPE_BYTES	64
+#define BENCH_JITTER_NS		(500 * NSEC_PER_USEC)
+#define BENCH_SETUP_NS		(30 * NSEC_PER_SEC)	/* until everybody is ready */
+#define BENCH_MAX_WORKERS	64
+#define BENCH_MAX_LOADS		512
+
+static const char *const bench_load_names[] = { "none", "hogs", "fork", "pipe", "io", "mixed" };
+enum bench_load { LOAD_NONE, LOAD_HOGS, LOAD_FORK, LOAD_PIPE, LOAD_IO, LOAD_MIXED };
+
+/* What the caller asks for; 0 means the default where one is named. */
+struct bench_cfg {
+	u32 seconds;		/* measured time, after the warm-up */
+	u32 warmup_ms;
+	u32 fps;		/* Hz, of the frame limiter and of the vblank */
+	u32 workers;		/* fork-join job threads; 0: min(cpus - 1, 3), at least 1 */
+	u32 input_hz;
+	u32 audio_frames;	/* per period, at 48 kHz */
+	u32 load;		/* enum bench_load */
+	u32 load_threads;	/* 0: 2 x cpus; each is one runnable task (a pipe pair is one) */
+	u64 iters_per_ms;	/* 0: calibrate */
+	u32 frame_work_us;	/* CPU work of one frame over all threads; 0: 24 % of 1/fps */
+	bool no_uinput;		/* feed the input thread by a timer */
+	bool no_drm;		/* complete frames by a timer */
+	bool json;		/* on stdout, instead of text */
+	const char *svg, *csv;	/* files to write, or NULL */
+};
+
+enum bench_role {
+	BR_SIM, BR_WORKER, BR_RENDER, BR_SUBMIT, BR_COMPOSITOR, BR_INPUT, BR_AUDIO, BR_NETWORK,
+	BR_COUNT
+};
+
+/* Real computation on a small working set. Owner: the thread that works. */
+struct bench_work {
+	u64 x;			/* integer state, never 0 */
+	double f;		/* float state, bounded by 4 * 2^32 */
+	u64 cell[128];		/* 1 KB, stays in the first-level cache */
+};
+
+/* A thread of the game, or the compositor process. Owner: that thread, once started. */
+struct bench_thread {
+	struct bench *b;	/* main, before the start */
+	pthread_t pthread;	/* main */
+	u32 role;		/* enum bench_role; main */
+	u32 index;		/* within the role; main */
+	u32 *wake_ns;		/* wakeup latencies, ns, in order; room for cap */
+	u32 count;		/* of wake_ns */
+	u32 cap;		/* main */
+	struct bench_work work;
+} __attribute__((aligned(64)));
+
+/* A counted futex: posts never get lost, each carries the time of its post. */
+struct bench_gate {
+	_Atomic u32 seq;		/* posts so far, the futex word; poster */
+	_Atomic u64 stamp_ns[BENCH_STAMPS];	/* of post seq % BENCH_STAMPS; poster */
+} __attribute__((aligned(64)));
+
+/* One frame. 0 in a time: has not happened. */
+struct bench_frame {
+	u64 tick_ns;		/* limiter tick that started it; sim */
+	u64 input_ns;		/* newest input event it used; sim */
+	u64 call_ns;		/* present call, after the GPU submit; submit */
+	_Atomic u64 gpu_done_ns;	/* completion, known in advance without a fence; submit */
+	_Atomic u64 shown_ns;	/* composited and committed; compositor */
+	_Atomic u32 jitter_ns;	/* largest wakeup latency on its chain; all of the chain */
+};
+
+/* One load task. Owner: the load process, if not said otherwise. */
+struct bench_slot {
+	_Atomic u64 ops;	/* finished operations */
+	u64 ops_t0, ops_t1;	/* ops at the borders of the measured interval; main */
+	u32 kind;		/* enum bench_load, never NONE or MIXED; main */
+	int fd[4];		/* pipe: request r/w, reply r/w; io: the file; main */
+	struct bench_work work;
+} __attribute__((aligned(64)));
+
+/* The GPU stand-in. Owner: submit thread, if not said otherwise. */
+struct bench_gpu {
+	int fd;			/* render node or -1; main */
+	const struct bench_gpu_driver *driver;	/* NULL: nothing to submit with; main */
+	char name[32];		/* of the kernel driver; main */
+	u64 submits, fences;	/* submit ioctls, and those that gave a fence */
+	int error;		/* errno of the newest failed submit */
+	u64 busy_until_ns;	/* one frame is drawn at a time */
+};
+
+struct bench {
+	struct bench_cfg cfg;		/* defaults filled in; main */
+	u64 period_ns, audio_period_ns, input_period_ns;	/* main */
+	u64 gpu_ns;			/* GPU time of a frame; main */
+	pid_t pid, group;		/* main process; process group of its children; main */
+	u32 cpus, children, threads, frame_cap, slots;	/* main */
+	int uinput, evdev, net, net_server;	/* descriptors or -1; main */
+	bool net_udp;			/* false: no loopback, a socket pair instead; main */
+	bool interrupted;		/* main */
+	char sched[64];			/* who schedules; main */
+	struct bench_gpu gpu;
+
+	/* start barrier and end; main, except ready */
+	_Atomic u32 ready;		/* threads and processes at the barrier, futex; everybody */
+	_Atomic u32 go;			/* enum bench_go, futex */
+	_Atomic u32 stop;		/* measuring and the last frames are over */
+	u64 epoch_ns, t0_ns;		/* vblank 0; start of the measured interval */
+	_Atomic u64 t1_ns;		/* its end; pulled in by a signal */
+	u64 load_t0_ns, load_t1_ns;	/* when the loads' counters were really read */
+
+	/* the frame chain */
+	struct bench_gate jobs, joined, render, submit, retired;
+	_Atomic u32 jobs_left;		/* sim sets, workers count down */
+	_Atomic u32 quit_frame;		/* first frame that will not come; sim */
+	_Atomic u32 called;		/* frames whose present call has been made; submit */
+	_Atomic u64 newest_input_ns;	/* input */
+
+	/* counted while measuring */
+	u64 input_events;		/* input */
+	u64 audio_periods, audio_xruns;	/* audio */
+	u64 datagrams;			/* network */
+
+	size_t bytes;			/* of this whole mapping; main */
+	struct bench_frame *frame;	/* [frame_cap + 1], the last never starts */
+	struct bench_slot *slot;	/* [slots] */
+	struct bench_thread *role[BR_COUNT];	/* first thread of each role */
+	struct bench_thread thread[];	/* [threads] */
+};
+
+enum bench_go { BENCH_HOLD, BENCH_GO, BENCH_ABORT };
+
+/* ==== bench 2: samples and waiting =================================================== */
+
+static long bench_futex(_Atomic u32 *word, int op, u32 val, const struct timespec *timeout)
+{
+	return syscall(SYS_futex, word, op, val, timeout, NULL, 0);
+}
+
+static struct timespec bench_timespec(u64 ns)
+{
+	return (struct timespec){ .tv_sec = ns / NSEC_PER_SEC, .tv_nsec = ns % NSEC_PER_SEC };
+}
+
+/* Everybody counts itself ready, then waits for go. False: the start was called off. */
+static bool bench_barrier(struct bench *b)
+{
+	atomic_fetch_add(&b->ready, 1);
+	bench_futex(&b->ready, FUTEX_WAKE, 1, NULL);
+	while (atomic_load(&b->go) == BENCH_HOLD)
+		bench_futex(&b->go, FUTEX_WAIT, BENCH_HOLD, NULL);
+	return atomic_load(&b->go) == BENCH_GO;
+}
+
+static bool bench_measured(struct bench *b, u64 ns)
+{
+	return ns >= b->t0_ns && ns < atomic_load(&b->t1_ns);
+}
+
+static void bench_raise_jitter(struct bench_frame *frame, u32 late_ns)
+{
+	u32 seen = atomic_load(&frame->jitter_ns);
+
+	while (seen < late_ns && !atomic_compare_exchange_weak(&frame->jitter_ns, &seen, late_ns))
+		;
+}
+
+/*
+ * Counts one wakeup that was due at due_ns and is running since woke_ns; a wakeup
+ * belongs to the interval in which it was due. frame: whose chain it is on, or NULL.
+ */
+static void bench_woke(struct bench_thread *t, u64 due_ns, u64 woke_ns, struct bench_frame *frame)
+{
+	u32 late_ns = woke_ns > due_ns ? MIN(woke_ns - due_ns, (u64)UINT32_MAX) : 0;
+
+	if (bench_measured(t->b, due_ns) && t->count < t->cap)
+		t->wake_ns[t->count++] = late_ns;
+	if (frame)
+		bench_raise_jitter(frame, late_ns);
+}
+
+/*
+ * Sleeps until due_ns and returns the time. Whoever comes too late doesn't sleep, and what
+ * doesn't sleep isn't woken: that is a late thread's overrun, not a wakeup latency.
+ */
+static u64 bench_sleep_until(struct bench_thread *t, u64 due_ns, struct bench_frame *frame)
+{
+	struct timespec ts = bench_timespec(due_ns);
+	u64 now = now_ns();
+
+	if (now >= due_ns)
+		return now;
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+		;
+	now = now_ns();
+	if (t)
+		bench_woke(t, due_ns, now, frame);
+	return now;
+}
+
+/* The first point of the grid start + k * step that is still to come */
+static u64 bench_next(u64 start_ns, u64 step_ns)
+{
+	u64 now = now_ns();
+
+	return now <= start_ns ? start_ns : start_ns + ((now - start_ns) / step_ns + 1) * step_ns;
+}
+
+static void bench_gate_post(struct bench_gate *g)
+{
+	u32 seq = atomic_load(&g->seq) + 1;
+
+	atomic_store(&g->stamp_ns[seq % BENCH_STAMPS], now_ns());
+	atomic_store(&g->seq, seq);
+	bench_futex(&g->seq, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
+}
+
+/* Waits for post number `want`. Who finds it done has not slept, and is not counted. */
+static void bench_gate_wait(struct bench_thread *t, struct bench_gate *g, u32 want,
+			    struct bench_frame *frame)
+{
+	bool slept = false;
+	u32 seq;
+
+	while ((s32)((seq = atomic_load(&g->seq)) - want) < 0)
+		slept = !bench_futex(&g->seq, FUTEX_WAIT_PRIVATE, seq, NULL);
+	if (slept)
+		bench_woke(t, atomic_load(&g->stamp_ns[want % BENCH_STAMPS]), now_ns(), frame);
+}
+
+static void bench_work(struct bench_work *w, u64 iters)
+{
+	u64 x = w->x;
+	double f = w->f;
+
+	while (iters--) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		f = f * 0.75 + (double)(u32)x;
+		w->cell[x % ARRAY_SIZE(w->cell)] += x + (u64)(s64)f;
+	}
+	w->x = x;
+	w->f = f;
+}
+
+static void bench_work_us(struct bench *b, struct bench_work *w, u64 us)
+{
+	bench_work(w, b->cfg.iters_per_ms * us / 1000);
+}
+
+static int bench_cmp_u32(const void *a, const void *b)
+{
+	u32 x = *(const u32 *)a, y = *(const u32 *)b;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * Iterations per millisecond: the median of short runs, in CPU time so that other
+ * tasks don't count. The first runs only bring the CPU to speed.
+ */
+static u64 bench_calibrate(void)
+{
+	enum { RUNS = 41, SKIP = 20, ITERS = 400000 };
+	struct bench_work w = { .x = 1 };
+	struct timespec a, z;
+	u32 took_ns[RUNS];
+
+	for (int i = 0; i < RUNS; i++) {
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+		bench_work(&w, ITERS);
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &z);
+		took_ns[i] = MAX((z.tv_sec - a.tv_sec) * 1000000000 + z.tv_nsec - a.tv_nsec, 1);
+	}
+	qsort(took_ns + SKIP, RUNS - SKIP, sizeof(*took_ns), bench_cmp_u32);
+	if (w.f < 0)	/* never; but the compiler may not drop the work */
+		return 0;
+	return MAX(ITERS * NSEC_PER_MSEC / took_ns[SKIP + (RUNS - SKIP) / 2], 1);
+}
+
+/* ==== bench 3: the game ============================================================== */
+
+/* Percent of a frame's work per stage; what the jobs get is split among the workers. */
+static const u32 bench_share_pct[BR_COUNT] = {
+	[BR_SIM] = 25, [BR_WORKER] = 40, [BR_RENDER] = 25, [BR_SUBMIT] = 10,
+};
+
+/* Frames differ by up to 25 %, by a hash of their number: the same in each run. */
+static void bench_frame_work(struct bench_thread *t, u32 frame)
+{
+	const struct bench_cfg *c = &t->b->cfg;
+	u32 hash = (frame + 1) * 2654435761U;
+	u64 iters = c->iters_per_ms * c->frame_work_us / 1000;
+
+	hash ^= hash >> 15;
+	iters = iters * bench_share_pct[t->role] / 100 * (768 + hash % 513) / 1024;
+	bench_work(&t->work, t->role == BR_WORKER ? iters / c->workers : iters);
+}
+
+/*
+ * The limiter's grid lies 1/16 period behind the vblanks, as with a game that is
+ * called back when the compositor is done. A frame that overruns its period makes
+ * the next one start at the next tick. At most BENCH_IN_FLIGHT frames are under way.
+ */
+static void *bench_sim(void *arg)
+{
+	struct bench_thread *t = arg;
+	struct bench *b = t->b;
+	u64 tick_ns = b->epoch_ns + b->period_ns / 16;
+	u32 f;
+
+	for (f = 0; f < b->frame_cap; f++) {
+		struct bench_frame *frame = &b->frame[f];
+
+		tick_ns = bench_next(tick_ns, b->period_ns);
+		if (tick_ns >= atomic_load(&b->t1_ns))
+			break;
+		frame->tick_ns = tick_ns;
+		bench_sleep_until(t, tick_ns, frame);
+		if (f >= BENCH_IN_FLIGHT)
+			bench_gate_wait(t, &b->retired, f - BENCH_IN_FLIGHT + 1, frame);
+		frame->input_ns = atomic_load(&b->newest_input_ns);
+		bench_frame_work(t, f);
+		atomic_store(&b->jobs_left, b->cfg.workers);
+		bench_gate_post(&b->jobs);
+		bench_gate_wait(t, &b->joined, f + 1, frame);
+		bench_gate_post(&b->render);
+		tick_ns += b->period_ns;
+	}
+	atomic_store(&b->quit_frame, f);
+	bench_gate_post(&b->jobs);
+	bench_gate_post(&b->render);
+	return NULL;
+}
+
+static void *bench_worker(void *arg)
+{
+	struct bench_thread *t = arg;
+	struct bench *b = t->b;
+
+	for (u32 f = 0; ; f++) {
+		bench_gate_wait(t, &b->jobs, f + 1, &b->frame[f]);
+		if (f >= atomic_load(&b->quit_frame))
+			return NULL;
+		bench_frame_work(t, f);
+		if (atomic_fetch_sub(&b->jobs_left, 1) == 1)
+			bench_gate_post(&b->joined);
+	}
+}
+
+static void *bench_render(void *arg)
+{
+	struct bench_thread *t = arg;
+	struct bench *b = t->b;
+
+	for (u32 f = 0; ; f++) {
+		bench_gate_wait(t, &b->render, f + 1, &b->frame[f]);
+		if (f < atomic_load(&b->quit_frame))
+			bench_frame_work(t, f);
+		bench_gate_post(&b->submit);
+		if (f >= atomic_load(&b->quit_frame))
+			return NULL;
+	}
+}
+
+static int bench_gpu_submit(struct bench_gpu *g);
+
+/*
+ * The GPU needs gpu_ns per frame, one frame after the other. Without a fence its
+ * completion is known at once; with one the frame is done when both are.
+ */
+static void *bench_submit(void *arg)
+{
+	struct bench_thread *t = arg;
+	struct bench *b = t->b;
+
+	for (u32 f = 0; ; f++) {
+		struct bench_frame *frame = &b->frame[f];
+		int fence;
+
+		bench_gate_wait(t, &b->submit, f + 1, frame);
+		if (f >= atomic_load(&b->quit_frame))
+			return NULL;
+		bench_frame_work(t, f);
+		fence = bench_gpu_submit(&b->gpu);
+		frame->call_ns = now_ns();
+		b->gpu.busy_until_ns = MAX(b->gpu.busy_until_ns, frame->call_ns) + b->gpu_ns;
+		if (fence < 0)
+			atomic_store(&frame->gpu_done_ns, b->gpu.busy_until_ns);
+		atomic_store(&b->called, f + 1);
+		bench_gate_post(&b->retired);
+		if (fence >= 0) {
+			poll(&(struct pollfd){ .fd = fence, .events = POLLIN }, 1, 1000);
+			close(fence);
+			atomic_store(&frame->gpu_done_ns, MAX(now_ns(), b->gpu.busy_until_ns));
+		}
+	}
+}
+
+/* Handles `events` input events, the newest from newest_ns. */
+static void bench_input_events(struct bench_thread *t, u64 events, u64 newest_ns)
+{
+	struct bench *b = t->b;
+
+	atomic_store(&b->newest_input_ns, newest_ns);
+	if (bench_measured(b, newest_ns))
+		b->input_events += events;
+	bench_work_us(b, &t->work, BENCH_INPUT_US * MIN(events, 64ULL));
+}
+
+/* A timer in place of the mouse: a late thread finds several events, as read() would. */
+static void bench_input_timer(struct bench_thread *t)
+{
+	struct bench *b = t->b;
+	u64 due_ns = b->epoch_ns;
+
+	while (!atomic_load(&b->stop)) {
+		u64 behind = (bench_sleep_until(t, due_ns, NULL) - due_ns) / b->input_period_ns;
+
+		due_ns += behind * b->input_period_ns;
+		bench_input_events(t, behind + 1, due_ns);
+		due_ns += b->input_period_ns;
+	}
+}
+
+static void bench_input_evdev(struct bench_thread *t)
+{
+	struct bench *b = t->b;
+	struct pollfd pfd = { .fd = b->evdev, .events = POLLIN };
+	struct input_event ev[64];
+
+	while (!atomic_load(&b->stop)) {
+		u64 before_ns = now_ns(), first_ns = 0, newest_ns = 0, events = 0, woke_ns;
+		int ready = poll(&pfd, 1, 200);		/* in ms: sees the end without an event */
+		ssize_t n;
+
+		woke_ns = now_ns();
+		n = ready > 0 ? read(b->evdev, ev, sizeof(ev)) : 0;
+		for (ssize_t i = 0; i < n / (ssize_t)sizeof(*ev); i++) {
+			if (ev[i].type != EV_SYN)
+				continue;
+			newest_ns = ev[i].input_event_sec * NSEC_PER_SEC +
+				    ev[i].input_event_usec * NSEC_PER_USEC;
+			first_ns = first_ns ? first_ns : newest_ns;
+			events++;
+		}
+		if (!events)
+			continue;
+		/* the kernel's stamp has microseconds: it may lie up to 1 us too early */
+		if (first_ns + NSEC_PER_USEC > before_ns)
+			bench_woke(t, first_ns, woke_ns, NULL);
+		bench_input_events(t, events, newest_ns);
+	}
+}
+
+static void *bench_input(void *arg)
+{
+	struct bench_thread *t = arg;
+
+	if (t->b->evdev >= 0)
+		bench_input_evdev(t);
+	else
+		bench_input_timer(t);
+	return NULL;
+}
+
+/*
+ * The device plays one period of its buffer while the thread fills the next one: what is
+ * woken at the start of period k must be done BENCH_AUDIO_PERIODS - 1 periods later. Done
+ * later is an xrun, and the stream starts anew at the next period.
+ */
+static void *bench_audio(void *arg)
+{
+	struct bench_thread *t = arg;
+	struct bench *b = t->b;
+	u64 work_us = b->audio_period_ns * BENCH_AUDIO_WORK_PCT / 100 / NSEC_PER_USEC;
+	u64 due_ns = b->epoch_ns, done_ns, deadline_ns;
+
+	while (!atomic_load(&b->stop)) {
+		bench_sleep_until(t, due_ns, NULL);
+		bench_work_us(b, &t->work, work_us);
+		done_ns = now_ns();
+		deadline_ns = due_ns + (BENCH_AUDIO_PERIODS - 1) * b->audio_period_ns;
+		if (bench_measured(b, due_ns)) {
+			b->audio_periods++;
+			b->audio_xruns += done_ns > deadline_ns;
+		}
+		due_ns = done_ns > deadline_ns ? bench_next(due_ns, b->audio_period_ns)
+					       : due_ns + b->audio_period_ns;
+	}
+	return NULL;
+}
+
+/* A server's snapshot; the answer is the same bytes back. */
+struct bench_datagram {
+	u64 sent_ns;		/* just before send */
+	u8 state[120];
+};
+
+static void *bench_network(void *arg)
+{
+	struct bench_thread *t = arg;
+	struct bench *b = t->b;
+	struct bench_datagram d;
+
+	while (!atomic_load(&b->stop)) {
+		u64 before_ns = now_ns(), woke_ns;
+		ssize_t n = recv(b->net, &d, sizeof(d), 0);
+
+		woke_ns = now_ns();
+		if (n != sizeof(d)) {	/* shut down by main at the end */
+			if (n < 0 && errno == EINTR)
+				continue;
+			return NULL;
+		}
+		if (d.sent_ns > before_ns)
+			bench_woke(t, d.sent_ns, woke_ns, NULL);
+		if (bench_measured(b, d.sent_ns))
+			b->datagrams++;
+		bench_work_us(b, &t->work, BENCH_NET_US);
+		if (send(b->net, &d, sizeof(d), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+			return NULL;
+	}
+	return NULL;
+}
+
+/* ==== bench 4: helper processes ====================================================== */
+
+/* The newest frame the GPU has finished by now, of those from `next` on; -1: none */
+static s64 bench_latch(struct bench *b, u32 next, u64 now)
+{
+	for (s64 f = (s64)atomic_load(&b->called) - 1; f >= next; f--) {
+		u64 done_ns = atomic_load(&b->frame[f].gpu_done_ns);
+
+		if (done_ns && done_ns <= now)
+			return f;
+	}
+	return -1;
+}
+
+/* At each vblank: latch the newest finished frame, composite it, commit it. */
+static void bench_compositor(struct bench *b, void *arg)
+{
+	struct bench_thread *t = arg;
+	u64 vblank_ns = b->epoch_ns;
+	u32 next = 0;
+
+	for (;;) {
+		u64 now;
+		s64 f;
+
+		vblank_ns = bench_next(vblank_ns, b->period_ns);
+		now = bench_sleep_until(t, vblank_ns, NULL);
+		f = bench_latch(b, next, now);
+		bench_work_us(b, &t->work, BENCH_COMPOSITOR_US);
+		if (f >= 0) {
+			bench_raise_jitter(&b->frame[f], MIN(now - vblank_ns, (u64)UINT32_MAX));
+			atomic_store(&b->frame[f].shown_ns, now_ns());
+			next = f + 1;
+		}
+		vblank_ns += b->period_ns;
+	}
+}
+
+/* The mouse's hardware. It is an ordinary task: when it is late, so are its reports. */
+static void bench_feeder(struct bench *b, void *arg)
+{
+	struct input_event ev[2] = { { .type = EV_REL, .code = REL_X, .value = 1 },
+				     { .type = EV_SYN, .code = SYN_REPORT } };
+	u64 due_ns = b->epoch_ns;
+
+	(void)arg;
+	for (;;) {
+		due_ns = bench_next(due_ns, b->input_period_ns);
+		bench_sleep_until(NULL, due_ns, NULL);
+		ev[0].value = -ev[0].value;
+		if (write(b->uinput, ev, sizeof(ev)) < 0)
+			return;
+		due_ns += b->input_period_ns;
+	}
+}
+
+static void bench_server(struct bench *b, void *arg)
+{
+	struct bench_datagram d = { 0 }, answer;
+	u64 due_ns = b->epoch_ns;
+
+	(void)arg;
+	for (;;) {
+		due_ns = bench_next(due_ns, NSEC_PER_SEC / BENCH_NET_HZ);
+		bench_sleep_until(NULL, due_ns, NULL);
+		while (recv(b->net_server, &answer, sizeof(answer), MSG_DONTWAIT) > 0)
+			;
+		d.sent_ns = now_ns();
+		send(b->net_server, &d, sizeof(d), MSG_DONTWAIT | MSG_NOSIGNAL);
+		due_ns += NSEC_PER_SEC / BENCH_NET_HZ;
+	}
+}
+
+/*
+ * Children share one process group, so that one kill reaches them all, a forking
+ * load's children too; and none outlives this process, however it ends.
+ */
+static int bench_spawn(struct bench *b, const char *comm, void (*fn)(struct bench *, void *),
+		       void *arg)
+{
+	pid_t pid = fork();
+
+	if (pid < 0) {
+		warn_("bench: cannot fork %s: %s", comm, strerror(errno));
+		return -1;
+	}
+	if (pid == 0) {
+		setpgid(0, b->group);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != b->pid)
+			_exit(0);
+		prctl(PR_SET_NAME, comm);
+		prctl(PR_SET_TIMERSLACK, 1);
+		if (bench_barrier(b))
+			fn(b, arg);
+		_exit(0);
+	}
+	if (!b->group)
+		b->group = pid;
+	setpgid(pid, b->group);		/* both sides do it, whoever comes first */
+	b->children++;
+	return 0;
+}
+
+/* ==== bench 5: devices =============================================================== */
+
+/* The two DRM requests in use, as in <drm/drm.h> and <drm/virtgpu_drm.h>, which a build
+ * machine may lack. */
+struct bench_drm_version {
+	int major, minor, patch;
+	size_t name_len;
+	char *name;
+	size_t date_len;
+	char *date;
+	size_t desc_len;
+	char *desc;
+};
+
+struct bench_virtgpu_execbuffer {
+	u32 flags, size;
+	u64 command, bo_handles;
+	u32 num_bo_handles;
+	s32 fence_fd;
+	u32 ring_idx, syncobj_stride, num_in_syncobjs, num_out_syncobjs;
+	u64 in_syncobjs, out_syncobjs;
+};
+
+#define BENCH_DRM_VERSION	_IOWR('d', 0x00, struct bench_drm_version)
+#define BENCH_VIRTGPU_EXEC	_IOWR('d', 0x42, struct bench_virtgpu_execbuffer)
+#define BENCH_VIRTGPU_FENCE_OUT	0x02
+
+/* One empty virgl command. Returns a fence fd; -1 and errno without 3D. */
+static int bench_virtgpu_submit(int fd)
+{
+	static const u32 nop;
+	struct bench_virtgpu_execbuffer exec = {
+		.flags = BENCH_VIRTGPU_FENCE_OUT, .size = sizeof(nop),
+		.command = (uintptr_t)&nop, .fence_fd = -1,
+	};
+
+	return ioctl(fd, BENCH_VIRTGPU_EXEC, &exec) ? -1 : exec.fence_fd;
+}
+
+static const struct bench_gpu_driver {
+	const char *name;		/* the kernel driver's own */
+	int (*submit)(int fd);		/* → fence fd, or -1 and errno */
+} bench_gpu_drivers[] = {
+	{ "virtio_gpu", bench_virtgpu_submit },
+};
+
+/* A driver that refuses is asked again each frame: the submit itself is what a game does. */
+static int bench_gpu_submit(struct bench_gpu *g)
+{
+	int fence;
+
+	if (!g->driver)
+		return -1;
+	errno = 0;
+	fence = g->driver->submit(g->fd);
+	g->submits++;
+	if (fence >= 0)
+		g->fences++;
+	else
+		g->error = errno;
+	return fence;
+}
+
+/* The first render node whose driver is in the table */
+static void bench_gpu_open(struct bench_gpu *g)
+{
+	char path[32];
+
+	for (u32 minor = 128; minor < 144; minor++) {
+		struct bench_drm_version v = { .name = g->name, .name_len = sizeof(g->name) - 1 };
+
+		snprintf(path, sizeof(path), "/dev/dri/renderD%u", minor);
+		g->fd = open(path, O_RDWR | O_CLOEXEC);
+		if (g->fd < 0)
+			continue;
+		memset(g->name, 0, sizeof(g->name));
+		if (!ioctl(g->fd, BENCH_DRM_VERSION, &v))
+			for (u32 i = 0; i < ARRAY_SIZE(bench_gpu_drivers); i++)
+				if (!strcmp(g->name, bench_gpu_drivers[i].name)) {
+					g->driver = &bench_gpu_drivers[i];
+					return;
+				}
+		close(g->fd);
+		g->fd = -1;
+	}
+}
+
+/* The event node of an uinput device: /sys/devices/virtual/input/inputN/eventM */
+static int bench_evdev_open(int uinput)
+{
+	char sys[64] = "", dir[128], path[300];
+	struct dirent *e;
+	int fd = -1;
+	DIR *d;
+
+	if (ioctl(uinput, UI_GET_SYSNAME(sizeof(sys) - 1), sys) < 0)
+		return -1;
+	snprintf(dir, sizeof(dir), "/sys/devices/virtual/input/%s", sys);
+	d = opendir(dir);
+	while (d && fd < 0 && (e = readdir(d)))
+		if (!strncmp(e->d_name, "event", 5)) {
+			snprintf(path, sizeof(path), "/dev/input/%s", e->d_name);
+			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		}
+	if (d)
+		closedir(d);
+	return fd;
+}
+
+/* A virtual mouse, grabbed so that no pointer moves on the user's screen */
+static void bench_uinput_open(struct bench *b)
+{
+	struct uinput_setup setup = { .id.bustype = BUS_VIRTUAL, .name = "gamer bench mouse" };
+	int clock = CLOCK_MONOTONIC, fd = open("/dev/uinput", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (!ioctl(fd, UI_SET_EVBIT, EV_KEY) && !ioctl(fd, UI_SET_KEYBIT, BTN_LEFT) &&
+	    !ioctl(fd, UI_SET_EVBIT, EV_REL) && !ioctl(fd, UI_SET_RELBIT, REL_X) &&
+	    !ioctl(fd, UI_SET_RELBIT, REL_Y) && !ioctl(fd, UI_DEV_SETUP, &setup) &&
+	    !ioctl(fd, UI_DEV_CREATE)) {
+		b->evdev = bench_evdev_open(fd);
+		if (b->evdev >= 0 && !ioctl(b->evdev, EVIOCSCLOCKID, &clock) &&
+		    !ioctl(b->evdev, EVIOCGRAB, 1)) {
+			b->uinput = fd;
+			return;
+		}
+	}
+	if (b->evdev >= 0)
+		close(b->evdev);
+	b->evdev = -1;
+	close(fd);
+}
+
+static int bench_udp_socket(struct sockaddr_in *at)
+{
+	socklen_t len = sizeof(*at);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	*at = (struct sockaddr_in){ .sin_family = AF_INET,
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	if (fd >= 0 && !bind(fd, (void *)at, len) && !getsockname(fd, (void *)at, &len))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+/* Game and server, connected over UDP; where loopback is down (initramfs), a socket pair */
+static int bench_net_open(struct bench *b)
+{
+	struct sockaddr_in at[2];
+	int fd[2] = { bench_udp_socket(&at[0]), bench_udp_socket(&at[1]) };
+
+	b->net_udp = fd[0] >= 0 && fd[1] >= 0 && !connect(fd[0], (void *)&at[1], sizeof(*at)) &&
+		     !connect(fd[1], (void *)&at[0], sizeof(*at)) &&
+		     send(fd[0], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+	if (!b->net_udp) {
+		for (u32 i = 0; i < 2; i++)
+			if (fd[i] >= 0)
+				close(fd[i]);
+		if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fd)) {
+			warn_("bench: no sockets: %s", strerror(errno));
+			return -1;
+		}
+	}
+	b->net = fd[0];
+	b->net_server = fd[1];
+	return 0;
+}
+
+/* ==== bench 6: loads ================================================================= */
+
+static void bench_load_hog(struct bench *b, void *arg)
+{
+	struct bench_slot *s = arg;
+
+	for (;;) {
+		bench_work_us(b, &s->work, BENCH_HOG_US);
+		atomic_fetch_add(&s->ops, 1);
+	}
+}
+
+static void bench_load_fork(struct bench *b, void *arg)
+{
+	struct bench_slot *s = arg;
+
+	for (;;) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			bench_work_us(b, &s->work, BENCH_FORK_US);
+			_exit(0);
+		}
+		if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+			return;
+		atomic_fetch_add(&s->ops, 1);
+	}
+}
+
+static void bench_load_ping(struct bench *b, void *arg)
+{
+	struct bench_slot *s = arg;
+	char buf[BENCH_PIPE_BYTES] = "";
+
+	(void)b;
+	while (write(s->fd[1], buf, sizeof(buf)) == sizeof(buf) &&
+	       read(s->fd[2], buf, sizeof(buf)) == sizeof(buf))
+		atomic_fetch_add(&s->ops, 1);
+}
+
+static void bench_load_pong(struct bench *b, void *arg)
+{
+	struct bench_slot *s = arg;
+	char buf[BENCH_PIPE_BYTES];
+
+	(void)b;
+	while (read(s->fd[0], buf, sizeof(buf)) == sizeof(buf) &&
+	       write(s->fd[3], buf, sizeof(buf)) == sizeof(buf))
+		;
+}
+
+static void bench_load_io(struct bench *b, void *arg)
+{
+	struct bench_slot *s = arg;
+	static char buf[BENCH_IO_BYTES];
+
+	(void)b;
+	for (off_t at = 0; ; at = (at + sizeof(buf)) % BENCH_IO_FILE_BYTES) {
+		buf[0]++;
+		if (pwrite(s->fd[0], buf, sizeof(buf), at) != sizeof(buf) || fsync(s->fd[0]) ||
+		    pread(s->fd[0], buf, sizeof(buf), at) != sizeof(buf)) {
+			warn_("bench: io load: %s", strerror(errno));
+			return;
+		}
+		atomic_fetch_add(&s->ops, 1);
+	}
+}
+
+/* A kind of load: one task, or two that are never runnable at once */
+static const struct bench_load_kind {
+	const char *comm;		/* process name */
+	const char *op;			/* what is counted */
+	void (*run)(struct bench *b, void *slot);
+	void (*peer)(struct bench *b, void *slot);	/* or NULL */
+} bench_loads[] = {
+	[LOAD_HOGS] = { "load-hog", "0.25 ms of work", bench_load_hog, NULL },
+	[LOAD_FORK] = { "load-fork", "fork, exit, wait", bench_load_fork, NULL },
+	[LOAD_PIPE] = { "load-pipe", "pipe round trip", bench_load_ping, bench_load_pong },
+	[LOAD_IO] = { "load-io", "16 KB write, fsync, read", bench_load_io, NULL },
+};
+
+/* A file without a name: on disk if possible, in memory where nothing is writable */
+static int bench_scratch_file(void)
+{
+	const char *dirs[] = { getenv("TMPDIR"), "/var/tmp", "/tmp", "." };
+	int fd = -1;
+
+	for (u32 i = 0; i < ARRAY_SIZE(dirs) && fd < 0; i++)
+		if (dirs[i])
+			fd = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return fd >= 0 ? fd : memfd_create("gamer-bench", MFD_CLOEXEC);
+}
+
+static int bench_slot_open(struct bench_slot *s)
+{
+	if (s->kind == LOAD_PIPE)
+		return pipe2(s->fd, O_CLOEXEC) || pipe2(s->fd + 2, O_CLOEXEC) ? -1 : 0;
+	if (s->kind == LOAD_IO)
+		return (s->fd[0] = bench_scratch_file()) < 0 ? -1 : 0;
+	return 0;
+}
+
+/* The parent closes its descriptors at once: the next child must not inherit them. */
+static int bench_loads_start(struct bench *b)
+{
+	for (u32 i = 0; i < b->slots; i++) {
+		struct bench_slot *s = &b->slot[i];
+		const struct bench_load_kind *kind;
+		int err = 0;
+
+		s->kind = b->cfg.load == LOAD_MIXED ? LOAD_HOGS + i % 4 : b->cfg.load;
+		s->work.x = i + 1;
+		kind = &bench_loads[s->kind];
+		memset(s->fd, -1, sizeof(s->fd));
+		if (bench_slot_open(s)) {
+			warn_("bench: %s: %s", kind->comm, strerror(errno));
+			err = -1;
+		}
+		if (!err)
+			err = bench_spawn(b, kind->comm, kind->run, s);
+		if (!err && kind->peer)
+			err = bench_spawn(b, kind->comm, kind->peer, s);
+		for (u32 k = 0; k < ARRAY_SIZE(s->fd); k++)
+			if (s->fd[k] >= 0)
+				close(s->fd[k]);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* Reads the loads' counters; the moment is noted, since main may be late under load. */
+static u64 bench_loads_read(struct bench *b, bool end)
+{
+	for (u32 i = 0; i < b->slots; i++)
+		*(end ? &b->slot[i].ops_t1 : &b->slot[i].ops_t0) = atomic_load(&b->slot[i].ops);
+	return now_ns();
+}
+
+/* ==== bench 7: setup and run ========================================================= */
+
+static const struct bench_role_info {
+	const char *name;	/* in the report */
+	const char *comm;	/* thread name; %u: its index */
+	void *(*run)(void *thread);	/* NULL: a process, started by name */
+} bench_roles[BR_COUNT] = {
+	[BR_SIM] = { "sim", "GameThread", bench_sim },
+	[BR_WORKER] = { "worker", "Job %u", bench_worker },
+	[BR_RENDER] = { "render", "RenderThread", bench_render },
+	[BR_SUBMIT] = { "submit", "SubmitThread", bench_submit },
+	[BR_COMPOSITOR] = { "compositor", "compositor", NULL },
+	[BR_INPUT] = { "input", "InputThread", bench_input },
+	[BR_AUDIO] = { "audio", "AudioThread", bench_audio },
+	[BR_NETWORK] = { "network", "NetThread", bench_network },
+};
+
+/* Most wakeups that a thread of a role can count in the measured interval */
+static u32 bench_role_cap(const struct bench *b, u32 role)
+{
+	const u64 hz[BR_COUNT] = {
+		[BR_SIM] = 3 * b->cfg.fps, [BR_WORKER] = b->cfg.fps, [BR_RENDER] = b->cfg.fps,
+		[BR_SUBMIT] = b->cfg.fps, [BR_COMPOSITOR] = b->cfg.fps,
+		[BR_INPUT] = b->cfg.input_hz, [BR_NETWORK] = BENCH_NET_HZ,
+		[BR_AUDIO] = BENCH_AUDIO_HZ / b->cfg.audio_frames + 1,
+	};
+
+	return hz[role] * (b->cfg.seconds + 1) + 16;
+}
+
+static void bench_defaults(struct bench *b, const struct bench_cfg *cfg)
+{
+	struct bench_cfg *c = &b->cfg;
+	cpu_set_t set;
+
+	b->cpus = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
+	*c = *cfg;
+	if (!c->workers)
+		c->workers = MAX(MIN(b->cpus - 1, 3U), 1U);
+	c->workers = MIN(c->workers, (u32)BENCH_MAX_WORKERS);
+	if (!c->load_threads)
+		c->load_threads = 2 * b->cpus;
+	if (!c->frame_work_us)
+		c->frame_work_us = 240000 / c->fps;
+	if (!c->iters_per_ms)
+		c->iters_per_ms = bench_calibrate();
+	b->slots = c->load == LOAD_NONE ? 0 : MIN(c->load_threads, (u32)BENCH_MAX_LOADS);
+	b->period_ns = NSEC_PER_SEC / c->fps;
+	b->input_period_ns = NSEC_PER_SEC / c->input_hz;
+	b->audio_period_ns = c->audio_frames * NSEC_PER_SEC / BENCH_AUDIO_HZ;
+	b->gpu_ns = b->period_ns / 4;
+	b->frame_cap = (u64)c->fps * (c->seconds + 1) + (u64)c->fps * c->warmup_ms / 1000 + 16;
+	b->threads = BR_COUNT - 1 + c->workers;
+}
+
+/* One mapping for everything, faulted in beforehand: measuring allocates nothing. */
+static struct bench *bench_alloc(const struct bench_cfg *cfg)
+{
+	struct bench *b, sizes = { .uinput = -1, .evdev = -1, .net = -1, .net_server = -1,
+				   .gpu.fd = -1, .pid = getpid(), .quit_frame = UINT32_MAX };
+	u32 role, t = 0;
+	u8 *at;
+
+	bench_defaults(&sizes, cfg);
+	sizes.bytes = sizeof(*b) + sizes.threads * sizeof(*b->thread) +
+		      sizes.slots * sizeof(*b->slot) + (sizes.frame_cap + 1) * sizeof(*b->frame);
+	for (role = 0; role < BR_COUNT; role++)
+		sizes.bytes += sizeof(u32) * bench_role_cap(&sizes, role) *
+			       (role == BR_WORKER ? sizes.cfg.workers : 1);
+	b = mmap(NULL, sizes.bytes, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (b == MAP_FAILED) {
+		warn_("bench: %zu MB of memory: %s", sizes.bytes >> 20, strerror(errno));
+		return NULL;
+	}
+	memcpy(b, &sizes, sizeof(sizes));
+	b->slot = (void *)&b->thread[b->threads];
+	b->frame = (void *)&b->slot[b->slots];
+	at = (void *)&b->frame[b->frame_cap + 1];
+	for (role = 0; role < BR_COUNT; role++) {
+		b->role[role] = &b->thread[t];
+		for (u32 i = 0; i < (role == BR_WORKER ? b->cfg.workers : 1); i++, t++) {
+			b->thread[t] = (struct bench_thread){
+				.b = b, .role = role, .index = i, .wake_ns = (void *)at,
+				.cap = bench_role_cap(b, role), .work.x = t + 1,
+			};
+			at += sizeof(u32) * b->thread[t].cap;
+		}
+	}
+	return b;
+}
+
+static void *bench_thread_main(void *arg)
+{
+	struct bench_thread *t = arg;
+	char comm[16];
+
+	snprintf(comm, sizeof(comm), bench_roles[t->role].comm, t->index);
+	prctl(PR_SET_NAME, comm);
+	prctl(PR_SET_TIMERSLACK, 1);	/* the default of 50 us would be counted as latency */
+	return bench_barrier(t->b) ? bench_roles[t->role].run(t) : NULL;
+}
+
+/* Has a child ended that should run until it is killed? It stays unreaped. */
+static bool bench_child_died(struct bench *b)
+{
+	siginfo_t info = { 0 };
+
+	return !waitid(P_PGID, b->group, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid;
+}
+
+static int bench_threads_start(struct bench *b)
+{
+	pthread_attr_t attr;
+	u32 i;
+	int err;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 128 << 10);
+	for (i = 0, err = 0; i < b->threads && !err; i++)
+		if (bench_roles[b->thread[i].role].run)
+			err = pthread_create(&b->thread[i].pthread, &attr, bench_thread_main,
+					     &b->thread[i]);
+	pthread_attr_destroy(&attr);
+	if (err) {
+		warn_("bench: cannot make threads: %s", strerror(err));
+		b->threads = i - 1;	/* those that are there to be joined */
+	}
+	return err ? -1 : 0;
+}
+
+static void bench_release(struct bench *b, u32 go)
+{
+	atomic_store(&b->go, go);
+	bench_futex(&b->go, FUTEX_WAKE, INT_MAX, NULL);
+}
+
+/* Until all threads and children wait at the barrier */
+static int bench_wait_ready(struct bench *b)
+{
+	const struct timespec ts = bench_timespec(NSEC_PER_SEC / 5);
+	u64 limit_ns = now_ns() + BENCH_SETUP_NS;
+	u32 want = b->children + b->threads - 1, ready;	/* the compositor is a child */
+
+	while ((ready = atomic_load(&b->ready)) < want) {
+		if (bench_child_died(b) || now_ns() > limit_ns) {
+			warn_("bench: only %u of %u tasks started", ready, want);
+			return -1;
+		}
+		bench_futex(&b->ready, FUTEX_WAIT, ready, &ts);
+	}
+	return 0;
+}
+
+static int bench_setup(struct bench *b)
+{
+	if (!b->cfg.no_drm)
+		bench_gpu_open(&b->gpu);
+	if (!b->cfg.no_uinput)
+		bench_uinput_open(b);
+	if (bench_net_open(b) ||
+	    bench_spawn(b, bench_roles[BR_COMPOSITOR].comm, bench_compositor,
+			b->role[BR_COMPOSITOR]) ||
+	    bench_spawn(b, "game-server", bench_server, NULL) ||
+	    (b->evdev >= 0 && bench_spawn(b, "mouse-feeder", bench_feeder, NULL)) ||
+	    bench_loads_start(b)) {
+		b->threads = 0;
+		return -1;
+	}
+	return bench_threads_start(b) ? -1 : bench_wait_ready(b);
+}
+
+/* Ends and reaps every thread, child and orphan of a forking load. Safe at any stage. */
+static void bench_teardown(struct bench *b)
+{
+	const int fds[] = { b->uinput, b->evdev, b->net, b->net_server, b->gpu.fd };
+
+	atomic_store(&b->stop, 1);
+	if (atomic_load(&b->go) == BENCH_HOLD)
+		bench_release(b, BENCH_ABORT);
+	if (b->net >= 0)
+		shutdown(b->net, SHUT_RDWR);	/* wakes the network thread */
+	for (u32 i = 0; i < b->threads; i++)
+		if (b->thread[i].pthread)
+			pthread_join(b->thread[i].pthread, NULL);
+	if (b->group)
+		kill(-b->group, SIGKILL);
+	while (b->group && (waitpid(-b->group, NULL, 0) > 0 || errno == EINTR))
+		;
+	for (u32 i = 0; i < ARRAY_SIZE(fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+/* The sched_ext scheduler by its own name, else the kernel's own by the kernel's age */
+static void bench_scheduler(char *name, size_t size)
+{
+	u32 major = 0, minor = 0;
+	struct utsname u;
+
+	if (scx_attached(name, size))
+		return;
+	if (uname(&u) || sscanf(u.release, "%u.%u", &major, &minor) < 2)
+		major = 0;
+	snprintf(name, size, "%s", major * 100 + minor >= 606 ? "eevdf" : "cfs");
+}
+
+/* Sleeps until when_ns, with a line on a terminal; false: a signal asked to stop */
+static bool bench_main_wait(struct bench *b, const sigset_t *signals, u64 when_ns)
+{
+	bool show = isatty(STDERR_FILENO);
+	u64 now;
+
+	while ((now = now_ns()) < when_ns) {
+		u64 sleep_ns = show ? MIN(when_ns - now, NSEC_PER_SEC) : when_ns - now;
+		struct timespec ts = bench_timespec(sleep_ns);
+		bool asked;
+
+		if (show)
+			fprintf(stderr, "\rbench: %.0f s to go, %u frames \033[K",
+				(atomic_load(&b->t1_ns) - now) / 1e9, atomic_load(&b->called));
+		asked = sigtimedwait(signals, NULL, &ts) > 0;
+		if (show)
+			fputs("\r\033[K", stderr);
+		if (asked)
+			return false;
+	}
+	return true;
+}
+
+/* The run itself, from the barrier's fall until the last frame has been shown */
+static void bench_measure(struct bench *b, const sigset_t *signals)
+{
+	char sched[sizeof(b->sched)];
+	u64 t1_ns, called;
+
+	b->epoch_ns = now_ns() + 20 * NSEC_PER_MSEC;
+	b->t0_ns = b->epoch_ns + b->cfg.warmup_ms * NSEC_PER_MSEC;
+	t1_ns = b->t0_ns + b->cfg.seconds * NSEC_PER_SEC;
+	atomic_store(&b->t1_ns, t1_ns);
+	bench_release(b, BENCH_GO);
+
+	b->interrupted = !bench_main_wait(b, signals, b->t0_ns);
+	b->load_t0_ns = bench_loads_read(b, false);
+	bench_scheduler(b->sched, sizeof(b->sched));
+	if (!b->interrupted)
+		b->interrupted = !bench_main_wait(b, signals, t1_ns);
+	b->load_t1_ns = bench_loads_read(b, true);
+	if (b->interrupted)
+		atomic_store(&b->t1_ns, MIN(b->load_t1_ns, t1_ns));
+	bench_scheduler(sched, sizeof(sched));
+	if (strcmp(sched, b->sched)) {
+		warn_("bench: the scheduler changed while measuring: %s, %s", b->sched, sched);
+		snprintf(b->sched, sizeof(b->sched), "mixed");
+	}
+
+	for (u32 i = BR_SIM; i < b->role[BR_COMPOSITOR] - b->thread; i++) {
+		pthread_join(b->thread[i].pthread, NULL);
+		b->thread[i].pthread = 0;
+	}
+	called = atomic_load(&b->called);
+	for (u32 i = 0; i < 16 && called && !atomic_load(&b->frame[called - 1].shown_ns); i++)
+		bench_sleep_until(NULL, now_ns() + b->period_ns, NULL);
+}
+
+/* ==== bench 8: figures =============================================================== */
+
+enum { BENCH_P50, BENCH_P95, BENCH_P99, BENCH_P999, BENCH_MAX, BENCH_RANKS };
+
+static const struct {
+	const char *label, *key;	/* for people; in JSON */
+	double part;			/* of the samples that are at or below it */
+} bench_ranks[BENCH_RANKS] = {
+	{ "p50", "p50", 0.50 }, { "p95", "p95", 0.95 }, { "p99", "p99", 0.99 },
+	{ "p99.9", "p999", 0.999 }, { "max", "max", 1 },
+};
+
+struct bench_dist {
+	u64 n;				/* samples */
+	double v[BENCH_RANKS];		/* nearest-rank percentiles; NAN without samples */
+};
+
+static struct bench_dist bench_dist(u32 *ns, u64 n, double unit_ns)
+{
+	struct bench_dist d = { .n = n };
+
+	qsort(ns, n, sizeof(*ns), bench_cmp_u32);
+	for (u32 i = 0; i < BENCH_RANKS; i++)
+		d.v[i] = n ? ns[(u64)ceil(bench_ranks[i].part * n) - 1] / unit_ns : NAN;
+	return d;
+}
+
+struct bench_result {
+	double seconds;			/* measured */
+	u64 frames;			/* started in the measured interval */
+	u64 missed_ticks;		/* limiter ticks at which no frame started */
+	u64 late_frames;		/* shown after the vblank that follows their tick */
+	u64 dropped_frames;		/* never shown: a newer one was latched */
+	u64 jitter_frames;		/* with a wakeup > BENCH_JITTER_NS on their chain */
+	u64 input_events, audio_periods, audio_xruns, datagrams;
+	double fps, low1_fps, low01_fps;
+	struct bench_dist frame_ms, input_ms, wake_us[BR_COUNT];
+	u64 load_ops[LOAD_MIXED];	/* by enum bench_load */
+	double load_s;			/* between the two readings of the counters */
+	u64 *at_ns;			/* [frame_ms.n] end of each interval, from t0 */
+	u32 *frame_ns;			/* [frame_ms.n] in order of frames */
+	char gpu[96];			/* how frames were completed */
+};
+
+/* As MangoHud does it: the mean fps of the slowest 1 % (0.1 %) of all frames, rounded up */
+static double bench_low_fps(const u32 *sorted_ns, u64 n, double part)
+{
+	u64 worst = ceil(n * part);
+	double sum = 0;
+
+	for (u64 i = n - worst; i < n; i++)
+		sum += (double)NSEC_PER_SEC / MAX(sorted_ns[i], 1U);
+	return worst ? sum / worst : NAN;
+}
+
+static void bench_count_frame(struct bench *b, struct bench_result *r, struct bench_frame *frame,
+			      u32 *input_ns, u64 *inputs)
+{
+	u64 start = (frame->tick_ns - b->epoch_ns) / b->period_ns;
+	u64 shown_ns = atomic_load(&frame->shown_ns);
+
+	r->frames++;
+	r->jitter_frames += atomic_load(&frame->jitter_ns) > BENCH_JITTER_NS;
+	if (!shown_ns) {
+		r->dropped_frames++;
+		return;
+	}
+	r->late_frames += (shown_ns - b->epoch_ns) / b->period_ns > start + 1;
+	if (frame->input_ns)
+		input_ns[(*inputs)++] = MIN(shown_ns - frame->input_ns, (u64)UINT32_MAX);
+}
+
+/* Frame figures; what is sorted are copies, the plots need the order. */
+static int bench_sum_frames(struct bench *b, struct bench_result *r)
+{
+	u32 *sorted_ns = calloc(b->frame_cap, sizeof(u32));
+	u64 inputs = 0, n = 0, sum_ns = 0, calls = atomic_load(&b->called);
+
+	r->frame_ns = calloc(b->frame_cap, sizeof(u32));
+	r->at_ns = calloc(b->frame_cap, sizeof(u64));
+	if (!sorted_ns || !r->frame_ns || !r->at_ns) {
+		free(sorted_ns);
+		warn_("bench: no memory for the report");
+		return -1;
+	}
+	for (u64 f = 0; f < calls; f++)
+		if (bench_measured(b, b->frame[f].tick_ns))
+			bench_count_frame(b, r, &b->frame[f], sorted_ns, &inputs);
+	r->input_ms = bench_dist(sorted_ns, inputs, NSEC_PER_MSEC);
+	for (u64 f = 1; f < calls; f++) {
+		u64 took_ns = b->frame[f].call_ns - b->frame[f - 1].call_ns;
+
+		if (!bench_measured(b, b->frame[f].tick_ns))
+			continue;
+		sum_ns += took_ns;
+		r->at_ns[n] = b->frame[f].call_ns - b->t0_ns;
+		r->frame_ns[n++] = MIN(took_ns, (u64)UINT32_MAX);
+	}
+	memcpy(sorted_ns, r->frame_ns, n * sizeof(u32));
+	r->frame_ms = bench_dist(sorted_ns, n, NSEC_PER_MSEC);
+	r->fps = n ? n * (double)NSEC_PER_SEC / sum_ns : NAN;
+	r->low1_fps = bench_low_fps(sorted_ns, n, 0.01);
+	r->low01_fps = bench_low_fps(sorted_ns, n, 0.001);
+	free(sorted_ns);
+	return 0;
+}
+
+/* Moves the samples of a role's threads together; they lie in one row already. */
+static struct bench_dist bench_sum_role(struct bench *b, u32 role)
+{
+	struct bench_thread *first = b->role[role];
+	u64 n = first->count;
+
+	if (role == BR_WORKER)
+		for (u32 i = 1; i < b->cfg.workers; n += first[i++].count)
+			memmove(first->wake_ns + n, first[i].wake_ns, first[i].count * sizeof(u32));
+	return bench_dist(first->wake_ns, n, NSEC_PER_USEC);
+}
+
+static int bench_summarize(struct bench *b, struct bench_result *r)
+{
+	u64 t1_ns = atomic_load(&b->t1_ns), ticks;
+	const struct bench_gpu *g = &b->gpu;
+
+	r->seconds = t1_ns > b->t0_ns ? (t1_ns - b->t0_ns) / (double)NSEC_PER_SEC : 0;
+	if (bench_sum_frames(b, r))
+		return -1;
+	ticks = r->seconds * NSEC_PER_SEC / b->period_ns;
+	r->missed_ticks = ticks > r->frames ? ticks - r->frames : 0;
+	r->input_events = b->input_events;
+	r->audio_periods = b->audio_periods;
+	r->audio_xruns = b->audio_xruns;
+	r->datagrams = b->datagrams;
+	for (u32 role = 0; role < BR_COUNT; role++)
+		r->wake_us[role] = bench_sum_role(b, role);
+	r->load_s = (b->load_t1_ns - b->load_t0_ns) / (double)NSEC_PER_SEC;
+	for (u32 i = 0; i < b->slots; i++)
+		r->load_ops[b->slot[i].kind] += b->slot[i].ops_t1 - b->slot[i].ops_t0;
+
+	if (!g->driver)
+		snprintf(r->gpu, sizeof(r->gpu), "timer");
+	else if (g->fences == g->submits)
+		snprintf(r->gpu, sizeof(r->gpu), "%s fences", g->name);
+	else
+		snprintf(r->gpu, sizeof(r->gpu), "%s submits, completed by timer (%s)", g->name,
+			 strerror(g->error));
+	return 0;
+}
+
+/* ==== bench 9: output ================================================================ */
+
+/* The plain counts, for JSON */
+static const struct {
+	const char *key;
+	size_t at;		/* of an u64 in struct bench_result */
+} bench_counts[] = {
+	{ "frames", offsetof(struct bench_result, frames) },
+	{ "late_frames", offsetof(struct bench_result, late_frames) },
+	{ "dropped_frames", offsetof(struct bench_result, dropped_frames) },
+	{ "missed_ticks", offsetof(struct bench_result, missed_ticks) },
+	{ "jitter_frames", offsetof(struct bench_result, jitter_frames) },
+	{ "audio_periods", offsetof(struct bench_result, audio_periods) },
+	{ "audio_xruns", offsetof(struct bench_result, audio_xruns) },
+	{ "input_events", offsetof(struct bench_result, input_events) },
+	{ "datagrams", offsetof(struct bench_result, datagrams) },
+};
+
+static const char *bench_input_source(const struct bench *b)
+{
+	return b->evdev >= 0 ? "uinput" : "timer";
+}
+
+static bool bench_has_load(const struct bench *b, u32 kind)
+{
+	return b->cfg.load == kind || b->cfg.load == LOAD_MIXED;
+}
+
+static double bench_load_rate(const struct bench_result *r, u32 kind)
+{
+	return r->load_s > 0 ? r->load_ops[kind] / r->load_s : NAN;
+}
+
+static void bench_json_dist(struct json *j, const char *key, const struct bench_dist *d)
+{
+	json_open(j, key, '{');
+	json_u64(j, "n", d->n);
+	for (u32 i = 0; i < BENCH_RANKS; i++)
+		json_f64(j, bench_ranks[i].key, d->v[i], 3);
+	json_close(j, '}');
+}
+
+static void bench_json_config(struct json *j, const struct bench *b, const struct bench_result *r)
+{
+	const struct bench_cfg *c = &b->cfg;
+
+	json_open(j, "config", '{');
+	json_u64(j, "cpus", b->cpus);
+	json_u64(j, "seconds", c->seconds);
+	json_u64(j, "warmup_ms", c->warmup_ms);
+	json_u64(j, "fps", c->fps);
+	json_u64(j, "workers", c->workers);
+	json_u64(j, "frame_work_us", c->frame_work_us);
+	json_u64(j, "iters_per_ms", c->iters_per_ms);
+	json_u64(j, "input_hz", c->input_hz);
+	json_u64(j, "audio_frames", c->audio_frames);
+	json_str(j, "load", bench_load_names[c->load]);
+	json_u64(j, "load_threads", b->slots);
+	json_str(j, "gpu", r->gpu);
+	json_str(j, "input", bench_input_source(b));
+	json_str(j, "network", b->net_udp ? "udp" : "unix");
+	json_close(j, '}');
+}
+
+static void bench_print_json(const struct bench *b, const struct bench_result *r)
+{
+	struct out *o = out_stdout();
+	struct json j;
+
+	json_begin(&j, o, "bench");
+	json_str(&j, "scheduler", b->sched);
+	bench_json_config(&j, b, r);
+	json_f64(&j, "measured_s", r->seconds, 3);
+	json_key(&j, "interrupted");
+	out_f(o, b->interrupted ? "true" : "false");
+	for (u32 i = 0; i < ARRAY_SIZE(bench_counts); i++)
+		json_u64(&j, bench_counts[i].key, *(u64 *)((char *)r + bench_counts[i].at));
+	json_f64(&j, "jitter_percent", r->frames ? 100.0 * r->jitter_frames / r->frames : NAN, 2);
+	json_f64(&j, "fps", r->fps, 3);
+	json_f64(&j, "fps_low1", r->low1_fps, 3);
+	json_f64(&j, "fps_low01", r->low01_fps, 3);
+	bench_json_dist(&j, "frame_time_ms", &r->frame_ms);
+	bench_json_dist(&j, "input_present_ms", &r->input_ms);
+	json_open(&j, "wakeup_us", '{');
+	for (u32 role = 0; role < BR_COUNT; role++)
+		bench_json_dist(&j, bench_roles[role].name, &r->wake_us[role]);
+	json_close(&j, '}');
+	json_open(&j, "load", '{');
+	for (u32 kind = LOAD_HOGS; kind < LOAD_MIXED; kind++)
+		if (bench_has_load(b, kind)) {
+			json_open(&j, bench_load_names[kind], '{');
+			json_u64(&j, "ops", r->load_ops[kind]);
+			json_f64(&j, "ops_per_s", bench_load_rate(r, kind), 1);
+			json_close(&j, '}');
+		}
+	json_close(&j, '}');
+	json_end(&j);
+	out_flush(o);
+}
+
+/* A figure in `width` columns, "-" where there is none */
+static void bench_cell(double v, int width, int digits)
+{
+	if (isnan(v))
+		printf("%*s", width, "-");
+	else
+		printf("%*.*f", width, digits, v);
+}
+
+static void bench_table_head(const char *what)
+{
+	printf("\n%-20s%9s", what, "n");
+	for (u32 i = 0; i < BENCH_RANKS; i++)
+		printf("%10s", bench_ranks[i].label);
+	putchar('\n');
+}
+
+static void bench_row(const char *label, const struct bench_dist *d, int digits)
+{
+	printf("  %-18s%9llu", label, (unsigned long long)d->n);
+	for (u32 i = 0; i < BENCH_RANKS; i++)
+		bench_cell(d->v[i], 10, digits);
+	putchar('\n');
+}
+
+static void bench_count_row(const char *label, u64 n, u64 of, const char *what)
+{
+	printf("  %-18s%9llu", label, (unsigned long long)n);
+	bench_cell(of ? 100.0 * n / of : NAN, 8, 2);
+	printf(" %%  %s\n", what);
+}
+
+static void bench_print_head(const struct bench *b, const struct bench_result *r)
+{
+	const struct bench_cfg *c = &b->cfg;
+
+	printf("gamer bench: %.1f s under %s, %u CPUs, load %s", r->seconds, b->sched, b->cpus,
+	       bench_load_names[c->load]);
+	if (b->slots)
+		printf(" x %u", b->slots);
+	printf("%s\n", b->interrupted ? " (interrupted)" : "");
+	printf("  game     %u fps, %u us of work per frame, %u job worker%s, GPU: %s\n", c->fps,
+	       c->frame_work_us, c->workers, c->workers == 1 ? "" : "s", r->gpu);
+	printf("  beside   input %u Hz by %s, audio %u frames, network %u Hz by %s\n", c->input_hz,
+	       bench_input_source(b), c->audio_frames, BENCH_NET_HZ,
+	       b->net_udp ? "UDP" : "socket pair");
+	printf("  repeat   the same work with --iters-per-ms %llu\n",
+	       (unsigned long long)c->iters_per_ms);
+}
+
+static void bench_print_text(const struct bench *b, const struct bench_result *r)
+{
+	const u64 all = r->frames;
+
+	bench_print_head(b, r);
+	bench_table_head("milliseconds");
+	bench_row("frame time", &r->frame_ms, 2);
+	bench_row("input to present", &r->input_ms, 2);
+	bench_table_head("wakeup latency, us");
+	for (u32 role = 0; role < BR_COUNT; role++)
+		bench_row(bench_roles[role].name, &r->wake_us[role], 1);
+
+	printf("\n  %-18s", "frames per second");
+	bench_cell(r->fps, 9, 1);
+	printf("   1 %% low");
+	bench_cell(r->low1_fps, 7, 1);
+	printf("   0.1 %% low");
+	bench_cell(r->low01_fps, 7, 1);
+	putchar('\n');
+	bench_count_row("frames", all, all, "started by the limiter");
+	bench_count_row("late frames", r->late_frames, all, "shown after the next vblank");
+	bench_count_row("dropped frames", r->dropped_frames, all, "never shown");
+	bench_count_row("missed ticks", r->missed_ticks, all + r->missed_ticks, "no frame started");
+	bench_count_row("jittery frames", r->jitter_frames, all, "a wakeup was > 500 us late");
+	bench_count_row("audio xruns", r->audio_xruns, r->audio_periods, "of the periods");
+	for (u32 kind = LOAD_HOGS; kind < LOAD_MIXED; kind++)
+		if (bench_has_load(b, kind)) {
+			printf("  load %-13s", bench_load_names[kind]);
+			bench_cell(bench_load_rate(r, kind), 9, 0);
+			printf(" /s        %s\n", bench_loads[kind].op);
+		}
+}
+
+/* The value of the first "key : value" or "key=value" line, without quotes and commas */
+static void bench_file_value(const char *path, const char *key, char *out, size_t size)
+{
+	FILE *f = fopen(path, "re");
+	char line[512], *v;
+	size_t n = 0;
+
+	while (f && !n && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, key, strlen(key)) || !(v = strpbrk(line, ":=")))
+			continue;
+		for (v += 1 + strspn(v + 1, " \t\""); *v && *v != '\n' && n + 1 < size; v++)
+			if (*v != '"' && *v != ',')
+				out[n++] = *v;
+	}
+	out[n] = 0;
+	if (f)
+		fclose(f);
+}
+
+/* A log as MangoHud 0.8 writes it; where it has no sensor it writes 0, and so do we. */
+static void bench_write_csv(FILE *f, const struct bench *b, const struct bench_result *r)
+{
+	char os[128], cpu[128], ram[32];
+	struct utsname u = { 0 };
+
+	uname(&u);
+	bench_file_value("/etc/os-release", "PRETTY_NAME", os, sizeof(os));
+	bench_file_value("/proc/cpuinfo", "model name", cpu, sizeof(cpu));
+	bench_file_value("/proc/meminfo", "MemTotal", ram, sizeof(ram));
+	fprintf(f, "os,cpu,gpu,ram,kernel,driver,cpuscheduler\n%s,%s,%s,%.*s,%s,,%s\n", os, cpu,
+		b->gpu.name, (int)strcspn(ram, " "), ram, u.release, b->sched);
+	fputs("fps,frametime,cpu_load,cpu_power,gpu_load,cpu_temp,gpu_temp,gpu_core_clock,"
+	      "gpu_mem_clock,gpu_vram_used,gpu_power,ram_used,swap_used,process_rss,cpu_mhz,"
+	      "elapsed\n", f);
+	for (u64 i = 0; i < r->frame_ms.n; i++)
+		fprintf(f, "%.4f,%.5f,0,0,0,0,0,0,0,0,0,0,0,0,0,%llu\n",
+			(double)NSEC_PER_SEC / MAX(r->frame_ns[i], 1U), r->frame_ns[i] / 1e6,
+			(unsigned long long)r->at_ns[i]);
+}
+
+/* A plot: its place in the picture, in pixels from the upper left, and its values */
+struct bench_plot {
+	FILE *f;
+	double left, top, width, height;
+	double x0, x1;			/* values at the left and right border */
+	double y1;			/* value on top; 0 is at the bottom */
+	bool log;			/* y is the decimal logarithm of what is shown */
+	const char *xtitle, *ytitle;
+};
+
+static double bench_px(const struct bench_plot *p, double x)
+{
+	return p->left + (x - p->x0) / (p->x1 - p->x0) * p->width;
+}
+
+static double bench_py(const struct bench_plot *p, double y)
+{
+	return p->top + p->height * (1 - y / p->y1);
+}
+
+/* A step of 1, 2 or 5 times a power of ten that divides span at most `most` times */
+static double bench_nice_step(double span, int most)
+{
+	static const double times[] = { 2, 2.5, 2 };
+	double step = 0.001;
+
+	for (u32 i = 0; span / step > most; i++)
+		step *= times[i % ARRAY_SIZE(times)];
+	return step;
+}
+
+static void bench_svg_grid(const struct bench_plot *p)
+{
+	double xstep = bench_nice_step(p->x1 - p->x0, 10), bottom = p->top + p->height;
+	double ystep = p->log ? 1 : bench_nice_step(p->y1, 6), middle = p->top + p->height / 2;
+
+	for (u64 i = ceil(p->x0 / xstep - 1e-9); i * xstep <= p->x1 * (1 + 1e-9); i++) {
+		double x = bench_px(p, i * xstep);
+
+		fprintf(p->f, "<path class=\"g\" d=\"M%.1f %.1fv%.1f\"/>"
+			"<text class=\"m\" x=\"%.1f\" y=\"%.1f\">%g</text>\n",
+			x, p->top, p->height, x, bottom + 17, i * xstep);
+	}
+	for (u32 i = 0; i * ystep <= p->y1 * (1 + 1e-9); i++) {
+		double y = bench_py(p, i * ystep);
+
+		fprintf(p->f, "<path class=\"g\" d=\"M%.1f %.1fh%.1f\"/>"
+			"<text class=\"e\" x=\"%.1f\" y=\"%.1f\">%g</text>\n", p->left, y,
+			p->width, p->left - 7, y + 4, p->log ? pow(10, i) : i * ystep);
+	}
+	fprintf(p->f, "<text class=\"m\" x=\"%.1f\" y=\"%.1f\">%s</text>\n",
+		p->left + p->width / 2, bottom + 36, p->xtitle);
+	fprintf(p->f, "<text class=\"m\" transform=\"translate(%.1f %.1f)rotate(-90)\">%s</text>\n",
+		p->left - 48, middle, p->ytitle);
+}
+
+/* Frame times over time: per column of pixels the largest and smallest, so no spike hides */
+static void bench_svg_times(FILE *f, const struct bench *b, const struct bench_result *r)
+{
+	struct bench_plot p = {
+		.f = f, .left = 70, .top = 80, .width = 860, .height = 260,
+		.x1 = MAX(r->seconds, 0.001), .xtitle = "time, s", .ytitle = "frame time, ms",
+		.y1 = MAX(r->frame_ms.v[BENCH_MAX], 2 * b->period_ns / 1e6) * 1.04,
+	};
+	double target = bench_py(&p, b->period_ns / 1e6);
+	char pen = 'M';
+
+	bench_svg_grid(&p);
+	fputs("<path class=\"l\" d=\"", f);
+	for (u64 i = 0; i < r->frame_ms.n; ) {
+		double x = floor(bench_px(&p, r->at_ns[i] / 1e9));
+		u32 lo = r->frame_ns[i], hi = lo;
+
+		while (++i < r->frame_ms.n && floor(bench_px(&p, r->at_ns[i] / 1e9)) <= x) {
+			lo = MIN(lo, r->frame_ns[i]);
+			hi = MAX(hi, r->frame_ns[i]);
+		}
+		fprintf(f, "%c%.0f %.1fV%.1f", pen, x, bench_py(&p, hi / 1e6),
+			bench_py(&p, lo / 1e6));
+		pen = 'L';
+	}
+	fprintf(f, "\"/>\n<path class=\"t\" d=\"M%.1f %.1fh%.1f\"/><text class=\"s\" x=\"%.1f\" "
+		"y=\"%.1f\">%u fps</text>\n", p.left, target, p.width, p.left + p.width + 4,
+		target + 4, b->cfg.fps);
+}
+
+/* How many frames took how long, on a logarithmic scale so that single frames are seen */
+static void bench_svg_histogram(FILE *f, const struct bench_result *r)
+{
+	enum { BINS = 172, MIN_PX = 3 };
+	struct bench_plot p = {
+		.f = f, .left = 70, .top = 432, .width = 860, .height = 170, .log = true,
+		.x0 = 1e9, .xtitle = "frame time, ms", .ytitle = "frames",
+	};
+	double step, bar = p.width / BINS;
+	u32 count[BINS] = { 0 }, most = 10;
+
+	for (u64 i = 0; i < r->frame_ms.n; i++)
+		p.x0 = MIN(p.x0, r->frame_ns[i] / 1e6);
+	step = bench_nice_step(MAX(r->frame_ms.v[BENCH_MAX] - p.x0, 0.1), 10);
+	p.x0 = floor(p.x0 / step) * step;
+	p.x1 = MAX(ceil(r->frame_ms.v[BENCH_MAX] / step) * step, p.x0 + step);
+	for (u64 i = 0; i < r->frame_ms.n; i++) {
+		u32 k = (r->frame_ns[i] / 1e6 - p.x0) / (p.x1 - p.x0) * BINS;
+
+		k = MIN(k, BINS - 1U);
+		most = MAX(most, ++count[k]);
+	}
+	p.y1 = ceil(log10(most));
+	bench_svg_grid(&p);
+	for (u32 k = 0; k < BINS; k++) {
+		double px = count[k] ? MAX(log10(count[k]) / p.y1 * p.height, MIN_PX) : 0;
+
+		if (count[k])
+			fprintf(f, "<rect class=\"b\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" "
+				"height=\"%.1f\"/>\n", p.left + k * bar, p.top + p.height - px,
+				bar - 0.5, px);
+	}
+	for (u32 i = 0; i < BENCH_MAX; i++) {	/* lower to the right: no line crosses a label */
+		double x = bench_px(&p, r->frame_ms.v[i]), y = p.top - 38 + 11.0 * i;
+
+		fprintf(f, "<path class=\"t\" d=\"M%.1f %.1fV%.1f\"/><text class=\"s\" x=\"%.1f\" "
+			"y=\"%.1f\">%s</text>\n", x, y - 7, p.top + p.height, x + 3, y,
+			bench_ranks[i].label);
+	}
+}
+
+static const char bench_svg_head[] =
+	"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1000 660\" width=\"1000\""
+	" height=\"660\" font-family=\"system-ui,sans-serif\" font-size=\"12\">\n<style>"
+	".bg{fill:#fff}text{fill:#333}.h{font-size:17px;font-weight:600}.m{text-anchor:middle}"
+	".e{text-anchor:end}.s{font-size:11px}.g{stroke:#ddd;fill:none}"
+	".l{stroke:#1668b8;fill:none;stroke-linejoin:round}.b{fill:#1668b8}"
+	".t{stroke:#c2410c;fill:none;stroke-dasharray:5 3}"
+	"@media(prefers-color-scheme:dark){.bg{fill:#16181c}text{fill:#d6d9de}.g{stroke:#363a41}"
+	".l{stroke:#62b0ff}.b{fill:#62b0ff}.t{stroke:#fb923c}}</style>\n"
+	"<rect class=\"bg\" width=\"1000\" height=\"660\"/>\n";
+
+static void bench_write_svg(FILE *f, const struct bench *b, const struct bench_result *r)
+{
+	char load[32] = "";
+
+	if (b->slots)
+		snprintf(load, sizeof(load), " x %u", b->slots);
+	fprintf(f, "%s<text class=\"h\" x=\"70\" y=\"32\">gamer bench: frame times under %s, load "
+		"%s%s</text>\n<text x=\"70\" y=\"54\">%llu frames", bench_svg_head, b->sched,
+		bench_load_names[b->cfg.load], load, (unsigned long long)r->frames);
+	if (r->frame_ms.n)
+		fprintf(f, ", %.1f fps, 1 %% low %.1f, 0.1 %% low %.1f", r->fps, r->low1_fps,
+			r->low01_fps);
+	for (u32 i = 0; i < BENCH_RANKS && r->frame_ms.n; i++)
+		fprintf(f, "; %s %.2f ms", bench_ranks[i].label, r->frame_ms.v[i]);
+	fputs("</text>\n", f);
+	if (r->frame_ms.n) {
+		bench_svg_times(f, b, r);
+		bench_svg_histogram(f, r);
+	}
+	fputs("</svg>\n", f);
+}
+
+/*
+ * Finds out now what would fail after the run. A file that is only there from the test is
+ * taken away again, so that nothing is left should the run be killed.
+ */
+static int bench_check_file(const char *path)
+{
+	int fd;
+
+	if (!path)
+		return 0;
+	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0 && errno == ENOENT) {
+		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		if (fd >= 0)
+			unlink(path);
+	}
+	if (fd < 0) {
+		warn_("bench: cannot write %s: %s", path, strerror(errno));
+		return EX_CANTCREAT;
+	}
+	close(fd);
+	return 0;
+}
+
+static int bench_write_file(const char *path, const struct bench *b, const struct bench_result *r,
+			    void (*write_fn)(FILE *, const struct bench *,
+					     const struct bench_result *))
+{
+	FILE *f = path ? fopen(path, "we") : NULL;
+	bool failed = !f;
+
+	if (!path)
+		return 0;
+	if (f) {
+		write_fn(f, b, r);
+		failed = ferror(f);
+		failed |= fclose(f) != 0;
+	}
+	if (failed)
+		warn_("bench: cannot write %s: %s", path, strerror(errno));
+	return failed ? EX_IOERR : 0;
+}
+
+static int bench_report(struct bench *b)
+{
+	struct bench_result r = { 0 };
+	int rc = EX_OSERR;
+
+	if (!bench_summarize(b, &r)) {
+		if (b->cfg.json)
+			bench_print_json(b, &r);
+		else
+			bench_print_text(b, &r);
+		rc = bench_write_file(b->cfg.svg, b, &r, bench_write_svg);
+		rc = MAX(rc, bench_write_file(b->cfg.csv, b, &r, bench_write_csv));
+		if (fflush(stdout) || ferror(stdout) || out_stdout()->failed) {
+			warn_("bench: cannot write the report: %s", strerror(errno));
+			rc = EX_IOERR;
+		}
+	}
+	free(r.frame_ns);
+	free(r.at_ns);
+	return rc;
+}
+
+/* ==== bench 10: entry ================================================================ */
+
+/* Runs and reports; returns the exit code. A signal ends the run early, with its report. */
+static int bench_run(const struct bench_cfg *cfg)
+{
+	const struct timespec at_once = { 0 };
+	sigset_t signals, before;
+	struct bench *b;
+	int rc;
+
+	if ((rc = bench_check_file(cfg->svg)) || (rc = bench_check_file(cfg->csv)))
+		return rc;
+	/* all threads and children inherit this: signals are for the main thread's wait */
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &signals, &before);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);	/* to reap the forking load's orphans */
+	fflush(NULL);				/* or children would flush it once more */
+
+	b = bench_alloc(cfg);
+	rc = b ? 0 : EX_OSERR;
+	if (b) {
+		rc = bench_setup(b) ? EX_OSERR : 0;
+		if (!rc) {
+			bench_measure(b, &signals);
+			if (bench_child_died(b)) {
+				warn_("bench: a helper or load process ended early, no report");
+				rc = EX_OSERR;
+			}
+		}
+		bench_teardown(b);
+		if (!rc)
+			rc = bench_report(b);
+		munmap(b, b->bytes);
+	}
+	while (sigtimedwait(&signals, NULL, &at_once) > 0)
+		;	/* asked to stop twice: it has stopped */
+	prctl(PR_SET_CHILD_SUBREAPER, 0);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return rc;
+}
+
+/* ===================================================================================== */
+/* 12. commands                                                                          */
+/* ===================================================================================== */
+
+/* One instance: the lock goes with the process, however it ends. */
+static void run_lock(void)
+{
+	char path[128];
+
+	if (mkdir(runtime_dir(), 0755) && errno != EEXIST)
+		die(errno == EACCES || errno == EPERM ? EX_NOPERM : EX_SOFTWARE,
+		    "cannot make %s: %s", runtime_dir(), strerror(errno));
+	snprintf(path, sizeof(path), "%s/lock", runtime_dir());
+	st.lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (st.lock_fd < 0)
+		die(errno == EACCES ? EX_NOPERM : EX_SOFTWARE, "cannot open %s: %s", path,
+		    strerror(errno));
+	if (flock(st.lock_fd, LOCK_EX | LOCK_NB))
+		die(EX_TEMPFAIL, "another gamer is running (%s is locked)", path);
+}
+
+static void run_check_kernel(void)
+{
+	const char *why = NULL, *caps;
+	struct utsname un;
+	struct btf *btf;
+	char name[128];
+
+	uname(&un);
+	btf = kernel_btf(&why);
+	if (btf)
+		why = kernel_probe(btf);
+	btf__free(btf);
+	if (!why && access(SCX_DIR, F_OK))
+		why = "no " SCX_DIR;
+	if (why)
+		die(EX_UNAVAILABLE, "kernel %s cannot run gamer: %s", un.release, why);
+	caps = missing_capability();
+	if (caps)
+		die(EX_NOPERM, "not permitted: %s is missing (run as root)", caps);
+	run_lock();
+	if (scx_attached(name, sizeof(name)))
+		die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
+}
+
+/* Note why it ended where people look for it; returns the exit code. */
+static int run_failed(const char *what)
+{
+	char text[512];
+	int n;
+
+	n = snprintf(text, sizeof(text), "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n",
+		     EX_SOFTWARE, st.exit_event.kind, (u64)st.exit_event.exit_code, what,
+		     st.exit_event.reason, st.exit_event.msg);
+	write_atomic("last_exit", text, MIN(n, (int)sizeof(text) - 1));
+	warn_("%s: %s%s%s", what, st.exit_event.reason, st.exit_event.msg[0] ? ": " : "",
+	      st.exit_event.msg);
+	return EX_SOFTWARE;
+}
+
+/* Did the kernel let go only because CPUs came or went? */
+static bool run_wants_restart(void)
+{
+	return st.exited &&
+	       (st.exit_event.exit_code & st.kernel_const[KCONST_SCX_ECODE_ACT_RESTART]);
+}
+
+/* Attach, serve, detach once. Returns an exit code, or -1: start again with a new topology. */
+static int run_once(void)
+{
+	int err, code = EX_OK;
+
+	topo_read();
+	bpf_load();
+	err = bpf_attach();
+	if (err) {
+		ring_buffer__consume(st.ring);
+		if (!run_wants_restart())
+			code = run_failed(strerror(-err));
+		else
+			code = -1;
+		bpf_unload();
+		return code;
+	}
+	loop_add(ring_buffer__epoll_fd(st.ring), EV_RING);
+	status_publish();
+	loop();
+	if (st.exited && run_wants_restart())
+		code = -1;
+	else if (st.exited)
+		code = run_failed("the kernel ended the scheduler");
+	bpf_unload();
+	return code;
+}
+
+static int cmd_run(void)
+{
+	struct sockaddr_un sa = socket_address();
+	int code;
+
+	hooks_parse(opt[OPT_HOOKS].s);
+	run_check_kernel();
+	loop_open();
+	while ((code = run_once()) < 0 && !st.stop)
+		st.restarts++;
+	sd_notify_("STOPPING=1");
+	unlink(sa.sun_path);
+	write_atomic("status", "gamer: stopped\n", 15);
+	return MAX(code, 0);
+}
+
+/* Ask the running gamer; its answer goes to stdout. */
+static int cmd_status(void)
+{
+	struct sockaddr_un sa = socket_address();
+	const char *what = opt[OPT_JSON].n ? "status" : opt[OPT_METRICS].n ? "metrics" : "text";
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct out *o = out_stdout();
+	char request[64];
+	ssize_t n;
+
+	if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)))
+		die(errno == EACCES ? EX_NOPERM : EX_UNAVAILABLE, "%s: %s",
+		    errno == EACCES ? "not permitted" : "no running gamer", sa.sun_path);
+	snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"%s\"}\n", what);
+	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)
+		die(EX_SOFTWARE, "%s: %s", sa.sun_path, strerror(errno));
+	shutdown(fd, SHUT_WR);
+	while ((n = read(fd, o->buf, sizeof(o->buf))) > 0) {
+		o->len = n;
+		out_flush(o);
+	}
+	close(fd);
+	return n < 0 || o->failed ? EX_SOFTWARE : EX_OK;
+}
+
+static void check_text(const char *release, const char *why, const char *attached)
+{
+	struct out *o = out_stdout();
+	int i;
+
+	out_f(o, "kernel      %s\n", release);
+	out_f(o, "sched_ext   %s\n", why ? why : attached ? attached : "available");
+	out_f(o, "permission  %s\n", missing_capability() ? : "sufficient");
+	for (i = 0; i < HOOK_NR; i++)
+		out_f(o, "hook %-10s %s%s%s  (%s)\n", hooks[i].name,
+		      st.hook_why[i] ? st.hook_why[i] : "available",
+		      st.hook_why[i] ? "; instead: " : "", st.hook_why[i] ? hooks[i].fallback : "",
+		      hooks[i].help);
+	out_flush(o);
+}
+
+static void check_json(const char *release, const char *why, const char *attached)
+{
+	struct out *o = out_stdout();
+	struct json j;
+	int i;
+
+	json_begin(&j, o, "check");
+	json_str(&j, "kernel", release);
+	json_u64(&j, "sched_ext", !why);
+	json_str(&j, "why", why ? why : "");
+	json_str(&j, "attached", attached ? attached : "");
+	json_str(&j, "missing_capability", missing_capability() ? : "");
+	json_open(&j, "hooks", '[');
+	for (i = 0; i < HOOK_NR; i++) {
+		json_open(&j, NULL, '{');
+		json_str(&j, "name", hooks[i].name);
+		json_u64(&j, "available", !st.hook_why[i]);
+		if (st.hook_why[i]) {
+			json_str(&j, "why", st.hook_why[i]);
+			json_str(&j, "instead", hooks[i].fallback);
+		}
+		json_close(&j, '}');
+	}
+	json_close(&j, ']');
+	json_end(&j);
+	out_flush(o);
+}
+
+static int cmd_check(void)
+{
+	const char *why = NULL;
+	bool attached;
+	struct utsname un;
+	struct btf *btf;
+	char name[128];
+	int i;
+
+	hooks_parse(opt[OPT_HOOKS].s);
+	uname(&un);
+	btf = kernel_btf(&why);
+	for (i = 0; i < HOOK_NR; i++)
+		st.hook_why[i] = why;
+	if (btf)
+		why = kernel_probe(btf);
+	btf__free(btf);
+	if (!why && access(SCX_DIR, F_OK))
+		why = "no " SCX_DIR;
+	attached = scx_attached(name, sizeof(name));
+	if (opt[OPT_JSON].n)
+		check_json(un.release, why, attached ? name : NULL);
+	else
+		check_text(un.release, why, attached ? name : NULL);
+	return EX_OK;
+}
+
+static int cmd_bench(void)
+{
+	const struct bench_cfg cfg = {
+		.seconds = opt[OPT_SECONDS].n, .warmup_ms = opt[OPT_WARMUP_MS].n,
+		.fps = opt[OPT_FPS].n, .workers = opt[OPT_WORKERS].n,
+		.input_hz = opt[OPT_INPUT_HZ].n, .audio_frames = opt[OPT_AUDIO_FRAMES].n,
+		.load = opt[OPT_LOAD].n, .load_threads = opt[OPT_LOAD_THREADS].n,
+		.iters_per_ms = opt[OPT_ITERS_PER_MS].n,
+		.frame_work_us = opt[OPT_FRAME_WORK_US].n,
+		.no_uinput = opt[OPT_NO_UINPUT].n, .no_drm = opt[OPT_NO_DRM].n,
+		.json = opt[OPT_JSON].n, .svg = opt[OPT_SVG].s, .csv = opt[OPT_CSV].s,
+	};
+
+	return bench_run(&cfg);
+}
+
+static int cmd_unit(void)
+{
+	static const char unit[] =
+		"[Unit]\n"
+		"Description=gamer, a scheduler that runs the next frame first\n"
+		"ConditionPathExists=/sys/kernel/sched_ext\n"
+		"\n"
+		"[Service]\n"
+		"Type=notify\n"
+		"ExecStart=%s run\n"
+		"RuntimeDirectory=gamer\n"
+		"StateDirectory=gamer\n"
+		"Restart=on-failure\n"
+		"RestartSec=2\n"
+		"RestartPreventExitStatus=64 69 77 78\n"
+		"\n"
+		"[Install]\n"
+		"WantedBy=multi-user.target\n";
+	char self[256];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	self[MAX(n, 0)] = 0;
+	printf(unit, n > 0 ? self : "/usr/local/bin/gamer");
+	return EX_OK;
+}
+
+static const char *const opt_types[] = { "flag", "number", "string", "choice" };
+
+/* For tests and completions: command, long, letter, type, default, min, max, choices. */
+static int cmd_options(void)
+{
+	size_t c, i;
+
+	for (c = 0; c < CMD_NR; c++)
+		for (i = 0; i < OPT_NR; i++) {
+			const struct option_desc *d = &options[i];
+
+			if (!(d->cmds & (1u << c)))
+				continue;
+			printf("%s\t--%s\t%c%c\t%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%s\n",
+			       commands[c].name, d->name, '-', d->letter ? d->letter : ' ',
+			       opt_types[d->type], d->def, d->min, d->max, d->arg ? d->arg : "");
+		}
+	return EX_OK;
+}
+
+/* ===================================================================================== */
+/* 13. main                                                                              */
+/* ===================================================================================== */
+
+static void help_option(const struct option_desc *d)
+{
+	char left[48];
+
+	snprintf(left, sizeof(left), "%c%c %s--%s%s%s", d->letter ? '-' : ' ',
+		 d->letter ? d->letter : ' ', "", d->name, d->type == OPT_FLAG ? "" : " ",
+		 d->type == OPT_FLAG ? "" : d->type == OPT_CHOICE ? "WORD" : d->arg ? d->arg : "N");
+	printf("  %-26s %s", left, d->help);
+	if (d->type == OPT_CHOICE)
+		printf(" (%s)", d->arg);
+	if (d->type == OPT_NUM)
+		printf(" (%" PRId64 "..%" PRId64 ", default %" PRId64 ")", d->min, d->max, d->def);
+	printf("\n");
+}
+
+/* Help for one command, or for all where cmd is CMD_NR. */
+static void help(enum command_id cmd)
+{
+	size_t i;
+
+	if (cmd == CMD_NR) {
+		printf("gamer %s: schedules the threads that make the next frame first\n\n"
+		       "usage: gamer [COMMAND] [OPTION]...\n\n", GAMER_VERSION);
+		for (i = 0; i < CMD_NR; i++)
+			printf("  %-10s %s\n", commands[i].name, commands[i].help);
+		printf("\ngamer COMMAND --help shows the options of a command.\n");
+		return;
+	}
+	printf("usage: gamer %s [OPTION]...\n%s\n\n", commands[cmd].name, commands[cmd].help);
+	for (i = 0; i < OPT_NR; i++)
+		if (options[i].cmds & (1u << cmd))
+			help_option(&options[i]);
+}
+
+static s64 parse_number(const struct option_desc *d, const char *text)
+{
+	char *end;
+	s64 n;
+
+	errno = 0;
+	n = strtoll(text, &end, 10);
+	if (errno || end == text || *end)
+		die(EX_USAGE, "--%s: '%s' is not a number", d->name, text);
+	if (n < d->min || n > d->max)
+		die(EX_USAGE, "--%s: %s is out of bounds (%" PRId64 "..%" PRId64 ")", d->name, text,
+		    d->min, d->max);
+	return n;
+}
+
+/* Index of `text` among "a|b|c". */
+static s64 parse_choice(const struct option_desc *d, const char *text)
+{
+	const char *at = d->arg;
+	s64 i;
+
+	for (i = 0; at; i++) {
+		size_t len = strcspn(at, "|");
+
+		if (strlen(text) == len && !strncmp(at, text, len))
+			return i;
+		at = at[len] ? at + len + 1 : NULL;
+	}
+	die(EX_USAGE, "--%s: '%s' is none of %s", d->name, text, d->arg);
+}
+
+static void parse_value(enum opt_id id, const char *value)
+{
+	const struct option_desc *d = &options[id];
+
+	opt_given[id]++;
+	if (d->type == OPT_FLAG) {
+		if (value)
+			die(EX_USAGE, "--%s takes no value", d->name);
+		opt[id].n = 1;
+	} else if (d->type == OPT_NUM) {
+		opt[id].n = parse_number(d, value);
+	} else if (d->type == OPT_CHOICE) {
+		opt[id].n = parse_choice(d, value);
+	} else {
+		opt[id].s = value;
+	}
+}
+
+/* The option that `arg` names for this command; *value where it is given behind '='. */
+static enum opt_id parse_name(enum command_id cmd, const char *arg, const char **value)
+{
+	size_t len = strcspn(arg, "=");
+	int i;
+
+	*value = arg[len] ? arg + len + 1 : NULL;
+	for (i = 0; i < OPT_NR; i++) {
+		const struct option_desc *d = &options[i];
+
+		if (!(d->cmds & (1u << cmd)))
+			continue;
+		if (!strncmp(arg, "--", 2) && strlen(d->name) == len - 2 &&
+		    !strncmp(arg + 2, d->name, len - 2))
+			return i;
+		if (arg[1] != '-' && d->letter && d->letter == arg[1] && len == 2)
+			return i;
+	}
+	die(EX_USAGE, "unknown option '%s' for %s (see gamer %s --help)", arg, commands[cmd].name,
+	    commands[cmd].name);
+}
+
+static void parse_options(enum command_id cmd, int argc, char **argv)
+{
+	const char *value;
+	enum opt_id id;
+	int i;
+
+	for (i = 0; i < OPT_NR; i++)
+		if (options[i].type == OPT_NUM || options[i].type == OPT_CHOICE)
+			opt[i].n = options[i].def;
+	for (i = 0; i < argc; i++) {
+		if (argv[i][0] != '-' || !argv[i][1])
+			die(EX_USAGE, "unexpected argument '%s' (see gamer --help)", argv[i]);
+		id = parse_name(cmd, argv[i], &value);
+		if (options[id].type != OPT_FLAG && !value) {
+			if (++i == argc)
+				die(EX_USAGE, "--%s wants a value", options[id].name);
+			value = argv[i];
+		}
+		parse_value(id, value);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	enum command_id cmd = CMD_run;
+	bool named = argc > 1 && argv[1][0] != '-';
+	int i;
+
+	if (named) {
+		for (i = 0; i < CMD_NR && strcmp(argv[1], commands[i].name); i++)
+			;
+		if (i == CMD_NR)
+			die(EX_USAGE, "unknown command '%s' (see gamer --help)", argv[1]);
+		cmd = i;
+	}
+	parse_options(cmd, argc - 1 - named, argv + 1 + named);
+	if (opt[OPT_HELP].n) {
+		help(named ? cmd : CMD_NR);
+		return EX_OK;
+	}
+	if (opt[OPT_VERSION].n) {
+		printf("gamer %s (libbpf %s)\n", GAMER_VERSION, libbpf_version_string());
+		return EX_OK;
+	}
+	libbpf_set_print(log_libbpf);
+	return commands[cmd].fn();
+}
