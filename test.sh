@@ -161,12 +161,14 @@ qemu_usable() {
 	[ -n "$v" ] && at_least "$v" 10
 }
 
+pahole_usable() { at_least "$("$1" --version 2>/dev/null || true)" v1.24; }
 busybox_usable() { "$1" true && ! readelf -l "$1" | grep -q INTERP; }
 
 #       tool                     check           package          program in it                   also wanted
 TOOLS="
 	busybox                  busybox_usable  busybox-static   bin/busybox
 	bpftool                  bpftool_usable  bpftool          usr/sbin/bpftool
+	pahole                   pahole_usable   dwarves          usr/bin/pahole
 	qemu-system-x86_64       qemu_usable     qemu-system-x86  usr/bin/qemu-system-x86_64      qemu-system-data,seabios,ipxe-qemu
 "
 
@@ -333,6 +335,36 @@ kernel_btf() {
 	objcopy --dump-section ".BTF=$out" "$vmlinux" /dev/null 2>/dev/null
 	rm -f "$vmlinux" "$vmlinux.z"
 	[ -s "$out" ]
+}
+
+# Debian's 6.12 has no sched_ext. This one is small: tinyconfig and test/kernel-6.12.config.
+kernel_build() { # DIR
+	local dir=$1 tmp pahole src line lost=''
+	local config=$ROOT/test/kernel-6.12.config
+	deps_or_die "$DEPS_KERNEL"
+	pahole=$(tool pahole)
+	note "building kernel 6.12 from Debian's source, once (about 10 minutes)"
+	mkdir -p "$CACHE/kernels"
+	tmp=$(mktemp -d "$CACHE/kernels/.tmp.XXXXXX")
+	apt_fetch "$(apt_conf deb trixie)" "$tmp" linux-source-6.12 || return
+	dpkg-deb -x "$tmp"/*.deb "$tmp/deb" || return
+	mkdir "$tmp/src" "$tmp/kernel" "$tmp/kernel/modules"
+	src=$tmp/src
+	tar -xf "$tmp"/deb/usr/src/linux-source-6.12.tar.* -C "$src" --strip-components=1 || return
+	set -- nice make -s -C "$src" -j "$(nproc)" PAHOLE="$pahole" KBUILD_BUILD_USER=gamer KBUILD_BUILD_HOST=test
+	{
+		"$@" tinyconfig && cat "$config" >>"$src/.config" && "$@" olddefconfig &&
+			"$@" bzImage
+	} >"$BUILD/kernel-6.12.log" 2>&1 || { note "see $BUILD/kernel-6.12.log"; return 1; }
+	while read -r line; do
+		grep -qxF "$line" "$src/.config" || lost+=" $line"
+	done < <(grep ^CONFIG "$config")
+	[ -z "$lost" ] || die "kernel 6.12 was built without$lost"
+	cp "$src/arch/x86/boot/bzImage" "$tmp/kernel/vmlinuz"
+	kernel_btf "$tmp/kernel/vmlinuz" "$tmp/kernel/btf" || return
+	kernel_source_version >"$tmp/kernel/version"
+	seal "$tmp/kernel" "$dir"
+	rm -rf "$tmp"
 }
 
 kernels_table() {
@@ -739,7 +771,7 @@ tests_list() { all_tests $USUAL | awk -F'\t' '{ printf "%-28s %s\n", $1, $2 }'; 
 tests_only() { # PATTERN: of the usual kernels, or of any where the pattern names one
 	[ $# = 1 ] || die "usage: test.sh only PATTERN"
 	local series=$USUAL
-	case $1 in */*) series=$SERIES ;; esac
+	case $1 in *6.12*) series=$SERIES ;; */*) series=${SERIES/6.12 /} ;; esac # 6.12 takes long to build
 	run_tests $(all_tests $series | names | grep -E -- "$1")
 }
 
@@ -794,17 +826,25 @@ DEPS="
 	zstd: zstd
 	python3: python3
 "
-deps_missing() {
+DEPS_KERNEL="
+	flex: flex
+	bison: bison
+	bc: bc
+	perl: perl
+	libelf-dev: /usr/include/libelf.h
+	zlib1g-dev: /usr/include/zlib.h
+"
+deps_missing() { # TABLE
 	local package file
 	while IFS=': ' read -r package file; do
 		[ -n "$package" ] || continue
 		[ -e "$file" ] || have "$file" || echo "$package"
-	done <<<"${DEPS//$'\t'/}"
+	done <<<"${1//$'\t'/}"
 	have clang-19 || have clang || have clang-14 || echo clang
 }
 deps() {
-	local missing
-	missing=$(deps_missing | xargs)
+	local missing table=${1:-$DEPS}
+	missing=$(deps_missing "$table" | xargs)
 	if [ -z "$missing" ]; then note "nothing is missing"; return; fi
 	if [ "$(id -u)" != 0 ]; then
 		note "missing: $missing"
@@ -816,7 +856,7 @@ deps() {
 	note "installing: $missing"
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >&2 || die "apt-get failed"
 }
-deps_or_die() { [ -z "$(deps_missing)" ] || deps; }
+deps_or_die() { [ -z "$(deps_missing "${1:-$DEPS}")" ] || deps "$@"; }
 
 # verb, function, what it does
 VERBS="
