@@ -201,7 +201,7 @@ lab_repeat() { : "two boots with one seed print identical nanoseconds, with and 
 
 for check; do
 	rm -f /tmp/why
-	("$check") # its result is set by fail and skip
+	("$check") >"/out/$check.log" 2>&1 # fail and skip set its result
 	case $? in
 	0) echo "ok $check" ;;
 	2) echo "skip $check: $(cat /tmp/why)" ;;
