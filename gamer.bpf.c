@@ -11,8 +11,8 @@
  *   7. scheduler callbacks   in the order of a task's life
  *   8. ops table             init, exit, the table that the kernel attaches
  *
- * A wakeup's path is gamer_select_cpu -> gamer_runnable -> gamer_enqueue -> gamer_dispatch
- * -> gamer_running -> gamer_stopping. Start reading at section 7.
+ * A wakeup's path is gamer_select_cpu -> gamer_enqueue -> gamer_dispatch -> gamer_running
+ * -> gamer_stopping. Start reading at section 7.
  */
 
 /* ===================================================================================== */
@@ -108,7 +108,6 @@ enum bpf_stat {
 	X(SCX_ENQ_PREEMPT, scx_enq_flags, 1)			\
 	X(SCX_ENQ_IMMED, scx_enq_flags, 0)			\
 	X(SCX_ENQ_REENQ, scx_enq_flags, 1)			\
-	X(SCX_WAKE_SYNC, scx_wake_flags, 1)			\
 	X(SCX_KICK_IDLE, scx_kick_flags, 1)			\
 	X(SCX_ECODE_ACT_RESTART, scx_exit_code, 1)
 
@@ -222,6 +221,10 @@ u32 perf_target[PRIO_FOREIGN + 1];
 #define RESCUE_NS		(20 * NSEC_PER_MSEC)
 /* Critical work may run this long on a CPU while other work waits; then one of those runs. */
 #define CRITICAL_BUDGET_NS	(10 * NSEC_PER_MSEC)
+/* A thread that a device or timer wakes is urgent while its bursts are shorter. */
+#define URGENT_BURST_NS		(500 * NSEC_PER_USEC)
+/* Share of wakeups, out of 256, from which a thread counts as driven by devices and timers. */
+#define DRIVEN_MOST		64
 #define PREEMPT_GAP_NS		(200 * NSEC_PER_USEC)
 #define BOOST_NS		(4 * NSEC_PER_MSEC)
 #define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)
@@ -237,16 +240,17 @@ u32 perf_target[PRIO_FOREIGN + 1];
 struct task_ctx {
 	u64 fair_at_ns;		/* earliest time its fair share lets it run; enqueue() */
 	u64 run_at_ns;		/* got a CPU; running() */
-	u64 wake_at_ns;		/* became runnable by a wakeup, 0 once running; runnable() */
-	u64 last_wake_ns;	/* last wakeup, kept for the rate; runnable() */
-	u64 boost_until_ns;	/* end of a boost received by a wakeup; enqueue path */
+	u64 wake_at_ns;		/* became runnable by a wakeup, 0 once running; task_woke() */
+	u64 last_wake_ns;	/* last wakeup, kept for the rate; task_woke() */
+	u64 slept_at_ns;	/* last went to sleep; stopping() */
+	u64 boost_until_ns;	/* end of a boost received by a wakeup; task_woke() */
 	u32 used_ns;		/* run time not yet charged; stopping() */
 	u32 burst_ns;		/* run time since the last sleep; stopping() */
 	u32 burst_avg_ns;	/* EWMA of bursts; stopping() */
-	u32 gap_avg_ns;		/* EWMA of the time between wakeups; runnable() */
-	u32 gap_dev_ns;		/* EWMA of its deviation; runnable() */
+	u32 gap_avg_ns;		/* EWMA of the time between wakeups; task_woke() */
+	u32 gap_dev_ns;		/* EWMA of its deviation; task_woke() */
 	u32 inv_weight;		/* charge factor, 1024 = nice 0; set_weight() */
-	u16 sync_share;		/* EWMA of wakeups by a peer about to sleep, 0..256; runnable() */
+	u16 driven;		/* EWMA of wakeups by a device, a timer or a boost, 0..256; task_woke() */
 	u16 preempted;		/* switches by force since the last sleep; stopping() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
 	u8 pattern_role;	/* role that the last bursts look like; stopping() */
@@ -254,7 +258,7 @@ struct task_ctx {
 	u8 confidence;		/* 0..100 of role */
 	u8 source;		/* enum source of role */
 	u8 boost_depth;		/* hops left while boosted */
-	u8 cpu_hint;		/* unused bits, keeps the size a multiple of 8 */
+	u8 pad;
 };
 
 struct {
@@ -333,6 +337,24 @@ bool scx_bpf_dsq_move_to_local___plain(u64 dsq) __ksym __weak;
 bool scx_bpf_consume___old(u64 dsq) __ksym __weak;
 bool scx_bpf_task_set_slice___new(struct task_struct *p, u64 slice) __ksym __weak;
 u32 scx_bpf_reenqueue_local___v1(void) __ksym __weak;
+
+/* The CPU's preemption counter: a variable of its own from 6.15, in a struct before. */
+extern const int __preempt_count __ksym __weak;
+extern const struct pcpu_hot pcpu_hot __ksym __weak;
+
+/* Hard interrupts (timers, devices) in bits 16..20, a softirq being served in bit 8. */
+#define IN_INTERRUPT	0x1f0100
+
+/* Does this code run on behalf of a device or a timer, and not of a task? */
+static __always_inline bool compat_in_interrupt(void)
+{
+	if (&__preempt_count)
+		return *(const int *)bpf_this_cpu_ptr(&__preempt_count) & IN_INTERRUPT;
+	if (&pcpu_hot)
+		return ((const struct pcpu_hot *)bpf_this_cpu_ptr(&pcpu_hot))->preempt_count &
+		       IN_INTERRUPT;
+	return false;
+}
 
 static __always_inline u64 compat_now(void)
 {
@@ -442,13 +464,18 @@ static __always_inline bool task_boosted(const struct task_ctx *t, u64 now)
 	return (s64)(t->boost_until_ns - now) > 0;
 }
 
+/*
+ * Importance now: by the role, by a boost, or because the task is what a device or a timer
+ * wakes for a moment's work. The last needs no history: it holds from the first wakeup, long
+ * before a pattern can be seen.
+ */
 static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
 	u8 prio = role_prio(t->role);
 
 	if (prio == PRIO_CRITICAL && t->confidence < 50)
 		prio = PRIO_NORMAL;
-	if (prio != PRIO_CRITICAL && task_boosted(t, now))
+	if (task_boosted(t, now) || (t->driven >= DRIVEN_MOST && t->burst_avg_ns < URGENT_BURST_NS))
 		prio = PRIO_CRITICAL;
 	return prio;
 }
@@ -531,22 +558,20 @@ static __always_inline int role_set(struct task_ctx *t, u8 role, u8 confidence, 
 #define HZ_GAP_NS(hz)	(NSEC_PER_SEC / (hz))
 
 /*
- * What one burst looks like, by its length and the rate and regularity of wakeups. A wakeup
- * by a peer that is about to sleep (a pipe, a wait for a child) is no device and no timer,
- * whatever its rate: such threads never look like input or audio.
+ * What one burst looks like, by its length and the rate and regularity of wakeups. Only
+ * threads that are driven by a device, a timer or a critical thread make frames: what its
+ * own peers wake through pipes and waits has no such role, whatever its rate.
  */
 static __always_inline u8 pattern_of(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
-	bool driven = t->sync_share < 128;
 	bool periodic = t->gap_dev_ns < (t->gap_avg_ns >> 2);
 
 	if (burst > 5 * NSEC_PER_MSEC && t->preempted)
 		return ROLE_CPU_BOUND;
-	if (!gap || !driven)
+	if (!gap || t->driven < DRIVEN_MOST)
 		return ROLE_NONE;
-	if (gap >= HZ_GAP_NS(8800) && gap <= HZ_GAP_NS(120) && burst < 100 * NSEC_PER_USEC &&
-	    periodic)
+	if (gap >= HZ_GAP_NS(8800) && gap <= HZ_GAP_NS(120) && burst < 100 * NSEC_PER_USEC)
 		return ROLE_INPUT;
 	if (gap >= HZ_GAP_NS(1500) && gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC &&
 	    burst * 2 < gap && periodic)
@@ -554,18 +579,20 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	if (gap >= HZ_GAP_NS(360) && gap <= HZ_GAP_NS(30) && burst >= NSEC_PER_MSEC &&
 	    burst <= 16 * NSEC_PER_MSEC)
 		return ROLE_RENDER;
-	if (gap >= HZ_GAP_NS(240) && gap <= HZ_GAP_NS(50) && burst >= 200 * NSEC_PER_USEC)
+	if (gap >= HZ_GAP_NS(240) && gap <= HZ_GAP_NS(50) && burst >= 500 * NSEC_PER_USEC &&
+	    burst <= 8 * NSEC_PER_MSEC)
 		return ROLE_COMPOSITOR;
-	if (gap <= HZ_GAP_NS(20) && burst < NSEC_PER_MSEC && !periodic)
+	if (burst < NSEC_PER_MSEC && !periodic)
 		return ROLE_NETWORK;
 	return ROLE_NONE;
 }
 
 /* A burst ended in sleep: update the averages, then see what the task looks like now. */
-static __always_inline void runtime_slept(struct task_ctx *t, struct cpu_state *cs)
+static __always_inline void runtime_slept(struct task_ctx *t, struct cpu_state *cs, u64 now)
 {
 	u8 role;
 
+	t->slept_at_ns = now;
 	t->burst_avg_ns = t->burst_avg_ns ? ewma(t->burst_avg_ns, t->burst_ns) : t->burst_ns;
 	t->burst_ns = 0;
 	role = pattern_of(t);
@@ -585,15 +612,20 @@ static __always_inline void runtime_slept(struct task_ctx *t, struct cpu_state *
 		stat_inc(cs, BPF_STAT_ROLE_CHANGES);
 }
 
-/* A real wakeup (not every switch-in): update rate and regularity. */
+/*
+ * Rate and regularity of wakeups. Where the thread slept late because it had run late, the
+ * gap tells of our delay and not of the thread: a timer thread that we kept waiting would
+ * lose its regularity by it, then its role, and then wait for good.
+ */
 static __always_inline void runtime_woke(struct task_ctx *t, u64 now)
 {
 	u32 gap = clamp_u32(now - t->last_wake_ns);
+	u64 busy = t->slept_at_ns - t->last_wake_ns;
 	u32 dev;
 
-	if (t->last_wake_ns) {
+	if (t->last_wake_ns && (!t->gap_avg_ns || busy < t->gap_avg_ns - (t->gap_avg_ns >> 2))) {
 		dev = gap > t->gap_avg_ns ? gap - t->gap_avg_ns : t->gap_avg_ns - gap;
-		t->gap_dev_ns = ewma(t->gap_dev_ns, dev);
+		t->gap_dev_ns = t->gap_avg_ns ? ewma(t->gap_dev_ns, dev) : 0;
 		t->gap_avg_ns = t->gap_avg_ns ? ewma(t->gap_avg_ns, gap) : gap;
 	}
 	t->last_wake_ns = now;
@@ -603,14 +635,31 @@ static __always_inline void runtime_woke(struct task_ctx *t, u64 now)
  * Who a critical thread waits for matters as much as itself: a critical thread that wakes
  * one of its own process hands it a boost that ends after BOOST_NS or BOOST_HOPS wakeups.
  */
-static __always_inline void boost_by_waker(struct task_struct *p, struct task_ctx *t,
+static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ctx *t,
 					   struct cpu_state *waker, u64 now)
 {
 	if (waker->prio != PRIO_CRITICAL || !waker->boost_depth || waker->tgid != (u32)p->tgid)
-		return;
+		return false;
 	t->boost_until_ns = now + BOOST_NS;
 	t->boost_depth = waker->boost_depth - 1;
 	stat_inc(waker, BPF_STAT_BOOSTS);
+	return true;
+}
+
+/* A real wakeup (not every switch-in), seen once, on the waker's CPU `cs`. */
+static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
+				      struct cpu_state *cs, u64 now)
+{
+	bool driven = compat_in_interrupt() || boost_by_waker(p, t, cs, now);
+
+	if (!t->last_wake_ns)
+		t->driven = driven ? 256 : 0;
+	t->driven -= t->driven >> EWMA_SHIFT;
+	if (driven)
+		t->driven += 256 >> EWMA_SHIFT;
+	runtime_woke(t, now);
+	t->wake_at_ns = now;
+	stat_inc(cs, BPF_STAT_WAKEUPS);
 }
 
 /* ===================================================================================== */
@@ -685,10 +734,7 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
 	if (!t)
 		return cpu;
-	t->sync_share -= t->sync_share >> EWMA_SHIFT;
-	if (wake_flags & k_SCX_WAKE_SYNC)
-		t->sync_share += 256 >> EWMA_SHIFT;
-	boost_by_waker(p, t, cs, now);
+	task_woke(p, t, cs, now);
 	prio = task_prio(t, now);
 	if (idle) {
 		stat_inc(cs, BPF_STAT_IDLE_HITS);
@@ -704,22 +750,6 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false),
 		      k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
 	return victim;
-}
-
-void BPF_OPS(gamer_runnable, struct task_struct *p, u64 enq_flags)
-{
-	struct task_ctx *t;
-	u64 now;
-
-	if (!(enq_flags & k_SCX_ENQ_WAKEUP))
-		return;
-	t = task_ctx_of(p);
-	if (!t)
-		return;
-	now = compat_now();
-	t->wake_at_ns = now;
-	runtime_woke(t, now);
-	stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_WAKEUPS);
 }
 
 /* Only one CPU will do: by affinity, or because the task may not migrate now. */
@@ -800,6 +830,9 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
 		return;
 	}
+	/* Pinned tasks come here without gamer_select_cpu. */
+	if ((enq_flags & k_SCX_ENQ_WAKEUP) && !t->wake_at_ns)
+		task_woke(p, t, cpu_state_of(bpf_get_smp_processor_id()), now);
 	queued = scx_bpf_dsq_nr_queued(dsq);
 	task_charge(t, now, llc, queued);
 	prio = task_prio(t, now);
@@ -902,9 +935,9 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	cs->run_at_ns = now;
 	cs->tgid = p->tgid;
 	cs->prio = prio;
-	/* An exact role starts a chain; a boosted task passes on what is left of its own. */
-	cs->boost_depth = role_prio(t->role) == PRIO_CRITICAL ? BOOST_HOPS :
-			  task_boosted(t, now) ? t->boost_depth : 0;
+	/* What is critical by itself starts a chain; a boosted task passes on what is left. */
+	cs->boost_depth = prio != PRIO_CRITICAL ? 0 :
+			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
 	t->run_at_ns = now;
 	if (t->wake_at_ns) {
 		u32 slot = hist_slot(now - t->wake_at_ns);
@@ -940,11 +973,11 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 {
 	struct task_ctx *t = task_ctx_of(p);
 	struct cpu_state *cs = cpu_state_of(p->thread_info.cpu);
-	u64 used;
+	u64 now = compat_now(), used;
 
 	if (!t)
 		return;
-	used = compat_now() - t->run_at_ns;
+	used = now - t->run_at_ns;
 	if ((s64)used < 0)
 		used = 0;
 	t->used_ns = clamp_u32(t->used_ns + used);
@@ -957,7 +990,7 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 		t->preempted++;
 		return;
 	}
-	runtime_slept(t, cs);
+	runtime_slept(t, cs, now);
 }
 
 /* A higher class takes the CPU: what waits in its local queue must not wait for that. */
@@ -1047,7 +1080,6 @@ struct sched_ext_ops gamer_ops = {
 	.enqueue	= (void *)gamer_enqueue,
 	.dispatch	= (void *)gamer_dispatch,
 	.tick		= (void *)gamer_tick,
-	.runnable	= (void *)gamer_runnable,
 	.running	= (void *)gamer_running,
 	.stopping	= (void *)gamer_stopping,
 	.set_weight	= (void *)gamer_set_weight,

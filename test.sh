@@ -543,7 +543,8 @@ vm_end() { # WORK LOG OUT RC
 		tail -n +2 "$work/end" | tar -C "$out" -xf -
 		return "$guest"
 	fi
-	tail -n 15 "$log" >&2
+	# What went wrong first says more than what came last.
+	grep -m1 -A12 -E "$BAD_LOG" "$log" >&2 || tail -n 12 "$log" >&2
 	cat "$work/qemu" >&2
 	case $rc in
 	124 | 137) note "test.sh: the guest took too long; kernel log: $log"; return 124 ;;

@@ -69,6 +69,10 @@ struct thread_info {
 	u32 cpu;
 };
 
+struct pcpu_hot {
+	int preempt_count;
+};
+
 struct sched_ext_entity {
 	u32 weight;
 	u64 slice;
@@ -140,7 +144,6 @@ struct sched_ext_ops {
 	void (*enqueue)(struct task_struct *p, u64 enq_flags);
 	void (*dispatch)(s32 cpu, struct task_struct *prev);
 	void (*tick)(struct task_struct *p);
-	void (*runnable)(struct task_struct *p, u64 enq_flags);
 	void (*running)(struct task_struct *p);
 	void (*stopping)(struct task_struct *p, bool runnable);
 	void (*quiescent)(struct task_struct *p, u64 deq_flags);
