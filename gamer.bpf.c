@@ -86,6 +86,7 @@ enum prio {
 	X(STEALS, steals, "tasks taken from another cache's queue")		\
 	X(SLICE_CUTS, slice_cuts, "slices cut at the tick because work waited")	\
 	X(MIGRATIONS, migrations, "tasks that ran on another CPU than before")	\
+	X(HANDOFFS, handoffs, "wakeups that took over the CPU of a waker about to sleep") \
 	X(BOOSTS, boosts, "wakeups that carried a boost to the woken thread")	\
 	X(ROLE_CHANGES, role_changes, "changes of a thread's role")
 
@@ -108,6 +109,7 @@ enum bpf_stat {
 	X(SCX_ENQ_PREEMPT, scx_enq_flags, 1)			\
 	X(SCX_ENQ_IMMED, scx_enq_flags, 0)			\
 	X(SCX_ENQ_REENQ, scx_enq_flags, 1)			\
+	X(SCX_WAKE_SYNC, scx_wake_flags, 1)			\
 	X(SCX_KICK_IDLE, scx_kick_flags, 1)			\
 	X(SCX_ECODE_ACT_RESTART, scx_exit_code, 1)
 
@@ -116,12 +118,13 @@ struct cpu_state {
 	__u64 run_at_ns;	/* when the running task got the CPU; running() */
 	__u64 preempted_at_ns;	/* last time a critical wakeup took it; the waker */
 	__u64 critical_ns;	/* critical run time since other work ran; stopping() */
+	__u64 dispatched_at_ns;	/* last time it chose from the queues; dispatch() */
 	__u32 tgid;		/* process of the running task; running() */
 	__u32 perf;		/* last frequency request, 0..1024; running() */
 	__u8 prio;		/* enum prio of the running task; running()/stopping() */
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
 	__u8 pinned_turn;	/* 1: the pinned queue is next; dispatch() */
-	__u8 pad[29];
+	__u8 pad[21];
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
 	__u32 wake_hist[ROLE_NR][HIST_SLOTS];		/* wakeup latency; running() */
@@ -222,11 +225,11 @@ u32 perf_target[PRIO_FOREIGN + 1];
 /* Critical work may run this long on a CPU while other work waits; then one of those runs. */
 #define CRITICAL_BUDGET_NS	(10 * NSEC_PER_MSEC)
 /* A thread that a device or timer wakes is urgent while its bursts are shorter. */
-#define URGENT_BURST_NS		(500 * NSEC_PER_USEC)
+#define URGENT_BURST_NS		(1 * NSEC_PER_MSEC)
 /* Share of wakeups, out of 256, from which a thread counts as driven by devices and timers. */
 #define DRIVEN_MOST		64
 #define PREEMPT_GAP_NS		(200 * NSEC_PER_USEC)
-#define BOOST_NS		(4 * NSEC_PER_MSEC)
+#define BOOST_NS		(8 * NSEC_PER_MSEC)
 #define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)
 #define BOOST_HOPS		4
 /* CPUs looked at for a victim: bounds the wakeup path on any machine. */
@@ -238,13 +241,13 @@ u32 perf_target[PRIO_FOREIGN + 1];
 
 /* All that gamer knows of a thread. Times are scheduler-clock ns. */
 struct task_ctx {
-	u64 fair_at_ns;		/* earliest time its fair share lets it run; enqueue() */
+	u64 fair_at_ns;		/* earliest time its fair share lets it run; stopping(), enqueue() */
 	u64 run_at_ns;		/* got a CPU; running() */
 	u64 wake_at_ns;		/* became runnable by a wakeup, 0 once running; task_woke() */
 	u64 last_wake_ns;	/* last wakeup, kept for the rate; task_woke() */
 	u64 slept_at_ns;	/* last went to sleep; stopping() */
 	u64 boost_until_ns;	/* end of a boost received by a wakeup; task_woke() */
-	u32 used_ns;		/* run time not yet charged; stopping() */
+	u32 charge_ns;		/* weighted run time of the last stint; stopping() */
 	u32 burst_ns;		/* run time since the last sleep; stopping() */
 	u32 burst_avg_ns;	/* EWMA of bursts; stopping() */
 	u32 gap_avg_ns;		/* EWMA of the time between wakeups; task_woke() */
@@ -495,23 +498,25 @@ static __always_inline u64 task_key(const struct task_ctx *t, u64 now)
 	return due - warp;
 }
 
-/*
- * Move the task's due time back by what it used, scaled by its weight and by how many
- * tasks share a CPU of this cache: that is the round the others are owed. Bounded, so that
- * nice 19 waits longer but not without end.
- */
-static __always_inline void task_charge(struct task_ctx *t, u64 now, u32 llc, u32 queued)
+/* Run time moves the due time on, scaled by weight; alone on a CPU that is just `now`. */
+static __always_inline void task_charge(struct task_ctx *t, u64 used_ns)
 {
-	u64 used = min_u64(t->used_ns, 64 * NSEC_PER_MSEC);
-	u64 depth = (u64)queued * llc_depth_recip[llc & (MAX_LLCS - 1)];	/* 1024 = 1 */
+	t->charge_ns = clamp_u32((min_u64(used_ns, NSEC_PER_SEC) * t->inv_weight) >> 10);
+	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns) + t->charge_ns;
+}
 
-	t->used_ns = 0;
-	if (depth < 1024)
-		depth = 1024;
-	if (depth > 32 * 1024)
-		depth = 32 * 1024;
-	used = ((used * t->inv_weight) >> 10) * depth >> 10;
-	t->fair_at_ns = later(t->fair_at_ns, now - used) + used;
+/*
+ * Who used up its slice owes a round to all who wait: its last charge once more for every
+ * further task per CPU of this cache. Bounded, so that nice 19 waits longer but not for good.
+ */
+static __always_inline void task_charge_round(struct task_ctx *t, u64 now, u32 llc)
+{
+	u64 depth = (u64)scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)) *
+		    llc_depth_recip[llc & (MAX_LLCS - 1)];	/* 1024 = one per CPU */
+
+	depth = min_u64(depth, 32 * 1024);
+	if (depth > 1024)
+		t->fair_at_ns += (t->charge_ns * (depth - 1024)) >> 10;
 	if ((s64)(t->fair_at_ns - now) > (s64)DEBT_MAX_NS)
 		t->fair_at_ns = now + DEBT_MAX_NS;
 }
@@ -722,6 +727,23 @@ static __always_inline s32 pick_victim(struct task_struct *p, u32 prev_cpu, u64 
 	return cpu;
 }
 
+/*
+ * A waker that is about to sleep (pipes, sockets, a child's end) leaves its CPU to the woken
+ * task without a trip through the queues, as long as the two together stay within one slice:
+ * then the others are due.
+ */
+static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
+				    struct cpu_state *cs, u64 wake_flags, u64 now)
+{
+	if (!(wake_flags & k_SCX_WAKE_SYNC) || now - cs->dispatched_at_ns > SLICE_NORMAL_NS ||
+	    !bpf_cpumask_test_cpu(bpf_get_smp_processor_id(), p->cpus_ptr) ||
+	    scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL))
+		return false;
+	stat_inc(cs, BPF_STAT_HANDOFFS);
+	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, PRIO_NORMAL, true), 0);
+	return true;
+}
+
 s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
@@ -742,7 +764,7 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 		return cpu;
 	}
 	if (prio != PRIO_CRITICAL)
-		return cpu;
+		return handoff(p, t, cs, wake_flags, now) ? (s32)bpf_get_smp_processor_id() : cpu;
 	victim = pick_victim(p, prev_cpu, now);
 	if (victim < 0)
 		return cpu;
@@ -821,7 +843,7 @@ static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 s
 void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
-	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu), queued;
+	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
 	struct cpu_state *cs = cpu_state_of(cpu);
 	u64 now = compat_now(), dsq = DSQ_NORMAL(llc);
 	u8 prio;
@@ -830,11 +852,10 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
 		return;
 	}
-	/* Pinned tasks come here without gamer_select_cpu. */
-	if ((enq_flags & k_SCX_ENQ_WAKEUP) && !t->wake_at_ns)
+	if (!(enq_flags & k_SCX_ENQ_WAKEUP))
+		task_charge_round(t, now, llc);
+	else if (!t->wake_at_ns)	/* pinned: it came without gamer_select_cpu */
 		task_woke(p, t, cpu_state_of(bpf_get_smp_processor_id()), now);
-	queued = scx_bpf_dsq_nr_queued(dsq);
-	task_charge(t, now, llc, queued);
 	prio = task_prio(t, now);
 	if (task_pinned(p)) {
 		enqueue_pinned(p, t, cpu, prio, now, enq_flags);
@@ -846,7 +867,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	} else {
 		stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
 	}
-	enqueue_shared(p, dsq, task_slice(t, prio, queued > 0), task_key(t, now), enq_flags);
+	enqueue_shared(p, dsq, task_slice(t, prio, true), task_key(t, now), enq_flags);
 }
 
 /* Serve a cache's normal queue; remembers when, for the age rescue. */
@@ -897,6 +918,7 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	bool aged = (s64)(now - llc_states[llc].normal_served_ns) > (s64)RESCUE_NS;
 	bool spent = cs->critical_ns > CRITICAL_BUDGET_NS;
 
+	cs->dispatched_at_ns = now;
 	if (aged || spent) {
 		if (take_other(cs, cpu, llc, now)) {
 			stat_inc(cs, spent ? BPF_STAT_BUDGET_YIELDS : BPF_STAT_RESCUES);
@@ -980,7 +1002,7 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 	used = now - t->run_at_ns;
 	if ((s64)used < 0)
 		used = 0;
-	t->used_ns = clamp_u32(t->used_ns + used);
+	task_charge(t, used);
 	t->burst_ns = clamp_u32(t->burst_ns + used);
 	if (t->role < ROLE_NR)
 		cs->role_run_ns[t->role] += used;
