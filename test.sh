@@ -26,6 +26,7 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BUILD=$ROOT/build
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/gamer
+GAMER=${GAMER:-$BUILD/gamer} # the binary to test; a run of tests freezes its own copy
 
 note() { printf '%s\n' "$*" >&2; }
 die() { note "test.sh: $*"; exit 1; }
@@ -162,7 +163,7 @@ qemu_usable() {
 }
 
 pahole_usable() { at_least "$("$1" --version 2>/dev/null || true)" v1.24; }
-busybox_usable() { "$1" true && ! readelf -l "$1" | grep -q INTERP; }
+busybox_usable() { "$1" true && ! grep -q INTERP <<<"$(readelf -l "$1")"; }
 
 #       tool                     check           package          program in it                   also wanted
 TOOLS="
@@ -514,7 +515,7 @@ vm_root() { # DIR KERNELDIR CMD LAB GPU WITH...
 	for w in "$BUILD"/test/* "$ROOT"/test/*.sh; do
 		[ -f "$w" ] && cp "$w" "$dir/bin/"
 	done
-	[ ! -x "$BUILD/gamer" ] || cp "$BUILD/gamer" "$dir/bin/"
+	[ ! -x "$GAMER" ] || cp "$GAMER" "$dir/bin/gamer"
 	cp "$kernel"/modules/* "$dir/modules/" 2>/dev/null || true
 	printf 'LAB=%s\nWANT_MODULES="%s"\n' "$lab" "evdev uinput vgem${gpu:+ virtio-gpu}" >"$dir/vm.conf"
 	printf '%s\n' "$cmd" >"$dir/cmd"
@@ -556,7 +557,6 @@ vm_end() { # WORK LOG OUT RC
 # 7  host tests: what needs no VM
 # ---------------------------------------------------------------------------
 # Each runs in a shell of its own and ends with the first thing that does not hold.
-GAMER=$BUILD/gamer
 fail() { echo "$*"; exit 1; }
 skip() { echo "$*"; exit 200; }
 # exits CODE CMD...: and says at most one line on stderr, kept in $SAID
@@ -571,9 +571,11 @@ exits() {
 }
 
 host_static() { : "one static binary: no interpreter, no shared library, stripped"
-	! readelf -lW "$GAMER" | grep -q INTERP || fail "has an ELF interpreter"
-	! readelf -dW "$GAMER" | grep -q NEEDED || fail "needs shared libraries"
-	! readelf -SW "$GAMER" | grep -q '\.symtab\|\.debug' || fail "is not stripped"
+	local elf
+	elf=$(readelf -lSdW "$GAMER")
+	! grep -q INTERP <<<"$elf" || fail "has an ELF interpreter"
+	! grep -q NEEDED <<<"$elf" || fail "needs shared libraries"
+	! grep -q '\.symtab\|\.debug' <<<"$elf" || fail "is not stripped"
 }
 host_size() { : "at most 700 KB"
 	local kb=$(($(stat -c %s "$GAMER") / 1024))
@@ -597,7 +599,7 @@ host_options() { : "every option: its bounds are taken, what lies outside exits 
 		*) fail "$cmd $long: type '$type'" ;;
 		esac
 		[ "${short#-}" = ' ' ] || [ "$type" != flag ] || exits 0 "$GAMER" "$cmd" "$short" --help
-		"$GAMER" "$cmd" --help | grep -q -- "$long" || fail "$cmd --help lacks $long"
+		grep -q -- "$long" <<<"$("$GAMER" "$cmd" --help)" || fail "$cmd --help lacks $long"
 	done < <("$GAMER" options)
 	[ "$n" -gt 10 ] || fail "only $n options"
 	for cmd in $("$GAMER" options | cut -f1 | sort -u); do
@@ -608,7 +610,7 @@ host_options() { : "every option: its bounds are taken, what lies outside exits 
 host_commands() { : "every command is in --help and has its own; an unknown one exits 64"
 	local cmd
 	for cmd in run status bench check unit; do
-		"$GAMER" --help | grep -q "^  $cmd " || fail "--help lacks $cmd"
+		grep -q "^  $cmd " <<<"$("$GAMER" --help)" || fail "--help lacks $cmd"
 		exits 0 "$GAMER" "$cmd" --help
 	done
 	exits 0 "$GAMER" --version
@@ -620,7 +622,7 @@ host_check() { : "check exits 0 everywhere, and its JSON is JSON"
 	exits 0 "$GAMER" check
 	"$GAMER" check --json >"$out" || fail "exit $?"
 	python3 "$ROOT/test/judge.py" "$out"
-	[ -e /sys/kernel/sched_ext ] || "$GAMER" check | grep -q 'no sched_ext' || fail "does not say: no sched_ext"
+	[ -e /sys/kernel/sched_ext ] || grep -q 'no sched_ext' <<<"$("$GAMER" check)" || fail "does not say: no sched_ext"
 }
 host_no_sched_ext() { : "on a kernel without sched_ext, run exits 69 with one line that says so"
 	[ ! -e /sys/kernel/sched_ext ] || skip "this kernel has sched_ext"
@@ -637,17 +639,18 @@ host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well forme
 	python3 "$ROOT/test/judge.py" "$dir/bench.json"
 	python3 -c 'import sys, xml.dom.minidom; assert xml.dom.minidom.parse(sys.argv[1]).documentElement.tagName == "svg"' "$dir/bench.svg"
 	grep -q '^fps,frametime' "$dir/bench.csv" || fail "the CSV lacks MangoHud's columns"
-	"$GAMER" bench --seconds 1 | grep -qi p99 || fail "the text lacks p99"
+	grep -qi p99 <<<"$("$GAMER" bench --seconds 1)" || fail "the text lacks p99"
 	rm -rf "$dir"
 }
 host_unit() { : "unit prints a systemd unit that starts this binary"
-	"$GAMER" unit | grep -q "^ExecStart=$GAMER run" || fail "no ExecStart of $GAMER"
+	grep -q "^ExecStart=$GAMER run" <<<"$("$GAMER" unit)" || fail "no ExecStart of $GAMER"
 }
 host_install() { : "make install puts one file under DESTDIR and PREFIX"
 	local dir
 	dir=$(mktemp -d)
 	make -s -C "$ROOT" install DESTDIR="$dir" PREFIX=/opt >/dev/null
-	cmp "$GAMER" "$dir/opt/bin/gamer" || fail "no /opt/bin/gamer"
+	[ "$(cd "$dir" && find . -type f)" = ./opt/bin/gamer ] || fail "installs: $(cd "$dir" && find . -type f -exec echo {} +)"
+	"$dir/opt/bin/gamer" --version >/dev/null
 	rm -rf "$dir"
 }
 host_shell() { : "shellcheck finds nothing in the shell scripts"
@@ -744,6 +747,10 @@ run_tests() {
 	[ $# -gt 0 ] || die "no test of that name; see './test.sh list'"
 	deps_or_die
 	make --no-print-directory -C "$ROOT" >&2
+	# Someone may build while the tests run.
+	mkdir -p "$BUILD/tested"
+	cp "$GAMER" "$BUILD/tested/gamer"
+	export GAMER=$BUILD/tested/gamer
 	rm -f "$RESULTS"
 	for t; do
 		case $t in host_*) host_run "$t" ;; esac
