@@ -135,7 +135,8 @@ _Static_assert(__builtin_offsetof(struct cpu_state, stat) == 64, "hot part is on
 /* Queues of one last-level cache. */
 struct llc_state {
 	__u64 normal_served_ns;	/* last time the normal queue was served or empty; dispatch() */
-	__u64 pad[7];
+	__u32 inv_weight_avg;	/* of tasks that used up a slice; racy, off by little; enqueue() */
+	__u32 pad[13];
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct llc_state) == 64, "one line per cache");
 
@@ -213,7 +214,7 @@ const volatile u32 llc_depth_recip[MAX_LLCS];	/* 1024 / CPUs of the cache */
 u32 perf_target[PRIO_FOREIGN + 1];
 
 #define SLICE_NORMAL_NS		(4 * NSEC_PER_MSEC)
-#define SLICE_CONTENDED_NS	(2 * NSEC_PER_MSEC)
+#define SLICE_CONTENDED_NS	(3 * NSEC_PER_MSEC)
 #define SLICE_CRITICAL_MIN_NS	(1 * NSEC_PER_MSEC)
 #define SLICE_CRITICAL_MAX_NS	(16 * NSEC_PER_MSEC)
 /* The largest lead a role can get: an older task wins whatever its role. */
@@ -252,7 +253,10 @@ struct task_ctx {
 	u32 burst_avg_ns;	/* EWMA of bursts; stopping() */
 	u32 gap_avg_ns;		/* EWMA of the time between wakeups; task_woke() */
 	u32 gap_dev_ns;		/* EWMA of its deviation; task_woke() */
-	u32 inv_weight;		/* charge factor, 1024 = nice 0; set_weight() */
+	u32 weight;		/* by nice value, 100 = nice 0; set_weight() */
+	u32 inv_weight;		/* charge factor, 1024 = nice 0 and default cgroup; task_set_weight() */
+	u32 weights_gen;	/* cgroup_gen that inv_weight knows of; task_reweigh() */
+	u16 slice_scale;	/* 1024 = nice 0, 256..4096; task_set_weight() */
 	u16 driven;		/* EWMA of wakeups by a device, a timer or a boost, 0..256; task_woke() */
 	u16 preempted;		/* switches by force since the last sleep; stopping() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
@@ -261,7 +265,7 @@ struct task_ctx {
 	u8 confidence;		/* 0..100 of role */
 	u8 source;		/* enum source of role */
 	u8 boost_depth;		/* hops left while boosted */
-	u8 pad;
+	u8 pad[7];
 };
 
 struct {
@@ -284,6 +288,13 @@ struct {
 	__type(key, int);
 	__type(value, u32);
 } cgroup_weights SEC(".maps");
+
+/* Moves with every change of a cgroup's weight; tasks look again when it did. */
+u32 cgroup_gen = 1;
+
+/* CPUs of the fastest class; hybrid parts only, set once by gamer_init. Hidden, because a map
+ * that holds a kernel pointer cannot be mapped by user space. */
+__hidden struct bpf_cpumask __kptr *fast_cpus SEC(".data.masks");
 
 struct cpu_state cpu_states[MAX_CPUS];
 struct llc_state llc_states[MAX_LLCS];
@@ -318,6 +329,9 @@ void scx_bpf_cpuperf_set(s32 cpu, u32 perf) __ksym __weak;
 bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *mask) __ksym;
 struct cgroup *scx_bpf_task_cgroup(struct task_struct *p) __ksym __weak;
 void bpf_cgroup_release(struct cgroup *cgrp) __ksym __weak;
+struct bpf_cpumask *bpf_cpumask_create(void) __ksym;
+void bpf_cpumask_set_cpu(u32 cpu, struct bpf_cpumask *mask) __ksym;
+void bpf_cpumask_release(struct bpf_cpumask *mask) __ksym;
 
 /* Weak because Debian's 7.1 ships it with malformed BTF: see enqueue_shared(). */
 void scx_bpf_kick_cpu(s32 cpu, u64 flags) __ksym __weak;
@@ -498,25 +512,54 @@ static __always_inline u64 task_key(const struct task_ctx *t, u64 now)
 	return due - warp;
 }
 
-/* Run time moves the due time on, scaled by weight; alone on a CPU that is just `now`. */
-static __always_inline void task_charge(struct task_ctx *t, u64 used_ns)
+/*
+ * Nice times the weight of the task's own cgroup, 1024 each by default. Weight sets the
+ * length of a turn besides the time until the next: the kernel asks for the next task before
+ * it queues the one that ran, so two tasks on a CPU always alternate.
+ */
+static __always_inline void task_set_weight(struct task_ctx *t, u32 cgroup_scale)
 {
-	t->charge_ns = clamp_u32((min_u64(used_ns, NSEC_PER_SEC) * t->inv_weight) >> 10);
-	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns) + t->charge_ns;
+	u64 w = ((u64)t->weight * cgroup_scale) / 100;
+
+	t->inv_weight = w > 10 ? 1024 * 1024 / w : 100 * 1024;
+	t->slice_scale = w < 256 ? 256 : min_u64(w, 4096);
+}
+
+/* Look up the cgroup's weight again where some weight changed. Rare: off the wakeup path. */
+static __always_inline void task_reweigh(struct task_struct *p, struct task_ctx *t)
+{
+	struct cgroup *cgrp;
+	u32 *scale;
+
+	if (!have_cgroups || t->weights_gen == cgroup_gen ||
+	    !bpf_ksym_exists(scx_bpf_task_cgroup) || !bpf_ksym_exists(bpf_cgroup_release))
+		return;
+	cgrp = scx_bpf_task_cgroup(p);
+	if (!cgrp)
+		return;
+	scale = bpf_cgrp_storage_get(&cgroup_weights, cgrp, 0, 0);
+	task_set_weight(t, scale ? *scale : 1024);
+	t->weights_gen = cgroup_gen;
+	bpf_cgroup_release(cgrp);
 }
 
 /*
- * Who used up its slice owes a round to all who wait: its last charge once more for every
- * further task per CPU of this cache. Bounded, so that nice 19 waits longer but not for good.
+ * Who used up its slice is due again when all who wait had their round: its run time once
+ * more for every task that waits per CPU, by its weight relative to theirs. Their mean is
+ * kept per cache (of the inverse weights: in simulation the shares then come out within a
+ * few percent). Bounded, so that nice 19 waits longer but not for good. The division is
+ * paid once per used-up slice, never by a wakeup.
  */
-static __always_inline void task_charge_round(struct task_ctx *t, u64 now, u32 llc)
+static __always_inline void task_charge_round(struct task_ctx *t, u64 now, struct llc_state *ls,
+					      u64 queued, u32 recip)
 {
-	u64 depth = (u64)scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)) *
-		    llc_depth_recip[llc & (MAX_LLCS - 1)];	/* 1024 = one per CPU */
+	u64 depth = min_u64(queued * recip, 32 * 1024) + 1024;	/* 1024 = one task per CPU */
+	u32 avg = ls->inv_weight_avg;
 
-	depth = min_u64(depth, 32 * 1024);
-	if (depth > 1024)
-		t->fair_at_ns += (t->charge_ns * (depth - 1024)) >> 10;
+	avg += ((s32)t->inv_weight - (s32)avg) >> 4;
+	ls->inv_weight_avg = avg;
+	if (avg)
+		t->fair_at_ns += ((u64)t->charge_ns * depth) / avg;
 	if ((s64)(t->fair_at_ns - now) > (s64)DEBT_MAX_NS)
 		t->fair_at_ns = now + DEBT_MAX_NS;
 }
@@ -526,7 +569,7 @@ static __always_inline u64 task_slice(const struct task_ctx *t, u8 prio, bool co
 	u64 slice;
 
 	if (prio != PRIO_CRITICAL)
-		return contended ? SLICE_CONTENDED_NS : SLICE_NORMAL_NS;
+		return ((contended ? SLICE_CONTENDED_NS : SLICE_NORMAL_NS) * t->slice_scale) >> 10;
 	slice = 2ULL * t->burst_avg_ns;
 	if (slice < SLICE_CRITICAL_MIN_NS)
 		return SLICE_CRITICAL_MIN_NS;
@@ -744,6 +787,18 @@ static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 	return true;
 }
 
+/* An idle CPU of the fastest class for a critical task that may run anywhere, or -1. */
+static __always_inline s32 pick_fast_idle(struct task_struct *p, u32 prev_cpu)
+{
+	struct bpf_cpumask *mask = fast_cpus;
+
+	if (!mask || (u32)p->nr_cpus_allowed < nr_cpu_ids)
+		return -1;
+	if (cpu_fast[prev_cpu & (MAX_CPUS - 1)] && scx_bpf_test_and_clear_cpu_idle(prev_cpu))
+		return prev_cpu;
+	return scx_bpf_pick_idle_cpu((const struct cpumask *)mask, 0);
+}
+
 s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
@@ -753,11 +808,15 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	s32 cpu, victim;
 	u8 prio;
 
-	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
 	if (!t)
-		return cpu;
+		return prev_cpu;
 	task_woke(p, t, cs, now);
 	prio = task_prio(t, now);
+	cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
+	if (cpu >= 0)
+		idle = true;
+	else
+		cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
 	if (idle) {
 		stat_inc(cs, BPF_STAT_IDLE_HITS);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), 0);
@@ -846,18 +905,26 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
 	struct cpu_state *cs = cpu_state_of(cpu);
 	u64 now = compat_now(), dsq = DSQ_NORMAL(llc);
+	bool pinned = task_pinned(p);
 	u8 prio;
 
 	if (!t) {
 		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
 		return;
 	}
-	if (!(enq_flags & k_SCX_ENQ_WAKEUP))
-		task_charge_round(t, now, llc);
-	else if (!t->wake_at_ns)	/* pinned: it came without gamer_select_cpu */
+	if (!(enq_flags & k_SCX_ENQ_WAKEUP)) {
+		task_reweigh(p, t);
+		if (pinned)
+			task_charge_round(t, now, &llc_states[llc],
+					  scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)), 1024);
+		else
+			task_charge_round(t, now, &llc_states[llc],
+					  scx_bpf_dsq_nr_queued(dsq), llc_depth_recip[llc]);
+	} else if (!t->wake_at_ns) {	/* pinned: it came without gamer_select_cpu */
 		task_woke(p, t, cpu_state_of(bpf_get_smp_processor_id()), now);
+	}
 	prio = task_prio(t, now);
-	if (task_pinned(p)) {
+	if (pinned) {
 		enqueue_pinned(p, t, cpu, prio, now, enq_flags);
 		return;
 	}
@@ -976,6 +1043,7 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 {
 	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
 	struct cpu_state *cs = cpu_state_of(cpu);
+	struct task_ctx *t;
 
 	/*
 	 * The kernel enforces slices at the tick only, and refills 20 ms where nothing
@@ -983,10 +1051,14 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 	 */
 	if (cs->prio >= PRIO_CRITICAL)
 		return;
-	if (!scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc)) &&
-	    (compat_now() - cs->run_at_ns < SLICE_CONTENDED_NS ||
-	     (!scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)) && !scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)))))
-		return;
+	if (!scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc))) {
+		t = task_ctx_of(p);
+		if (!t || compat_now() - cs->run_at_ns < task_slice(t, PRIO_NORMAL, true))
+			return;
+		if (!scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)) &&
+		    !scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)))
+			return;
+	}
 	stat_inc(cs, BPF_STAT_SLICE_CUTS);
 	compat_set_slice(p, 0);
 }
@@ -1002,7 +1074,8 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 	used = now - t->run_at_ns;
 	if ((s64)used < 0)
 		used = 0;
-	task_charge(t, used);
+	t->charge_ns = clamp_u32((min_u64(used, NSEC_PER_SEC) * t->inv_weight) >> 10);
+	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns);
 	t->burst_ns = clamp_u32(t->burst_ns + used);
 	if (t->role < ROLE_NR)
 		cs->role_run_ns[t->role] += used;
@@ -1010,8 +1083,9 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 	cs->prio = PRIO_IDLE;
 	if (runnable) {
 		t->preempted++;
-		return;
+		return;		/* charged when it is queued again: by then the queue is known */
 	}
+	t->fair_at_ns += t->charge_ns;
 	runtime_slept(t, cs, now);
 }
 
@@ -1023,20 +1097,44 @@ void BPF_OPS(gamer_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
 		scx_bpf_reenqueue_local___v1();
 }
 
-/* Effective weight: nice times the cgroup's own weight, 100 each by default. */
-static __always_inline u32 inverse_weight(u32 weight, u32 cgroup_scale)
-{
-	u64 w = (u64)weight * cgroup_scale >> 10;
-
-	return w ? min_u64(100 * 1024 / w, 100 * 1024) : 100 * 1024;
-}
-
 void BPF_OPS(gamer_set_weight, struct task_struct *p, u32 weight)
 {
 	struct task_ctx *t = task_ctx_of(p);
 
+	if (!t)
+		return;
+	t->weight = weight;
+	t->weights_gen = 0;
+	task_set_weight(t, 1024);
+}
+
+s32 BPF_OPS_SLEEPABLE(gamer_cgroup_init, struct cgroup *cgrp, struct scx_cgroup_init_args *args)
+{
+	u32 *scale = bpf_cgrp_storage_get(&cgroup_weights, cgrp, 0,
+					  BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!scale)
+		return -12;	/* ENOMEM */
+	*scale = args->weight * 1024 / 100;
+	return 0;
+}
+
+void BPF_OPS(gamer_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
+{
+	u32 *scale = bpf_cgrp_storage_get(&cgroup_weights, cgrp, 0, 0);
+
+	if (!scale)
+		return;
+	*scale = weight * 1024 / 100;
+	__sync_fetch_and_add(&cgroup_gen, 1);
+}
+
+void BPF_OPS(gamer_cgroup_move, struct task_struct *p, struct cgroup *from, struct cgroup *to)
+{
+	struct task_ctx *t = task_ctx_of(p);
+
 	if (t)
-		t->inv_weight = inverse_weight(weight, 1024);
+		t->weights_gen = 0;
 }
 
 s32 BPF_OPS_SLEEPABLE(gamer_init_task, struct task_struct *p, struct scx_init_task_args *args)
@@ -1046,7 +1144,8 @@ s32 BPF_OPS_SLEEPABLE(gamer_init_task, struct task_struct *p, struct scx_init_ta
 
 	if (!t)
 		return -12;	/* ENOMEM: fork fails instead of a task that nobody tracks */
-	t->inv_weight = 1024;
+	t->weight = 100;
+	task_set_weight(t, 1024);
 	return 0;
 }
 
@@ -1062,6 +1161,22 @@ void BPF_OPS(gamer_enable, struct task_struct *p)
 /* 8. ops table                                                                          */
 /* ===================================================================================== */
 
+static __always_inline s32 fast_cpus_fill(void)
+{
+	struct bpf_cpumask *mask = bpf_cpumask_create();
+	u32 i;
+
+	if (!mask)
+		return -12;	/* ENOMEM */
+	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids; i++)
+		if (cpu_fast[i])
+			bpf_cpumask_set_cpu(i, mask);
+	mask = bpf_kptr_xchg(&fast_cpus, mask);
+	if (mask)
+		bpf_cpumask_release(mask);
+	return 0;
+}
+
 s32 BPF_OPS_SLEEPABLE(gamer_init)
 {
 	u64 now = compat_now();
@@ -1070,13 +1185,14 @@ s32 BPF_OPS_SLEEPABLE(gamer_init)
 
 	for (i = 0; i < MAX_LLCS && i < nr_llcs && !err; i++) {
 		llc_states[i].normal_served_ns = now;
+		llc_states[i].inv_weight_avg = 1024;
 		err = scx_bpf_create_dsq(DSQ_CRITICAL(i), -1);
 		if (!err)
 			err = scx_bpf_create_dsq(DSQ_NORMAL(i), -1);
 	}
 	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids && !err; i++)
 		err = scx_bpf_create_dsq(DSQ_PINNED(i), -1);
-	return err;
+	return err ? err : hybrid ? fast_cpus_fill() : 0;
 }
 
 void BPF_OPS(gamer_exit, struct scx_exit_info *info)
@@ -1105,6 +1221,9 @@ struct sched_ext_ops gamer_ops = {
 	.running	= (void *)gamer_running,
 	.stopping	= (void *)gamer_stopping,
 	.set_weight	= (void *)gamer_set_weight,
+	.cgroup_init	= (void *)gamer_cgroup_init,
+	.cgroup_move	= (void *)gamer_cgroup_move,
+	.cgroup_set_weight = (void *)gamer_cgroup_set_weight,
 	.cpu_release	= (void *)gamer_cpu_release,
 	.init_task	= (void *)gamer_init_task,
 	.enable		= (void *)gamer_enable,

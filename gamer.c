@@ -1147,6 +1147,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 		skel->struct_ops.gamer_ops->cgroup_init = NULL;
 		skel->struct_ops.gamer_ops->cgroup_move = NULL;
 		skel->struct_ops.gamer_ops->cgroup_set_weight = NULL;
+		bpf_map__set_autocreate(skel->maps.cgroup_weights, false);
 	} else {
 		skel->rodata->have_cgroups = 1;
 	}

@@ -59,6 +59,10 @@ struct cpumask {
 	unsigned long bits[1];
 };
 
+struct bpf_cpumask {
+	struct cpumask cpumask;
+};
+
 struct cgroup {
 	int level;
 };
