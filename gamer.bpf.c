@@ -28,10 +28,7 @@
 #define MAX_LLCS		64
 #define HIST_SLOTS		64	/* quarter-octave slots, see hist_slot() */
 
-/*
- * Roles in the order of the classification's documents; the number is ABI.
- * name, importance (enum prio), warp_us: how far ahead of `now` its key lies.
- */
+/* id, name, importance (enum prio), warp_us: how far ahead of `now` its key lies */
 #define ROLES(X)						\
 	X(NONE,		none,		NORMAL,		4000)	\
 	X(INPUT,	input,		CRITICAL,	20000)	\
@@ -111,7 +108,8 @@ enum bpf_stat {
 	X(SCX_ENQ_REENQ, scx_enq_flags, 1)			\
 	X(SCX_WAKE_SYNC, scx_wake_flags, 1)			\
 	X(SCX_KICK_IDLE, scx_kick_flags, 1)			\
-	X(SCX_ECODE_ACT_RESTART, scx_exit_code, 1)
+	X(SCX_ECODE_ACT_RESTART, scx_exit_code, 1)		\
+	X(SCX_EXIT_SYSRQ, scx_exit_kind, 1)
 
 /* One scheduled CPU. Hot fields first, one cache line; other CPUs read them for O(1) choice. */
 struct cpu_state {
@@ -229,6 +227,8 @@ u32 perf_target[PRIO_FOREIGN + 1];
 #define URGENT_BURST_NS		(1 * NSEC_PER_MSEC)
 /* Share of wakeups, out of 256, from which a thread counts as driven by devices and timers. */
 #define DRIVEN_MOST		64
+/* Whoever runs longer without sleeping is no longer critical, whatever it was. */
+#define CRITICAL_BURST_NS	(16 * NSEC_PER_MSEC)
 #define PREEMPT_GAP_NS		(200 * NSEC_PER_USEC)
 #define BOOST_NS		(8 * NSEC_PER_MSEC)
 #define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)
@@ -259,13 +259,14 @@ struct task_ctx {
 	u16 slice_scale;	/* 1024 = nice 0, 256..4096; task_set_weight() */
 	u16 driven;		/* EWMA of wakeups by a device, a timer or a boost, 0..256; task_woke() */
 	u16 preempted;		/* switches by force since the last sleep; stopping() */
+	u16 last_cpu;		/* where it ran last; running() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
 	u8 pattern_role;	/* role that the last bursts look like; stopping() */
 	u8 role;		/* enum role in force */
 	u8 confidence;		/* 0..100 of role */
 	u8 source;		/* enum source of role */
 	u8 boost_depth;		/* hops left while boosted */
-	u8 pad[7];
+	u8 pad[5];
 };
 
 struct {
@@ -490,6 +491,8 @@ static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
 	u8 prio = role_prio(t->role);
 
+	if (t->burst_ns > CRITICAL_BURST_NS)
+		return prio == PRIO_BATCH ? PRIO_BATCH : PRIO_NORMAL;
 	if (prio == PRIO_CRITICAL && t->confidence < 50)
 		prio = PRIO_NORMAL;
 	if (task_boosted(t, now) || (t->driven >= DRIVEN_MOST && t->burst_avg_ns < URGENT_BURST_NS))
@@ -560,6 +563,7 @@ static __always_inline void task_charge_round(struct task_ctx *t, u64 now, struc
 	ls->inv_weight_avg = avg;
 	if (avg)
 		t->fair_at_ns += ((u64)t->charge_ns * depth) / avg;
+	t->charge_ns = 0;
 	if ((s64)(t->fair_at_ns - now) > (s64)DEBT_MAX_NS)
 		t->fair_at_ns = now + DEBT_MAX_NS;
 }
@@ -853,7 +857,7 @@ static __always_inline bool task_pinned(struct task_struct *p)
 static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ctx *t, u32 cpu,
 					   u8 prio, u64 now, u64 enq_flags)
 {
-	struct cpu_state *cs = cpu_state_of(cpu);
+	struct cpu_state *cs = cpu_state_of(cpu), *me = cpu_state_of(bpf_get_smp_processor_id());
 
 	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < NSEC_PER_MSEC)
 		prio = PRIO_CRITICAL;
@@ -863,12 +867,12 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 	}
 	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) && cpu_yields(cs, now)) {
 		cs->preempted_at_ns = now;
-		stat_inc(cs, BPF_STAT_PREEMPTIONS);
+		stat_inc(me, BPF_STAT_PREEMPTIONS);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false),
 			      enq_flags | k_SCX_ENQ_PREEMPT);
 		return;
 	}
-	stat_inc(cs, BPF_STAT_PINNED_QUEUED);
+	stat_inc(me, BPF_STAT_PINNED_QUEUED);
 	compat_insert_key(p, DSQ_PINNED(cpu), task_slice(t, prio, true), task_key(t, now),
 			  enq_flags);
 }
@@ -903,7 +907,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
 	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
-	struct cpu_state *cs = cpu_state_of(cpu);
+	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
 	u64 now = compat_now(), dsq = DSQ_NORMAL(llc);
 	bool pinned = task_pinned(p);
 	u8 prio;
@@ -921,8 +925,10 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 			task_charge_round(t, now, &llc_states[llc],
 					  scx_bpf_dsq_nr_queued(dsq), llc_depth_recip[llc]);
 	} else if (!t->wake_at_ns) {	/* pinned: it came without gamer_select_cpu */
-		task_woke(p, t, cpu_state_of(bpf_get_smp_processor_id()), now);
+		task_woke(p, t, cs, now);
 	}
+	if (enq_flags & k_SCX_ENQ_REENQ)	/* pushed off by a higher class, which has the CPU */
+		cpu_state_of(cpu)->prio = PRIO_FOREIGN;
 	prio = task_prio(t, now);
 	if (pinned) {
 		enqueue_pinned(p, t, cpu, prio, now, enq_flags);
@@ -1028,6 +1034,10 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	cs->boost_depth = prio != PRIO_CRITICAL ? 0 :
 			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
 	t->run_at_ns = now;
+	if (t->last_cpu != cpu) {
+		t->last_cpu = cpu;
+		stat_inc(cs, BPF_STAT_MIGRATIONS);
+	}
 	if (t->wake_at_ns) {
 		u32 slot = hist_slot(now - t->wake_at_ns);
 
@@ -1086,6 +1096,7 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 		return;		/* charged when it is queued again: by then the queue is known */
 	}
 	t->fair_at_ns += t->charge_ns;
+	t->charge_ns = 0;
 	runtime_slept(t, cs, now);
 }
 

@@ -377,7 +377,7 @@ static void vlog(const char *fmt, va_list ap)
 
 /* One line to stderr; goes on. */
 __attribute__((format(printf, 1, 2)))
-static void warn_(const char *fmt, ...)
+static void note(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -598,7 +598,7 @@ static void write_atomic(const char *name, const char *text, size_t len)
 	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0 || write(fd, text, len) != (ssize_t)len || rename(tmp, path))
-		warn_("cannot write %s: %s", path, strerror(errno));
+		note("cannot write %s: %s", path, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 }
@@ -1565,7 +1565,7 @@ static void loop_open_socket(void)
 	umask(0117);
 	if (st.listen_fd < 0 || bind(st.listen_fd, (struct sockaddr *)&sa, sizeof(sa)) ||
 	    listen(st.listen_fd, MAX_CLIENTS)) {
-		warn_("no status socket (%s): %s", sa.sun_path, strerror(errno));
+		note("no status socket (%s): %s", sa.sun_path, strerror(errno));
 		if (st.listen_fd >= 0)
 			close(st.listen_fd);
 		st.listen_fd = -1;
@@ -2266,7 +2266,7 @@ static int bench_spawn(struct bench *b, const char *comm, void (*fn)(struct benc
 	pid_t pid = fork();
 
 	if (pid < 0) {
-		warn_("bench: cannot fork %s: %s", comm, strerror(errno));
+		note("bench: cannot fork %s: %s", comm, strerror(errno));
 		return -1;
 	}
 	if (pid == 0) {
@@ -2449,7 +2449,7 @@ static int bench_net_open(struct bench *b)
 			if (fd[i] >= 0)
 				close(fd[i]);
 		if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fd)) {
-			warn_("bench: no sockets: %s", strerror(errno));
+			note("bench: no sockets: %s", strerror(errno));
 			return -1;
 		}
 	}
@@ -2519,7 +2519,7 @@ static void bench_load_io(struct bench *b, void *arg)
 		buf[0]++;
 		if (pwrite(s->fd[0], buf, sizeof(buf), at) != sizeof(buf) || fsync(s->fd[0]) ||
 		    pread(s->fd[0], buf, sizeof(buf), at) != sizeof(buf)) {
-			warn_("bench: io load: %s", strerror(errno));
+			note("bench: io load: %s", strerror(errno));
 			return;
 		}
 		atomic_fetch_add(&s->ops, 1);
@@ -2573,7 +2573,7 @@ static int bench_loads_start(struct bench *b)
 		kind = &bench_loads[s->kind];
 		memset(s->fd, -1, sizeof(s->fd));
 		if (bench_slot_open(s)) {
-			warn_("bench: %s: %s", kind->comm, strerror(errno));
+			note("bench: %s: %s", kind->comm, strerror(errno));
 			err = -1;
 		}
 		if (!err)
@@ -2669,7 +2669,7 @@ static struct bench *bench_alloc(const struct bench_cfg *cfg)
 	b = mmap(NULL, sizes.bytes, PROT_READ | PROT_WRITE,
 		 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (b == MAP_FAILED) {
-		warn_("bench: %zu MB of memory: %s", sizes.bytes >> 20, strerror(errno));
+		note("bench: %zu MB of memory: %s", sizes.bytes >> 20, strerror(errno));
 		return NULL;
 	}
 	memcpy(b, &sizes, sizeof(sizes));
@@ -2722,7 +2722,7 @@ static int bench_threads_start(struct bench *b)
 					     &b->thread[i]);
 	pthread_attr_destroy(&attr);
 	if (err) {
-		warn_("bench: cannot make threads: %s", strerror(err));
+		note("bench: cannot make threads: %s", strerror(err));
 		b->threads = i - 1;	/* those that are there to be joined */
 	}
 	return err ? -1 : 0;
@@ -2743,7 +2743,7 @@ static int bench_wait_ready(struct bench *b)
 
 	while ((ready = atomic_load(&b->ready)) < want) {
 		if (bench_child_died(b) || now_ns() > limit_ns) {
-			warn_("bench: only %u of %u tasks started", ready, want);
+			note("bench: only %u of %u tasks started", ready, want);
 			return -1;
 		}
 		bench_futex(&b->ready, FUTEX_WAIT, ready, &ts);
@@ -2849,7 +2849,7 @@ static void bench_measure(struct bench *b, const sigset_t *signals)
 		atomic_store(&b->t1_ns, MIN(b->load_t1_ns, t1_ns));
 	bench_scheduler(sched, sizeof(sched));
 	if (strcmp(sched, b->sched)) {
-		warn_("bench: the scheduler changed while measuring: %s, %s", b->sched, sched);
+		note("bench: the scheduler changed while measuring: %s, %s", b->sched, sched);
 		snprintf(b->sched, sizeof(b->sched), "mixed");
 	}
 
@@ -2944,7 +2944,7 @@ static int bench_sum_frames(struct bench *b, struct bench_result *r)
 	r->at_ns = calloc(b->frame_cap, sizeof(u64));
 	if (!sorted_ns || !r->frame_ns || !r->at_ns) {
 		free(sorted_ns);
-		warn_("bench: no memory for the report");
+		note("bench: no memory for the report");
 		return -1;
 	}
 	for (u64 f = 0; f < calls; f++)
@@ -3411,7 +3411,7 @@ static int bench_check_file(const char *path)
 			unlink(path);
 	}
 	if (fd < 0) {
-		warn_("bench: cannot write %s: %s", path, strerror(errno));
+		note("bench: cannot write %s: %s", path, strerror(errno));
 		return EX_CANTCREAT;
 	}
 	close(fd);
@@ -3433,7 +3433,7 @@ static int bench_write_file(const char *path, const struct bench *b, const struc
 		failed |= fclose(f) != 0;
 	}
 	if (failed)
-		warn_("bench: cannot write %s: %s", path, strerror(errno));
+		note("bench: cannot write %s: %s", path, strerror(errno));
 	return failed ? EX_IOERR : 0;
 }
 
@@ -3450,7 +3450,7 @@ static int bench_report(struct bench *b)
 		rc = bench_write_file(b->cfg.svg, b, &r, bench_write_svg);
 		rc = MAX(rc, bench_write_file(b->cfg.csv, b, &r, bench_write_csv));
 		if (fflush(stdout) || ferror(stdout) || out_stdout()->failed) {
-			warn_("bench: cannot write the report: %s", strerror(errno));
+			note("bench: cannot write the report: %s", strerror(errno));
 			rc = EX_IOERR;
 		}
 	}
@@ -3487,7 +3487,7 @@ static int bench_run(const struct bench_cfg *cfg)
 		if (!rc) {
 			bench_measure(b, &signals);
 			if (bench_child_died(b)) {
-				warn_("bench: a helper or load process ended early, no report");
+				note("bench: a helper or load process ended early, no report");
 				rc = EX_OSERR;
 			}
 		}
@@ -3549,18 +3549,21 @@ static void run_check_kernel(void)
 }
 
 /* Note why it ended where people look for it; returns the exit code. */
-static int run_failed(const char *what)
+static int run_ended(const char *what)
 {
+	/* sysrq-S is a person who wants the machine back: not to be restarted by systemd */
+	int code = (u32)st.exit_event.kind == st.kernel_const[KCONST_SCX_EXIT_SYSRQ] ? EX_OK :
+		   EX_SOFTWARE;
 	char text[512];
 	int n;
 
 	n = snprintf(text, sizeof(text), "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n",
-		     EX_SOFTWARE, st.exit_event.kind, (u64)st.exit_event.exit_code, what,
+		     code, st.exit_event.kind, (u64)st.exit_event.exit_code, what,
 		     st.exit_event.reason, st.exit_event.msg);
 	write_atomic("last_exit", text, MIN(n, (int)sizeof(text) - 1));
-	warn_("%s: %s%s%s", what, st.exit_event.reason, st.exit_event.msg[0] ? ": " : "",
-	      st.exit_event.msg);
-	return EX_SOFTWARE;
+	note("%s: %s%s%s", what, st.exit_event.reason, st.exit_event.msg[0] ? ": " : "",
+	     st.exit_event.msg);
+	return code;
 }
 
 /* Did the kernel let go only because CPUs came or went? */
@@ -3581,19 +3584,21 @@ static int run_once(void)
 	if (err) {
 		ring_buffer__consume(st.ring);
 		if (!run_wants_restart())
-			code = run_failed(strerror(-err));
+			code = run_ended(strerror(-err));
 		else
 			code = -1;
 		bpf_unload();
 		return code;
 	}
 	loop_add(ring_buffer__epoll_fd(st.ring), EV_RING);
+	note("scheduling %u CPUs, %u cache%s, profile %s", topo.nr_cpus, topo.nr_llcs,
+	      topo.nr_llcs == 1 ? "" : "s", profile_name(st.profile));
 	status_publish();
 	loop();
 	if (st.exited && run_wants_restart())
 		code = -1;
 	else if (st.exited)
-		code = run_failed("the kernel ended the scheduler");
+		code = run_ended("the kernel ended the scheduler");
 	bpf_unload();
 	return code;
 }
