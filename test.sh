@@ -479,6 +479,7 @@ vm() {
 	dir=$(kernel_get "$kernel")
 	qemu=$(tool qemu-system-x86_64)
 	mkdir -p "$BUILD"
+	find "$BUILD" -maxdepth 1 -name 'vm-*.log' -mtime +1 -delete
 	helpers_build
 	work=$(mktemp -d "$BUILD/.vm.XXXXXX")
 	log=${log:-$BUILD/vm-$kernel-$(date +%H%M%S)-$$.log}
@@ -525,7 +526,7 @@ vm_root() { # DIR KERNELDIR CMD LAB GPU WITH...
 # Run QEMU, pass on what CMD prints as it comes.
 vm_boot() { # WORK TIMEOUT QEMU...
 	local work=$1 timeout=$2 pid rc=0; shift 2
-	timeout -k 5 "$timeout" "$@" </dev/null >"$work/qemu" 2>&1 &
+	timeout -k 5 "$timeout" "$@" </dev/null >"$work/qemu" 2>&1 7>&- &
 	pid=$!
 	# shellcheck disable=SC2064
 	trap "kill $pid 2>/dev/null; rm -rf '$work'; exit 130" INT TERM
@@ -747,6 +748,8 @@ run_tests() {
 	[ $# -gt 0 ] || die "no test of that name; see './test.sh list'"
 	deps_or_die
 	make --no-print-directory -C "$ROOT" >&2
+	exec 7>"$BUILD/tests.lock"
+	flock -n 7 || { note "waiting for the tests that already run here"; flock 7; }
 	# Someone may build while the tests run.
 	mkdir -p "$BUILD/tested"
 	cp "$GAMER" "$BUILD/tested/gamer"
