@@ -152,7 +152,7 @@ struct event_exit {
 };
 _Static_assert(sizeof(struct event_exit) == 344, "ABI");
 
-/* Quarter-octave histogram over nanoseconds: slots 0..3 are < 1.75 us, then 4 per doubling. */
+/* Histogram over nanoseconds: slots 0..3 are 256 ns wide, then 4 per doubling, to 33 ms. */
 static inline __attribute__((always_inline, unused)) __u32 hist_slot(__u64 ns)
 {
 	__u64 v = ns >> 8;	/* 256 ns units: below that a wakeup is free */
@@ -217,6 +217,10 @@ u32 perf_target[PRIO_FOREIGN + 1];
 #define SLICE_CRITICAL_MAX_NS	(16 * NSEC_PER_MSEC)
 /* The largest lead a role can get: an older task wins whatever its role. */
 #define WARP_MAX_NS		(20 * NSEC_PER_MSEC)
+#define X(id, name, prio, warp_us) \
+	_Static_assert(warp_us * NSEC_PER_USEC <= WARP_MAX_NS, "the lead of " #name);
+ROLES(X)
+#undef X
 /* The furthest a heavy user's key is put back; with WARP_MAX it bounds the wait by key. */
 #define DEBT_MAX_NS		(40 * NSEC_PER_MSEC)
 /* A normal queue that nobody served for so long is served first. */
@@ -509,6 +513,8 @@ static __always_inline u64 task_key(const struct task_ctx *t, u64 now)
 	u64 due = later(t->fair_at_ns, now);
 	u64 warp = role_warp_ns(t->role);
 
+	if (due - now > DEBT_MAX_NS)
+		due = now + DEBT_MAX_NS;
 	if (task_boosted(t, now) && warp < BOOST_WARP_NS)
 		warp = BOOST_WARP_NS;
 	warp -= min_u64(warp, t->burst_avg_ns);
