@@ -229,6 +229,7 @@ ROLES(X)
 #define CRITICAL_BUDGET_NS	(10 * NSEC_PER_MSEC)
 /* A thread that a device or timer wakes is urgent while its bursts are shorter. */
 #define URGENT_BURST_NS		(1 * NSEC_PER_MSEC)
+#define URGENT_MAX_NS		(4 * NSEC_PER_MSEC)
 /* Share of wakeups, out of 256, from which a thread counts as driven by devices and timers. */
 #define DRIVEN_MOST		64
 /* Whoever runs longer without sleeping is no longer critical, whatever it was. */
@@ -270,7 +271,8 @@ struct task_ctx {
 	u8 confidence;		/* 0..100 of role */
 	u8 source;		/* enum source of role */
 	u8 boost_depth;		/* hops left while boosted */
-	u8 pad[5];
+	u8 late_gaps;		/* gaps that told of our delay; task_woke() */
+	u8 pad[4];
 };
 
 struct {
@@ -487,10 +489,19 @@ static __always_inline bool task_boosted(const struct task_ctx *t, u64 now)
 }
 
 /*
- * Importance now: by the role, by a boost, or because the task is what a device or a timer
- * wakes for a moment's work. The last needs no history: it holds from the first wakeup, long
- * before a pattern can be seen.
+ * Woken by devices and timers for a moment's work, or for a little more that leaves at least
+ * half of its time. This needs no pattern: it holds from the first wakeup, and while we are
+ * the ones who spoil the rhythm.
  */
+static __always_inline bool task_urgent(const struct task_ctx *t)
+{
+	u32 burst = t->burst_avg_ns;
+
+	return t->driven >= DRIVEN_MOST &&
+	       (burst < URGENT_BURST_NS || (burst < URGENT_MAX_NS && burst * 2 < t->gap_avg_ns));
+}
+
+/* Importance now: by the role, by a boost, or by urgency. */
 static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
 	u8 prio = role_prio(t->role);
@@ -499,7 +510,7 @@ static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 		return prio == PRIO_BATCH ? PRIO_BATCH : PRIO_NORMAL;
 	if (prio == PRIO_CRITICAL && t->confidence < 50)
 		prio = PRIO_NORMAL;
-	if (task_boosted(t, now) || (t->driven >= DRIVEN_MOST && t->burst_avg_ns < URGENT_BURST_NS))
+	if (task_boosted(t, now) || task_urgent(t))
 		prio = PRIO_CRITICAL;
 	return prio;
 }
@@ -625,10 +636,8 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
 	bool periodic = t->gap_dev_ns < (t->gap_avg_ns >> 2);
 
-	if (burst > 5 * NSEC_PER_MSEC && t->preempted)
-		return ROLE_CPU_BOUND;
 	if (!gap || t->driven < DRIVEN_MOST)
-		return ROLE_NONE;
+		return burst > 5 * NSEC_PER_MSEC && t->preempted ? ROLE_CPU_BOUND : ROLE_NONE;
 	if (gap >= HZ_GAP_NS(8800) && gap <= HZ_GAP_NS(120) && burst < 100 * NSEC_PER_USEC)
 		return ROLE_INPUT;
 	if (gap >= HZ_GAP_NS(1500) && gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC &&
@@ -659,8 +668,11 @@ static __always_inline void runtime_slept(struct task_ctx *t, struct cpu_state *
 		if (t->match < 100)
 			t->match++;
 	} else if (t->match >= 4) {
-		/* One odd burst costs four good ones; a real change of habit soon wins. */
-		t->match -= 4;
+		/*
+		 * One odd burst costs four good ones; a real change of habit soon wins. Between
+		 * roles of one importance the label may waver, the importance must not.
+		 */
+		t->match -= role_prio(role) == role_prio(t->pattern_role) ? 1 : 4;
 	} else {
 		t->pattern_role = role;
 		t->match = 1;
@@ -673,15 +685,17 @@ static __always_inline void runtime_slept(struct task_ctx *t, struct cpu_state *
 /*
  * Rate and regularity of wakeups. Where the thread slept late because it had run late, the
  * gap tells of our delay and not of the thread: a timer thread that we kept waiting would
- * lose its regularity by it, then its role, and then wait for good.
+ * lose its regularity by it, then its role, and then wait for good. But one in four such gaps
+ * counts, or a first gap that was far too short would stand for good.
  */
 static __always_inline void runtime_woke(struct task_ctx *t, u64 now)
 {
 	u32 gap = clamp_u32(now - t->last_wake_ns);
 	u64 busy = t->slept_at_ns - t->last_wake_ns;
+	bool late = t->gap_avg_ns && busy > t->gap_avg_ns - (t->gap_avg_ns >> 2);
 	u32 dev;
 
-	if (t->last_wake_ns && (!t->gap_avg_ns || busy < t->gap_avg_ns - (t->gap_avg_ns >> 2))) {
+	if (t->last_wake_ns && (!late || ++t->late_gaps % 4 == 0)) {
 		dev = gap > t->gap_avg_ns ? gap - t->gap_avg_ns : t->gap_avg_ns - gap;
 		t->gap_dev_ns = t->gap_avg_ns ? ewma(t->gap_dev_ns, dev) : 0;
 		t->gap_avg_ns = t->gap_avg_ns ? ewma(t->gap_avg_ns, gap) : gap;
