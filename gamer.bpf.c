@@ -200,6 +200,7 @@ const volatile u32 nr_llcs = 1;			/* last-level caches; topology */
 const volatile u8 smt_on;			/* 1: some core has two threads */
 const volatile u8 perf_control;			/* 1: set CPU frequency targets */
 const volatile u8 have_cgroups;			/* 1: the kernel passes cgroup weights */
+const volatile u32 irq_mask;			/* interrupt bits of the preemption counter, 0: unknown */
 const volatile u16 cpu_llc[MAX_CPUS];		/* cache index of a CPU */
 const volatile u16 cpu_sibling[MAX_CPUS];	/* SMT sibling, itself where none */
 const volatile u16 cpu_next[MAX_CPUS];		/* ring through the CPUs of one cache */
@@ -366,17 +367,16 @@ u32 scx_bpf_reenqueue_local___v1(void) __ksym __weak;
 extern const int __preempt_count __ksym __weak;
 extern const struct pcpu_hot pcpu_hot __ksym __weak;
 
-/* Hard interrupts (timers, devices) in bits 16..20, a softirq being served in bit 8. */
-#define IN_INTERRUPT	0x1f0100
-
 /* Does this code run on behalf of a device or a timer, and not of a task? */
 static __always_inline bool compat_in_interrupt(void)
 {
+	if (!irq_mask)
+		return false;
 	if (&__preempt_count)
-		return *(const int *)bpf_this_cpu_ptr(&__preempt_count) & IN_INTERRUPT;
+		return *(const u32 *)bpf_this_cpu_ptr(&__preempt_count) & irq_mask;
 	if (&pcpu_hot)
-		return ((const struct pcpu_hot *)bpf_this_cpu_ptr(&pcpu_hot))->preempt_count &
-		       IN_INTERRUPT;
+		return (u32)((const struct pcpu_hot *)bpf_this_cpu_ptr(&pcpu_hot))->preempt_count &
+		       irq_mask;
 	return false;
 }
 

@@ -216,7 +216,7 @@ static const struct option_desc {
 };
 
 /* What a hook needs in the kernel's BTF. */
-enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST };
+enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS };
 
 /* id, name, need, what, member or value, optional, fallback, description */
 #define HOOKS(X)								\
@@ -230,6 +230,8 @@ enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST };
 	  "the governor's own choice", "CPU frequency targets by role")		\
 	X(KICK, "kick", FUNC, "scx_bpf_kick_cpu", NULL, 1,			\
 	  "insert into the idle CPU's own queue", "wake an idle CPU for queued work") \
+	X(IRQ, "irq", IRQ_BITS, "__preempt_count", NULL, 1,			\
+	  "patterns alone", "tell what devices and timers wake from the first wakeup on") \
 	X(IMMED, "immed", CONST, "scx_enq_flags", "SCX_ENQ_IMMED", 1,		\
 	  "cpu_release callback", "leave a CPU that a real-time task takes")
 
@@ -323,6 +325,7 @@ static struct state {
 	u64 restarts, clients_dropped;
 	enum profile profile;		/* in force, after auto was resolved */
 	u64 kernel_const[KCONST_NR];	/* values in the running kernel's BTF */
+	u32 irq_mask;			/* interrupt bits of the preemption counter */
 	bool hook_off[HOOK_NR];		/* by --hooks */
 	const char *hook_why[HOOK_NR];	/* why not attached, NULL: attached */
 } st = {
@@ -988,6 +991,22 @@ static bool btf_malformed_kfunc(const struct btf *btf, const char *name)
 	return t && btf_is_struct(t) && !strcmp(btf__name_by_offset(btf, t->name_off), "bpf_prog_aux");
 }
 
+/*
+ * The bits of the preemption counter that mean interrupt context: hard interrupts, NMIs, and
+ * a softirq being served. 7.3 moved them and made the counter 8 bytes; before 6.15 it was in
+ * a struct. 0: some other layout, better not read.
+ */
+static u32 btf_irq_mask(const struct btf *btf)
+{
+	s32 id = btf__find_by_name_kind(btf, "__preempt_count", BTF_KIND_VAR);
+	s64 size;
+
+	if (id <= 0)
+		return btf_has_member(btf, "pcpu_hot", "preempt_count") ? 0x00ff0100 : 0;
+	size = btf__resolve_size(btf, btf__type_by_id(btf, id)->type);
+	return size == 4 ? 0x00ff0100 : size == 8 ? 0xff000100 : 0;
+}
+
 /* kfuncs that nothing can replace. */
 static const char *const required_kfuncs[] = {
 	"scx_bpf_create_dsq", "scx_bpf_select_cpu_dfl", "scx_bpf_dsq_nr_queued",
@@ -1019,6 +1038,11 @@ static const char *hook_probe(const struct btf *btf, enum hook_id id)
 		break;
 	case NEED_CONST:
 		if (btf_enum_value(btf, h->what, h->part, &value))
+			return NULL;
+		break;
+	case NEED_IRQ_BITS:
+		st.irq_mask = btf_irq_mask(btf);
+		if (st.irq_mask)
 			return NULL;
 		break;
 	}
@@ -1151,6 +1175,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 	} else {
 		skel->rodata->have_cgroups = 1;
 	}
+	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->perf_control = !st.hook_why[HOOK_CPUPERF] &&
 				     !access("/sys/devices/system/cpu/cpu0/cpufreq", F_OK);
 	/* The kernel refuses to attach where CPUs came or went since this was read. */

@@ -15,7 +15,8 @@
 #   8  VM tests: the checks of test/guest.sh, one boot per kernel and group
 #   9  the runner
 #  10  demo
-#  11  deps, verbs
+#  11  bench
+#  12  deps, verbs
 #
 # Start reading at the bottom: the table of verbs names the function behind each.
 set -euo pipefail
@@ -797,7 +798,7 @@ tests_only() { # PATTERN: of the usual kernels, or of any where the pattern name
 # ---------------------------------------------------------------------------
 # The same game and the same load twice: the kernel's own scheduler, then gamer.
 DEMO='
-bench="gamer bench --seconds 8 --load hogs --load-threads 8 --json"
+bench="gamer bench --seconds 8 --frame-work-us 2000 --load hogs --load-threads 8 --json"
 echo "the game next to 8 busy threads, under the kernel'"'"'s own scheduler ..."
 $bench --svg $OUT/demo-without.svg >$OUT/demo-without.json || exit
 iters=$(sed -n "s/.*\"iters_per_ms\": *\([0-9]*\).*/\1/p" $OUT/demo-without.json)
@@ -827,7 +828,53 @@ demo() {
 }
 
 # ---------------------------------------------------------------------------
-# 11  deps, verbs
+# 11  bench
+# ---------------------------------------------------------------------------
+# One boot per seed; in it each load under each scheduler in turn, with the same work.
+# 64 frames of audio and 1 ms of work per frame: the lab has one CPU's worth of capacity,
+# which the busy CPUs share.
+BENCH='
+for load in $LOADS; do
+	for sched in eevdf gamer; do
+		if [ $sched = gamer ]; then
+			gamer run 2>/dev/null &
+			until grep -q enabled /sys/kernel/sched_ext/state; do usleep 100000; kill -0 $! || exit; done
+		fi
+		echo "$load under $sched"
+		gamer bench --json --seconds $SECONDS_EACH --load $load --load-threads $THREADS \
+			--iters-per-ms 62464 --frame-work-us 1000 --audio-frames 64 --no-uinput --no-drm \
+			>/out/$load.$sched.json || exit
+		if [ $sched = gamer ]; then gamer status >/out/$load.status; kill $!; wait $!; fi
+	done
+done
+'
+bench() { # [--seeds N] [--cpus N] [--kernel SERIES] [--seconds N] [--loads L,...]
+	local seeds=3 cpus=4 kernel=6.18 seconds=5 loads=none,hogs,fork,pipe,io,mixed seed out=$BUILD/bench
+	while [ $# -gt 1 ]; do
+		case $1 in
+		--seeds) seeds=$2 ;;
+		--cpus) cpus=$2 ;;
+		--kernel) kernel=$2 ;;
+		--seconds) seconds=$2 ;;
+		--loads) loads=$2 ;;
+		*) die "bench: unknown option $1" ;;
+		esac
+		shift 2
+	done
+	[ $# = 0 ] || die "bench: $1 wants a value"
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	rm -rf "$out"
+	for seed in $(seq 7 $((6 + seeds))); do
+		note "seed $seed"
+		vm --kernel "$kernel" --cpus "$cpus" --lab "$seed" --out "$out/$seed" --timeout 3000 -- \
+			"LOADS='${loads//,/ }' SECONDS_EACH=$seconds THREADS=$((cpus * 2)); $BENCH" >&2
+	done
+	python3 "$ROOT/test/compare.py" --medians "$out"
+}
+
+# ---------------------------------------------------------------------------
+# 12  deps, verbs
 # ---------------------------------------------------------------------------
 # package: what of it is looked for (a program, or a file)
 DEPS="
@@ -884,6 +931,7 @@ VERBS="
 	list       tests_list     every test and what it holds gamer to
 	vm         vm             [options] -- CMD: runs CMD in a guest; vm --help
 	kernels    kernels        which kernel series there are; kernels get SERIES... fetches
+	bench      bench          lab figures of the kernel's own scheduler and gamer, medians over seeds
 	demo       demo           gamer next to the kernel's own scheduler
 	deps       deps           installs what is missing (as root), else names it
 	tool       tool           NAME: path of a usable bpftool, QEMU or busybox

@@ -7,7 +7,7 @@
 #   1  helpers
 #   2  life: how gamer starts, lives and ends
 #   3  load: 40 seconds of everything at once
-#   4  lab: figures that repeat to the bit
+#   4  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
 #
 # Start reading at the last line.
 SCX=/sys/kernel/sched_ext
@@ -131,6 +131,15 @@ life_budget() { : "resident set within 4 MB, no allocation after attach"
 	is allocations_after_attach "$(status_number allocations_after_attach)" 0
 	stops TERM
 }
+life_irq() { : "a thread that only a timer wakes gets a role within a second"
+	start
+	timerlat 1500 >/dev/null
+	gamer status --json | grep -o '"input":{[^}]*}' >/tmp/input
+	local n
+	n=$(sed -n 's/.*"wakeups":\([0-9]*\).*/\1/p' /tmp/input)
+	[ "${n:-0}" -ge 200 ] || fail "1500 wakeups at 1 kHz by a timer, ${n:-none} of them as input"
+	stops TERM
+}
 life_again() { : "ten starts and stops in a row"
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		start
@@ -178,6 +187,39 @@ load_hotplug() { : "CPUs go and come under load; gamer restarts with the same op
 	is "CPUs online" "$(nproc)" "$CPUS"
 	stops TERM
 }
+# shares PIDS_A PIDS_B SECONDS: CPU time that B's processes got, in percent of A's
+cpu_ticks() { local sum=0 p; for p; do sum=$((sum + $(awk '{ print $14 + $15 }' "/proc/$p/stat"))); done; echo $sum; }
+shares() {
+	local a b a0 b0
+	a0=$(cpu_ticks $1) b0=$(cpu_ticks $2)
+	sleep "$3"
+	a=$(($(cpu_ticks $1) - a0)) b=$(($(cpu_ticks $2) - b0))
+	[ $a -gt 0 ] || fail "the lighter one never ran"
+	echo $((b * 100 / a))
+}
+load_weights() { : "CPU weights of control groups hold, on one CPU and on all"
+	local cg=/sys/fs/cgroup a b mask where ratio
+	grep -q cpu $cg/cgroup.controllers || skip "this kernel has no CPU controller"
+	echo +cpu >$cg/cgroup.subtree_control
+	mkdir -p $cg/a $cg/b
+	echo 300 >$cg/b/cpu.weight
+	start
+	for where in 1 all; do
+		a='' b='' mask=1
+		[ $where = 1 ] || mask=$(printf %x $(((1 << CPUS) - 1)))
+		for _ in $(seq $([ $where = 1 ] && echo 1 || echo "$CPUS")); do
+			taskset $mask sh -c 'echo $$ >/sys/fs/cgroup/a/cgroup.procs; while :; do :; done' &
+			a="$a $!"
+			taskset $mask sh -c 'echo $$ >/sys/fs/cgroup/b/cgroup.procs; while :; do :; done' &
+			b="$b $!"
+		done
+		ratio=$(shares "$a" "$b" 8)
+		kill $a $b
+		# 300 is exact; beside it the tick is coarse and emulated CPUs are unsteady
+		[ "$ratio" -ge 180 ] && [ "$ratio" -le 420 ] || fail "on $where CPU(s) B got $ratio % of A, not about 300"
+	done
+	stops TERM
+}
 load_bench() { : "bench measures under gamer next to hogs; its figures make sense"
 	start
 	timeout 120 gamer bench --seconds 5 --load hogs --load-threads 8 --json >/out/bench.json || fail "exit $?"
@@ -197,6 +239,23 @@ lab_repeat() { : "two boots with one seed print identical nanoseconds, with and 
 	gamer status --json >>/out/figures
 	stops TERM
 	cat /proc/uptime >>/out/figures
+}
+
+lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and stays there"
+	local last=$((CPUS - 1)) t n=0
+	start --fast-cpus $last
+	timerlat 3000 >/dev/null &
+	t=$!
+	taskset -p 1 $t >/dev/null # let it begin on CPU 0, which idle it would keep
+	taskset -p "$(printf %x $(((1 << CPUS) - 1)))" $t >/dev/null
+	taskset -p 3 "$(exec sh -c 'echo $PPID')" >/dev/null # looking must not disturb it
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		usleep 100000
+		[ "$(awk '{ print $39 }' /proc/$t/stat)" != $last ] || n=$((n + 1))
+	done
+	kill $t
+	[ $n -ge 7 ] || fail "on the fast CPU in $n of 10 looks"
+	stops TERM
 }
 
 for check; do
