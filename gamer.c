@@ -1729,19 +1729,11 @@ struct bench_frame {
 /* One load task. Owner: the load process, if not said otherwise. */
 struct bench_slot {
 	_Atomic u64 ops;	/* finished operations */
-	u64 ops_t0, ops_t1;	/* ops at the borders of the measured interval; main */
+	u64 ops_at[2];		/* ops at the borders of the measured interval; main */
 	u32 kind;		/* enum bench_load, never NONE or MIXED; main */
 	int fd[4];		/* pipe: request r/w, reply r/w; io: the file; main */
 	struct bench_work work;
 } __attribute__((aligned(64)));
-
-/* The GPU stand-in. Owner: submit thread, if not said otherwise. */
-struct bench_gpu {
-	int fd;			/* render node, or -1: nothing to submit with; main */
-	char name[32];		/* of the kernel driver; main */
-	u64 submits, fences;	/* submit ioctls, and those that gave a fence */
-	int error;		/* errno of the newest failed submit */
-};
 
 static struct bench {
 	struct bench_cfg cfg;		/* defaults filled in; main */
@@ -1753,7 +1745,12 @@ static struct bench {
 	bool net_udp;			/* false: no loopback, a socket pair instead; main */
 	bool interrupted;		/* main */
 	char sched[64];			/* who schedules; main */
-	struct bench_gpu gpu;
+
+	/* the GPU stand-in; submit, if not said otherwise */
+	int gpu;			/* render node, or -1: nothing to submit with; main */
+	char gpu_name[32];		/* of the kernel driver; main */
+	u64 gpu_submits, gpu_fences;	/* submit ioctls, and those that gave a fence */
+	int gpu_error;			/* errno of the newest failed submit */
 
 	/* start barrier and end; main, except ready */
 	_Atomic u32 ready;		/* threads and processes at the barrier, futex; everybody */
@@ -1761,7 +1758,7 @@ static struct bench {
 	_Atomic u32 stop;		/* measuring and the last frames are over */
 	u64 epoch_ns, t0_ns;		/* vblank 0; start of the measured interval */
 	_Atomic u64 t1_ns;		/* its end; pulled in by a signal */
-	u64 load_t0_ns, load_t1_ns;	/* when the loads' counters were really read */
+	u64 load_ns[2];			/* when the loads' counters were really read */
 
 	/* the frame chain */
 	struct bench_gate jobs, joined, render, submit, retired;
@@ -1959,22 +1956,23 @@ struct bench_virtgpu_execbuffer {
 #define BENCH_VIRTGPU_FENCE_OUT	0x02
 
 /* The first render node of the one driver that we can submit to */
-static void bench_gpu_open(struct bench_gpu *g)
+static void bench_gpu_open(void)
 {
-	char path[32];
+	char path[32], *name = bench->gpu_name;
 
-	for (u32 minor = 128; minor < 144; minor++) {
-		struct bench_drm_version v = { .name = { sizeof(g->name) - 1, g->name } };
+	for (u32 minor = 128; minor < 144 && bench->gpu < 0; minor++) {
+		struct bench_drm_version v = { .name = { sizeof(bench->gpu_name) - 1, name } };
+		int fd;
 
 		snprintf(path, sizeof(path), "/dev/dri/renderD%u", minor);
-		g->fd = open(path, O_RDWR | O_CLOEXEC);
-		if (g->fd < 0)
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd < 0)
 			continue;
-		memset(g->name, 0, sizeof(g->name));
-		if (!ioctl(g->fd, BENCH_DRM_VERSION, &v) && !strcmp(g->name, "virtio_gpu"))
-			return;
-		close(g->fd);
-		g->fd = -1;
+		memset(name, 0, sizeof(bench->gpu_name));
+		if (!ioctl(fd, BENCH_DRM_VERSION, &v) && !strcmp(name, "virtio_gpu"))
+			bench->gpu = fd;
+		else
+			close(fd);
 	}
 }
 
@@ -1982,7 +1980,7 @@ static void bench_gpu_open(struct bench_gpu *g)
  * One empty virgl command. Returns a fence, or -1 where there is none: a driver without 3D
  * refuses, and is asked again each frame, since the submit itself is what a game does.
  */
-static int bench_gpu_submit(struct bench_gpu *g)
+static int bench_gpu_submit(void)
 {
 	static const u32 nop;
 	struct bench_virtgpu_execbuffer exec = {
@@ -1990,37 +1988,32 @@ static int bench_gpu_submit(struct bench_gpu *g)
 		.command = (uintptr_t)&nop, .fence_fd = -1,
 	};
 
-	if (g->fd < 0)
+	if (bench->gpu < 0)
 		return -1;
-	g->submits++;
-	if (ioctl(g->fd, BENCH_VIRTGPU_EXEC, &exec)) {
-		g->error = errno;
+	bench->gpu_submits++;
+	if (ioctl(bench->gpu, BENCH_VIRTGPU_EXEC, &exec)) {
+		bench->gpu_error = errno;
 		return -1;
 	}
-	g->fences += exec.fence_fd >= 0;
+	bench->gpu_fences += exec.fence_fd >= 0;
 	return exec.fence_fd;
 }
 
 /* The event node of an uinput device: /sys/devices/virtual/input/inputN/eventM */
 static int bench_evdev_open(int uinput)
 {
-	char sys[64] = "", dir[128], path[300];
-	struct dirent *e;
-	int fd = -1;
-	DIR *d;
+	char sys[64] = "", path[128];
 
 	if (ioctl(uinput, UI_GET_SYSNAME(sizeof(sys) - 1), sys) < 0)
 		return -1;
-	snprintf(dir, sizeof(dir), "/sys/devices/virtual/input/%s", sys);
-	d = opendir(dir);
-	while (d && fd < 0 && (e = readdir(d)))
-		if (!strncmp(e->d_name, "event", 5)) {
-			snprintf(path, sizeof(path), "/dev/input/%s", e->d_name);
-			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-		}
-	if (d)
-		closedir(d);
-	return fd;
+	for (u32 i = 0; i < 2048; i++) {
+		snprintf(path, sizeof(path), "/sys/devices/virtual/input/%s/event%u", sys, i);
+		if (access(path, F_OK))
+			continue;
+		snprintf(path, sizeof(path), "/dev/input/event%u", i);
+		return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	}
+	return -1;
 }
 
 /* A virtual mouse, grabbed so that no pointer moves on the user's screen */
@@ -2089,14 +2082,20 @@ static void bench_frame_work(struct bench_thread *t, u32 frame)
 	bench_work(&t->work, t->role == BR_WORKER ? iters / c->workers : iters);
 }
 
+/* Waits for frame f at a stage's gate; false: there is none. */
+static bool bench_frame_wait(struct bench_thread *t, struct bench_gate *g, u32 f)
+{
+	bench_gate_wait(t, g, f + 1, &bench->frame[f]);
+	return f < atomic_load(&bench->quit_frame);
+}
+
 /*
  * The limiter's grid lies 1/16 period behind the vblanks, as with a game that is
  * called back when the compositor is done. A frame that overruns its period makes
  * the next one start at the next tick. At most BENCH_IN_FLIGHT frames are under way.
  */
-static void *bench_sim(void *arg)
+static void bench_sim(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
 	u64 tick_ns = bench->epoch_ns + bench->period_ns / 16;
 	u32 f;
 
@@ -2120,55 +2119,40 @@ static void *bench_sim(void *arg)
 	atomic_store(&bench->quit_frame, f);
 	bench_gate_post(&bench->jobs);
 	bench_gate_post(&bench->render);
-	return NULL;
 }
 
-static void *bench_worker(void *arg)
+static void bench_worker(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
-
-	for (u32 f = 0; ; f++) {
-		bench_gate_wait(t, &bench->jobs, f + 1, &bench->frame[f]);
-		if (f >= atomic_load(&bench->quit_frame))
-			return NULL;
+	for (u32 f = 0; bench_frame_wait(t, &bench->jobs, f); f++) {
 		bench_frame_work(t, f);
 		if (atomic_fetch_sub(&bench->jobs_left, 1) == 1)
 			bench_gate_post(&bench->joined);
 	}
 }
 
-static void *bench_render(void *arg)
+static void bench_render(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
-
-	for (u32 f = 0; ; f++) {
-		bench_gate_wait(t, &bench->render, f + 1, &bench->frame[f]);
-		if (f < atomic_load(&bench->quit_frame))
-			bench_frame_work(t, f);
+	for (u32 f = 0; bench_frame_wait(t, &bench->render, f); f++) {
+		bench_frame_work(t, f);
 		bench_gate_post(&bench->submit);
-		if (f >= atomic_load(&bench->quit_frame))
-			return NULL;
 	}
+	bench_gate_post(&bench->submit);
 }
 
 /*
  * The GPU needs gpu_ns per frame, one frame after the other. Without a fence its
  * completion is known at once; with one the frame is done when both are.
  */
-static void *bench_submit(void *arg)
+static void bench_submit(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
 	u64 done_ns = 0;
 
-	for (u32 f = 0; ; f++) {
+	for (u32 f = 0; bench_frame_wait(t, &bench->submit, f); f++) {
 		struct bench_frame *frame = &bench->frame[f];
 		int fence;
 
-		bench_gate_wait(t, &bench->submit, f + 1, frame);
-		if (f >= atomic_load(&bench->quit_frame))
-			return NULL;
 		bench_frame_work(t, f);
-		fence = bench_gpu_submit(&bench->gpu);
+		fence = bench_gpu_submit();
 		frame->call_ns = now_ns();
 		done_ns = MAX(done_ns, frame->call_ns) + bench->gpu_ns;
 		if (fence < 0)
@@ -2235,15 +2219,12 @@ static void bench_input_evdev(struct bench_thread *t)
 	}
 }
 
-static void *bench_input(void *arg)
+static void bench_input(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
-
 	if (bench->evdev >= 0)
 		bench_input_evdev(t);
 	else
 		bench_input_timer(t);
-	return NULL;
 }
 
 /*
@@ -2251,9 +2232,8 @@ static void *bench_input(void *arg)
  * woken at the start of period k must be done BENCH_AUDIO_PERIODS - 1 periods later. Done
  * later is an xrun, and the stream starts anew at the next period.
  */
-static void *bench_audio(void *arg)
+static void bench_audio(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
 	u64 work_us = bench->audio_period_ns * BENCH_AUDIO_WORK_PCT / 100 / NSEC_PER_USEC;
 	u64 due_ns = bench->epoch_ns, done_ns, deadline_ns;
 
@@ -2269,7 +2249,6 @@ static void *bench_audio(void *arg)
 		due_ns = done_ns > deadline_ns ? bench_next(due_ns, bench->audio_period_ns)
 					       : due_ns + bench->audio_period_ns;
 	}
-	return NULL;
 }
 
 /* A server's snapshot; the answer is the same bytes back. */
@@ -2278,16 +2257,15 @@ struct bench_datagram {
 	u8 state[120];
 };
 
-static void *bench_network(void *arg)
+static void bench_network(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
 	struct bench_datagram d;
 
 	for (;;) {
 		u64 before_ns = now_ns(), woke_ns;
 
 		if (recv(bench->net, &d, sizeof(d), 0) != sizeof(d))
-			return NULL;		/* shut down by main at the end */
+			return;		/* shut down by main at the end */
 		woke_ns = now_ns();
 		if (d.sent_ns > before_ns)
 			bench_woke(t, d.sent_ns, woke_ns, NULL);
@@ -2300,47 +2278,40 @@ static void *bench_network(void *arg)
 
 /* ==== bench 5: helper processes ====================================================== */
 
-/* The newest frame the GPU has finished by now, of those from `next` on; -1: none */
-static s64 bench_latch(u32 next, u64 now)
-{
-	for (s64 f = (s64)atomic_load(&bench->called) - 1; f >= next; f--) {
-		u64 done_ns = atomic_load(&bench->frame[f].gpu_done_ns);
-
-		if (done_ns && done_ns <= now)
-			return f;
-	}
-	return -1;
-}
-
 /* At each vblank: latch the newest finished frame, composite it, commit it. */
-static void bench_compositor(void *arg)
+static void bench_compositor(struct bench_slot *none)
 {
-	struct bench_thread *t = arg;
+	struct bench_thread *t = bench->role[BR_COMPOSITOR];
 	u64 vblank_ns = bench->epoch_ns, now;
-	u32 next = 0;
-	s64 f;
+	s64 f, shown = -1;
 
+	(void)none;
 	for (;; vblank_ns += bench->period_ns) {
 		vblank_ns = bench_next(vblank_ns, bench->period_ns);
 		now = bench_sleep_until(t, vblank_ns, NULL);
-		f = bench_latch(next, now);
+		for (f = (s64)atomic_load(&bench->called) - 1; f > shown; f--) {
+			u64 done_ns = atomic_load(&bench->frame[f].gpu_done_ns);
+
+			if (done_ns && done_ns <= now)
+				break;
+		}
 		bench_work_us(&t->work, BENCH_COMPOSITOR_US);
-		if (f < 0)
+		if (f <= shown)
 			continue;
 		bench_raise_jitter(&bench->frame[f], MIN(now - vblank_ns, (u64)UINT32_MAX));
 		atomic_store(&bench->frame[f].shown_ns, now_ns());
-		next = f + 1;
+		shown = f;
 	}
 }
 
 /* The mouse's hardware. It is an ordinary task: when it is late, so are its reports. */
-static void bench_feeder(void *arg)
+static void bench_feeder(struct bench_slot *none)
 {
 	struct input_event ev[2] = { { .type = EV_REL, .code = REL_X, .value = 1 },
 				     { .type = EV_SYN, .code = SYN_REPORT } };
 	u64 due_ns = bench->epoch_ns;
 
-	(void)arg;
+	(void)none;
 	for (;; due_ns += bench->input_period_ns) {
 		due_ns = bench_next(due_ns, bench->input_period_ns);
 		bench_sleep_until(NULL, due_ns, NULL);
@@ -2350,12 +2321,12 @@ static void bench_feeder(void *arg)
 	}
 }
 
-static void bench_server(void *arg)
+static void bench_server(struct bench_slot *none)
 {
 	struct bench_datagram d = { 0 }, answer;
 	u64 due_ns = bench->epoch_ns;
 
-	(void)arg;
+	(void)none;
 	for (;; due_ns += NSEC_PER_SEC / BENCH_NET_HZ) {
 		due_ns = bench_next(due_ns, NSEC_PER_SEC / BENCH_NET_HZ);
 		bench_sleep_until(NULL, due_ns, NULL);
@@ -2370,7 +2341,7 @@ static void bench_server(void *arg)
  * Children share one process group, so that one kill reaches them all, a forking
  * load's children too; and none outlives this process, however it ends.
  */
-static void bench_spawn(const char *comm, void (*fn)(void *), void *arg)
+static void bench_spawn(const char *comm, void (*fn)(struct bench_slot *), struct bench_slot *s)
 {
 	pid_t parent = getpid(), pid = fork();
 
@@ -2384,7 +2355,7 @@ static void bench_spawn(const char *comm, void (*fn)(void *), void *arg)
 		prctl(PR_SET_NAME, comm);
 		prctl(PR_SET_TIMERSLACK, 1);
 		bench_barrier();
-		fn(arg);
+		fn(s);
 		_exit(0);
 	}
 	if (!bench->group)
@@ -2395,20 +2366,16 @@ static void bench_spawn(const char *comm, void (*fn)(void *), void *arg)
 
 /* ==== bench 6: loads ================================================================= */
 
-static void bench_load_hog(void *arg)
+static void bench_load_hog(struct bench_slot *s)
 {
-	struct bench_slot *s = arg;
-
 	for (;;) {
 		bench_work_us(&s->work, BENCH_HOG_US);
 		atomic_fetch_add(&s->ops, 1);
 	}
 }
 
-static void bench_load_fork(void *arg)
+static void bench_load_fork(struct bench_slot *s)
 {
-	struct bench_slot *s = arg;
-
 	for (;;) {
 		pid_t pid = fork();
 
@@ -2422,9 +2389,8 @@ static void bench_load_fork(void *arg)
 	}
 }
 
-static void bench_load_ping(void *arg)
+static void bench_load_ping(struct bench_slot *s)
 {
-	struct bench_slot *s = arg;
 	char buf[BENCH_PIPE_BYTES] = "";
 
 	while (write(s->fd[1], buf, sizeof(buf)) == sizeof(buf) &&
@@ -2432,9 +2398,8 @@ static void bench_load_ping(void *arg)
 		atomic_fetch_add(&s->ops, 1);
 }
 
-static void bench_load_pong(void *arg)
+static void bench_load_pong(struct bench_slot *s)
 {
-	struct bench_slot *s = arg;
 	char buf[BENCH_PIPE_BYTES];
 
 	while (read(s->fd[0], buf, sizeof(buf)) == sizeof(buf) &&
@@ -2442,9 +2407,8 @@ static void bench_load_pong(void *arg)
 		;
 }
 
-static void bench_load_io(void *arg)
+static void bench_load_io(struct bench_slot *s)
 {
-	struct bench_slot *s = arg;
 	static char buf[BENCH_IO_BYTES];
 
 	for (off_t at = 0; ; at = (at + sizeof(buf)) % BENCH_IO_FILE_BYTES) {
@@ -2463,8 +2427,8 @@ static const struct bench_load_kind {
 	const char *name;		/* in the report */
 	const char *comm;		/* process name; NULL: no kind of its own */
 	const char *op;			/* what is counted */
-	void (*run)(void *slot);
-	void (*peer)(void *slot);	/* or NULL */
+	void (*run)(struct bench_slot *s);
+	void (*peer)(struct bench_slot *s);	/* or NULL */
 } bench_loads[LOAD_NR] = {
 	[LOAD_NONE] = { .name = "none" },
 	[LOAD_HOGS] = { "hogs", "load-hog", "0.25 ms of work", bench_load_hog, NULL },
@@ -2511,7 +2475,7 @@ static void bench_load_start(struct bench_slot *s)
 static const struct bench_role_info {
 	const char *name;	/* in the report */
 	const char *comm;	/* thread name; %u: its index */
-	void *(*run)(void *thread);	/* NULL: a process, started by name */
+	void (*run)(struct bench_thread *t);	/* NULL: a process, started by name */
 } bench_roles[BR_COUNT] = {
 	[BR_SIM] = { "sim", "GameThread", bench_sim },
 	[BR_WORKER] = { "worker", "Job %u", bench_worker },
@@ -2579,7 +2543,7 @@ static void bench_alloc(const struct bench_cfg *cfg)
 
 	bench = bench_map(1, sizeof(*bench));
 	bench->cfg = *cfg;
-	bench->uinput = bench->evdev = bench->gpu.fd = -1;
+	bench->uinput = bench->evdev = bench->gpu = -1;
 	bench->quit_frame = UINT32_MAX;
 	bench_defaults();
 	bench->frame = bench_map(bench->frame_cap + 1, sizeof(*bench->frame));
@@ -2607,7 +2571,8 @@ static void *bench_thread_main(void *arg)
 	prctl(PR_SET_NAME, comm);
 	prctl(PR_SET_TIMERSLACK, 1);	/* the default of 50 us would be counted as latency */
 	bench_barrier();
-	return bench_roles[t->role].run(t);
+	bench_roles[t->role].run(t);
+	return NULL;
 }
 
 /* Has a child ended that should run until it is killed? It stays unreaped. */
@@ -2620,18 +2585,14 @@ static bool bench_child_died(void)
 
 static void bench_threads_start(void)
 {
-	pthread_attr_t attr;
-	int err = 0;
+	for (u32 i = 0; i < bench->threads; i++) {
+		struct bench_thread *t = &bench->thread[i];
+		int err = t->role == BR_COMPOSITOR ? 0 :
+			  pthread_create(&t->pthread, NULL, bench_thread_main, t);
 
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 128 << 10);
-	for (u32 i = 0; i < bench->threads && !err; i++)
-		if (bench_roles[bench->thread[i].role].run)
-			err = pthread_create(&bench->thread[i].pthread, &attr, bench_thread_main,
-					     &bench->thread[i]);
-	if (err)
-		die(EX_OSERR, "bench: cannot make threads: %s", strerror(err));
-	pthread_attr_destroy(&attr);
+		if (err)
+			die(EX_OSERR, "bench: cannot make threads: %s", strerror(err));
+	}
 }
 
 static void bench_threads_join(u32 first_role, u32 last_role)
@@ -2649,11 +2610,11 @@ static void bench_setup(void)
 	u32 want, ready;
 
 	if (!bench->cfg.no_drm)
-		bench_gpu_open(&bench->gpu);
+		bench_gpu_open();
 	if (!bench->cfg.no_uinput)
 		bench_uinput_open();
 	bench_net_open();
-	bench_spawn(bench_roles[BR_COMPOSITOR].comm, bench_compositor, bench->role[BR_COMPOSITOR]);
+	bench_spawn(bench_roles[BR_COMPOSITOR].comm, bench_compositor, NULL);
 	bench_spawn("game-server", bench_server, NULL);
 	if (bench->evdev >= 0)
 		bench_spawn("mouse-feeder", bench_feeder, NULL);
@@ -2691,14 +2652,12 @@ static void bench_teardown(void)
 /* The sched_ext scheduler by its own name, else the kernel's own by the kernel's age */
 static void bench_scheduler(char *name, size_t size)
 {
-	u32 major = 0, minor = 0;
 	struct utsname u;
 
 	if (scx_attached(name, size))
 		return;
 	uname(&u);
-	sscanf(u.release, "%u.%u", &major, &minor);
-	snprintf(name, size, "%s", major * 100 + minor >= 606 ? "eevdf" : "cfs");
+	snprintf(name, size, "%s", strverscmp(u.release, "6.6") >= 0 ? "eevdf" : "cfs");
 }
 
 /* Sleeps until when_ns, with a line on a terminal; false: a signal asked to stop */
@@ -2723,14 +2682,11 @@ static bool bench_main_wait(const sigset_t *signals, u64 when_ns)
 }
 
 /* Reads the loads' counters; the moment is noted, since main may be late under load. */
-static u64 bench_loads_read(bool end)
+static void bench_loads_read(u32 border)
 {
-	for (u32 i = 0; i < bench->slots; i++) {
-		struct bench_slot *s = &bench->slot[i];
-
-		*(end ? &s->ops_t1 : &s->ops_t0) = atomic_load(&s->ops);
-	}
-	return now_ns();
+	for (u32 i = 0; i < bench->slots; i++)
+		bench->slot[i].ops_at[border] = atomic_load(&bench->slot[i].ops);
+	bench->load_ns[border] = now_ns();
 }
 
 /* The run itself, from the barrier's fall until the last frame has been shown */
@@ -2747,13 +2703,13 @@ static void bench_measure(const sigset_t *signals)
 	bench_futex(&bench->go, FUTEX_WAKE, INT_MAX, NULL);
 
 	bench->interrupted = !bench_main_wait(signals, bench->t0_ns);
-	bench->load_t0_ns = bench_loads_read(false);
+	bench_loads_read(0);
 	bench_scheduler(bench->sched, sizeof(bench->sched));
 	if (!bench->interrupted)
 		bench->interrupted = !bench_main_wait(signals, t1_ns);
-	bench->load_t1_ns = bench_loads_read(true);
+	bench_loads_read(1);
 	if (bench->interrupted)
-		atomic_store(&bench->t1_ns, MIN(bench->load_t1_ns, t1_ns));
+		atomic_store(&bench->t1_ns, MIN(bench->load_ns[1], t1_ns));
 	bench_scheduler(sched, sizeof(sched));
 	if (strcmp(sched, bench->sched)) {
 		note("bench: the scheduler changed while measuring: %s, %s", bench->sched, sched);
@@ -2803,7 +2759,7 @@ struct bench_result {
 	double fps, low1_fps, low01_fps;
 	struct bench_dist frame_ms, input_ms, wake_us[BR_COUNT];
 	u64 load_ops[LOAD_NR];		/* by enum bench_load */
-	double load_s;			/* between the two readings of the counters */
+	double load_rate[LOAD_NR];	/* ops per second; NAN without time */
 	u64 *at_ns;			/* [frame_ms.n] end of each interval, from t0 */
 	u32 *frame_ns;			/* [frame_ms.n] in order of frames */
 	char gpu[96];			/* how frames were completed */
@@ -2884,7 +2840,7 @@ static struct bench_dist bench_sum_role(u32 role)
 static void bench_summarize(struct bench_result *r)
 {
 	u64 t1_ns = atomic_load(&bench->t1_ns), ticks;
-	const struct bench_gpu *g = &bench->gpu;
+	double load_s = (bench->load_ns[1] - bench->load_ns[0]) / (double)NSEC_PER_SEC;
 
 	r->seconds = t1_ns > bench->t0_ns ? (t1_ns - bench->t0_ns) / (double)NSEC_PER_SEC : 0;
 	bench_sum_frames(r);
@@ -2892,34 +2848,27 @@ static void bench_summarize(struct bench_result *r)
 	r->missed_ticks = ticks > r->frames ? ticks - r->frames : 0;
 	for (u32 role = 0; role < BR_COUNT; role++)
 		r->wake_us[role] = bench_sum_role(role);
-	r->load_s = (bench->load_t1_ns - bench->load_t0_ns) / (double)NSEC_PER_SEC;
-	for (u32 i = 0; i < bench->slots; i++)
-		r->load_ops[bench->slot[i].kind] += bench->slot[i].ops_t1 - bench->slot[i].ops_t0;
+	for (u32 i = 0; i < bench->slots; i++) {
+		struct bench_slot *s = &bench->slot[i];
 
-	if (g->fd < 0)
+		r->load_ops[s->kind] += s->ops_at[1] - s->ops_at[0];
+	}
+	for (u32 kind = 0; kind < LOAD_NR; kind++)
+		r->load_rate[kind] = load_s > 0 ? r->load_ops[kind] / load_s : NAN;
+	if (bench->gpu < 0)
 		snprintf(r->gpu, sizeof(r->gpu), "timer");
-	else if (g->fences == g->submits)
-		snprintf(r->gpu, sizeof(r->gpu), "%s fences", g->name);
+	else if (bench->gpu_fences == bench->gpu_submits)
+		snprintf(r->gpu, sizeof(r->gpu), "%s fences", bench->gpu_name);
 	else
-		snprintf(r->gpu, sizeof(r->gpu), "%s submits, completed by timer (%s)", g->name,
-			 strerror(g->error));
+		snprintf(r->gpu, sizeof(r->gpu), "%s submits, completed by timer (%s)",
+			 bench->gpu_name, strerror(bench->gpu_error));
 }
 
 /* ==== bench 9: output ================================================================ */
 
-static const char *bench_input_source(void)
-{
-	return bench->evdev >= 0 ? "uinput" : "timer";
-}
-
 static bool bench_has_load(u32 kind)
 {
 	return bench->cfg.load == kind || bench->cfg.load == LOAD_MIXED;
-}
-
-static double bench_load_rate(const struct bench_result *r, u32 kind)
-{
-	return r->load_s > 0 ? r->load_ops[kind] / r->load_s : NAN;
 }
 
 static void bench_json_dist(struct json *j, const char *key, const struct bench_dist *d)
@@ -2948,7 +2897,7 @@ static void bench_json_config(struct json *j, const struct bench_result *r)
 	json_str(j, "load", bench_loads[c->load].name);
 	json_u64(j, "load_threads", bench->slots);
 	json_str(j, "gpu", r->gpu);
-	json_str(j, "input", bench_input_source());
+	json_str(j, "input", bench->evdev >= 0 ? "uinput" : "timer");
 	json_str(j, "network", bench->net_udp ? "udp" : "unix");
 	json_close(j, '}');
 }
@@ -2987,7 +2936,7 @@ static void bench_write_json(struct out *o, const struct bench_result *r)
 		if (bench_has_load(kind)) {
 			json_open(&j, bench_loads[kind].name, '{');
 			json_u64(&j, "ops", r->load_ops[kind]);
-			json_f64(&j, "ops_per_s", bench_load_rate(r, kind), 1);
+			json_f64(&j, "ops_per_s", r->load_rate[kind], 1);
 			json_close(&j, '}');
 		}
 	json_close(&j, '}');
@@ -3038,8 +2987,8 @@ static void bench_text_head(struct out *o, const struct bench_result *r)
 	out_f(o, "  game     %u fps, %u us of work per frame, %u job worker%s, GPU: %s\n", c->fps,
 	      c->frame_work_us, c->workers, c->workers == 1 ? "" : "s", r->gpu);
 	out_f(o, "  beside   input %u Hz by %s, audio %u frames, network %u Hz by %s\n",
-	      c->input_hz, bench_input_source(), c->audio_frames, BENCH_NET_HZ,
-	      bench->net_udp ? "UDP" : "socket pair");
+	      c->input_hz, bench->evdev >= 0 ? "uinput" : "timer", c->audio_frames,
+	      BENCH_NET_HZ, bench->net_udp ? "UDP" : "socket pair");
 	out_f(o, "  repeat   the same work with --iters-per-ms %" PRIu64 "\n", c->iters_per_ms);
 }
 
@@ -3068,7 +3017,7 @@ static void bench_write_text(struct out *o, const struct bench_result *r)
 	for (u32 kind = LOAD_HOGS; kind < LOAD_MIXED; kind++)
 		if (bench_has_load(kind)) {
 			out_f(o, "  load %-13s", bench_loads[kind].name);
-			bench_cell(o, "", bench_load_rate(r, kind), 9, 0);
+			bench_cell(o, "", r->load_rate[kind], 9, 0);
 			out_f(o, " /s        %s\n", bench_loads[kind].op);
 		}
 }
@@ -3103,7 +3052,7 @@ static void bench_write_csv(struct out *o, const struct bench_result *r)
 	bench_file_value("/proc/cpuinfo", "model name", cpu, sizeof(cpu));
 	bench_file_value("/proc/meminfo", "MemTotal", ram, sizeof(ram));
 	out_f(o, "os,cpu,gpu,ram,kernel,driver,cpuscheduler\n%s,%s,%s,%.*s,%s,,%s\n", os, cpu,
-	      bench->gpu.name, (int)strcspn(ram, " "), ram, u.release, bench->sched);
+	      bench->gpu_name, (int)strcspn(ram, " "), ram, u.release, bench->sched);
 	out_f(o, "fps,frametime,cpu_load,cpu_power,gpu_load,cpu_temp,gpu_temp,gpu_core_clock,"
 	      "gpu_mem_clock,gpu_vram_used,gpu_power,ram_used,swap_used,process_rss,cpu_mhz,"
 	      "elapsed\n");
