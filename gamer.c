@@ -1664,7 +1664,6 @@ static void loop_open(void)
 #define BENCH_PIPE_BYTES	64
 #define BENCH_JITTER_NS		(500 * NSEC_PER_USEC)
 #define BENCH_SETUP_NS		(30 * NSEC_PER_SEC)	/* until everybody is ready */
-#define BENCH_MAX_WORKERS	64
 #define BENCH_MAX_LOADS		512
 
 enum bench_load { LOAD_NONE, LOAD_HOGS, LOAD_FORK, LOAD_PIPE, LOAD_IO, LOAD_MIXED, LOAD_NR };
@@ -1999,61 +1998,51 @@ static int bench_gpu_submit(void)
 	return exec.fence_fd;
 }
 
-/* The event node of an uinput device: /sys/devices/virtual/input/inputN/eventM */
-static int bench_evdev_open(int uinput)
+/*
+ * A virtual mouse, grabbed so that no pointer moves on the user's screen. Its event node has
+ * the number that /sys/devices/virtual/input/inputN/eventM tells.
+ */
+static void bench_uinput_open(void)
 {
+	struct uinput_setup setup = { .id.bustype = BUS_VIRTUAL, .name = "gamer bench mouse" };
+	int clock = CLOCK_MONOTONIC, fd = open("/dev/uinput", O_WRONLY | O_CLOEXEC), evdev = -1;
 	char sys[64] = "", path[128];
 
-	if (ioctl(uinput, UI_GET_SYSNAME(sizeof(sys) - 1), sys) < 0)
-		return -1;
-	for (u32 i = 0; i < 2048; i++) {
+	if (fd < 0 || ioctl(fd, UI_SET_EVBIT, EV_KEY) || ioctl(fd, UI_SET_KEYBIT, BTN_LEFT) ||
+	    ioctl(fd, UI_SET_EVBIT, EV_REL) || ioctl(fd, UI_SET_RELBIT, REL_X) ||
+	    ioctl(fd, UI_SET_RELBIT, REL_Y) || ioctl(fd, UI_DEV_SETUP, &setup) ||
+	    ioctl(fd, UI_DEV_CREATE) || ioctl(fd, UI_GET_SYSNAME(sizeof(sys) - 1), sys) < 0)
+		return;
+	for (u32 i = 0; i < 2048 && evdev < 0; i++) {
 		snprintf(path, sizeof(path), "/sys/devices/virtual/input/%s/event%u", sys, i);
 		if (access(path, F_OK))
 			continue;
 		snprintf(path, sizeof(path), "/dev/input/event%u", i);
-		return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		evdev = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	}
-	return -1;
-}
-
-/* A virtual mouse, grabbed so that no pointer moves on the user's screen */
-static void bench_uinput_open(void)
-{
-	struct uinput_setup setup = { .id.bustype = BUS_VIRTUAL, .name = "gamer bench mouse" };
-	int clock = CLOCK_MONOTONIC, fd = open("/dev/uinput", O_WRONLY | O_CLOEXEC), evdev;
-
-	if (fd < 0)
+	if (!ioctl(evdev, EVIOCSCLOCKID, &clock) && !ioctl(evdev, EVIOCGRAB, 1)) {
+		bench->uinput = fd;
+		bench->evdev = evdev;
 		return;
-	if (!ioctl(fd, UI_SET_EVBIT, EV_KEY) && !ioctl(fd, UI_SET_KEYBIT, BTN_LEFT) &&
-	    !ioctl(fd, UI_SET_EVBIT, EV_REL) && !ioctl(fd, UI_SET_RELBIT, REL_X) &&
-	    !ioctl(fd, UI_SET_RELBIT, REL_Y) && !ioctl(fd, UI_DEV_SETUP, &setup) &&
-	    !ioctl(fd, UI_DEV_CREATE)) {
-		evdev = bench_evdev_open(fd);
-		if (!ioctl(evdev, EVIOCSCLOCKID, &clock) && !ioctl(evdev, EVIOCGRAB, 1)) {
-			bench->uinput = fd;
-			bench->evdev = evdev;
-			return;
-		}
 	}
-	close(fd);	/* the mouse goes, and what was opened of it is of no use */
-}
-
-static int bench_udp_socket(struct sockaddr_in *at)
-{
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	socklen_t len = sizeof(*at);
-
-	*at = (struct sockaddr_in){ .sin_family = AF_INET,
-				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	return bind(fd, (void *)at, len) || getsockname(fd, (void *)at, &len) ? -1 : fd;
+	close(evdev);
+	close(fd);	/* no mouse that nobody reads */
 }
 
 /* Game and server, connected over UDP; where loopback is down (initramfs), a socket pair */
 static void bench_net_open(void)
 {
 	struct sockaddr_in at[2];
-	int fd[2] = { bench_udp_socket(&at[0]), bench_udp_socket(&at[1]) };
+	socklen_t len = sizeof(*at);
+	int fd[2];
 
+	for (u32 i = 0; i < 2; i++) {
+		at[i] = (struct sockaddr_in){ .sin_family = AF_INET,
+					      .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		fd[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		bind(fd[i], (void *)&at[i], len);
+		getsockname(fd[i], (void *)&at[i], &len);
+	}
 	bench->net_udp = !connect(fd[0], (void *)&at[1], sizeof(*at)) &&
 			 !connect(fd[1], (void *)&at[0], sizeof(*at)) &&
 			 send(fd[0], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
@@ -2176,20 +2165,6 @@ static void bench_input_events(struct bench_thread *t, u64 events, u64 newest_ns
 	bench_work_us(&t->work, BENCH_INPUT_US * MIN(events, 64ULL));
 }
 
-/* A timer in place of the mouse: a late thread finds several events, as read() would. */
-static void bench_input_timer(struct bench_thread *t)
-{
-	u64 due_ns = bench->epoch_ns;
-
-	while (!atomic_load(&bench->stop)) {
-		u64 behind = (bench_sleep_until(t, due_ns, NULL) - due_ns) / bench->input_period_ns;
-
-		due_ns += behind * bench->input_period_ns;
-		bench_input_events(t, behind + 1, due_ns);
-		due_ns += bench->input_period_ns;
-	}
-}
-
 static void bench_input_evdev(struct bench_thread *t)
 {
 	struct pollfd pfd = { .fd = bench->evdev, .events = POLLIN };
@@ -2219,12 +2194,20 @@ static void bench_input_evdev(struct bench_thread *t)
 	}
 }
 
+/* Without a device a timer does: a late thread finds several events, as read() would. */
 static void bench_input(struct bench_thread *t)
 {
+	u64 due_ns = bench->epoch_ns, step_ns = bench->input_period_ns;
+
 	if (bench->evdev >= 0)
-		bench_input_evdev(t);
-	else
-		bench_input_timer(t);
+		bench_input_evdev(t);	/* until the end */
+	while (!atomic_load(&bench->stop)) {
+		u64 behind = (bench_sleep_until(t, due_ns, NULL) - due_ns) / step_ns;
+
+		due_ns += behind * step_ns;
+		bench_input_events(t, behind + 1, due_ns);
+		due_ns += step_ns;
+	}
 }
 
 /*
@@ -2438,28 +2421,22 @@ static const struct bench_load_kind {
 	[LOAD_MIXED] = { .name = "mixed" },
 };
 
-/* A file without a name: on disk if possible, in memory where nothing is writable */
-static int bench_scratch_file(void)
-{
-	const char *dirs[] = { getenv("TMPDIR"), "/var/tmp", "/tmp", "." };
-	int fd = -1;
-
-	for (u32 i = 0; i < ARRAY_SIZE(dirs) && fd < 0; i++)
-		if (dirs[i])
-			fd = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	return fd >= 0 ? fd : memfd_create("gamer-bench", MFD_CLOEXEC);
-}
-
+/* The io load's file has no name: on disk if possible, in memory where nothing is writable. */
 static void bench_load_start(struct bench_slot *s)
 {
+	const char *const dirs[] = { getenv("TMPDIR") ?: "", "/var/tmp", "/tmp", "." };
 	const struct bench_load_kind *kind = &bench_loads[s->kind];
 	bool failed = false;
 
 	memset(s->fd, -1, sizeof(s->fd));
 	if (s->kind == LOAD_PIPE)
 		failed = pipe2(s->fd, O_CLOEXEC) || pipe2(s->fd + 2, O_CLOEXEC);
-	else if (s->kind == LOAD_IO)
-		failed = (s->fd[0] = bench_scratch_file()) < 0;
+	if (s->kind == LOAD_IO) {
+		for (u32 i = 0; i < ARRAY_SIZE(dirs) && s->fd[0] < 0; i++)
+			s->fd[0] = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		if (s->fd[0] < 0)
+			failed = (s->fd[0] = memfd_create("gamer-bench", MFD_CLOEXEC)) < 0;
+	}
 	if (failed)
 		die(EX_OSERR, "bench: %s: %s", kind->comm, strerror(errno));
 	bench_spawn(kind->comm, kind->run, s);
@@ -2487,19 +2464,6 @@ static const struct bench_role_info {
 	[BR_NETWORK] = { "network", "NetThread", bench_network },
 };
 
-/* Most wakeups that a thread of a role can count in the measured interval */
-static u32 bench_role_cap(u32 role)
-{
-	const struct bench_cfg *c = &bench->cfg;
-	const u64 hz[BR_COUNT] = {
-		[BR_SIM] = 3 * c->fps, [BR_WORKER] = c->fps, [BR_RENDER] = c->fps,
-		[BR_SUBMIT] = c->fps, [BR_COMPOSITOR] = c->fps, [BR_INPUT] = c->input_hz,
-		[BR_NETWORK] = BENCH_NET_HZ, [BR_AUDIO] = BENCH_AUDIO_HZ / c->audio_frames + 1,
-	};
-
-	return hz[role] * (c->seconds + 1) + 16;
-}
-
 static void bench_defaults(void)
 {
 	struct bench_cfg *c = &bench->cfg;
@@ -2508,7 +2472,6 @@ static void bench_defaults(void)
 	bench->cpus = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
 	if (!c->workers)
 		c->workers = MAX(MIN(bench->cpus - 1, 3U), 1U);
-	c->workers = MIN(c->workers, (u32)BENCH_MAX_WORKERS);
 	if (!c->load_threads)
 		c->load_threads = 2 * bench->cpus;
 	if (!c->frame_work_us)
@@ -2537,20 +2500,22 @@ static void *bench_map(u64 n, size_t size)
 }
 
 /* The samples of a role's threads lie in one row: in the end they are one distribution. */
-static void bench_alloc(const struct bench_cfg *cfg)
+static void bench_alloc(void)
 {
+	const struct bench_cfg *c = &bench->cfg;
+	const u64 wakeups_hz[BR_COUNT] = {	/* the most that a thread can count */
+		[BR_SIM] = 3 * c->fps, [BR_WORKER] = c->fps, [BR_RENDER] = c->fps,
+		[BR_SUBMIT] = c->fps, [BR_COMPOSITOR] = c->fps, [BR_INPUT] = c->input_hz,
+		[BR_NETWORK] = BENCH_NET_HZ, [BR_AUDIO] = BENCH_AUDIO_HZ / c->audio_frames + 1,
+	};
 	struct bench_thread *t;
 
-	bench = bench_map(1, sizeof(*bench));
-	bench->cfg = *cfg;
-	bench->uinput = bench->evdev = bench->gpu = -1;
-	bench->quit_frame = UINT32_MAX;
-	bench_defaults();
 	bench->frame = bench_map(bench->frame_cap + 1, sizeof(*bench->frame));
 	bench->slot = bench_map(bench->slots, sizeof(*bench->slot));
 	bench->thread = t = bench_map(bench->threads, sizeof(*t));
 	for (u32 role = 0; role < BR_COUNT; role++) {
-		u32 n = role == BR_WORKER ? bench->cfg.workers : 1, cap = bench_role_cap(role);
+		u32 n = role == BR_WORKER ? c->workers : 1;
+		u32 cap = wakeups_hz[role] * (c->seconds + 1) + 16;
 		u32 *wake_ns = bench_map((u64)n * cap, sizeof(u32));
 
 		bench->role[role] = t;
@@ -2776,24 +2741,6 @@ static double bench_low_fps(const u32 *sorted_ns, u64 n, double part)
 	return worst ? sum / worst : NAN;
 }
 
-/* Where a frame ended: shown in time, late or never; when its input got to the screen */
-static void bench_sum_shown(struct bench_result *r, struct bench_frame *frame, u32 *input_ns,
-			    u64 *inputs)
-{
-	u64 start = (frame->tick_ns - bench->epoch_ns) / bench->period_ns;
-	u64 shown_ns = atomic_load(&frame->shown_ns);
-
-	r->frames++;
-	r->jitter_frames += atomic_load(&frame->jitter_ns) > BENCH_JITTER_NS;
-	if (!shown_ns) {
-		r->dropped_frames++;
-		return;
-	}
-	r->late_frames += (shown_ns - bench->epoch_ns) / bench->period_ns > start + 1;
-	if (frame->input_ns)
-		input_ns[(*inputs)++] = MIN(shown_ns - frame->input_ns, (u64)UINT32_MAX);
-}
-
 /* Frame figures; what is sorted are copies, the plots need the order. */
 static void bench_sum_frames(struct bench_result *r)
 {
@@ -2805,11 +2752,19 @@ static void bench_sum_frames(struct bench_result *r)
 	r->at_ns = bench_map(bench->frame_cap, sizeof(u64));
 	for (u64 f = 0; f < calls; f++) {
 		struct bench_frame *frame = &bench->frame[f];
-		u64 took_ns;
+		u64 start = (frame->tick_ns - bench->epoch_ns) / bench->period_ns;
+		u64 shown_ns = atomic_load(&frame->shown_ns), took_ns;
 
 		if (!bench_measured(frame->tick_ns))
 			continue;
-		bench_sum_shown(r, frame, input_ns, &inputs);
+		r->frames++;
+		r->jitter_frames += atomic_load(&frame->jitter_ns) > BENCH_JITTER_NS;
+		if (!shown_ns)
+			r->dropped_frames++;
+		else if ((shown_ns - bench->epoch_ns) / bench->period_ns > start + 1)
+			r->late_frames++;
+		if (shown_ns && frame->input_ns)
+			input_ns[inputs++] = MIN(shown_ns - frame->input_ns, (u64)UINT32_MAX);
 		if (!f)
 			continue;
 		took_ns = frame->call_ns - frame[-1].call_ns;
@@ -2825,18 +2780,6 @@ static void bench_sum_frames(struct bench_result *r)
 	r->low01_fps = bench_low_fps(sorted_ns, n, 0.001);
 }
 
-/* Moves the samples of a role's threads together; they lie in one row already. */
-static struct bench_dist bench_sum_role(u32 role)
-{
-	struct bench_thread *first = bench->role[role];
-	u64 n = first->count;
-
-	if (role == BR_WORKER)
-		for (u32 i = 1; i < bench->cfg.workers; n += first[i++].count)
-			memmove(first->wake_ns + n, first[i].wake_ns, first[i].count * sizeof(u32));
-	return bench_dist(first->wake_ns, n, NSEC_PER_USEC);
-}
-
 static void bench_summarize(struct bench_result *r)
 {
 	u64 t1_ns = atomic_load(&bench->t1_ns), ticks;
@@ -2846,8 +2789,14 @@ static void bench_summarize(struct bench_result *r)
 	bench_sum_frames(r);
 	ticks = r->seconds * NSEC_PER_SEC / bench->period_ns;
 	r->missed_ticks = ticks > r->frames ? ticks - r->frames : 0;
-	for (u32 role = 0; role < BR_COUNT; role++)
-		r->wake_us[role] = bench_sum_role(role);
+	for (u32 role = 0; role < BR_COUNT; role++) {	/* a role's samples lie in one row */
+		struct bench_thread *t = bench->role[role];
+		u32 *wake_ns = t->wake_ns, n = 0;
+
+		for (; t < bench->thread + bench->threads && t->role == role; n += t++->count)
+			memmove(wake_ns + n, t->wake_ns, t->count * sizeof(u32));
+		r->wake_us[role] = bench_dist(wake_ns, n, NSEC_PER_USEC);
+	}
 	for (u32 i = 0; i < bench->slots; i++) {
 		struct bench_slot *s = &bench->slot[i];
 
@@ -2866,11 +2815,6 @@ static void bench_summarize(struct bench_result *r)
 
 /* ==== bench 9: output ================================================================ */
 
-static bool bench_has_load(u32 kind)
-{
-	return bench->cfg.load == kind || bench->cfg.load == LOAD_MIXED;
-}
-
 static void bench_json_dist(struct json *j, const char *key, const struct bench_dist *d)
 {
 	json_open(j, key, '{');
@@ -2880,35 +2824,29 @@ static void bench_json_dist(struct json *j, const char *key, const struct bench_
 	json_close(j, '}');
 }
 
-static void bench_json_config(struct json *j, const struct bench_result *r)
-{
-	const struct bench_cfg *c = &bench->cfg;
-
-	json_open(j, "config", '{');
-	json_u64(j, "cpus", bench->cpus);
-	json_u64(j, "seconds", c->seconds);
-	json_u64(j, "warmup_ms", c->warmup_ms);
-	json_u64(j, "fps", c->fps);
-	json_u64(j, "workers", c->workers);
-	json_u64(j, "frame_work_us", c->frame_work_us);
-	json_u64(j, "iters_per_ms", c->iters_per_ms);
-	json_u64(j, "input_hz", c->input_hz);
-	json_u64(j, "audio_frames", c->audio_frames);
-	json_str(j, "load", bench_loads[c->load].name);
-	json_u64(j, "load_threads", bench->slots);
-	json_str(j, "gpu", r->gpu);
-	json_str(j, "input", bench->evdev >= 0 ? "uinput" : "timer");
-	json_str(j, "network", bench->net_udp ? "udp" : "unix");
-	json_close(j, '}');
-}
-
 static void bench_write_json(struct out *o, const struct bench_result *r)
 {
+	const struct bench_cfg *c = &bench->cfg;
 	struct json j;
 
 	json_begin(&j, o, "bench");
 	json_str(&j, "scheduler", bench->sched);
-	bench_json_config(&j, r);
+	json_open(&j, "config", '{');
+	json_u64(&j, "cpus", bench->cpus);
+	json_u64(&j, "seconds", c->seconds);
+	json_u64(&j, "warmup_ms", c->warmup_ms);
+	json_u64(&j, "fps", c->fps);
+	json_u64(&j, "workers", c->workers);
+	json_u64(&j, "frame_work_us", c->frame_work_us);
+	json_u64(&j, "iters_per_ms", c->iters_per_ms);
+	json_u64(&j, "input_hz", c->input_hz);
+	json_u64(&j, "audio_frames", c->audio_frames);
+	json_str(&j, "load", bench_loads[c->load].name);
+	json_u64(&j, "load_threads", bench->slots);
+	json_str(&j, "gpu", r->gpu);
+	json_str(&j, "input", bench->evdev >= 0 ? "uinput" : "timer");
+	json_str(&j, "network", bench->net_udp ? "udp" : "unix");
+	json_close(&j, '}');
 	json_f64(&j, "measured_s", r->seconds, 3);
 	json_key(&j, "interrupted");
 	out_f(o, bench->interrupted ? "true" : "false");
@@ -2933,7 +2871,7 @@ static void bench_write_json(struct out *o, const struct bench_result *r)
 	json_close(&j, '}');
 	json_open(&j, "load", '{');
 	for (u32 kind = LOAD_HOGS; kind < LOAD_MIXED; kind++)
-		if (bench_has_load(kind)) {
+		if (c->load == kind || c->load == LOAD_MIXED) {
 			json_open(&j, bench_loads[kind].name, '{');
 			json_u64(&j, "ops", r->load_ops[kind]);
 			json_f64(&j, "ops_per_s", r->load_rate[kind], 1);
@@ -2975,8 +2913,9 @@ static void bench_count_row(struct out *o, const char *label, u64 n, u64 of, con
 	out_f(o, " %%  %s\n", what);
 }
 
-static void bench_text_head(struct out *o, const struct bench_result *r)
+static void bench_write_text(struct out *o, const struct bench_result *r)
 {
+	const u64 all = r->frames, ticks = all + r->missed_ticks;
 	const struct bench_cfg *c = &bench->cfg;
 
 	out_f(o, "gamer bench: %.1f s under %s, %u CPUs, load %s", r->seconds, bench->sched,
@@ -2990,13 +2929,6 @@ static void bench_text_head(struct out *o, const struct bench_result *r)
 	      c->input_hz, bench->evdev >= 0 ? "uinput" : "timer", c->audio_frames,
 	      BENCH_NET_HZ, bench->net_udp ? "UDP" : "socket pair");
 	out_f(o, "  repeat   the same work with --iters-per-ms %" PRIu64 "\n", c->iters_per_ms);
-}
-
-static void bench_write_text(struct out *o, const struct bench_result *r)
-{
-	const u64 all = r->frames, ticks = all + r->missed_ticks;
-
-	bench_text_head(o, r);
 	bench_table_head(o, "milliseconds");
 	bench_row(o, "frame time", &r->frame_ms, 2);
 	bench_row(o, "input to present", &r->input_ms, 2);
@@ -3015,7 +2947,7 @@ static void bench_write_text(struct out *o, const struct bench_result *r)
 	bench_count_row(o, "audio xruns", bench->audio_xruns, bench->audio_periods,
 			"of the periods");
 	for (u32 kind = LOAD_HOGS; kind < LOAD_MIXED; kind++)
-		if (bench_has_load(kind)) {
+		if (c->load == kind || c->load == LOAD_MIXED) {
 			out_f(o, "  load %-13s", bench_loads[kind].name);
 			bench_cell(o, "", r->load_rate[kind], 9, 0);
 			out_f(o, " /s        %s\n", bench_loads[kind].op);
@@ -3062,26 +2994,14 @@ static void bench_write_csv(struct out *o, const struct bench_result *r)
 		      r->at_ns[i]);
 }
 
-enum { BENCH_LEFT = 70, BENCH_WIDTH = 860 };	/* of both plots, in pixels */
-
-/* A plot: its place in the picture, in pixels from the top, and its values */
+/* A plot: its values at the borders (y begins at 0) and its size in pixels */
 struct bench_plot {
-	double top, height;
-	double x0, x1;			/* values at the left and right border */
-	double y1;			/* value on top; 0 is at the bottom */
+	double x0, x1, y1;
+	double width, height;
+	double xscale, yscale;		/* pixels per value; bench_svg_grid */
 	bool log;			/* y is the decimal logarithm of what is shown */
 	const char *xtitle, *ytitle;
 };
-
-static double bench_px(const struct bench_plot *p, double x)
-{
-	return BENCH_LEFT + (x - p->x0) / (p->x1 - p->x0) * BENCH_WIDTH;
-}
-
-static double bench_py(const struct bench_plot *p, double y)
-{
-	return p->top + p->height * (1 - y / p->y1);
-}
 
 /* A step of 1, 2 or 5 times a power of ten that divides span at most `most` times */
 static double bench_nice_step(double span, int most)
@@ -3094,93 +3014,93 @@ static double bench_nice_step(double span, int most)
 	return step;
 }
 
-static void bench_svg_grid(struct out *o, const struct bench_plot *p)
+/* Axes and titles. The plot's lower left corner is at 0,0: y is negative in it. */
+static void bench_svg_grid(struct out *o, struct bench_plot *p)
 {
-	double xstep = bench_nice_step(p->x1 - p->x0, 10), bottom = p->top + p->height;
-	double ystep = p->log ? 1 : bench_nice_step(p->y1, 6), middle = p->top + p->height / 2;
+	double xstep = bench_nice_step(p->x1 - p->x0, 10);
+	double ystep = p->log ? 1 : bench_nice_step(p->y1, 6);
 
+	p->xscale = p->width / (p->x1 - p->x0);
+	p->yscale = p->height / p->y1;
 	for (u64 i = ceil(p->x0 / xstep - 1e-9); i * xstep <= p->x1 * (1 + 1e-9); i++) {
-		double x = bench_px(p, i * xstep);
+		double x = (i * xstep - p->x0) * p->xscale;
 
-		out_f(o, "<path class='g' d='M%.1f %.1fV%.1f'/>", x, p->top, bottom);
-		out_f(o, "<text class='m' x='%.1f' y='%.1f'>%g</text>\n", x, bottom + 17, i * xstep);
+		out_f(o, "<path class='g' d='M%.1f 0v%g'/>", x, -p->height);
+		out_f(o, "<text class='m' x='%.1f' y='17'>%g</text>\n", x, i * xstep);
 	}
 	for (u32 i = 0; i * ystep <= p->y1 * (1 + 1e-9); i++) {
-		double y = bench_py(p, i * ystep);
+		double y = i * ystep * -p->yscale;
 
-		out_f(o, "<path class='g' d='M%d %.1fh%d'/><text class='e' x='%d' y='%.1f'>%g</text>\n",
-		      BENCH_LEFT, y, BENCH_WIDTH, BENCH_LEFT - 7, y + 4,
+		out_f(o, "<path class='g' d='M0 %.1fh%g'/>", y, p->width);
+		out_f(o, "<text class='e' x='-7' y='%.1f'>%g</text>\n", y + 4,
 		      p->log ? pow(10, i) : i * ystep);
 	}
-	out_f(o, "<text class='m' x='%d' y='%.1f'>%s</text>\n", BENCH_LEFT + BENCH_WIDTH / 2,
-	      bottom + 36, p->xtitle);
-	out_f(o, "<text class='m' transform='translate(%d %.1f)rotate(-90)'>%s</text>\n",
-	      BENCH_LEFT - 48, middle, p->ytitle);
+	out_f(o, "<text class='m' x='%g' y='36'>%s</text>", p->width / 2, p->xtitle);
+	out_f(o, "<text class='m' transform='translate(-48 %g)rotate(-90)'>%s</text>\n",
+	      -p->height / 2, p->ytitle);
 }
 
 /* Frame times over time: per column of pixels the largest and smallest, so no spike hides */
 static void bench_svg_times(struct out *o, const struct bench_result *r)
 {
-	double period_ms = bench->period_ns / 1e6;
+	double period_ms = bench->period_ns / 1e6, most = r->frame_ms.v[BENCH_MAX], y;
 	struct bench_plot p = {
-		.top = 80, .height = 260, .x1 = MAX(r->seconds, 0.001), .xtitle = "time, s",
-		.y1 = MAX(r->frame_ms.v[BENCH_MAX], 2 * period_ms) * 1.04, .ytitle = "frame time, ms",
+		.x1 = MAX(r->seconds, 0.001), .y1 = MAX(most, 2 * period_ms) * 1.04,
+		.width = 860, .height = 260, .xtitle = "time, s", .ytitle = "frame time, ms",
 	};
 
 	bench_svg_grid(o, &p);
-	out_f(o, "<path class='l' d='");
-	for (u64 i = 0, first = 0; i < r->frame_ms.n; first = i) {
-		double x = floor(bench_px(&p, r->at_ns[i] / 1e9));
+	for (u64 i = 0; i < r->frame_ms.n; ) {
+		const char *pen = i ? "L" : "<path class='l' d='M";
+		double x = floor(r->at_ns[i] / 1e9 * p.xscale);
 		u32 lo = UINT32_MAX, hi = 0;
 
-		for (; i < r->frame_ms.n && floor(bench_px(&p, r->at_ns[i] / 1e9)) <= x; i++) {
+		for (; i < r->frame_ms.n && r->at_ns[i] / 1e9 * p.xscale < x + 1; i++) {
 			lo = MIN(lo, r->frame_ns[i]);
 			hi = MAX(hi, r->frame_ns[i]);
 		}
-		out_f(o, "%c%.0f %.1fV%.1f", first ? 'L' : 'M', x, bench_py(&p, hi / 1e6),
-		      bench_py(&p, lo / 1e6));
+		out_f(o, "%s%g %.1fV%.1f", pen, x, hi / 1e6 * -p.yscale, lo / 1e6 * -p.yscale);
 	}
-	out_f(o, "'/>\n<path class='t' d='M%d %.1fh%d'/><text class='s' x='%d' y='%.1f'>%u fps"
-	      "</text>\n", BENCH_LEFT, bench_py(&p, period_ms), BENCH_WIDTH,
-	      BENCH_LEFT + BENCH_WIDTH + 4, bench_py(&p, period_ms) + 4, bench->cfg.fps);
+	y = period_ms * -p.yscale;
+	out_f(o, "'/>\n<path class='t' d='M0 %.1fh%g'/>", y, p.width);
+	out_f(o, "<text class='s' x='%g' y='%.1f'>%u fps</text>\n", p.width + 4, y + 4,
+	      bench->cfg.fps);
 }
 
 /* How many frames took how long, on a logarithmic scale so that single frames are seen */
 static void bench_svg_histogram(struct out *o, const struct bench_result *r)
 {
-	enum { BINS = 172, MIN_PX = 3 };
-	struct bench_plot p = {
-		.top = 432, .height = 170, .x0 = 1e9, .log = true, .xtitle = "frame time, ms",
-		.ytitle = "frames",
-	};
-	double step, bar = (double)BENCH_WIDTH / BINS, bottom = p.top + p.height;
+	enum { BINS = 172, BIN_PX = 5, MIN_PX = 3 };
+	double step, max_ms = r->frame_ms.v[BENCH_MAX], min_ms = max_ms;
+	struct bench_plot p = { .width = BINS * BIN_PX, .height = 170, .log = true,
+				.xtitle = "frame time, ms", .ytitle = "frames" };
 	u32 count[BINS] = { 0 }, most = 10;
 
 	for (u64 i = 0; i < r->frame_ms.n; i++)
-		p.x0 = MIN(p.x0, r->frame_ns[i] / 1e6);
-	step = bench_nice_step(MAX(r->frame_ms.v[BENCH_MAX] - p.x0, 0.1), 10);
-	p.x0 = floor(p.x0 / step) * step;
-	p.x1 = MAX(ceil(r->frame_ms.v[BENCH_MAX] / step) * step, p.x0 + step);
+		min_ms = MIN(min_ms, r->frame_ns[i] / 1e6);
+	step = bench_nice_step(MAX(max_ms - min_ms, 0.1), 10);
+	p.x0 = floor(min_ms / step) * step;
+	p.x1 = MAX(ceil(max_ms / step) * step, p.x0 + step);
 	for (u64 i = 0; i < r->frame_ms.n; i++) {
-		u32 k = (r->frame_ns[i] / 1e6 - p.x0) / (p.x1 - p.x0) * BINS;
+		u32 bin = (r->frame_ns[i] / 1e6 - p.x0) / (p.x1 - p.x0) * BINS;
 
-		k = MIN(k, BINS - 1U);
-		most = MAX(most, ++count[k]);
+		bin = MIN(bin, BINS - 1U);
+		most = MAX(most, ++count[bin]);
 	}
 	p.y1 = ceil(log10(most));
 	bench_svg_grid(o, &p);
-	for (u32 k = 0; k < BINS; k++) {
-		double px = MAX(log10(count[k]) / p.y1 * p.height, MIN_PX);
+	for (u32 i = 0; i < BINS; i++) {
+		double px = MAX(log10(count[i]) * p.yscale, MIN_PX);
 
-		if (count[k])
-			out_f(o, "<rect class='b' x='%.1f' y='%.1f' width='%.1f' height='%.1f'/>\n",
-			      BENCH_LEFT + k * bar, bottom - px, bar - 0.5, px);
+		if (count[i])
+			out_f(o, "<rect class='b' x='%u' y='%.1f' width='%g' height='%.1f'/>\n",
+			      i * BIN_PX, -px, BIN_PX - 0.5, px);
 	}
 	for (u32 i = 0; i < BENCH_MAX; i++) {	/* lower to the right: no line crosses a label */
-		double x = bench_px(&p, r->frame_ms.v[i]), y = p.top - 38 + 11.0 * i;
+		double x = (r->frame_ms.v[i] - p.x0) * p.xscale, y = 11.0 * i - p.height - 38;
 
-		out_f(o, "<path class='t' d='M%.1f %.1fV%.1f'/>", x, y - 7, bottom);
-		out_f(o, "<text class='s' x='%.1f' y='%.1f'>%s</text>\n", x + 3, y,
+		out_f(o, "<path class='t' d='M%.1f %.1fV0'/>", x, y - 7);
+		out_f(o, "<text class='s' x='%.1f' y='%g'>%s</text>\n", x + 3, y,
 		      bench_ranks[i].label);
 	}
 }
@@ -3211,8 +3131,11 @@ static void bench_write_svg(struct out *o, const struct bench_result *r)
 	}
 	out_f(o, "</text>\n");
 	if (r->frame_ms.n) {
+		out_f(o, "<g transform='translate(70 340)'>\n");
 		bench_svg_times(o, r);
+		out_f(o, "</g>\n<g transform='translate(70 602)'>\n");
 		bench_svg_histogram(o, r);
+		out_f(o, "</g>\n");
 	}
 	out_f(o, "</svg>\n");
 }
@@ -3276,7 +3199,12 @@ static int bench_run(const struct bench_cfg *cfg)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);	/* to reap the forking load's orphans */
 	fflush(NULL);				/* or children would flush it once more */
 
-	bench_alloc(cfg);
+	bench = bench_map(1, sizeof(*bench));
+	bench->cfg = *cfg;
+	bench->uinput = bench->evdev = bench->gpu = -1;
+	bench->quit_frame = UINT32_MAX;
+	bench_defaults();
+	bench_alloc();
 	bench_setup();
 	bench_measure(&signals);
 	bench_teardown();
