@@ -1664,10 +1664,11 @@ static void loop_open(void)
  * Next to the frame chain: InputThread (uinput mouse or timer), AudioThread
  * (period timer), NetThread (UDP from a server process) and the load processes.
  *
- * Start reading at bench_run(). One shared mapping, struct bench, holds all state;
- * helper processes are forked before threads are made, everybody meets at
- * one barrier, and from then on each thread only sleeps on its timer, its futex
- * or its file descriptor: nothing spins, nothing reads the wall clock.
+ * Start reading at bench_run(). Shared mappings hold all state, struct bench leads to it;
+ * helper processes are forked before threads are made, everybody meets at one barrier, and
+ * from then on each thread only sleeps on its timer, its futex or its file descriptor:
+ * nothing spins, nothing reads the wall clock. What fails before the barrier ends the
+ * program, and the children with it.
  */
 
 /* ==== bench 1: types ================================================================= */
@@ -1688,11 +1689,9 @@ static void loop_open(void)
 #define BENCH_PIPE_BYTES	64
 #define BENCH_JITTER_NS		(500 * NSEC_PER_USEC)
 #define BENCH_SETUP_NS		(30 * NSEC_PER_SEC)	/* until everybody is ready */
-#define BENCH_MAX_WORKERS	64
 #define BENCH_MAX_LOADS		512
 
-static const char *const bench_load_names[] = { "none", "hogs", "fork", "pipe", "io", "mixed" };
-enum bench_load { LOAD_NONE, LOAD_HOGS, LOAD_FORK, LOAD_PIPE, LOAD_IO, LOAD_MIXED };
+enum bench_load { LOAD_NONE, LOAD_HOGS, LOAD_FORK, LOAD_PIPE, LOAD_IO, LOAD_MIXED, LOAD_NR };
 
 /* What the caller asks for; 0 means the default where one is named. */
 struct bench_cfg {
@@ -1726,7 +1725,6 @@ struct bench_work {
 
 /* A thread of the game, or the compositor process. Owner: that thread, once started. */
 struct bench_thread {
-	struct bench *b;	/* main, before the start */
 	pthread_t pthread;	/* main */
 	u32 role;		/* enum bench_role; main */
 	u32 index;		/* within the role; main */
@@ -1755,41 +1753,36 @@ struct bench_frame {
 /* One load task. Owner: the load process, if not said otherwise. */
 struct bench_slot {
 	_Atomic u64 ops;	/* finished operations */
-	u64 ops_t0, ops_t1;	/* ops at the borders of the measured interval; main */
+	u64 ops_at[2];		/* ops at the borders of the measured interval; main */
 	u32 kind;		/* enum bench_load, never NONE or MIXED; main */
 	int fd[4];		/* pipe: request r/w, reply r/w; io: the file; main */
 	struct bench_work work;
 } __attribute__((aligned(64)));
 
-/* The GPU stand-in. Owner: submit thread, if not said otherwise. */
-struct bench_gpu {
-	int fd;			/* render node or -1; main */
-	const struct bench_gpu_driver *driver;	/* NULL: nothing to submit with; main */
-	char name[32];		/* of the kernel driver; main */
-	u64 submits, fences;	/* submit ioctls, and those that gave a fence */
-	int error;		/* errno of the newest failed submit */
-	u64 busy_until_ns;	/* one frame is drawn at a time */
-};
-
-struct bench {
+static struct bench {
 	struct bench_cfg cfg;		/* defaults filled in; main */
 	u64 period_ns, audio_period_ns, input_period_ns;	/* main */
 	u64 gpu_ns;			/* GPU time of a frame; main */
-	pid_t pid, group;		/* main process; process group of its children; main */
+	pid_t group;			/* process group of all children; main */
 	u32 cpus, children, threads, frame_cap, slots;	/* main */
 	int uinput, evdev, net, net_server;	/* descriptors or -1; main */
 	bool net_udp;			/* false: no loopback, a socket pair instead; main */
 	bool interrupted;		/* main */
 	char sched[64];			/* who schedules; main */
-	struct bench_gpu gpu;
+
+	/* the GPU stand-in; submit, if not said otherwise */
+	int gpu;			/* render node, or -1: nothing to submit with; main */
+	char gpu_name[32];		/* of the kernel driver; main */
+	u64 gpu_submits, gpu_fences;	/* submit ioctls, and those that gave a fence */
+	int gpu_error;			/* errno of the newest failed submit */
 
 	/* start barrier and end; main, except ready */
 	_Atomic u32 ready;		/* threads and processes at the barrier, futex; everybody */
-	_Atomic u32 go;			/* enum bench_go, futex */
+	_Atomic u32 go;			/* futex */
 	_Atomic u32 stop;		/* measuring and the last frames are over */
 	u64 epoch_ns, t0_ns;		/* vblank 0; start of the measured interval */
 	_Atomic u64 t1_ns;		/* its end; pulled in by a signal */
-	u64 load_t0_ns, load_t1_ns;	/* when the loads' counters were really read */
+	u64 load_ns[2];			/* when the loads' counters were really read */
 
 	/* the frame chain */
 	struct bench_gate jobs, joined, render, submit, retired;
@@ -1803,14 +1796,12 @@ struct bench {
 	u64 audio_periods, audio_xruns;	/* audio */
 	u64 datagrams;			/* network */
 
-	size_t bytes;			/* of this whole mapping; main */
+	/* mappings of their own; main */
 	struct bench_frame *frame;	/* [frame_cap + 1], the last never starts */
 	struct bench_slot *slot;	/* [slots] */
+	struct bench_thread *thread;	/* [threads], by role */
 	struct bench_thread *role[BR_COUNT];	/* first thread of each role */
-	struct bench_thread thread[];	/* [threads] */
-};
-
-enum bench_go { BENCH_HOLD, BENCH_GO, BENCH_ABORT };
+} *bench;
 
 /* ==== bench 2: samples and waiting =================================================== */
 
@@ -1824,19 +1815,18 @@ static struct timespec bench_timespec(u64 ns)
 	return (struct timespec){ .tv_sec = ns / NSEC_PER_SEC, .tv_nsec = ns % NSEC_PER_SEC };
 }
 
-/* Everybody counts itself ready, then waits for go. False: the start was called off. */
-static bool bench_barrier(struct bench *b)
+/* Everybody counts itself ready, then waits for go. */
+static void bench_barrier(void)
 {
-	atomic_fetch_add(&b->ready, 1);
-	bench_futex(&b->ready, FUTEX_WAKE, 1, NULL);
-	while (atomic_load(&b->go) == BENCH_HOLD)
-		bench_futex(&b->go, FUTEX_WAIT, BENCH_HOLD, NULL);
-	return atomic_load(&b->go) == BENCH_GO;
+	atomic_fetch_add(&bench->ready, 1);
+	bench_futex(&bench->ready, FUTEX_WAKE, 1, NULL);
+	while (!atomic_load(&bench->go))
+		bench_futex(&bench->go, FUTEX_WAIT, 0, NULL);
 }
 
-static bool bench_measured(struct bench *b, u64 ns)
+static bool bench_measured(u64 ns)
 {
-	return ns >= b->t0_ns && ns < atomic_load(&b->t1_ns);
+	return ns >= bench->t0_ns && ns < atomic_load(&bench->t1_ns);
 }
 
 static void bench_raise_jitter(struct bench_frame *frame, u32 late_ns)
@@ -1855,7 +1845,7 @@ static void bench_woke(struct bench_thread *t, u64 due_ns, u64 woke_ns, struct b
 {
 	u32 late_ns = woke_ns > due_ns ? MIN(woke_ns - due_ns, (u64)UINT32_MAX) : 0;
 
-	if (bench_measured(t->b, due_ns) && t->count < t->cap)
+	if (bench_measured(due_ns) && t->count < t->cap)
 		t->wake_ns[t->count++] = late_ns;
 	if (frame)
 		bench_raise_jitter(frame, late_ns);
@@ -1927,9 +1917,9 @@ static void bench_work(struct bench_work *w, u64 iters)
 	w->f = f;
 }
 
-static void bench_work_us(struct bench *b, struct bench_work *w, u64 us)
+static void bench_work_us(struct bench_work *w, u64 us)
 {
-	bench_work(w, b->cfg.iters_per_ms * us / 1000);
+	bench_work(w, bench->cfg.iters_per_ms * us / 1000);
 }
 
 static int bench_cmp_u32(const void *a, const void *b)
@@ -1962,7 +1952,132 @@ static u64 bench_calibrate(void)
 	return MAX(ITERS * NSEC_PER_MSEC / took_ns[SKIP + (RUNS - SKIP) / 2], 1);
 }
 
-/* ==== bench 3: the game ============================================================== */
+/* ==== bench 3: devices =============================================================== */
+
+/*
+ * The two DRM requests in use, as in <drm/drm.h> and <drm/virtgpu_drm.h>, which a build
+ * machine may lack.
+ */
+struct bench_drm_version {
+	int number[3];
+	struct {
+		size_t len;
+		char *text;
+	} name, date, desc;
+};
+
+struct bench_virtgpu_execbuffer {
+	u32 flags, size;
+	u64 command, bo_handles;
+	u32 num_bo_handles;
+	s32 fence_fd;
+	u32 ring_idx, syncobj_stride, num_in_syncobjs, num_out_syncobjs;
+	u64 in_syncobjs, out_syncobjs;
+};
+
+#define BENCH_DRM_VERSION	_IOWR('d', 0x00, struct bench_drm_version)
+#define BENCH_VIRTGPU_EXEC	_IOWR('d', 0x42, struct bench_virtgpu_execbuffer)
+#define BENCH_VIRTGPU_FENCE_OUT	0x02
+
+/* The first render node of the one driver that we can submit to */
+static void bench_gpu_open(void)
+{
+	char path[32], *name = bench->gpu_name;
+
+	for (u32 minor = 128; minor < 144 && bench->gpu < 0; minor++) {
+		struct bench_drm_version v = { .name = { sizeof(bench->gpu_name) - 1, name } };
+		int fd;
+
+		snprintf(path, sizeof(path), "/dev/dri/renderD%u", minor);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		memset(name, 0, sizeof(bench->gpu_name));
+		if (!ioctl(fd, BENCH_DRM_VERSION, &v) && !strcmp(name, "virtio_gpu"))
+			bench->gpu = fd;
+		else
+			close(fd);
+	}
+}
+
+/*
+ * One empty virgl command. Returns a fence, or -1 where there is none: a driver without 3D
+ * refuses, and is asked again each frame, since the submit itself is what a game does.
+ */
+static int bench_gpu_submit(void)
+{
+	static const u32 nop;
+	struct bench_virtgpu_execbuffer exec = {
+		.flags = BENCH_VIRTGPU_FENCE_OUT, .size = sizeof(nop),
+		.command = (uintptr_t)&nop, .fence_fd = -1,
+	};
+
+	if (bench->gpu < 0)
+		return -1;
+	bench->gpu_submits++;
+	if (ioctl(bench->gpu, BENCH_VIRTGPU_EXEC, &exec)) {
+		bench->gpu_error = errno;
+		return -1;
+	}
+	bench->gpu_fences += exec.fence_fd >= 0;
+	return exec.fence_fd;
+}
+
+/*
+ * A virtual mouse, grabbed so that no pointer moves on the user's screen. Its event node has
+ * the number that /sys/devices/virtual/input/inputN/eventM tells.
+ */
+static void bench_uinput_open(void)
+{
+	struct uinput_setup setup = { .id.bustype = BUS_VIRTUAL, .name = "gamer bench mouse" };
+	int clock = CLOCK_MONOTONIC, fd = open("/dev/uinput", O_WRONLY | O_CLOEXEC), evdev = -1;
+	char sys[64] = "", path[128];
+
+	if (fd < 0 || ioctl(fd, UI_SET_EVBIT, EV_KEY) || ioctl(fd, UI_SET_KEYBIT, BTN_LEFT) ||
+	    ioctl(fd, UI_SET_EVBIT, EV_REL) || ioctl(fd, UI_SET_RELBIT, REL_X) ||
+	    ioctl(fd, UI_SET_RELBIT, REL_Y) || ioctl(fd, UI_DEV_SETUP, &setup) ||
+	    ioctl(fd, UI_DEV_CREATE) || ioctl(fd, UI_GET_SYSNAME(sizeof(sys) - 1), sys) < 0)
+		return;
+	for (u32 i = 0; i < 2048 && evdev < 0; i++) {
+		snprintf(path, sizeof(path), "/sys/devices/virtual/input/%s/event%u", sys, i);
+		if (access(path, F_OK))
+			continue;
+		snprintf(path, sizeof(path), "/dev/input/event%u", i);
+		evdev = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	}
+	if (!ioctl(evdev, EVIOCSCLOCKID, &clock) && !ioctl(evdev, EVIOCGRAB, 1)) {
+		bench->uinput = fd;
+		bench->evdev = evdev;
+		return;
+	}
+	close(evdev);
+	close(fd);	/* no mouse that nobody reads */
+}
+
+/* Game and server, connected over UDP; where loopback is down (initramfs), a socket pair */
+static void bench_net_open(void)
+{
+	struct sockaddr_in at[2];
+	socklen_t len = sizeof(*at);
+	int fd[2];
+
+	for (u32 i = 0; i < 2; i++) {
+		at[i] = (struct sockaddr_in){ .sin_family = AF_INET,
+					      .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		fd[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		bind(fd[i], (void *)&at[i], len);
+		getsockname(fd[i], (void *)&at[i], &len);
+	}
+	bench->net_udp = !connect(fd[0], (void *)&at[1], sizeof(*at)) &&
+			 !connect(fd[1], (void *)&at[0], sizeof(*at)) &&
+			 send(fd[0], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+	if (!bench->net_udp && socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fd))
+		die(EX_OSERR, "bench: no sockets: %s", strerror(errno));
+	bench->net = fd[0];
+	bench->net_server = fd[1];
+}
+
+/* ==== bench 4: the game ============================================================== */
 
 /* Percent of a frame's work per stage; what the jobs get is split among the workers. */
 static const u32 bench_share_pct[BR_COUNT] = {
@@ -1972,7 +2087,7 @@ static const u32 bench_share_pct[BR_COUNT] = {
 /* Frames differ by up to 25 %, by a hash of their number: the same in each run. */
 static void bench_frame_work(struct bench_thread *t, u32 frame)
 {
-	const struct bench_cfg *c = &t->b->cfg;
+	const struct bench_cfg *c = &bench->cfg;
 	u32 hash = (frame + 1) * 2654435761U;
 	u64 iters = c->iters_per_ms * c->frame_work_us / 1000;
 
@@ -1981,102 +2096,87 @@ static void bench_frame_work(struct bench_thread *t, u32 frame)
 	bench_work(&t->work, t->role == BR_WORKER ? iters / c->workers : iters);
 }
 
+/* Waits for frame f at a stage's gate; false: there is none. */
+static bool bench_frame_wait(struct bench_thread *t, struct bench_gate *g, u32 f)
+{
+	bench_gate_wait(t, g, f + 1, &bench->frame[f]);
+	return f < atomic_load(&bench->quit_frame);
+}
+
 /*
  * The limiter's grid lies 1/16 period behind the vblanks, as with a game that is
  * called back when the compositor is done. A frame that overruns its period makes
  * the next one start at the next tick. At most BENCH_IN_FLIGHT frames are under way.
  */
-static void *bench_sim(void *arg)
+static void bench_sim(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
-	struct bench *b = t->b;
-	u64 tick_ns = b->epoch_ns + b->period_ns / 16;
+	u64 tick_ns = bench->epoch_ns + bench->period_ns / 16;
 	u32 f;
 
-	for (f = 0; f < b->frame_cap; f++) {
-		struct bench_frame *frame = &b->frame[f];
+	for (f = 0; f < bench->frame_cap; f++, tick_ns += bench->period_ns) {
+		struct bench_frame *frame = &bench->frame[f];
 
-		tick_ns = bench_next(tick_ns, b->period_ns);
-		if (tick_ns >= atomic_load(&b->t1_ns))
+		tick_ns = bench_next(tick_ns, bench->period_ns);
+		if (tick_ns >= atomic_load(&bench->t1_ns))
 			break;
 		frame->tick_ns = tick_ns;
 		bench_sleep_until(t, tick_ns, frame);
 		if (f >= BENCH_IN_FLIGHT)
-			bench_gate_wait(t, &b->retired, f - BENCH_IN_FLIGHT + 1, frame);
-		frame->input_ns = atomic_load(&b->newest_input_ns);
+			bench_gate_wait(t, &bench->retired, f - BENCH_IN_FLIGHT + 1, frame);
+		frame->input_ns = atomic_load(&bench->newest_input_ns);
 		bench_frame_work(t, f);
-		atomic_store(&b->jobs_left, b->cfg.workers);
-		bench_gate_post(&b->jobs);
-		bench_gate_wait(t, &b->joined, f + 1, frame);
-		bench_gate_post(&b->render);
-		tick_ns += b->period_ns;
+		atomic_store(&bench->jobs_left, bench->cfg.workers);
+		bench_gate_post(&bench->jobs);
+		bench_gate_wait(t, &bench->joined, f + 1, frame);
+		bench_gate_post(&bench->render);
 	}
-	atomic_store(&b->quit_frame, f);
-	bench_gate_post(&b->jobs);
-	bench_gate_post(&b->render);
-	return NULL;
+	atomic_store(&bench->quit_frame, f);
+	bench_gate_post(&bench->jobs);
+	bench_gate_post(&bench->render);
 }
 
-static void *bench_worker(void *arg)
+static void bench_worker(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
-	struct bench *b = t->b;
-
-	for (u32 f = 0; ; f++) {
-		bench_gate_wait(t, &b->jobs, f + 1, &b->frame[f]);
-		if (f >= atomic_load(&b->quit_frame))
-			return NULL;
+	for (u32 f = 0; bench_frame_wait(t, &bench->jobs, f); f++) {
 		bench_frame_work(t, f);
-		if (atomic_fetch_sub(&b->jobs_left, 1) == 1)
-			bench_gate_post(&b->joined);
+		if (atomic_fetch_sub(&bench->jobs_left, 1) == 1)
+			bench_gate_post(&bench->joined);
 	}
 }
 
-static void *bench_render(void *arg)
+static void bench_render(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
-	struct bench *b = t->b;
-
-	for (u32 f = 0; ; f++) {
-		bench_gate_wait(t, &b->render, f + 1, &b->frame[f]);
-		if (f < atomic_load(&b->quit_frame))
-			bench_frame_work(t, f);
-		bench_gate_post(&b->submit);
-		if (f >= atomic_load(&b->quit_frame))
-			return NULL;
+	for (u32 f = 0; bench_frame_wait(t, &bench->render, f); f++) {
+		bench_frame_work(t, f);
+		bench_gate_post(&bench->submit);
 	}
+	bench_gate_post(&bench->submit);
 }
-
-static int bench_gpu_submit(struct bench_gpu *g);
 
 /*
  * The GPU needs gpu_ns per frame, one frame after the other. Without a fence its
  * completion is known at once; with one the frame is done when both are.
  */
-static void *bench_submit(void *arg)
+static void bench_submit(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
-	struct bench *b = t->b;
+	u64 done_ns = 0;
 
-	for (u32 f = 0; ; f++) {
-		struct bench_frame *frame = &b->frame[f];
+	for (u32 f = 0; bench_frame_wait(t, &bench->submit, f); f++) {
+		struct bench_frame *frame = &bench->frame[f];
 		int fence;
 
-		bench_gate_wait(t, &b->submit, f + 1, frame);
-		if (f >= atomic_load(&b->quit_frame))
-			return NULL;
 		bench_frame_work(t, f);
-		fence = bench_gpu_submit(&b->gpu);
+		fence = bench_gpu_submit();
 		frame->call_ns = now_ns();
-		b->gpu.busy_until_ns = MAX(b->gpu.busy_until_ns, frame->call_ns) + b->gpu_ns;
+		done_ns = MAX(done_ns, frame->call_ns) + bench->gpu_ns;
 		if (fence < 0)
-			atomic_store(&frame->gpu_done_ns, b->gpu.busy_until_ns);
-		atomic_store(&b->called, f + 1);
-		bench_gate_post(&b->retired);
+			atomic_store(&frame->gpu_done_ns, done_ns);
+		atomic_store(&bench->called, f + 1);
+		bench_gate_post(&bench->retired);
 		if (fence >= 0) {
 			poll(&(struct pollfd){ .fd = fence, .events = POLLIN }, 1, 1000);
 			close(fence);
-			atomic_store(&frame->gpu_done_ns, MAX(now_ns(), b->gpu.busy_until_ns));
+			atomic_store(&frame->gpu_done_ns, MAX(now_ns(), done_ns));
 		}
 	}
 }
@@ -2084,42 +2184,24 @@ static void *bench_submit(void *arg)
 /* Handles `events` input events, the newest from newest_ns. */
 static void bench_input_events(struct bench_thread *t, u64 events, u64 newest_ns)
 {
-	struct bench *b = t->b;
-
-	atomic_store(&b->newest_input_ns, newest_ns);
-	if (bench_measured(b, newest_ns))
-		b->input_events += events;
-	bench_work_us(b, &t->work, BENCH_INPUT_US * MIN(events, 64ULL));
-}
-
-/* A timer in place of the mouse: a late thread finds several events, as read() would. */
-static void bench_input_timer(struct bench_thread *t)
-{
-	struct bench *b = t->b;
-	u64 due_ns = b->epoch_ns;
-
-	while (!atomic_load(&b->stop)) {
-		u64 behind = (bench_sleep_until(t, due_ns, NULL) - due_ns) / b->input_period_ns;
-
-		due_ns += behind * b->input_period_ns;
-		bench_input_events(t, behind + 1, due_ns);
-		due_ns += b->input_period_ns;
-	}
+	atomic_store(&bench->newest_input_ns, newest_ns);
+	if (bench_measured(newest_ns))
+		bench->input_events += events;
+	bench_work_us(&t->work, BENCH_INPUT_US * MIN(events, 64ULL));
 }
 
 static void bench_input_evdev(struct bench_thread *t)
 {
-	struct bench *b = t->b;
-	struct pollfd pfd = { .fd = b->evdev, .events = POLLIN };
+	struct pollfd pfd = { .fd = bench->evdev, .events = POLLIN };
 	struct input_event ev[64];
 
-	while (!atomic_load(&b->stop)) {
+	while (!atomic_load(&bench->stop)) {
 		u64 before_ns = now_ns(), first_ns = 0, newest_ns = 0, events = 0, woke_ns;
 		int ready = poll(&pfd, 1, 200);		/* in ms: sees the end without an event */
 		ssize_t n;
 
 		woke_ns = now_ns();
-		n = ready > 0 ? read(b->evdev, ev, sizeof(ev)) : 0;
+		n = ready > 0 ? read(bench->evdev, ev, sizeof(ev)) : 0;
 		for (ssize_t i = 0; i < n / (ssize_t)sizeof(*ev); i++) {
 			if (ev[i].type != EV_SYN)
 				continue;
@@ -2137,15 +2219,20 @@ static void bench_input_evdev(struct bench_thread *t)
 	}
 }
 
-static void *bench_input(void *arg)
+/* Without a device a timer does: a late thread finds several events, as read() would. */
+static void bench_input(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
+	u64 due_ns = bench->epoch_ns, step_ns = bench->input_period_ns;
 
-	if (t->b->evdev >= 0)
-		bench_input_evdev(t);
-	else
-		bench_input_timer(t);
-	return NULL;
+	if (bench->evdev >= 0)
+		bench_input_evdev(t);	/* until the end */
+	while (!atomic_load(&bench->stop)) {
+		u64 behind = (bench_sleep_until(t, due_ns, NULL) - due_ns) / step_ns;
+
+		due_ns += behind * step_ns;
+		bench_input_events(t, behind + 1, due_ns);
+		due_ns += step_ns;
+	}
 }
 
 /*
@@ -2153,26 +2240,23 @@ static void *bench_input(void *arg)
  * woken at the start of period k must be done BENCH_AUDIO_PERIODS - 1 periods later. Done
  * later is an xrun, and the stream starts anew at the next period.
  */
-static void *bench_audio(void *arg)
+static void bench_audio(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
-	struct bench *b = t->b;
-	u64 work_us = b->audio_period_ns * BENCH_AUDIO_WORK_PCT / 100 / NSEC_PER_USEC;
-	u64 due_ns = b->epoch_ns, done_ns, deadline_ns;
+	u64 work_us = bench->audio_period_ns * BENCH_AUDIO_WORK_PCT / 100 / NSEC_PER_USEC;
+	u64 due_ns = bench->epoch_ns, done_ns, deadline_ns;
 
-	while (!atomic_load(&b->stop)) {
+	while (!atomic_load(&bench->stop)) {
 		bench_sleep_until(t, due_ns, NULL);
-		bench_work_us(b, &t->work, work_us);
+		bench_work_us(&t->work, work_us);
 		done_ns = now_ns();
-		deadline_ns = due_ns + (BENCH_AUDIO_PERIODS - 1) * b->audio_period_ns;
-		if (bench_measured(b, due_ns)) {
-			b->audio_periods++;
-			b->audio_xruns += done_ns > deadline_ns;
+		deadline_ns = due_ns + (BENCH_AUDIO_PERIODS - 1) * bench->audio_period_ns;
+		if (bench_measured(due_ns)) {
+			bench->audio_periods++;
+			bench->audio_xruns += done_ns > deadline_ns;
 		}
-		due_ns = done_ns > deadline_ns ? bench_next(due_ns, b->audio_period_ns)
-					       : due_ns + b->audio_period_ns;
+		due_ns = done_ns > deadline_ns ? bench_next(due_ns, bench->audio_period_ns)
+					       : due_ns + bench->audio_period_ns;
 	}
-	return NULL;
 }
 
 /* A server's snapshot; the answer is the same bytes back. */
@@ -2181,103 +2265,83 @@ struct bench_datagram {
 	u8 state[120];
 };
 
-static void *bench_network(void *arg)
+static void bench_network(struct bench_thread *t)
 {
-	struct bench_thread *t = arg;
-	struct bench *b = t->b;
 	struct bench_datagram d;
 
-	while (!atomic_load(&b->stop)) {
+	for (;;) {
 		u64 before_ns = now_ns(), woke_ns;
-		ssize_t n = recv(b->net, &d, sizeof(d), 0);
 
+		if (recv(bench->net, &d, sizeof(d), 0) != sizeof(d))
+			return;		/* shut down by main at the end */
 		woke_ns = now_ns();
-		if (n != sizeof(d)) {	/* shut down by main at the end */
-			if (n < 0 && errno == EINTR)
-				continue;
-			return NULL;
-		}
 		if (d.sent_ns > before_ns)
 			bench_woke(t, d.sent_ns, woke_ns, NULL);
-		if (bench_measured(b, d.sent_ns))
-			b->datagrams++;
-		bench_work_us(b, &t->work, BENCH_NET_US);
-		if (send(b->net, &d, sizeof(d), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
-			return NULL;
+		if (bench_measured(d.sent_ns))
+			bench->datagrams++;
+		bench_work_us(&t->work, BENCH_NET_US);
+		send(bench->net, &d, sizeof(d), MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
-	return NULL;
 }
 
-/* ==== bench 4: helper processes ====================================================== */
-
-/* The newest frame the GPU has finished by now, of those from `next` on; -1: none */
-static s64 bench_latch(struct bench *b, u32 next, u64 now)
-{
-	for (s64 f = (s64)atomic_load(&b->called) - 1; f >= next; f--) {
-		u64 done_ns = atomic_load(&b->frame[f].gpu_done_ns);
-
-		if (done_ns && done_ns <= now)
-			return f;
-	}
-	return -1;
-}
+/* ==== bench 5: helper processes ====================================================== */
 
 /* At each vblank: latch the newest finished frame, composite it, commit it. */
-static void bench_compositor(struct bench *b, void *arg)
+static void bench_compositor(struct bench_slot *none)
 {
-	struct bench_thread *t = arg;
-	u64 vblank_ns = b->epoch_ns;
-	u32 next = 0;
+	struct bench_thread *t = bench->role[BR_COMPOSITOR];
+	u64 vblank_ns = bench->epoch_ns, now;
+	s64 f, shown = -1;
 
-	for (;;) {
-		u64 now;
-		s64 f;
-
-		vblank_ns = bench_next(vblank_ns, b->period_ns);
+	(void)none;
+	for (;; vblank_ns += bench->period_ns) {
+		vblank_ns = bench_next(vblank_ns, bench->period_ns);
 		now = bench_sleep_until(t, vblank_ns, NULL);
-		f = bench_latch(b, next, now);
-		bench_work_us(b, &t->work, BENCH_COMPOSITOR_US);
-		if (f >= 0) {
-			bench_raise_jitter(&b->frame[f], MIN(now - vblank_ns, (u64)UINT32_MAX));
-			atomic_store(&b->frame[f].shown_ns, now_ns());
-			next = f + 1;
+		for (f = (s64)atomic_load(&bench->called) - 1; f > shown; f--) {
+			u64 done_ns = atomic_load(&bench->frame[f].gpu_done_ns);
+
+			if (done_ns && done_ns <= now)
+				break;
 		}
-		vblank_ns += b->period_ns;
+		bench_work_us(&t->work, BENCH_COMPOSITOR_US);
+		if (f <= shown)
+			continue;
+		bench_raise_jitter(&bench->frame[f], MIN(now - vblank_ns, (u64)UINT32_MAX));
+		atomic_store(&bench->frame[f].shown_ns, now_ns());
+		shown = f;
 	}
 }
 
 /* The mouse's hardware. It is an ordinary task: when it is late, so are its reports. */
-static void bench_feeder(struct bench *b, void *arg)
+static void bench_feeder(struct bench_slot *none)
 {
 	struct input_event ev[2] = { { .type = EV_REL, .code = REL_X, .value = 1 },
 				     { .type = EV_SYN, .code = SYN_REPORT } };
-	u64 due_ns = b->epoch_ns;
+	u64 due_ns = bench->epoch_ns;
 
-	(void)arg;
-	for (;;) {
-		due_ns = bench_next(due_ns, b->input_period_ns);
+	(void)none;
+	for (;; due_ns += bench->input_period_ns) {
+		due_ns = bench_next(due_ns, bench->input_period_ns);
 		bench_sleep_until(NULL, due_ns, NULL);
 		ev[0].value = -ev[0].value;
-		if (write(b->uinput, ev, sizeof(ev)) < 0)
+		if (write(bench->uinput, ev, sizeof(ev)) < 0)
 			return;
-		due_ns += b->input_period_ns;
 	}
 }
 
-static void bench_server(struct bench *b, void *arg)
+static void bench_server(struct bench_slot *none)
 {
 	struct bench_datagram d = { 0 }, answer;
-	u64 due_ns = b->epoch_ns;
+	u64 due_ns = bench->epoch_ns;
 
-	(void)arg;
-	for (;;) {
+	(void)none;
+	for (;; due_ns += NSEC_PER_SEC / BENCH_NET_HZ) {
 		due_ns = bench_next(due_ns, NSEC_PER_SEC / BENCH_NET_HZ);
 		bench_sleep_until(NULL, due_ns, NULL);
-		while (recv(b->net_server, &answer, sizeof(answer), MSG_DONTWAIT) > 0)
+		while (recv(bench->net_server, &answer, sizeof(answer), MSG_DONTWAIT) > 0)
 			;
 		d.sent_ns = now_ns();
-		send(b->net_server, &d, sizeof(d), MSG_DONTWAIT | MSG_NOSIGNAL);
-		due_ns += NSEC_PER_SEC / BENCH_NET_HZ;
+		send(bench->net_server, &d, sizeof(d), MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
 }
 
@@ -2285,225 +2349,46 @@ static void bench_server(struct bench *b, void *arg)
  * Children share one process group, so that one kill reaches them all, a forking
  * load's children too; and none outlives this process, however it ends.
  */
-static int bench_spawn(struct bench *b, const char *comm, void (*fn)(struct bench *, void *),
-		       void *arg)
+static void bench_spawn(const char *comm, void (*fn)(struct bench_slot *), struct bench_slot *s)
 {
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = fork();
 
-	if (pid < 0) {
-		note("bench: cannot fork %s: %s", comm, strerror(errno));
-		return -1;
-	}
+	if (pid < 0)
+		die(EX_OSERR, "bench: cannot fork %s: %s", comm, strerror(errno));
 	if (pid == 0) {
-		setpgid(0, b->group);
+		setpgid(0, bench->group);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != b->pid)
+		if (getppid() != parent)
 			_exit(0);
 		prctl(PR_SET_NAME, comm);
 		prctl(PR_SET_TIMERSLACK, 1);
-		if (bench_barrier(b))
-			fn(b, arg);
+		bench_barrier();
+		fn(s);
 		_exit(0);
 	}
-	if (!b->group)
-		b->group = pid;
-	setpgid(pid, b->group);		/* both sides do it, whoever comes first */
-	b->children++;
-	return 0;
-}
-
-/* ==== bench 5: devices =============================================================== */
-
-/* The two DRM requests in use, as in <drm/drm.h> and <drm/virtgpu_drm.h>, which a build
- * machine may lack. */
-struct bench_drm_version {
-	int major, minor, patch;
-	size_t name_len;
-	char *name;
-	size_t date_len;
-	char *date;
-	size_t desc_len;
-	char *desc;
-};
-
-struct bench_virtgpu_execbuffer {
-	u32 flags, size;
-	u64 command, bo_handles;
-	u32 num_bo_handles;
-	s32 fence_fd;
-	u32 ring_idx, syncobj_stride, num_in_syncobjs, num_out_syncobjs;
-	u64 in_syncobjs, out_syncobjs;
-};
-
-#define BENCH_DRM_VERSION	_IOWR('d', 0x00, struct bench_drm_version)
-#define BENCH_VIRTGPU_EXEC	_IOWR('d', 0x42, struct bench_virtgpu_execbuffer)
-#define BENCH_VIRTGPU_FENCE_OUT	0x02
-
-/* One empty virgl command. Returns a fence fd; -1 and errno without 3D. */
-static int bench_virtgpu_submit(int fd)
-{
-	static const u32 nop;
-	struct bench_virtgpu_execbuffer exec = {
-		.flags = BENCH_VIRTGPU_FENCE_OUT, .size = sizeof(nop),
-		.command = (uintptr_t)&nop, .fence_fd = -1,
-	};
-
-	return ioctl(fd, BENCH_VIRTGPU_EXEC, &exec) ? -1 : exec.fence_fd;
-}
-
-static const struct bench_gpu_driver {
-	const char *name;		/* the kernel driver's own */
-	int (*submit)(int fd);		/* → fence fd, or -1 and errno */
-} bench_gpu_drivers[] = {
-	{ "virtio_gpu", bench_virtgpu_submit },
-};
-
-/* A driver that refuses is asked again each frame: the submit itself is what a game does. */
-static int bench_gpu_submit(struct bench_gpu *g)
-{
-	int fence;
-
-	if (!g->driver)
-		return -1;
-	errno = 0;
-	fence = g->driver->submit(g->fd);
-	g->submits++;
-	if (fence >= 0)
-		g->fences++;
-	else
-		g->error = errno;
-	return fence;
-}
-
-/* The first render node whose driver is in the table */
-static void bench_gpu_open(struct bench_gpu *g)
-{
-	char path[32];
-
-	for (u32 minor = 128; minor < 144; minor++) {
-		struct bench_drm_version v = { .name = g->name, .name_len = sizeof(g->name) - 1 };
-
-		snprintf(path, sizeof(path), "/dev/dri/renderD%u", minor);
-		g->fd = open(path, O_RDWR | O_CLOEXEC);
-		if (g->fd < 0)
-			continue;
-		memset(g->name, 0, sizeof(g->name));
-		if (!ioctl(g->fd, BENCH_DRM_VERSION, &v))
-			for (u32 i = 0; i < ARRAY_SIZE(bench_gpu_drivers); i++)
-				if (!strcmp(g->name, bench_gpu_drivers[i].name)) {
-					g->driver = &bench_gpu_drivers[i];
-					return;
-				}
-		close(g->fd);
-		g->fd = -1;
-	}
-}
-
-/* The event node of an uinput device: /sys/devices/virtual/input/inputN/eventM */
-static int bench_evdev_open(int uinput)
-{
-	char sys[64] = "", dir[128], path[300];
-	struct dirent *e;
-	int fd = -1;
-	DIR *d;
-
-	if (ioctl(uinput, UI_GET_SYSNAME(sizeof(sys) - 1), sys) < 0)
-		return -1;
-	snprintf(dir, sizeof(dir), "/sys/devices/virtual/input/%s", sys);
-	d = opendir(dir);
-	while (d && fd < 0 && (e = readdir(d)))
-		if (!strncmp(e->d_name, "event", 5)) {
-			snprintf(path, sizeof(path), "/dev/input/%s", e->d_name);
-			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-		}
-	if (d)
-		closedir(d);
-	return fd;
-}
-
-/* A virtual mouse, grabbed so that no pointer moves on the user's screen */
-static void bench_uinput_open(struct bench *b)
-{
-	struct uinput_setup setup = { .id.bustype = BUS_VIRTUAL, .name = "gamer bench mouse" };
-	int clock = CLOCK_MONOTONIC, fd = open("/dev/uinput", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	if (!ioctl(fd, UI_SET_EVBIT, EV_KEY) && !ioctl(fd, UI_SET_KEYBIT, BTN_LEFT) &&
-	    !ioctl(fd, UI_SET_EVBIT, EV_REL) && !ioctl(fd, UI_SET_RELBIT, REL_X) &&
-	    !ioctl(fd, UI_SET_RELBIT, REL_Y) && !ioctl(fd, UI_DEV_SETUP, &setup) &&
-	    !ioctl(fd, UI_DEV_CREATE)) {
-		b->evdev = bench_evdev_open(fd);
-		if (b->evdev >= 0 && !ioctl(b->evdev, EVIOCSCLOCKID, &clock) &&
-		    !ioctl(b->evdev, EVIOCGRAB, 1)) {
-			b->uinput = fd;
-			return;
-		}
-	}
-	if (b->evdev >= 0)
-		close(b->evdev);
-	b->evdev = -1;
-	close(fd);
-}
-
-static int bench_udp_socket(struct sockaddr_in *at)
-{
-	socklen_t len = sizeof(*at);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	*at = (struct sockaddr_in){ .sin_family = AF_INET,
-				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	if (fd >= 0 && !bind(fd, (void *)at, len) && !getsockname(fd, (void *)at, &len))
-		return fd;
-	if (fd >= 0)
-		close(fd);
-	return -1;
-}
-
-/* Game and server, connected over UDP; where loopback is down (initramfs), a socket pair */
-static int bench_net_open(struct bench *b)
-{
-	struct sockaddr_in at[2];
-	int fd[2] = { bench_udp_socket(&at[0]), bench_udp_socket(&at[1]) };
-
-	b->net_udp = fd[0] >= 0 && fd[1] >= 0 && !connect(fd[0], (void *)&at[1], sizeof(*at)) &&
-		     !connect(fd[1], (void *)&at[0], sizeof(*at)) &&
-		     send(fd[0], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
-	if (!b->net_udp) {
-		for (u32 i = 0; i < 2; i++)
-			if (fd[i] >= 0)
-				close(fd[i]);
-		if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fd)) {
-			note("bench: no sockets: %s", strerror(errno));
-			return -1;
-		}
-	}
-	b->net = fd[0];
-	b->net_server = fd[1];
-	return 0;
+	if (!bench->group)
+		bench->group = pid;
+	setpgid(pid, bench->group);		/* both sides do it, whoever comes first */
+	bench->children++;
 }
 
 /* ==== bench 6: loads ================================================================= */
 
-static void bench_load_hog(struct bench *b, void *arg)
+static void bench_load_hog(struct bench_slot *s)
 {
-	struct bench_slot *s = arg;
-
 	for (;;) {
-		bench_work_us(b, &s->work, BENCH_HOG_US);
+		bench_work_us(&s->work, BENCH_HOG_US);
 		atomic_fetch_add(&s->ops, 1);
 	}
 }
 
-static void bench_load_fork(struct bench *b, void *arg)
+static void bench_load_fork(struct bench_slot *s)
 {
-	struct bench_slot *s = arg;
-
 	for (;;) {
 		pid_t pid = fork();
 
 		if (pid == 0) {
-			bench_work_us(b, &s->work, BENCH_FORK_US);
+			bench_work_us(&s->work, BENCH_FORK_US);
 			_exit(0);
 		}
 		if (pid < 0 || waitpid(pid, NULL, 0) != pid)
@@ -2512,34 +2397,28 @@ static void bench_load_fork(struct bench *b, void *arg)
 	}
 }
 
-static void bench_load_ping(struct bench *b, void *arg)
+static void bench_load_ping(struct bench_slot *s)
 {
-	struct bench_slot *s = arg;
 	char buf[BENCH_PIPE_BYTES] = "";
 
-	(void)b;
 	while (write(s->fd[1], buf, sizeof(buf)) == sizeof(buf) &&
 	       read(s->fd[2], buf, sizeof(buf)) == sizeof(buf))
 		atomic_fetch_add(&s->ops, 1);
 }
 
-static void bench_load_pong(struct bench *b, void *arg)
+static void bench_load_pong(struct bench_slot *s)
 {
-	struct bench_slot *s = arg;
 	char buf[BENCH_PIPE_BYTES];
 
-	(void)b;
 	while (read(s->fd[0], buf, sizeof(buf)) == sizeof(buf) &&
 	       write(s->fd[3], buf, sizeof(buf)) == sizeof(buf))
 		;
 }
 
-static void bench_load_io(struct bench *b, void *arg)
+static void bench_load_io(struct bench_slot *s)
 {
-	struct bench_slot *s = arg;
 	static char buf[BENCH_IO_BYTES];
 
-	(void)b;
 	for (off_t at = 0; ; at = (at + sizeof(buf)) % BENCH_IO_FILE_BYTES) {
 		buf[0]++;
 		if (pwrite(s->fd[0], buf, sizeof(buf), at) != sizeof(buf) || fsync(s->fd[0]) ||
@@ -2553,73 +2432,44 @@ static void bench_load_io(struct bench *b, void *arg)
 
 /* A kind of load: one task, or two that are never runnable at once */
 static const struct bench_load_kind {
-	const char *comm;		/* process name */
+	const char *name;		/* in the report */
+	const char *comm;		/* process name; NULL: no kind of its own */
 	const char *op;			/* what is counted */
-	void (*run)(struct bench *b, void *slot);
-	void (*peer)(struct bench *b, void *slot);	/* or NULL */
-} bench_loads[] = {
-	[LOAD_HOGS] = { "load-hog", "0.25 ms of work", bench_load_hog, NULL },
-	[LOAD_FORK] = { "load-fork", "fork, exit, wait", bench_load_fork, NULL },
-	[LOAD_PIPE] = { "load-pipe", "pipe round trip", bench_load_ping, bench_load_pong },
-	[LOAD_IO] = { "load-io", "16 KB write, fsync, read", bench_load_io, NULL },
+	void (*run)(struct bench_slot *s);
+	void (*peer)(struct bench_slot *s);	/* or NULL */
+} bench_loads[LOAD_NR] = {
+	[LOAD_NONE] = { .name = "none" },
+	[LOAD_HOGS] = { "hogs", "load-hog", "0.25 ms of work", bench_load_hog, NULL },
+	[LOAD_FORK] = { "fork", "load-fork", "fork, exit, wait", bench_load_fork, NULL },
+	[LOAD_PIPE] = { "pipe", "load-pipe", "pipe round trip", bench_load_ping, bench_load_pong },
+	[LOAD_IO] = { "io", "load-io", "16 KB write, fsync, read", bench_load_io, NULL },
+	[LOAD_MIXED] = { .name = "mixed" },
 };
 
-/* A file without a name: on disk if possible, in memory where nothing is writable */
-static int bench_scratch_file(void)
+/* The io load's file has no name: on disk if possible, in memory where nothing is writable. */
+static void bench_load_start(struct bench_slot *s)
 {
-	const char *dirs[] = { getenv("TMPDIR"), "/var/tmp", "/tmp", "." };
-	int fd = -1;
+	const char *const dirs[] = { getenv("TMPDIR") ?: "", "/var/tmp", "/tmp", "." };
+	const struct bench_load_kind *kind = &bench_loads[s->kind];
+	bool failed = false;
 
-	for (u32 i = 0; i < ARRAY_SIZE(dirs) && fd < 0; i++)
-		if (dirs[i])
-			fd = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	return fd >= 0 ? fd : memfd_create("gamer-bench", MFD_CLOEXEC);
-}
-
-static int bench_slot_open(struct bench_slot *s)
-{
+	memset(s->fd, -1, sizeof(s->fd));
 	if (s->kind == LOAD_PIPE)
-		return pipe2(s->fd, O_CLOEXEC) || pipe2(s->fd + 2, O_CLOEXEC) ? -1 : 0;
-	if (s->kind == LOAD_IO)
-		return (s->fd[0] = bench_scratch_file()) < 0 ? -1 : 0;
-	return 0;
-}
-
-/* The parent closes its descriptors at once: the next child must not inherit them. */
-static int bench_loads_start(struct bench *b)
-{
-	for (u32 i = 0; i < b->slots; i++) {
-		struct bench_slot *s = &b->slot[i];
-		const struct bench_load_kind *kind;
-		int err = 0;
-
-		s->kind = b->cfg.load == LOAD_MIXED ? LOAD_HOGS + i % 4 : b->cfg.load;
-		s->work.x = i + 1;
-		kind = &bench_loads[s->kind];
-		memset(s->fd, -1, sizeof(s->fd));
-		if (bench_slot_open(s)) {
-			note("bench: %s: %s", kind->comm, strerror(errno));
-			err = -1;
-		}
-		if (!err)
-			err = bench_spawn(b, kind->comm, kind->run, s);
-		if (!err && kind->peer)
-			err = bench_spawn(b, kind->comm, kind->peer, s);
-		for (u32 k = 0; k < ARRAY_SIZE(s->fd); k++)
-			if (s->fd[k] >= 0)
-				close(s->fd[k]);
-		if (err)
-			return err;
+		failed = pipe2(s->fd, O_CLOEXEC) || pipe2(s->fd + 2, O_CLOEXEC);
+	if (s->kind == LOAD_IO) {
+		for (u32 i = 0; i < ARRAY_SIZE(dirs) && s->fd[0] < 0; i++)
+			s->fd[0] = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		if (s->fd[0] < 0)
+			failed = (s->fd[0] = memfd_create("gamer-bench", MFD_CLOEXEC)) < 0;
 	}
-	return 0;
-}
-
-/* Reads the loads' counters; the moment is noted, since main may be late under load. */
-static u64 bench_loads_read(struct bench *b, bool end)
-{
-	for (u32 i = 0; i < b->slots; i++)
-		*(end ? &b->slot[i].ops_t1 : &b->slot[i].ops_t0) = atomic_load(&b->slot[i].ops);
-	return now_ns();
+	if (failed)
+		die(EX_OSERR, "bench: %s: %s", kind->comm, strerror(errno));
+	bench_spawn(kind->comm, kind->run, s);
+	if (kind->peer)
+		bench_spawn(kind->comm, kind->peer, s);
+	for (u32 i = 0; i < ARRAY_SIZE(s->fd); i++)	/* not for the next child to inherit */
+		if (s->fd[i] >= 0)
+			close(s->fd[i]);
 }
 
 /* ==== bench 7: setup and run ========================================================= */
@@ -2627,7 +2477,7 @@ static u64 bench_loads_read(struct bench *b, bool end)
 static const struct bench_role_info {
 	const char *name;	/* in the report */
 	const char *comm;	/* thread name; %u: its index */
-	void *(*run)(void *thread);	/* NULL: a process, started by name */
+	void (*run)(struct bench_thread *t);	/* NULL: a process, started by name */
 } bench_roles[BR_COUNT] = {
 	[BR_SIM] = { "sim", "GameThread", bench_sim },
 	[BR_WORKER] = { "worker", "Job %u", bench_worker },
@@ -2639,79 +2489,67 @@ static const struct bench_role_info {
 	[BR_NETWORK] = { "network", "NetThread", bench_network },
 };
 
-/* Most wakeups that a thread of a role can count in the measured interval */
-static u32 bench_role_cap(const struct bench *b, u32 role)
+static void bench_defaults(void)
 {
-	const u64 hz[BR_COUNT] = {
-		[BR_SIM] = 3 * b->cfg.fps, [BR_WORKER] = b->cfg.fps, [BR_RENDER] = b->cfg.fps,
-		[BR_SUBMIT] = b->cfg.fps, [BR_COMPOSITOR] = b->cfg.fps,
-		[BR_INPUT] = b->cfg.input_hz, [BR_NETWORK] = BENCH_NET_HZ,
-		[BR_AUDIO] = BENCH_AUDIO_HZ / b->cfg.audio_frames + 1,
-	};
-
-	return hz[role] * (b->cfg.seconds + 1) + 16;
-}
-
-static void bench_defaults(struct bench *b, const struct bench_cfg *cfg)
-{
-	struct bench_cfg *c = &b->cfg;
+	struct bench_cfg *c = &bench->cfg;
 	cpu_set_t set;
 
-	b->cpus = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
-	*c = *cfg;
+	bench->cpus = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
 	if (!c->workers)
-		c->workers = MAX(MIN(b->cpus - 1, 3U), 1U);
-	c->workers = MIN(c->workers, (u32)BENCH_MAX_WORKERS);
+		c->workers = MAX(MIN(bench->cpus - 1, 3U), 1U);
 	if (!c->load_threads)
-		c->load_threads = 2 * b->cpus;
+		c->load_threads = 2 * bench->cpus;
 	if (!c->frame_work_us)
 		c->frame_work_us = 240000 / c->fps;
 	if (!c->iters_per_ms)
 		c->iters_per_ms = bench_calibrate();
-	b->slots = c->load == LOAD_NONE ? 0 : MIN(c->load_threads, (u32)BENCH_MAX_LOADS);
-	b->period_ns = NSEC_PER_SEC / c->fps;
-	b->input_period_ns = NSEC_PER_SEC / c->input_hz;
-	b->audio_period_ns = c->audio_frames * NSEC_PER_SEC / BENCH_AUDIO_HZ;
-	b->gpu_ns = b->period_ns / 4;
-	b->frame_cap = (u64)c->fps * (c->seconds + 1) + (u64)c->fps * c->warmup_ms / 1000 + 16;
-	b->threads = BR_COUNT - 1 + c->workers;
+	bench->slots = c->load == LOAD_NONE ? 0 : MIN(c->load_threads, (u32)BENCH_MAX_LOADS);
+	bench->period_ns = NSEC_PER_SEC / c->fps;
+	bench->input_period_ns = NSEC_PER_SEC / c->input_hz;
+	bench->audio_period_ns = c->audio_frames * NSEC_PER_SEC / BENCH_AUDIO_HZ;
+	bench->gpu_ns = bench->period_ns / 4;
+	bench->frame_cap = (u64)c->fps * (c->seconds + 1) + (u64)c->fps * c->warmup_ms / 1000 + 16;
+	bench->threads = BR_COUNT - 1 + c->workers;
 }
 
-/* One mapping for everything, faulted in beforehand: measuring allocates nothing. */
-static struct bench *bench_alloc(const struct bench_cfg *cfg)
+/* Zeroed memory that children share, faulted in beforehand: measuring allocates nothing. */
+static void *bench_map(u64 n, size_t size)
 {
-	struct bench *b, sizes = { .uinput = -1, .evdev = -1, .net = -1, .net_server = -1,
-				   .gpu.fd = -1, .pid = getpid(), .quit_frame = UINT32_MAX };
-	u32 role, t = 0;
-	u8 *at;
+	void *p = mmap(NULL, MAX(n, 1U) * size, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
-	bench_defaults(&sizes, cfg);
-	sizes.bytes = sizeof(*b) + sizes.threads * sizeof(*b->thread) +
-		      sizes.slots * sizeof(*b->slot) + (sizes.frame_cap + 1) * sizeof(*b->frame);
-	for (role = 0; role < BR_COUNT; role++)
-		sizes.bytes += sizeof(u32) * bench_role_cap(&sizes, role) *
-			       (role == BR_WORKER ? sizes.cfg.workers : 1);
-	b = mmap(NULL, sizes.bytes, PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (b == MAP_FAILED) {
-		note("bench: %zu MB of memory: %s", sizes.bytes >> 20, strerror(errno));
-		return NULL;
-	}
-	memcpy(b, &sizes, sizeof(sizes));
-	b->slot = (void *)&b->thread[b->threads];
-	b->frame = (void *)&b->slot[b->slots];
-	at = (void *)&b->frame[b->frame_cap + 1];
-	for (role = 0; role < BR_COUNT; role++) {
-		b->role[role] = &b->thread[t];
-		for (u32 i = 0; i < (role == BR_WORKER ? b->cfg.workers : 1); i++, t++) {
-			b->thread[t] = (struct bench_thread){
-				.b = b, .role = role, .index = i, .wake_ns = (void *)at,
-				.cap = bench_role_cap(b, role), .work.x = t + 1,
+	if (p == MAP_FAILED)
+		die(EX_OSERR, "bench: %zu MB of memory: %s", (size_t)(n * size >> 20),
+		    strerror(errno));
+	return p;
+}
+
+/* The samples of a role's threads lie in one row: in the end they are one distribution. */
+static void bench_alloc(void)
+{
+	const struct bench_cfg *c = &bench->cfg;
+	const u64 wakeups_hz[BR_COUNT] = {	/* the most that a thread can count */
+		[BR_SIM] = 3 * c->fps, [BR_WORKER] = c->fps, [BR_RENDER] = c->fps,
+		[BR_SUBMIT] = c->fps, [BR_COMPOSITOR] = c->fps, [BR_INPUT] = c->input_hz,
+		[BR_NETWORK] = BENCH_NET_HZ, [BR_AUDIO] = BENCH_AUDIO_HZ / c->audio_frames + 1,
+	};
+	struct bench_thread *t;
+
+	bench->frame = bench_map(bench->frame_cap + 1, sizeof(*bench->frame));
+	bench->slot = bench_map(bench->slots, sizeof(*bench->slot));
+	bench->thread = t = bench_map(bench->threads, sizeof(*t));
+	for (u32 role = 0; role < BR_COUNT; role++) {
+		u32 n = role == BR_WORKER ? c->workers : 1;
+		u32 cap = wakeups_hz[role] * (c->seconds + 1) + 16;
+		u32 *wake_ns = bench_map((u64)n * cap, sizeof(u32));
+
+		bench->role[role] = t;
+		for (u32 i = 0; i < n; i++, t++)
+			*t = (struct bench_thread){
+				.role = role, .index = i, .wake_ns = wake_ns + (size_t)i * cap,
+				.cap = cap, .work.x = t - bench->thread + 1,
 			};
-			at += sizeof(u32) * b->thread[t].cap;
-		}
 	}
-	return b;
 }
 
 static void *bench_thread_main(void *arg)
@@ -2722,169 +2560,156 @@ static void *bench_thread_main(void *arg)
 	snprintf(comm, sizeof(comm), bench_roles[t->role].comm, t->index);
 	prctl(PR_SET_NAME, comm);
 	prctl(PR_SET_TIMERSLACK, 1);	/* the default of 50 us would be counted as latency */
-	return bench_barrier(t->b) ? bench_roles[t->role].run(t) : NULL;
+	bench_barrier();
+	bench_roles[t->role].run(t);
+	return NULL;
 }
 
 /* Has a child ended that should run until it is killed? It stays unreaped. */
-static bool bench_child_died(struct bench *b)
+static bool bench_child_died(void)
 {
 	siginfo_t info = { 0 };
 
-	return !waitid(P_PGID, b->group, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid;
+	return !waitid(P_PGID, bench->group, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid;
 }
 
-static int bench_threads_start(struct bench *b)
+static void bench_threads_start(void)
 {
-	pthread_attr_t attr;
-	u32 i;
-	int err;
+	for (u32 i = 0; i < bench->threads; i++) {
+		struct bench_thread *t = &bench->thread[i];
+		int err = t->role == BR_COMPOSITOR ? 0 :
+			  pthread_create(&t->pthread, NULL, bench_thread_main, t);
 
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 128 << 10);
-	for (i = 0, err = 0; i < b->threads && !err; i++)
-		if (bench_roles[b->thread[i].role].run)
-			err = pthread_create(&b->thread[i].pthread, &attr, bench_thread_main,
-					     &b->thread[i]);
-	pthread_attr_destroy(&attr);
-	if (err) {
-		note("bench: cannot make threads: %s", strerror(err));
-		b->threads = i - 1;	/* those that are there to be joined */
+		if (err)
+			die(EX_OSERR, "bench: cannot make threads: %s", strerror(err));
 	}
-	return err ? -1 : 0;
 }
 
-static void bench_release(struct bench *b, u32 go)
+static void bench_threads_join(u32 first_role, u32 last_role)
 {
-	atomic_store(&b->go, go);
-	bench_futex(&b->go, FUTEX_WAKE, INT_MAX, NULL);
+	for (u32 i = 0; i < bench->threads; i++)
+		if (bench->thread[i].role >= first_role && bench->thread[i].role <= last_role)
+			pthread_join(bench->thread[i].pthread, NULL);
 }
 
-/* Until all threads and children wait at the barrier */
-static int bench_wait_ready(struct bench *b)
+/* Everything up to the barrier, where all threads and children wait */
+static void bench_setup(void)
 {
 	const struct timespec ts = bench_timespec(NSEC_PER_SEC / 5);
 	u64 limit_ns = now_ns() + BENCH_SETUP_NS;
-	u32 want = b->children + b->threads - 1, ready;	/* the compositor is a child */
+	u32 want, ready;
 
-	while ((ready = atomic_load(&b->ready)) < want) {
-		if (bench_child_died(b) || now_ns() > limit_ns) {
-			note("bench: only %u of %u tasks started", ready, want);
-			return -1;
-		}
-		bench_futex(&b->ready, FUTEX_WAIT, ready, &ts);
+	if (!bench->cfg.no_drm)
+		bench_gpu_open();
+	if (!bench->cfg.no_uinput)
+		bench_uinput_open();
+	bench_net_open();
+	bench_spawn(bench_roles[BR_COMPOSITOR].comm, bench_compositor, NULL);
+	bench_spawn("game-server", bench_server, NULL);
+	if (bench->evdev >= 0)
+		bench_spawn("mouse-feeder", bench_feeder, NULL);
+	for (u32 i = 0; i < bench->slots; i++) {
+		struct bench_slot *s = &bench->slot[i];
+
+		s->kind = bench->cfg.load == LOAD_MIXED ? LOAD_HOGS + i % 4 : bench->cfg.load;
+		s->work.x = i + 1;
+		bench_load_start(s);
 	}
-	return 0;
+	bench_threads_start();
+	want = bench->children + bench->threads - 1;	/* the compositor is a child */
+	while ((ready = atomic_load(&bench->ready)) < want) {
+		if (bench_child_died() || now_ns() > limit_ns)
+			die(EX_OSERR, "bench: only %u of %u tasks started", ready, want);
+		bench_futex(&bench->ready, FUTEX_WAIT, ready, &ts);
+	}
 }
 
-static int bench_setup(struct bench *b)
+/* Ends and reaps every thread, child and orphan of a forking load; descriptors end with us. */
+static void bench_teardown(void)
 {
-	if (!b->cfg.no_drm)
-		bench_gpu_open(&b->gpu);
-	if (!b->cfg.no_uinput)
-		bench_uinput_open(b);
-	if (bench_net_open(b) ||
-	    bench_spawn(b, bench_roles[BR_COMPOSITOR].comm, bench_compositor,
-			b->role[BR_COMPOSITOR]) ||
-	    bench_spawn(b, "game-server", bench_server, NULL) ||
-	    (b->evdev >= 0 && bench_spawn(b, "mouse-feeder", bench_feeder, NULL)) ||
-	    bench_loads_start(b)) {
-		b->threads = 0;
-		return -1;
-	}
-	return bench_threads_start(b) ? -1 : bench_wait_ready(b);
-}
+	bool died = bench_child_died();
 
-/* Ends and reaps every thread, child and orphan of a forking load. Safe at any stage. */
-static void bench_teardown(struct bench *b)
-{
-	const int fds[] = { b->uinput, b->evdev, b->net, b->net_server, b->gpu.fd };
-
-	atomic_store(&b->stop, 1);
-	if (atomic_load(&b->go) == BENCH_HOLD)
-		bench_release(b, BENCH_ABORT);
-	if (b->net >= 0)
-		shutdown(b->net, SHUT_RDWR);	/* wakes the network thread */
-	for (u32 i = 0; i < b->threads; i++)
-		if (b->thread[i].pthread)
-			pthread_join(b->thread[i].pthread, NULL);
-	if (b->group)
-		kill(-b->group, SIGKILL);
-	while (b->group && (waitpid(-b->group, NULL, 0) > 0 || errno == EINTR))
+	atomic_store(&bench->stop, 1);
+	shutdown(bench->net, SHUT_RDWR);	/* wakes the network thread */
+	bench_threads_join(BR_INPUT, BR_NETWORK);
+	kill(-bench->group, SIGKILL);
+	while (waitpid(-bench->group, NULL, 0) > 0)
 		;
-	for (u32 i = 0; i < ARRAY_SIZE(fds); i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	if (died)
+		die(EX_OSERR, "bench: a helper or load process ended early, no report");
 }
 
 /* The sched_ext scheduler by its own name, else the kernel's own by the kernel's age */
 static void bench_scheduler(char *name, size_t size)
 {
-	u32 major = 0, minor = 0;
 	struct utsname u;
 
 	if (scx_attached(name, size))
 		return;
-	if (uname(&u) || sscanf(u.release, "%u.%u", &major, &minor) < 2)
-		major = 0;
-	snprintf(name, size, "%s", major * 100 + minor >= 606 ? "eevdf" : "cfs");
+	uname(&u);
+	snprintf(name, size, "%s", strverscmp(u.release, "6.6") >= 0 ? "eevdf" : "cfs");
 }
 
 /* Sleeps until when_ns, with a line on a terminal; false: a signal asked to stop */
-static bool bench_main_wait(struct bench *b, const sigset_t *signals, u64 when_ns)
+static bool bench_main_wait(const sigset_t *signals, u64 when_ns)
 {
-	bool show = isatty(STDERR_FILENO);
+	bool show = isatty(STDERR_FILENO), asked = false;
 	u64 now;
 
-	while ((now = now_ns()) < when_ns) {
+	while (!asked && (now = now_ns()) < when_ns) {
 		u64 sleep_ns = show ? MIN(when_ns - now, NSEC_PER_SEC) : when_ns - now;
 		struct timespec ts = bench_timespec(sleep_ns);
-		bool asked;
 
 		if (show)
 			fprintf(stderr, "\rbench: %.0f s to go, %u frames \033[K",
-				(atomic_load(&b->t1_ns) - now) / 1e9, atomic_load(&b->called));
+				(atomic_load(&bench->t1_ns) - now) / 1e9,
+				atomic_load(&bench->called));
 		asked = sigtimedwait(signals, NULL, &ts) > 0;
 		if (show)
 			fputs("\r\033[K", stderr);
-		if (asked)
-			return false;
 	}
-	return true;
+	return !asked;
+}
+
+/* Reads the loads' counters; the moment is noted, since main may be late under load. */
+static void bench_loads_read(u32 border)
+{
+	for (u32 i = 0; i < bench->slots; i++)
+		bench->slot[i].ops_at[border] = atomic_load(&bench->slot[i].ops);
+	bench->load_ns[border] = now_ns();
 }
 
 /* The run itself, from the barrier's fall until the last frame has been shown */
-static void bench_measure(struct bench *b, const sigset_t *signals)
+static void bench_measure(const sigset_t *signals)
 {
-	char sched[sizeof(b->sched)];
+	char sched[sizeof(bench->sched)];
 	u64 t1_ns, called;
 
-	b->epoch_ns = now_ns() + 20 * NSEC_PER_MSEC;
-	b->t0_ns = b->epoch_ns + b->cfg.warmup_ms * NSEC_PER_MSEC;
-	t1_ns = b->t0_ns + b->cfg.seconds * NSEC_PER_SEC;
-	atomic_store(&b->t1_ns, t1_ns);
-	bench_release(b, BENCH_GO);
+	bench->epoch_ns = now_ns() + 20 * NSEC_PER_MSEC;
+	bench->t0_ns = bench->epoch_ns + bench->cfg.warmup_ms * NSEC_PER_MSEC;
+	t1_ns = bench->t0_ns + bench->cfg.seconds * NSEC_PER_SEC;
+	atomic_store(&bench->t1_ns, t1_ns);
+	atomic_store(&bench->go, 1);
+	bench_futex(&bench->go, FUTEX_WAKE, INT_MAX, NULL);
 
-	b->interrupted = !bench_main_wait(b, signals, b->t0_ns);
-	b->load_t0_ns = bench_loads_read(b, false);
-	bench_scheduler(b->sched, sizeof(b->sched));
-	if (!b->interrupted)
-		b->interrupted = !bench_main_wait(b, signals, t1_ns);
-	b->load_t1_ns = bench_loads_read(b, true);
-	if (b->interrupted)
-		atomic_store(&b->t1_ns, MIN(b->load_t1_ns, t1_ns));
+	bench->interrupted = !bench_main_wait(signals, bench->t0_ns);
+	bench_loads_read(0);
+	bench_scheduler(bench->sched, sizeof(bench->sched));
+	if (!bench->interrupted)
+		bench->interrupted = !bench_main_wait(signals, t1_ns);
+	bench_loads_read(1);
+	if (bench->interrupted)
+		atomic_store(&bench->t1_ns, MIN(bench->load_ns[1], t1_ns));
 	bench_scheduler(sched, sizeof(sched));
-	if (strcmp(sched, b->sched)) {
-		note("bench: the scheduler changed while measuring: %s, %s", b->sched, sched);
-		snprintf(b->sched, sizeof(b->sched), "mixed");
+	if (strcmp(sched, bench->sched)) {
+		note("bench: the scheduler changed while measuring: %s, %s", bench->sched, sched);
+		snprintf(bench->sched, sizeof(bench->sched), "mixed");
 	}
 
-	for (u32 i = BR_SIM; i < b->role[BR_COMPOSITOR] - b->thread; i++) {
-		pthread_join(b->thread[i].pthread, NULL);
-		b->thread[i].pthread = 0;
-	}
-	called = atomic_load(&b->called);
-	for (u32 i = 0; i < 16 && called && !atomic_load(&b->frame[called - 1].shown_ns); i++)
-		bench_sleep_until(NULL, now_ns() + b->period_ns, NULL);
+	bench_threads_join(BR_SIM, BR_SUBMIT);
+	called = atomic_load(&bench->called);
+	for (u32 i = 0; i < 16 && called && !atomic_load(&bench->frame[called - 1].shown_ns); i++)
+		bench_sleep_until(NULL, now_ns() + bench->period_ns, NULL);
 }
 
 /* ==== bench 8: figures =============================================================== */
@@ -2921,11 +2746,10 @@ struct bench_result {
 	u64 late_frames;		/* shown after the vblank that follows their tick */
 	u64 dropped_frames;		/* never shown: a newer one was latched */
 	u64 jitter_frames;		/* with a wakeup > BENCH_JITTER_NS on their chain */
-	u64 input_events, audio_periods, audio_xruns, datagrams;
 	double fps, low1_fps, low01_fps;
 	struct bench_dist frame_ms, input_ms, wake_us[BR_COUNT];
-	u64 load_ops[LOAD_MIXED];	/* by enum bench_load */
-	double load_s;			/* between the two readings of the counters */
+	u64 load_ops[LOAD_NR];		/* by enum bench_load */
+	double load_rate[LOAD_NR];	/* ops per second; NAN without time */
 	u64 *at_ns;			/* [frame_ms.n] end of each interval, from t0 */
 	u32 *frame_ns;			/* [frame_ms.n] in order of frames */
 	char gpu[96];			/* how frames were completed */
@@ -2942,132 +2766,79 @@ static double bench_low_fps(const u32 *sorted_ns, u64 n, double part)
 	return worst ? sum / worst : NAN;
 }
 
-static void bench_count_frame(struct bench *b, struct bench_result *r, struct bench_frame *frame,
-			      u32 *input_ns, u64 *inputs)
-{
-	u64 start = (frame->tick_ns - b->epoch_ns) / b->period_ns;
-	u64 shown_ns = atomic_load(&frame->shown_ns);
-
-	r->frames++;
-	r->jitter_frames += atomic_load(&frame->jitter_ns) > BENCH_JITTER_NS;
-	if (!shown_ns) {
-		r->dropped_frames++;
-		return;
-	}
-	r->late_frames += (shown_ns - b->epoch_ns) / b->period_ns > start + 1;
-	if (frame->input_ns)
-		input_ns[(*inputs)++] = MIN(shown_ns - frame->input_ns, (u64)UINT32_MAX);
-}
-
 /* Frame figures; what is sorted are copies, the plots need the order. */
-static int bench_sum_frames(struct bench *b, struct bench_result *r)
+static void bench_sum_frames(struct bench_result *r)
 {
-	u32 *sorted_ns = calloc(b->frame_cap, sizeof(u32));
-	u64 inputs = 0, n = 0, sum_ns = 0, calls = atomic_load(&b->called);
+	u32 *input_ns = bench_map(bench->frame_cap, sizeof(u32));
+	u32 *sorted_ns = bench_map(bench->frame_cap, sizeof(u32));
+	u64 inputs = 0, n = 0, sum_ns = 0, calls = atomic_load(&bench->called);
 
-	r->frame_ns = calloc(b->frame_cap, sizeof(u32));
-	r->at_ns = calloc(b->frame_cap, sizeof(u64));
-	if (!sorted_ns || !r->frame_ns || !r->at_ns) {
-		free(sorted_ns);
-		note("bench: no memory for the report");
-		return -1;
-	}
-	for (u64 f = 0; f < calls; f++)
-		if (bench_measured(b, b->frame[f].tick_ns))
-			bench_count_frame(b, r, &b->frame[f], sorted_ns, &inputs);
-	r->input_ms = bench_dist(sorted_ns, inputs, NSEC_PER_MSEC);
-	for (u64 f = 1; f < calls; f++) {
-		u64 took_ns = b->frame[f].call_ns - b->frame[f - 1].call_ns;
+	r->frame_ns = bench_map(bench->frame_cap, sizeof(u32));
+	r->at_ns = bench_map(bench->frame_cap, sizeof(u64));
+	for (u64 f = 0; f < calls; f++) {
+		struct bench_frame *frame = &bench->frame[f];
+		u64 start = (frame->tick_ns - bench->epoch_ns) / bench->period_ns;
+		u64 shown_ns = atomic_load(&frame->shown_ns), took_ns;
 
-		if (!bench_measured(b, b->frame[f].tick_ns))
+		if (!bench_measured(frame->tick_ns))
 			continue;
+		r->frames++;
+		r->jitter_frames += atomic_load(&frame->jitter_ns) > BENCH_JITTER_NS;
+		if (!shown_ns)
+			r->dropped_frames++;
+		else if ((shown_ns - bench->epoch_ns) / bench->period_ns > start + 1)
+			r->late_frames++;
+		if (shown_ns && frame->input_ns)
+			input_ns[inputs++] = MIN(shown_ns - frame->input_ns, (u64)UINT32_MAX);
+		if (!f)
+			continue;
+		took_ns = frame->call_ns - frame[-1].call_ns;
 		sum_ns += took_ns;
-		r->at_ns[n] = b->frame[f].call_ns - b->t0_ns;
-		r->frame_ns[n++] = MIN(took_ns, (u64)UINT32_MAX);
+		r->at_ns[n] = frame->call_ns - bench->t0_ns;
+		sorted_ns[n] = r->frame_ns[n] = MIN(took_ns, (u64)UINT32_MAX);
+		n++;
 	}
-	memcpy(sorted_ns, r->frame_ns, n * sizeof(u32));
+	r->input_ms = bench_dist(input_ns, inputs, NSEC_PER_MSEC);
 	r->frame_ms = bench_dist(sorted_ns, n, NSEC_PER_MSEC);
 	r->fps = n ? n * (double)NSEC_PER_SEC / sum_ns : NAN;
 	r->low1_fps = bench_low_fps(sorted_ns, n, 0.01);
 	r->low01_fps = bench_low_fps(sorted_ns, n, 0.001);
-	free(sorted_ns);
-	return 0;
 }
 
-/* Moves the samples of a role's threads together; they lie in one row already. */
-static struct bench_dist bench_sum_role(struct bench *b, u32 role)
+static void bench_summarize(struct bench_result *r)
 {
-	struct bench_thread *first = b->role[role];
-	u64 n = first->count;
+	u64 t1_ns = atomic_load(&bench->t1_ns), ticks;
+	double load_s = (bench->load_ns[1] - bench->load_ns[0]) / (double)NSEC_PER_SEC;
 
-	if (role == BR_WORKER)
-		for (u32 i = 1; i < b->cfg.workers; n += first[i++].count)
-			memmove(first->wake_ns + n, first[i].wake_ns, first[i].count * sizeof(u32));
-	return bench_dist(first->wake_ns, n, NSEC_PER_USEC);
-}
-
-static int bench_summarize(struct bench *b, struct bench_result *r)
-{
-	u64 t1_ns = atomic_load(&b->t1_ns), ticks;
-	const struct bench_gpu *g = &b->gpu;
-
-	r->seconds = t1_ns > b->t0_ns ? (t1_ns - b->t0_ns) / (double)NSEC_PER_SEC : 0;
-	if (bench_sum_frames(b, r))
-		return -1;
-	ticks = r->seconds * NSEC_PER_SEC / b->period_ns;
+	r->seconds = t1_ns > bench->t0_ns ? (t1_ns - bench->t0_ns) / (double)NSEC_PER_SEC : 0;
+	bench_sum_frames(r);
+	ticks = r->seconds * NSEC_PER_SEC / bench->period_ns;
 	r->missed_ticks = ticks > r->frames ? ticks - r->frames : 0;
-	r->input_events = b->input_events;
-	r->audio_periods = b->audio_periods;
-	r->audio_xruns = b->audio_xruns;
-	r->datagrams = b->datagrams;
-	for (u32 role = 0; role < BR_COUNT; role++)
-		r->wake_us[role] = bench_sum_role(b, role);
-	r->load_s = (b->load_t1_ns - b->load_t0_ns) / (double)NSEC_PER_SEC;
-	for (u32 i = 0; i < b->slots; i++)
-		r->load_ops[b->slot[i].kind] += b->slot[i].ops_t1 - b->slot[i].ops_t0;
+	for (u32 role = 0; role < BR_COUNT; role++) {	/* a role's samples lie in one row */
+		struct bench_thread *t = bench->role[role];
+		u32 *wake_ns = t->wake_ns, n = 0;
 
-	if (!g->driver)
+		for (; t < bench->thread + bench->threads && t->role == role; n += t++->count)
+			memmove(wake_ns + n, t->wake_ns, t->count * sizeof(u32));
+		r->wake_us[role] = bench_dist(wake_ns, n, NSEC_PER_USEC);
+	}
+	for (u32 i = 0; i < bench->slots; i++) {
+		struct bench_slot *s = &bench->slot[i];
+
+		r->load_ops[s->kind] += s->ops_at[1] - s->ops_at[0];
+	}
+	for (u32 kind = 0; kind < LOAD_NR; kind++)
+		r->load_rate[kind] = load_s > 0 ? r->load_ops[kind] / load_s : NAN;
+	if (bench->gpu < 0)
 		snprintf(r->gpu, sizeof(r->gpu), "timer");
-	else if (g->fences == g->submits)
-		snprintf(r->gpu, sizeof(r->gpu), "%s fences", g->name);
+	else if (bench->gpu_fences == bench->gpu_submits)
+		snprintf(r->gpu, sizeof(r->gpu), "%s fences", bench->gpu_name);
 	else
-		snprintf(r->gpu, sizeof(r->gpu), "%s submits, completed by timer (%s)", g->name,
-			 strerror(g->error));
-	return 0;
+		snprintf(r->gpu, sizeof(r->gpu), "%s submits, completed by timer (%s)",
+			 bench->gpu_name, strerror(bench->gpu_error));
 }
 
 /* ==== bench 9: output ================================================================ */
-
-/* The plain counts, for JSON */
-static const struct {
-	const char *key;
-	size_t at;		/* of an u64 in struct bench_result */
-} bench_counts[] = {
-	{ "frames", offsetof(struct bench_result, frames) },
-	{ "late_frames", offsetof(struct bench_result, late_frames) },
-	{ "dropped_frames", offsetof(struct bench_result, dropped_frames) },
-	{ "missed_ticks", offsetof(struct bench_result, missed_ticks) },
-	{ "jitter_frames", offsetof(struct bench_result, jitter_frames) },
-	{ "audio_periods", offsetof(struct bench_result, audio_periods) },
-	{ "audio_xruns", offsetof(struct bench_result, audio_xruns) },
-	{ "input_events", offsetof(struct bench_result, input_events) },
-	{ "datagrams", offsetof(struct bench_result, datagrams) },
-};
-
-static const char *bench_input_source(const struct bench *b)
-{
-	return b->evdev >= 0 ? "uinput" : "timer";
-}
-
-static bool bench_has_load(const struct bench *b, u32 kind)
-{
-	return b->cfg.load == kind || b->cfg.load == LOAD_MIXED;
-}
-
-static double bench_load_rate(const struct bench_result *r, u32 kind)
-{
-	return r->load_s > 0 ? r->load_ops[kind] / r->load_s : NAN;
-}
 
 static void bench_json_dist(struct json *j, const char *key, const struct bench_dist *d)
 {
@@ -3078,41 +2849,41 @@ static void bench_json_dist(struct json *j, const char *key, const struct bench_
 	json_close(j, '}');
 }
 
-static void bench_json_config(struct json *j, const struct bench *b, const struct bench_result *r)
+static void bench_write_json(struct out *o, const struct bench_result *r)
 {
-	const struct bench_cfg *c = &b->cfg;
-
-	json_open(j, "config", '{');
-	json_u64(j, "cpus", b->cpus);
-	json_u64(j, "seconds", c->seconds);
-	json_u64(j, "warmup_ms", c->warmup_ms);
-	json_u64(j, "fps", c->fps);
-	json_u64(j, "workers", c->workers);
-	json_u64(j, "frame_work_us", c->frame_work_us);
-	json_u64(j, "iters_per_ms", c->iters_per_ms);
-	json_u64(j, "input_hz", c->input_hz);
-	json_u64(j, "audio_frames", c->audio_frames);
-	json_str(j, "load", bench_load_names[c->load]);
-	json_u64(j, "load_threads", b->slots);
-	json_str(j, "gpu", r->gpu);
-	json_str(j, "input", bench_input_source(b));
-	json_str(j, "network", b->net_udp ? "udp" : "unix");
-	json_close(j, '}');
-}
-
-static void bench_print_json(const struct bench *b, const struct bench_result *r)
-{
-	struct out *o = out_stdout();
+	const struct bench_cfg *c = &bench->cfg;
 	struct json j;
 
 	json_begin(&j, o, "bench");
-	json_str(&j, "scheduler", b->sched);
-	bench_json_config(&j, b, r);
+	json_str(&j, "scheduler", bench->sched);
+	json_open(&j, "config", '{');
+	json_u64(&j, "cpus", bench->cpus);
+	json_u64(&j, "seconds", c->seconds);
+	json_u64(&j, "warmup_ms", c->warmup_ms);
+	json_u64(&j, "fps", c->fps);
+	json_u64(&j, "workers", c->workers);
+	json_u64(&j, "frame_work_us", c->frame_work_us);
+	json_u64(&j, "iters_per_ms", c->iters_per_ms);
+	json_u64(&j, "input_hz", c->input_hz);
+	json_u64(&j, "audio_frames", c->audio_frames);
+	json_str(&j, "load", bench_loads[c->load].name);
+	json_u64(&j, "load_threads", bench->slots);
+	json_str(&j, "gpu", r->gpu);
+	json_str(&j, "input", bench->evdev >= 0 ? "uinput" : "timer");
+	json_str(&j, "network", bench->net_udp ? "udp" : "unix");
+	json_close(&j, '}');
 	json_f64(&j, "measured_s", r->seconds, 3);
 	json_key(&j, "interrupted");
-	out_f(o, b->interrupted ? "true" : "false");
-	for (u32 i = 0; i < ARRAY_SIZE(bench_counts); i++)
-		json_u64(&j, bench_counts[i].key, *(u64 *)((char *)r + bench_counts[i].at));
+	out_f(o, bench->interrupted ? "true" : "false");
+	json_u64(&j, "frames", r->frames);
+	json_u64(&j, "late_frames", r->late_frames);
+	json_u64(&j, "dropped_frames", r->dropped_frames);
+	json_u64(&j, "missed_ticks", r->missed_ticks);
+	json_u64(&j, "jitter_frames", r->jitter_frames);
+	json_u64(&j, "audio_periods", bench->audio_periods);
+	json_u64(&j, "audio_xruns", bench->audio_xruns);
+	json_u64(&j, "input_events", bench->input_events);
+	json_u64(&j, "datagrams", bench->datagrams);
 	json_f64(&j, "jitter_percent", r->frames ? 100.0 * r->jitter_frames / r->frames : NAN, 2);
 	json_f64(&j, "fps", r->fps, 3);
 	json_f64(&j, "fps_low1", r->low1_fps, 3);
@@ -3125,121 +2896,110 @@ static void bench_print_json(const struct bench *b, const struct bench_result *r
 	json_close(&j, '}');
 	json_open(&j, "load", '{');
 	for (u32 kind = LOAD_HOGS; kind < LOAD_MIXED; kind++)
-		if (bench_has_load(b, kind)) {
-			json_open(&j, bench_load_names[kind], '{');
+		if (c->load == kind || c->load == LOAD_MIXED) {
+			json_open(&j, bench_loads[kind].name, '{');
 			json_u64(&j, "ops", r->load_ops[kind]);
-			json_f64(&j, "ops_per_s", bench_load_rate(r, kind), 1);
+			json_f64(&j, "ops_per_s", r->load_rate[kind], 1);
 			json_close(&j, '}');
 		}
 	json_close(&j, '}');
 	json_end(&j);
-	out_flush(o);
 }
 
-/* A figure in `width` columns, "-" where there is none */
-static void bench_cell(double v, int width, int digits)
+/* A figure in `width` columns behind its label, "-" where there is none */
+static void bench_cell(struct out *o, const char *label, double v, int width, int digits)
 {
 	if (isnan(v))
-		printf("%*s", width, "-");
+		out_f(o, "%s%*s", label, width, "-");
 	else
-		printf("%*.*f", width, digits, v);
+		out_f(o, "%s%*.*f", label, width, digits, v);
 }
 
-static void bench_table_head(const char *what)
+static void bench_table_head(struct out *o, const char *what)
 {
-	printf("\n%-20s%9s", what, "n");
+	out_f(o, "\n%-20s%9s", what, "n");
 	for (u32 i = 0; i < BENCH_RANKS; i++)
-		printf("%10s", bench_ranks[i].label);
-	putchar('\n');
+		out_f(o, "%10s", bench_ranks[i].label);
+	out_f(o, "\n");
 }
 
-static void bench_row(const char *label, const struct bench_dist *d, int digits)
+static void bench_row(struct out *o, const char *label, const struct bench_dist *d, int digits)
 {
-	printf("  %-18s%9llu", label, (unsigned long long)d->n);
+	out_f(o, "  %-18s%9" PRIu64, label, d->n);
 	for (u32 i = 0; i < BENCH_RANKS; i++)
-		bench_cell(d->v[i], 10, digits);
-	putchar('\n');
+		bench_cell(o, "", d->v[i], 10, digits);
+	out_f(o, "\n");
 }
 
-static void bench_count_row(const char *label, u64 n, u64 of, const char *what)
+static void bench_count_row(struct out *o, const char *label, u64 n, u64 of, const char *what)
 {
-	printf("  %-18s%9llu", label, (unsigned long long)n);
-	bench_cell(of ? 100.0 * n / of : NAN, 8, 2);
-	printf(" %%  %s\n", what);
+	out_f(o, "  %-18s%9" PRIu64, label, n);
+	bench_cell(o, "", of ? 100.0 * n / of : NAN, 8, 2);
+	out_f(o, " %%  %s\n", what);
 }
 
-static void bench_print_head(const struct bench *b, const struct bench_result *r)
+static void bench_write_text(struct out *o, const struct bench_result *r)
 {
-	const struct bench_cfg *c = &b->cfg;
+	const u64 all = r->frames, ticks = all + r->missed_ticks;
+	const struct bench_cfg *c = &bench->cfg;
 
-	printf("gamer bench: %.1f s under %s, %u CPUs, load %s", r->seconds, b->sched, b->cpus,
-	       bench_load_names[c->load]);
-	if (b->slots)
-		printf(" x %u", b->slots);
-	printf("%s\n", b->interrupted ? " (interrupted)" : "");
-	printf("  game     %u fps, %u us of work per frame, %u job worker%s, GPU: %s\n", c->fps,
-	       c->frame_work_us, c->workers, c->workers == 1 ? "" : "s", r->gpu);
-	printf("  beside   input %u Hz by %s, audio %u frames, network %u Hz by %s\n", c->input_hz,
-	       bench_input_source(b), c->audio_frames, BENCH_NET_HZ,
-	       b->net_udp ? "UDP" : "socket pair");
-	printf("  repeat   the same work with --iters-per-ms %llu\n",
-	       (unsigned long long)c->iters_per_ms);
-}
-
-static void bench_print_text(const struct bench *b, const struct bench_result *r)
-{
-	const u64 all = r->frames;
-
-	bench_print_head(b, r);
-	bench_table_head("milliseconds");
-	bench_row("frame time", &r->frame_ms, 2);
-	bench_row("input to present", &r->input_ms, 2);
-	bench_table_head("wakeup latency, us");
+	out_f(o, "gamer bench: %.1f s under %s, %u CPUs, load %s", r->seconds, bench->sched,
+	      bench->cpus, bench_loads[c->load].name);
+	if (bench->slots)
+		out_f(o, " x %u", bench->slots);
+	out_f(o, "%s\n", bench->interrupted ? " (interrupted)" : "");
+	out_f(o, "  game     %u fps, %u us of work per frame, %u job worker%s, GPU: %s\n", c->fps,
+	      c->frame_work_us, c->workers, c->workers == 1 ? "" : "s", r->gpu);
+	out_f(o, "  beside   input %u Hz by %s, audio %u frames, network %u Hz by %s\n",
+	      c->input_hz, bench->evdev >= 0 ? "uinput" : "timer", c->audio_frames,
+	      BENCH_NET_HZ, bench->net_udp ? "UDP" : "socket pair");
+	out_f(o, "  repeat   the same work with --iters-per-ms %" PRIu64 "\n", c->iters_per_ms);
+	bench_table_head(o, "milliseconds");
+	bench_row(o, "frame time", &r->frame_ms, 2);
+	bench_row(o, "input to present", &r->input_ms, 2);
+	bench_table_head(o, "wakeup latency, us");
 	for (u32 role = 0; role < BR_COUNT; role++)
-		bench_row(bench_roles[role].name, &r->wake_us[role], 1);
-
-	printf("\n  %-18s", "frames per second");
-	bench_cell(r->fps, 9, 1);
-	printf("   1 %% low");
-	bench_cell(r->low1_fps, 7, 1);
-	printf("   0.1 %% low");
-	bench_cell(r->low01_fps, 7, 1);
-	putchar('\n');
-	bench_count_row("frames", all, all, "started by the limiter");
-	bench_count_row("late frames", r->late_frames, all, "shown after the next vblank");
-	bench_count_row("dropped frames", r->dropped_frames, all, "never shown");
-	bench_count_row("missed ticks", r->missed_ticks, all + r->missed_ticks, "no frame started");
-	bench_count_row("jittery frames", r->jitter_frames, all, "a wakeup was > 500 us late");
-	bench_count_row("audio xruns", r->audio_xruns, r->audio_periods, "of the periods");
+		bench_row(o, bench_roles[role].name, &r->wake_us[role], 1);
+	bench_cell(o, "\n  frames per second ", r->fps, 9, 1);
+	bench_cell(o, "   1 % low", r->low1_fps, 7, 1);
+	bench_cell(o, "   0.1 % low", r->low01_fps, 7, 1);
+	out_f(o, "\n");
+	bench_count_row(o, "frames", all, all, "started by the limiter");
+	bench_count_row(o, "late frames", r->late_frames, all, "shown after the next vblank");
+	bench_count_row(o, "dropped frames", r->dropped_frames, all, "never shown");
+	bench_count_row(o, "missed ticks", r->missed_ticks, ticks, "no frame started");
+	bench_count_row(o, "jittery frames", r->jitter_frames, all, "a wakeup was > 500 us late");
+	bench_count_row(o, "audio xruns", bench->audio_xruns, bench->audio_periods,
+			"of the periods");
 	for (u32 kind = LOAD_HOGS; kind < LOAD_MIXED; kind++)
-		if (bench_has_load(b, kind)) {
-			printf("  load %-13s", bench_load_names[kind]);
-			bench_cell(bench_load_rate(r, kind), 9, 0);
-			printf(" /s        %s\n", bench_loads[kind].op);
+		if (c->load == kind || c->load == LOAD_MIXED) {
+			out_f(o, "  load %-13s", bench_loads[kind].name);
+			bench_cell(o, "", r->load_rate[kind], 9, 0);
+			out_f(o, " /s        %s\n", bench_loads[kind].op);
 		}
 }
 
 /* The value of the first "key : value" or "key=value" line, without quotes and commas */
-static void bench_file_value(const char *path, const char *key, char *out, size_t size)
+static void bench_file_value(const char *path, const char *key, char *value, size_t size)
 {
 	FILE *f = fopen(path, "re");
-	char line[512], *v;
+	char line[512], *from;
 	size_t n = 0;
 
 	while (f && !n && fgets(line, sizeof(line), f)) {
-		if (strncmp(line, key, strlen(key)) || !(v = strpbrk(line, ":=")))
+		if (strncmp(line, key, strlen(key)) || !(from = strpbrk(line, ":=")))
 			continue;
-		for (v += 1 + strspn(v + 1, " \t\""); *v && *v != '\n' && n + 1 < size; v++)
-			if (*v != '"' && *v != ',')
-				out[n++] = *v;
+		for (from += 1 + strspn(from + 1, " \t\""); *from && n + 1 < size; from++)
+			if (!strchr("\",\n", *from))
+				value[n++] = *from;
 	}
-	out[n] = 0;
+	value[n] = 0;
 	if (f)
 		fclose(f);
 }
 
 /* A log as MangoHud 0.8 writes it; where it has no sensor it writes 0, and so do we. */
-static void bench_write_csv(FILE *f, const struct bench *b, const struct bench_result *r)
+static void bench_write_csv(struct out *o, const struct bench_result *r)
 {
 	char os[128], cpu[128], ram[32];
 	struct utsname u = { 0 };
@@ -3248,36 +3008,25 @@ static void bench_write_csv(FILE *f, const struct bench *b, const struct bench_r
 	bench_file_value("/etc/os-release", "PRETTY_NAME", os, sizeof(os));
 	bench_file_value("/proc/cpuinfo", "model name", cpu, sizeof(cpu));
 	bench_file_value("/proc/meminfo", "MemTotal", ram, sizeof(ram));
-	fprintf(f, "os,cpu,gpu,ram,kernel,driver,cpuscheduler\n%s,%s,%s,%.*s,%s,,%s\n", os, cpu,
-		b->gpu.name, (int)strcspn(ram, " "), ram, u.release, b->sched);
-	fputs("fps,frametime,cpu_load,cpu_power,gpu_load,cpu_temp,gpu_temp,gpu_core_clock,"
+	out_f(o, "os,cpu,gpu,ram,kernel,driver,cpuscheduler\n%s,%s,%s,%.*s,%s,,%s\n", os, cpu,
+	      bench->gpu_name, (int)strcspn(ram, " "), ram, u.release, bench->sched);
+	out_f(o, "fps,frametime,cpu_load,cpu_power,gpu_load,cpu_temp,gpu_temp,gpu_core_clock,"
 	      "gpu_mem_clock,gpu_vram_used,gpu_power,ram_used,swap_used,process_rss,cpu_mhz,"
-	      "elapsed\n", f);
+	      "elapsed\n");
 	for (u64 i = 0; i < r->frame_ms.n; i++)
-		fprintf(f, "%.4f,%.5f,0,0,0,0,0,0,0,0,0,0,0,0,0,%llu\n",
-			(double)NSEC_PER_SEC / MAX(r->frame_ns[i], 1U), r->frame_ns[i] / 1e6,
-			(unsigned long long)r->at_ns[i]);
+		out_f(o, "%.4f,%.5f,0,0,0,0,0,0,0,0,0,0,0,0,0,%" PRIu64 "\n",
+		      (double)NSEC_PER_SEC / MAX(r->frame_ns[i], 1U), r->frame_ns[i] / 1e6,
+		      r->at_ns[i]);
 }
 
-/* A plot: its place in the picture, in pixels from the upper left, and its values */
+/* A plot: its values at the borders (y begins at 0) and its size in pixels */
 struct bench_plot {
-	FILE *f;
-	double left, top, width, height;
-	double x0, x1;			/* values at the left and right border */
-	double y1;			/* value on top; 0 is at the bottom */
+	double x0, x1, y1;
+	double width, height;
+	double xscale, yscale;		/* pixels per value; bench_svg_grid */
 	bool log;			/* y is the decimal logarithm of what is shown */
 	const char *xtitle, *ytitle;
 };
-
-static double bench_px(const struct bench_plot *p, double x)
-{
-	return p->left + (x - p->x0) / (p->x1 - p->x0) * p->width;
-}
-
-static double bench_py(const struct bench_plot *p, double y)
-{
-	return p->top + p->height * (1 - y / p->y1);
-}
 
 /* A step of 1, 2 or 5 times a power of ten that divides span at most `most` times */
 static double bench_nice_step(double span, int most)
@@ -3290,241 +3039,206 @@ static double bench_nice_step(double span, int most)
 	return step;
 }
 
-static void bench_svg_grid(const struct bench_plot *p)
+/* Axes and titles. The plot's lower left corner is at 0,0: y is negative in it. */
+static void bench_svg_grid(struct out *o, struct bench_plot *p)
 {
-	double xstep = bench_nice_step(p->x1 - p->x0, 10), bottom = p->top + p->height;
-	double ystep = p->log ? 1 : bench_nice_step(p->y1, 6), middle = p->top + p->height / 2;
+	double xstep = bench_nice_step(p->x1 - p->x0, 10);
+	double ystep = p->log ? 1 : bench_nice_step(p->y1, 6);
 
+	p->xscale = p->width / (p->x1 - p->x0);
+	p->yscale = p->height / p->y1;
 	for (u64 i = ceil(p->x0 / xstep - 1e-9); i * xstep <= p->x1 * (1 + 1e-9); i++) {
-		double x = bench_px(p, i * xstep);
+		double x = (i * xstep - p->x0) * p->xscale;
 
-		fprintf(p->f, "<path class=\"g\" d=\"M%.1f %.1fv%.1f\"/>"
-			"<text class=\"m\" x=\"%.1f\" y=\"%.1f\">%g</text>\n",
-			x, p->top, p->height, x, bottom + 17, i * xstep);
+		out_f(o, "<path class='g' d='M%.1f 0v%g'/>", x, -p->height);
+		out_f(o, "<text class='m' x='%.1f' y='17'>%g</text>\n", x, i * xstep);
 	}
 	for (u32 i = 0; i * ystep <= p->y1 * (1 + 1e-9); i++) {
-		double y = bench_py(p, i * ystep);
+		double y = i * ystep * -p->yscale;
 
-		fprintf(p->f, "<path class=\"g\" d=\"M%.1f %.1fh%.1f\"/>"
-			"<text class=\"e\" x=\"%.1f\" y=\"%.1f\">%g</text>\n", p->left, y,
-			p->width, p->left - 7, y + 4, p->log ? pow(10, i) : i * ystep);
+		out_f(o, "<path class='g' d='M0 %.1fh%g'/>", y, p->width);
+		out_f(o, "<text class='e' x='-7' y='%.1f'>%g</text>\n", y + 4,
+		      p->log ? pow(10, i) : i * ystep);
 	}
-	fprintf(p->f, "<text class=\"m\" x=\"%.1f\" y=\"%.1f\">%s</text>\n",
-		p->left + p->width / 2, bottom + 36, p->xtitle);
-	fprintf(p->f, "<text class=\"m\" transform=\"translate(%.1f %.1f)rotate(-90)\">%s</text>\n",
-		p->left - 48, middle, p->ytitle);
+	out_f(o, "<text class='m' x='%g' y='36'>%s</text>", p->width / 2, p->xtitle);
+	out_f(o, "<text class='m' transform='translate(-48 %g)rotate(-90)'>%s</text>\n",
+	      -p->height / 2, p->ytitle);
 }
 
 /* Frame times over time: per column of pixels the largest and smallest, so no spike hides */
-static void bench_svg_times(FILE *f, const struct bench *b, const struct bench_result *r)
+static void bench_svg_times(struct out *o, const struct bench_result *r)
 {
+	double period_ms = bench->period_ns / 1e6, most = r->frame_ms.v[BENCH_MAX], y;
 	struct bench_plot p = {
-		.f = f, .left = 70, .top = 80, .width = 860, .height = 260,
-		.x1 = MAX(r->seconds, 0.001), .xtitle = "time, s", .ytitle = "frame time, ms",
-		.y1 = MAX(r->frame_ms.v[BENCH_MAX], 2 * b->period_ns / 1e6) * 1.04,
+		.x1 = MAX(r->seconds, 0.001), .y1 = MAX(most, 2 * period_ms) * 1.04,
+		.width = 860, .height = 260, .xtitle = "time, s", .ytitle = "frame time, ms",
 	};
-	double target = bench_py(&p, b->period_ns / 1e6);
-	char pen = 'M';
 
-	bench_svg_grid(&p);
-	fputs("<path class=\"l\" d=\"", f);
+	bench_svg_grid(o, &p);
 	for (u64 i = 0; i < r->frame_ms.n; ) {
-		double x = floor(bench_px(&p, r->at_ns[i] / 1e9));
-		u32 lo = r->frame_ns[i], hi = lo;
+		const char *pen = i ? "L" : "<path class='l' d='M";
+		double x = floor(r->at_ns[i] / 1e9 * p.xscale);
+		u32 lo = UINT32_MAX, hi = 0;
 
-		while (++i < r->frame_ms.n && floor(bench_px(&p, r->at_ns[i] / 1e9)) <= x) {
+		for (; i < r->frame_ms.n && r->at_ns[i] / 1e9 * p.xscale < x + 1; i++) {
 			lo = MIN(lo, r->frame_ns[i]);
 			hi = MAX(hi, r->frame_ns[i]);
 		}
-		fprintf(f, "%c%.0f %.1fV%.1f", pen, x, bench_py(&p, hi / 1e6),
-			bench_py(&p, lo / 1e6));
-		pen = 'L';
+		out_f(o, "%s%g %.1fV%.1f", pen, x, hi / 1e6 * -p.yscale, lo / 1e6 * -p.yscale);
 	}
-	fprintf(f, "\"/>\n<path class=\"t\" d=\"M%.1f %.1fh%.1f\"/><text class=\"s\" x=\"%.1f\" "
-		"y=\"%.1f\">%u fps</text>\n", p.left, target, p.width, p.left + p.width + 4,
-		target + 4, b->cfg.fps);
+	y = period_ms * -p.yscale;
+	out_f(o, "'/>\n<path class='t' d='M0 %.1fh%g'/>", y, p.width);
+	out_f(o, "<text class='s' x='%g' y='%.1f'>%u fps</text>\n", p.width + 4, y + 4,
+	      bench->cfg.fps);
 }
 
 /* How many frames took how long, on a logarithmic scale so that single frames are seen */
-static void bench_svg_histogram(FILE *f, const struct bench_result *r)
+static void bench_svg_histogram(struct out *o, const struct bench_result *r)
 {
-	enum { BINS = 172, MIN_PX = 3 };
-	struct bench_plot p = {
-		.f = f, .left = 70, .top = 432, .width = 860, .height = 170, .log = true,
-		.x0 = 1e9, .xtitle = "frame time, ms", .ytitle = "frames",
-	};
-	double step, bar = p.width / BINS;
+	enum { BINS = 172, BIN_PX = 5, MIN_PX = 3 };
+	double step, max_ms = r->frame_ms.v[BENCH_MAX], min_ms = max_ms;
+	struct bench_plot p = { .width = BINS * BIN_PX, .height = 170, .log = true,
+				.xtitle = "frame time, ms", .ytitle = "frames" };
 	u32 count[BINS] = { 0 }, most = 10;
 
 	for (u64 i = 0; i < r->frame_ms.n; i++)
-		p.x0 = MIN(p.x0, r->frame_ns[i] / 1e6);
-	step = bench_nice_step(MAX(r->frame_ms.v[BENCH_MAX] - p.x0, 0.1), 10);
-	p.x0 = floor(p.x0 / step) * step;
-	p.x1 = MAX(ceil(r->frame_ms.v[BENCH_MAX] / step) * step, p.x0 + step);
+		min_ms = MIN(min_ms, r->frame_ns[i] / 1e6);
+	step = bench_nice_step(MAX(max_ms - min_ms, 0.1), 10);
+	p.x0 = floor(min_ms / step) * step;
+	p.x1 = MAX(ceil(max_ms / step) * step, p.x0 + step);
 	for (u64 i = 0; i < r->frame_ms.n; i++) {
-		u32 k = (r->frame_ns[i] / 1e6 - p.x0) / (p.x1 - p.x0) * BINS;
+		u32 bin = (r->frame_ns[i] / 1e6 - p.x0) / (p.x1 - p.x0) * BINS;
 
-		k = MIN(k, BINS - 1U);
-		most = MAX(most, ++count[k]);
+		bin = MIN(bin, BINS - 1U);
+		most = MAX(most, ++count[bin]);
 	}
 	p.y1 = ceil(log10(most));
-	bench_svg_grid(&p);
-	for (u32 k = 0; k < BINS; k++) {
-		double px = count[k] ? MAX(log10(count[k]) / p.y1 * p.height, MIN_PX) : 0;
+	bench_svg_grid(o, &p);
+	for (u32 i = 0; i < BINS; i++) {
+		double px = MAX(log10(count[i]) * p.yscale, MIN_PX);
 
-		if (count[k])
-			fprintf(f, "<rect class=\"b\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" "
-				"height=\"%.1f\"/>\n", p.left + k * bar, p.top + p.height - px,
-				bar - 0.5, px);
+		if (count[i])
+			out_f(o, "<rect class='b' x='%u' y='%.1f' width='%g' height='%.1f'/>\n",
+			      i * BIN_PX, -px, BIN_PX - 0.5, px);
 	}
 	for (u32 i = 0; i < BENCH_MAX; i++) {	/* lower to the right: no line crosses a label */
-		double x = bench_px(&p, r->frame_ms.v[i]), y = p.top - 38 + 11.0 * i;
+		double x = (r->frame_ms.v[i] - p.x0) * p.xscale, y = 11.0 * i - p.height - 38;
 
-		fprintf(f, "<path class=\"t\" d=\"M%.1f %.1fV%.1f\"/><text class=\"s\" x=\"%.1f\" "
-			"y=\"%.1f\">%s</text>\n", x, y - 7, p.top + p.height, x + 3, y,
-			bench_ranks[i].label);
+		out_f(o, "<path class='t' d='M%.1f %.1fV0'/>", x, y - 7);
+		out_f(o, "<text class='s' x='%.1f' y='%g'>%s</text>\n", x + 3, y,
+		      bench_ranks[i].label);
 	}
 }
 
 static const char bench_svg_head[] =
-	"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1000 660\" width=\"1000\""
-	" height=\"660\" font-family=\"system-ui,sans-serif\" font-size=\"12\">\n<style>"
+	"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1000 660' width='1000' height='660'"
+	" font-family='system-ui,sans-serif' font-size='12'>\n<style>"
 	".bg{fill:#fff}text{fill:#333}.h{font-size:17px;font-weight:600}.m{text-anchor:middle}"
 	".e{text-anchor:end}.s{font-size:11px}.g{stroke:#ddd;fill:none}"
 	".l{stroke:#1668b8;fill:none;stroke-linejoin:round}.b{fill:#1668b8}"
 	".t{stroke:#c2410c;fill:none;stroke-dasharray:5 3}"
 	"@media(prefers-color-scheme:dark){.bg{fill:#16181c}text{fill:#d6d9de}.g{stroke:#363a41}"
 	".l{stroke:#62b0ff}.b{fill:#62b0ff}.t{stroke:#fb923c}}</style>\n"
-	"<rect class=\"bg\" width=\"1000\" height=\"660\"/>\n";
+	"<rect class='bg' width='1000' height='660'/>\n";
 
-static void bench_write_svg(FILE *f, const struct bench *b, const struct bench_result *r)
+static void bench_write_svg(struct out *o, const struct bench_result *r)
 {
-	char load[32] = "";
-
-	if (b->slots)
-		snprintf(load, sizeof(load), " x %u", b->slots);
-	fprintf(f, "%s<text class=\"h\" x=\"70\" y=\"32\">gamer bench: frame times under %s, load "
-		"%s%s</text>\n<text x=\"70\" y=\"54\">%llu frames", bench_svg_head, b->sched,
-		bench_load_names[b->cfg.load], load, (unsigned long long)r->frames);
-	if (r->frame_ms.n)
-		fprintf(f, ", %.1f fps, 1 %% low %.1f, 0.1 %% low %.1f", r->fps, r->low1_fps,
-			r->low01_fps);
-	for (u32 i = 0; i < BENCH_RANKS && r->frame_ms.n; i++)
-		fprintf(f, "; %s %.2f ms", bench_ranks[i].label, r->frame_ms.v[i]);
-	fputs("</text>\n", f);
+	out_f(o, "%s<text class='h' x='70' y='32'>gamer bench: frame times under %s, load %s",
+	      bench_svg_head, bench->sched, bench_loads[bench->cfg.load].name);
+	if (bench->slots)
+		out_f(o, " x %u", bench->slots);
+	out_f(o, "</text>\n<text x='70' y='54'>%" PRIu64 " frames", r->frames);
 	if (r->frame_ms.n) {
-		bench_svg_times(f, b, r);
-		bench_svg_histogram(f, r);
+		out_f(o, ", %.1f fps, 1 %% low %.1f, 0.1 %% low %.1f", r->fps, r->low1_fps,
+		      r->low01_fps);
+		for (u32 i = 0; i < BENCH_RANKS; i++)
+			out_f(o, "; %s %.2f ms", bench_ranks[i].label, r->frame_ms.v[i]);
 	}
-	fputs("</svg>\n", f);
+	out_f(o, "</text>\n");
+	if (r->frame_ms.n) {
+		out_f(o, "<g transform='translate(70 340)'>\n");
+		bench_svg_times(o, r);
+		out_f(o, "</g>\n<g transform='translate(70 602)'>\n");
+		bench_svg_histogram(o, r);
+		out_f(o, "</g>\n");
+	}
+	out_f(o, "</svg>\n");
 }
 
 /*
  * Finds out now what would fail after the run. A file that is only there from the test is
  * taken away again, so that nothing is left should the run be killed.
  */
-static int bench_check_file(const char *path)
+static void bench_check_file(const char *path)
 {
 	int fd;
 
 	if (!path)
-		return 0;
+		return;
 	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0 && errno == ENOENT) {
 		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 		if (fd >= 0)
 			unlink(path);
 	}
-	if (fd < 0) {
-		note("bench: cannot write %s: %s", path, strerror(errno));
-		return EX_CANTCREAT;
-	}
+	if (fd < 0)
+		die(EX_CANTCREAT, "bench: cannot write %s: %s", path, strerror(errno));
 	close(fd);
+}
+
+/* Writes one form of the report: to stdout, or to the file `path`. Returns the exit code. */
+static int bench_write(const char *path, const struct bench_result *r,
+		       void (*write_fn)(struct out *, const struct bench_result *))
+{
+	struct out *o = out_stdout();
+
+	if (path)
+		o->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	o->failed = o->fd < 0;
+	if (!o->failed) {
+		write_fn(o, r);
+		out_flush(o);
+	}
+	if (o->failed || (path && close(o->fd))) {
+		note("bench: cannot write %s: %s", path ? path : "the report", strerror(errno));
+		return EX_IOERR;
+	}
 	return 0;
 }
-
-static int bench_write_file(const char *path, const struct bench *b, const struct bench_result *r,
-			    void (*write_fn)(FILE *, const struct bench *,
-					     const struct bench_result *))
-{
-	FILE *f = path ? fopen(path, "we") : NULL;
-	bool failed = !f;
-
-	if (!path)
-		return 0;
-	if (f) {
-		write_fn(f, b, r);
-		failed = ferror(f);
-		failed |= fclose(f) != 0;
-	}
-	if (failed)
-		note("bench: cannot write %s: %s", path, strerror(errno));
-	return failed ? EX_IOERR : 0;
-}
-
-static int bench_report(struct bench *b)
-{
-	struct bench_result r = { 0 };
-	int rc = EX_OSERR;
-
-	if (!bench_summarize(b, &r)) {
-		if (b->cfg.json)
-			bench_print_json(b, &r);
-		else
-			bench_print_text(b, &r);
-		rc = bench_write_file(b->cfg.svg, b, &r, bench_write_svg);
-		rc = MAX(rc, bench_write_file(b->cfg.csv, b, &r, bench_write_csv));
-		if (fflush(stdout) || ferror(stdout) || out_stdout()->failed) {
-			note("bench: cannot write the report: %s", strerror(errno));
-			rc = EX_IOERR;
-		}
-	}
-	free(r.frame_ns);
-	free(r.at_ns);
-	return rc;
-}
-
-/* ==== bench 10: entry ================================================================ */
 
 /* Runs and reports; returns the exit code. A signal ends the run early, with its report. */
 static int bench_run(const struct bench_cfg *cfg)
 {
-	const struct timespec at_once = { 0 };
-	sigset_t signals, before;
-	struct bench *b;
+	struct bench_result r = { 0 };
+	sigset_t signals;
 	int rc;
 
-	if ((rc = bench_check_file(cfg->svg)) || (rc = bench_check_file(cfg->csv)))
-		return rc;
-	/* all threads and children inherit this: signals are for the main thread's wait */
+	bench_check_file(cfg->svg);
+	bench_check_file(cfg->csv);
+	/* blocked for good, in all threads and children: only the main thread's wait sees them */
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGHUP);
-	pthread_sigmask(SIG_BLOCK, &signals, &before);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);	/* to reap the forking load's orphans */
 	fflush(NULL);				/* or children would flush it once more */
 
-	b = bench_alloc(cfg);
-	rc = b ? 0 : EX_OSERR;
-	if (b) {
-		rc = bench_setup(b) ? EX_OSERR : 0;
-		if (!rc) {
-			bench_measure(b, &signals);
-			if (bench_child_died(b)) {
-				note("bench: a helper or load process ended early, no report");
-				rc = EX_OSERR;
-			}
-		}
-		bench_teardown(b);
-		if (!rc)
-			rc = bench_report(b);
-		munmap(b, b->bytes);
-	}
-	while (sigtimedwait(&signals, NULL, &at_once) > 0)
-		;	/* asked to stop twice: it has stopped */
-	prctl(PR_SET_CHILD_SUBREAPER, 0);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	bench = bench_map(1, sizeof(*bench));
+	bench->cfg = *cfg;
+	bench->uinput = bench->evdev = bench->gpu = -1;
+	bench->quit_frame = UINT32_MAX;
+	bench_defaults();
+	bench_alloc();
+	bench_setup();
+	bench_measure(&signals);
+	bench_teardown();
+	bench_summarize(&r);
+	rc = bench_write(NULL, &r, cfg->json ? bench_write_json : bench_write_text);
+	if (cfg->svg)
+		rc = MAX(rc, bench_write(cfg->svg, &r, bench_write_svg));
+	if (cfg->csv)
+		rc = MAX(rc, bench_write(cfg->csv, &r, bench_write_csv));
 	return rc;
 }
 
