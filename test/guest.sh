@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # guest.sh CHECK...: the checks that run inside a guest, one function each. Prints for each
 # "ok CHECK", "not ok CHECK: why" or "skip CHECK: why"; test.sh counts them.
 # The part of a name before "_" is its group: one boot runs the checks of one group, in
@@ -207,7 +208,7 @@ load_weights() { : "CPU weights of control groups hold, on one CPU and on all"
 	for where in 1 all; do
 		a='' b='' mask=1
 		[ $where = 1 ] || mask=$(printf %x $(((1 << CPUS) - 1)))
-		for _ in $(seq $([ $where = 1 ] && echo 1 || echo "$CPUS")); do
+		for _ in $(if [ $where = 1 ]; then echo 1; else seq "$CPUS"; fi); do
 			taskset $mask sh -c 'echo $$ >/sys/fs/cgroup/a/cgroup.procs; while :; do :; done' &
 			a="$a $!"
 			taskset $mask sh -c 'echo $$ >/sys/fs/cgroup/b/cgroup.procs; while :; do :; done' &
@@ -242,16 +243,16 @@ lab_repeat() { : "two boots with one seed print identical nanoseconds, with and 
 }
 
 lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and stays there"
-	local last=$((CPUS - 1)) t n=0
-	start --fast-cpus $last
+	local t n=0
+	start --fast-cpus 2
 	timerlat 3000 >/dev/null &
 	t=$!
 	taskset -p 1 $t >/dev/null # let it begin on CPU 0, which idle it would keep
 	taskset -p "$(printf %x $(((1 << CPUS) - 1)))" $t >/dev/null
-	taskset -p 3 "$(exec sh -c 'echo $PPID')" >/dev/null # looking must not disturb it
+	taskset -p 8 "$(exec sh -c 'echo $PPID')" >/dev/null # looking must not disturb it
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		usleep 100000
-		[ "$(awk '{ print $39 }' /proc/$t/stat)" != $last ] || n=$((n + 1))
+		[ "$(awk '{ print $39 }' /proc/$t/stat)" != 2 ] || n=$((n + 1))
 	done
 	kill $t
 	[ $n -ge 7 ] || fail "on the fast CPU in $n of 10 looks"
