@@ -873,6 +873,11 @@ static __always_inline bool task_pinned(struct task_struct *p)
 /*
  * A task that can run on one CPU only. Kernel threads bound to a CPU complete I/O and
  * deferred work that everybody waits for, so a short one takes the CPU from what runs.
+ *
+ * Where none of our tasks runs, it goes straight to the CPU's own queue, which wakes the CPU.
+ * The idle mask must not decide that: a CPU that is going offline is still claimed from it
+ * by wakeups that then land elsewhere, and a thread queued here (ksoftirqd, with it RCU) would
+ * wait on an idle CPU until the watchdog ends us.
  */
 static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ctx *t, u32 cpu,
 					   u8 prio, u64 now, u64 enq_flags)
@@ -881,7 +886,8 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 
 	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < NSEC_PER_MSEC)
 		prio = PRIO_CRITICAL;
-	if (scx_bpf_test_and_clear_cpu_idle(cpu)) {
+	if (cs->prio == PRIO_IDLE || cs->prio == PRIO_FOREIGN) {
+		scx_bpf_test_and_clear_cpu_idle(cpu);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), enq_flags);
 		return;
 	}

@@ -269,6 +269,7 @@ for check; do
 		echo "not ok $check: $(cat /tmp/why 2>/dev/null || echo 'its shell ended early')"
 		# The next check starts clean.
 		killall -KILL gamer churn 2>/dev/null
+		for cpu in /sys/devices/system/cpu/cpu[0-9]*/online; do echo 1 >"$cpu"; done 2>/dev/null
 		wait_for 20 state_is disabled
 		;;
 	esac
