@@ -109,7 +109,8 @@ enum bpf_stat {
 	X(SCX_WAKE_SYNC, scx_wake_flags, 1)			\
 	X(SCX_KICK_IDLE, scx_kick_flags, 1)			\
 	X(SCX_ECODE_ACT_RESTART, scx_exit_code, 1)		\
-	X(SCX_EXIT_SYSRQ, scx_exit_kind, 1)
+	X(SCX_EXIT_SYSRQ, scx_exit_kind, 1)			\
+	X(SCX_TASK_QUEUED, scx_ent_flags, 1)
 
 /* One scheduled CPU. Hot fields first, one cache line; other CPUs read them for O(1) choice. */
 struct cpu_state {
@@ -119,7 +120,7 @@ struct cpu_state {
 	__u64 dispatched_at_ns;	/* last time it chose from the queues; dispatch() */
 	__u32 tgid;		/* process of the running task; running() */
 	__u32 perf;		/* last frequency request, 0..1024; running() */
-	__u8 prio;		/* enum prio of the running task; running()/stopping() */
+	__u8 prio;		/* enum prio of what has the CPU; running(), dispatch() */
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
 	__u8 pinned_turn;	/* 1: the pinned queue is next; dispatch() */
 	__u8 pad[21];
@@ -1027,8 +1028,17 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	}
 	if (compat_take(DSQ_CRITICAL(llc)) || take_other(cs, cpu, llc, now))
 		return;
-	if (nr_llcs > 1)
-		steal(cs, llc, now);
+	if (nr_llcs > 1 && steal(cs, llc, now))
+		return;
+	if (prev && (prev->scx.flags & k_SCX_TASK_QUEUED))
+		return;		/* it goes on */
+	/*
+	 * Nothing of ours runs here from now on, and enqueue_pinned() must know. Taking from
+	 * the shared queues may drop this CPU's lock, so look once more for what came before
+	 * the mark was set.
+	 */
+	cs->prio = PRIO_IDLE;
+	compat_take(DSQ_PINNED(cpu));
 }
 
 /* Frequency requests cost a write to the hardware: only when the target changes. */
@@ -1116,7 +1126,6 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 	if (t->role < ROLE_NR)
 		cs->role_run_ns[t->role] += used;
 	cs->critical_ns = cs->prio == PRIO_CRITICAL ? cs->critical_ns + used : 0;
-	cs->prio = PRIO_IDLE;
 	if (runnable) {
 		t->preempted++;
 		return;		/* charged when it is queued again: by then the queue is known */

@@ -1002,7 +1002,7 @@ static u32 btf_irq_mask(const struct btf *btf)
 	s64 size;
 
 	if (id <= 0)
-		return btf_has_member(btf, "pcpu_hot", "preempt_count") ? 0x00ff0100 : 0;
+		return btf__find_by_name_kind(btf, "pcpu_hot", BTF_KIND_VAR) > 0 ? 0x00ff0100 : 0;
 	size = btf__resolve_size(btf, btf__type_by_id(btf, id)->type);
 	return size == 4 ? 0x00ff0100 : size == 8 ? 0xff000100 : 0;
 }

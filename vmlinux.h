@@ -78,6 +78,7 @@ struct pcpu_hot {
 };
 
 struct sched_ext_entity {
+	u32 flags;
 	u32 weight;
 	u64 slice;
 	u64 dsq_vtime;
