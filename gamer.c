@@ -3481,6 +3481,7 @@ static int cmd_unit(void)
 		"Type=notify\n"
 		"ExecStart=%s run\n"
 		"RuntimeDirectory=gamer\n"
+		"RuntimeDirectoryPreserve=yes\n"	/* last_exit is read after the end */
 		"StateDirectory=gamer\n"
 		"Restart=on-failure\n"
 		"RestartSec=2\n"
