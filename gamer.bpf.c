@@ -201,6 +201,7 @@ const volatile u32 nr_llcs = 1;			/* last-level caches; topology */
 const volatile u8 smt_on;			/* 1: some core has two threads */
 const volatile u8 perf_control;			/* 1: set CPU frequency targets */
 const volatile u8 have_cgroups;			/* 1: the kernel passes cgroup weights */
+const volatile u8 have_kick;			/* 1: scx_bpf_kick_cpu may be called */
 const volatile u32 irq_mask;			/* interrupt bits of the preemption counter, 0: unknown */
 const volatile u16 cpu_llc[MAX_CPUS];		/* cache index of a CPU */
 const volatile u16 cpu_sibling[MAX_CPUS];	/* SMT sibling, itself where none */
@@ -915,7 +916,7 @@ static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 s
 {
 	s32 idle;
 
-	if (!bpf_ksym_exists(scx_bpf_kick_cpu)) {
+	if (!have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu)) {
 		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
 		if (idle >= 0) {
 			compat_insert(p, k_SCX_DSQ_LOCAL_ON | idle, slice, enq_flags);
@@ -923,7 +924,7 @@ static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 s
 		}
 	}
 	compat_insert_key(p, dsq, slice, key, enq_flags);
-	if (bpf_ksym_exists(scx_bpf_kick_cpu)) {
+	if (have_kick && bpf_ksym_exists(scx_bpf_kick_cpu)) {
 		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
 		if (idle >= 0)
 			scx_bpf_kick_cpu(idle, k_SCX_KICK_IDLE);

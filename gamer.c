@@ -1175,6 +1175,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 	} else {
 		skel->rodata->have_cgroups = 1;
 	}
+	skel->rodata->have_kick = !st.hook_why[HOOK_KICK];
 	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->perf_control = !st.hook_why[HOOK_CPUPERF] &&
 				     !access("/sys/devices/system/cpu/cpu0/cpufreq", F_OK);

@@ -188,37 +188,11 @@ load_hotplug() { : "CPUs go and come under load; gamer restarts with the same op
 	is "CPUs online" "$(nproc)" "$CPUS"
 	stops TERM
 }
-# shares PIDS_A PIDS_B SECONDS: CPU time that B's processes got, in percent of A's
-cpu_ticks() { local sum=0 p; for p; do sum=$((sum + $(awk '{ print $14 + $15 }' "/proc/$p/stat"))); done; echo $sum; }
-shares() {
-	local a b a0 b0
-	a0=$(cpu_ticks $1) b0=$(cpu_ticks $2)
-	sleep "$3"
-	a=$(($(cpu_ticks $1) - a0)) b=$(($(cpu_ticks $2) - b0))
-	[ $a -gt 0 ] || fail "the lighter one never ran"
-	echo $((b * 100 / a))
-}
-load_weights() { : "CPU weights of control groups hold, on one CPU and on all"
-	local cg=/sys/fs/cgroup a b mask where ratio
-	grep -q cpu $cg/cgroup.controllers || skip "this kernel has no CPU controller"
-	echo +cpu >$cg/cgroup.subtree_control
-	mkdir -p $cg/a $cg/b
-	echo 300 >$cg/b/cpu.weight
-	start
-	for where in 1 all; do
-		a='' b='' mask=1
-		[ $where = 1 ] || mask=$(printf %x $(((1 << CPUS) - 1)))
-		for _ in $(if [ $where = 1 ]; then echo 1; else seq "$CPUS"; fi); do
-			taskset $mask sh -c 'echo $$ >/sys/fs/cgroup/a/cgroup.procs; while :; do :; done' &
-			a="$a $!"
-			taskset $mask sh -c 'echo $$ >/sys/fs/cgroup/b/cgroup.procs; while :; do :; done' &
-			b="$b $!"
-		done
-		ratio=$(shares "$a" "$b" 8)
-		kill $a $b
-		# 300 is exact; beside it the tick is coarse and emulated CPUs are unsteady
-		[ "$ratio" -ge 180 ] && [ "$ratio" -le 420 ] || fail "on $where CPU(s) B got $ratio % of A, not about 300"
-	done
+load_hooks() { : "with every optional hook switched off it still schedules, and says what is off"
+	start --hooks=-cgroup,-cpuperf,-kick,-irq,-immed
+	churn 10 10 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
+	healthy
+	is "hooks off" "$(gamer status | grep -c 'switched off; instead')" 5
 	stops TERM
 }
 load_bench() { : "bench measures under gamer next to hogs; its figures make sense"
@@ -242,6 +216,39 @@ lab_repeat() { : "two boots with one seed print identical nanoseconds, with and 
 	cat /proc/uptime >>/out/figures
 }
 
+# shares PIDS_A PIDS_B SECONDS: CPU time that B's processes got, in percent of A's
+cpu_ticks() { local sum=0 p; for p; do sum=$((sum + $(awk '{ print $14 + $15 }' "/proc/$p/stat"))); done; echo $sum; }
+shares() {
+	local a b a0 b0
+	a0=$(cpu_ticks $1) b0=$(cpu_ticks $2)
+	sleep "$3"
+	a=$(($(cpu_ticks $1) - a0)) b=$(($(cpu_ticks $2) - b0))
+	[ $a -gt 0 ] || fail "the lighter one never ran"
+	echo $((b * 100 / a))
+}
+lab_weights() { : "CPU weights of control groups hold, on one CPU and on all"
+	local cg=/sys/fs/cgroup a b mask where ratio
+	grep -q cpu $cg/cgroup.controllers || skip "this kernel has no CPU controller"
+	echo +cpu >$cg/cgroup.subtree_control
+	mkdir -p $cg/a $cg/b
+	echo 300 >$cg/b/cpu.weight
+	start
+	for where in 1 all; do
+		a='' b='' mask=1
+		[ $where = 1 ] || mask=$(printf %x $(((1 << CPUS) - 1)))
+		for _ in $(if [ $where = 1 ]; then echo 1; else seq "$CPUS"; fi); do
+			taskset $mask sh -c 'echo $$ >/sys/fs/cgroup/a/cgroup.procs; while :; do :; done' &
+			a="$a $!"
+			taskset $mask sh -c 'echo $$ >/sys/fs/cgroup/b/cgroup.procs; while :; do :; done' &
+			b="$b $!"
+		done
+		ratio=$(shares "$a" "$b" 3)
+		kill $a $b
+		# 300 is exact; beside it the tick is coarse
+		[ "$ratio" -ge 180 ] && [ "$ratio" -le 420 ] || fail "on $where CPU(s) B got $ratio % of A, not about 300"
+	done
+	stops TERM
+}
 lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and stays there"
 	local t n=0
 	start --fast-cpus 2
