@@ -23,7 +23,6 @@
 #include "vmlinux.h"
 #endif
 
-#define GAMER_ABI_VERSION	1
 #define MAX_CPUS		512	/* kernels with more are refused with a message */
 #define MAX_LLCS		64
 #define HIST_SLOTS		64	/* quarter-octave slots, see hist_slot() */

@@ -337,7 +337,6 @@ static union opt_value {
 	s64 n;
 	const char *s;		/* points into argv */
 } opt[OPT_NR];
-static u32 opt_given[OPT_NR];	/* how often it stood on the command line */
 
 /* ===================================================================================== */
 /* 5. log and errors                                                                     */
@@ -3264,20 +3263,28 @@ static void run_lock(void)
 		die(EX_TEMPFAIL, "another gamer is running (%s is locked)", path);
 }
 
-static void run_check_kernel(void)
+/* What this kernel offers, into st; NULL, or why it cannot run gamer. */
+static const char *kernel_check(void)
 {
-	const char *why = NULL, *caps;
-	struct utsname un;
-	struct btf *btf;
-	char name[128];
+	const char *why = NULL;
+	struct btf *btf = kernel_btf(&why);
+	int i;
 
-	uname(&un);
-	btf = kernel_btf(&why);
+	for (i = 0; i < HOOK_NR; i++)
+		st.hook_why[i] = why;
 	if (btf)
 		why = kernel_probe(btf);
 	btf__free(btf);
-	if (!why && access(SCX_DIR, F_OK))
-		why = "no " SCX_DIR;
+	return !why && access(SCX_DIR, F_OK) ? "no " SCX_DIR : why;
+}
+
+static void run_check_kernel(void)
+{
+	const char *why = kernel_check(), *caps;
+	struct utsname un;
+	char name[128];
+
+	uname(&un);
 	if (why)
 		die(EX_UNAVAILABLE, "kernel %s cannot run gamer: %s", un.release, why);
 	caps = missing_capability();
@@ -3430,23 +3437,14 @@ static void check_json(const char *release, const char *why, const char *attache
 
 static int cmd_check(void)
 {
-	const char *why = NULL;
-	bool attached;
+	const char *why;
 	struct utsname un;
-	struct btf *btf;
 	char name[128];
-	int i;
+	bool attached;
 
 	hooks_parse(opt[OPT_HOOKS].s);
 	uname(&un);
-	btf = kernel_btf(&why);
-	for (i = 0; i < HOOK_NR; i++)
-		st.hook_why[i] = why;
-	if (btf)
-		why = kernel_probe(btf);
-	btf__free(btf);
-	if (!why && access(SCX_DIR, F_OK))
-		why = "no " SCX_DIR;
+	why = kernel_check();
 	attached = scx_attached(name, sizeof(name));
 	if (opt[OPT_JSON].n)
 		check_json(un.release, why, attached ? name : NULL);
@@ -3591,7 +3589,6 @@ static void parse_value(enum opt_id id, const char *value)
 {
 	const struct option_desc *d = &options[id];
 
-	opt_given[id]++;
 	if (d->type == OPT_FLAG) {
 		if (value)
 			die(EX_USAGE, "--%s takes no value", d->name);

@@ -39,7 +39,6 @@ typedef _Bool bool;
 
 /* From the kernel's user-space ABI: fixed numbers. */
 enum {
-	BPF_ANY = 0,
 	BPF_F_NO_PREALLOC = 1,
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
 };
@@ -67,8 +66,6 @@ struct cgroup {
 	int level;
 };
 
-struct mm_struct;
-
 struct thread_info {
 	u32 cpu;
 };
@@ -81,7 +78,6 @@ struct sched_ext_entity {
 	u32 flags;
 	u32 weight;
 	u64 slice;
-	u64 dsq_vtime;
 };
 
 struct task_struct {
@@ -91,7 +87,6 @@ struct task_struct {
 	int nr_cpus_allowed;
 	const struct cpumask *cpus_ptr;
 	unsigned short migration_disabled;
-	struct mm_struct *mm;
 	s32 pid;
 	s32 tgid;
 	char comm[16];
@@ -101,10 +96,6 @@ struct task_struct {
 struct scx_init_task_args {
 	bool fork;
 	struct cgroup *cgroup;
-};
-
-struct scx_exit_task_args {
-	bool cancelled;
 };
 
 struct scx_cpu_acquire_args;
@@ -128,20 +119,12 @@ struct scx_exit_info {
 	char *msg;
 };
 
-struct scx_dump_ctx;
-
 /* Kernels from 6.19 take these by pointer; their presence selects the call. */
 struct scx_bpf_dsq_insert_vtime_args {
 	u64 dsq_id;
 	u64 slice;
 	u64 vtime;
 	u64 enq_flags;
-};
-
-struct scx_bpf_select_cpu_and_args {
-	s32 prev_cpu;
-	u64 wake_flags;
-	u64 flags;
 };
 
 struct sched_ext_ops {
@@ -151,7 +134,6 @@ struct sched_ext_ops {
 	void (*tick)(struct task_struct *p);
 	void (*running)(struct task_struct *p);
 	void (*stopping)(struct task_struct *p, bool runnable);
-	void (*quiescent)(struct task_struct *p, u64 deq_flags);
 	void (*set_weight)(struct task_struct *p, u32 weight);
 	void (*cpu_acquire)(s32 cpu, struct scx_cpu_acquire_args *args);
 	void (*cpu_release)(s32 cpu, struct scx_cpu_release_args *args);
