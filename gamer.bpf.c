@@ -48,16 +48,42 @@ enum role {
 	ROLE_NR
 };
 
-/* Evidence by strength: a higher source is never overwritten by a lower live one. */
-#define SOURCES(X)	\
-	X(NONE, none)	\
-	X(PATTERN, pattern)
+/*
+ * Where a role comes from, weakest first: a higher source that lives hides the lower ones.
+ * id, name, seconds that it lives after the last event (0: until it is taken back)
+ */
+#define SOURCES(X)		\
+	X(NONE, none, 0)	\
+	X(NAME, name, 0)	\
+	X(LEARNED, learned, 0)	\
+	X(DOORBELL, doorbell, 4)	\
+	X(PATTERN, pattern, 0)	\
+	X(NETWORK, network, 4)	\
+	X(AUDIO, audio, 4)	\
+	X(INPUT, input, 120)	\
+	X(GPU, gpu, 4)		\
+	X(WINE, wine, 0)
 
 enum source {
-#define X(id, name) SOURCE_##id,
+#define X(id, name, seconds) SOURCE_##id,
 	SOURCES(X)
 #undef X
 	SOURCE_NR
+};
+
+/* What a process is to the game; by user space for a process, or by its page flips. */
+#define CLASSES(X)		\
+	X(OTHER, other)		\
+	X(GAME, game)		\
+	X(COMPOSITOR, compositor) \
+	X(AUDIO, audio)		\
+	X(WINESERVER, wineserver)
+
+enum class {
+#define X(id, name) CLASS_##id,
+	CLASSES(X)
+#undef X
+	CLASS_NR
 };
 
 /* What runs on a CPU, by how little it minds being interrupted. */
@@ -138,8 +164,101 @@ struct llc_state {
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct llc_state) == 64, "one line per cache");
 
-/* Event ring records begin with this. */
-enum event_type { EVENT_EXIT = 1 };
+/* Event ring records begin with their time and have their type at the same place. */
+enum event_type { EVENT_EXIT = 1, EVENT_HINT, EVENT_CLASSIFICATION };
+
+/* What made a process worth a look; bits of event_hint.what. */
+enum hint {
+	HINT_NAME = 1,		/* its program or name is one of those that matter */
+	HINT_GPU = 2,		/* it submits to a GPU at the rate of frames */
+	HINT_INPUT = 4,		/* it reads an input device */
+	HINT_FLIP = 8,		/* it flips pages of a display: it is a compositor by that */
+	HINT_AUDIO = 16,	/* it transfers sound */
+};
+
+/* A process that may matter; once per process and kind. */
+struct event_hint {
+	__u64 at_ns;		/* CLOCK_MONOTONIC */
+	__u32 tgid;
+	__u32 what;		/* enum hint */
+	__u32 type;		/* EVENT_HINT */
+	char comm[16];		/* of the process's first thread; not trusted, may lack its end */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct event_hint) == 40, "ABI");
+
+/* A thread's role changed. */
+struct event_classification {
+	__u64 at_ns;		/* CLOCK_MONOTONIC */
+	__u32 tid;
+	__u32 tgid;
+	__u32 type;		/* EVENT_CLASSIFICATION */
+	__u32 cpu;		/* where it was noticed */
+	__u8 role;		/* enum role now */
+	__u8 old_role;
+	__u8 source;		/* enum source */
+	__u8 confidence;	/* 0..100 */
+	__u8 class;		/* enum class */
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct event_classification) == 32, "ABI");
+
+/* One thread that belongs to the game or serves it; the thread iterator's record. */
+struct thread_row {
+	__u64 role_at_ns;	/* when its role last changed, CLOCK_MONOTONIC */
+	__u64 seen_at_ns;	/* its first evidence of any kind */
+	__u64 submits;		/* GPU submits */
+	__u64 submit_gap_ns;	/* EWMA of the time between them, 0: none */
+	__u64 wakeups;		/* since first seen */
+	__u64 role_wakeups;	/* wakeups until its role last changed */
+	__u64 burst_ns;		/* EWMA of run time between sleeps */
+	__u64 gap_ns;		/* EWMA of time between wakeups */
+	__u32 tid;
+	__u32 tgid;
+	__u8 class;		/* enum class */
+	__u8 role;		/* enum role */
+	__u8 source;		/* enum source */
+	__u8 confidence;	/* 0..100 */
+	__u8 primary;		/* 1: the game's thread with the most submits */
+	__u8 pad[3];
+	char comm[16];		/* not trusted, may lack its end */
+};
+_Static_assert(sizeof(struct thread_row) == 96, "ABI");
+
+/* Frames as the display shows them, or as the game submits them. One writer at a time. */
+enum frame_source { FRAME_NONE, FRAME_CADENCE, FRAME_FLIP };
+struct frame_state {
+	__u64 presented;	/* frames that reached the display; flip_done(), gpu_submitted() */
+	__u64 dropped;		/* game frames replaced before they were shown */
+	__u64 missed;		/* refresh periods that passed without a new frame */
+	__u64 present_at_ns;	/* last completion */
+	__u64 flip_at_ns;	/* last flip or commit request */
+	__u64 submit_at_ns;	/* last submit of the game's primary thread */
+	__u64 shown_submit_ns;	/* the submit that the pending flip shows */
+	__u64 interval_ns;	/* EWMA between completions */
+	__u64 refresh_ns;	/* shortest interval seen lately: the display's period */
+	__u64 submit_to_present_ns;	/* EWMA */
+	__u64 compositor_ns;	/* EWMA, from the game's submit to the flip request */
+	__u32 crtc;		/* display that is followed */
+	__u32 source;		/* enum frame_source */
+	__u32 pending;		/* game frames since the last flip request */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct frame_state) == 104, "ABI");
+
+/* Kinds of input devices, by what they can do: id, name, ms that input lasts. */
+#define INPUT_KINDS(X)			\
+	X(MOUSE, mouse, 8)		\
+	X(KEYBOARD, keyboard, 1000)	\
+	X(GAMEPAD, gamepad, 500)	\
+	X(TOUCH, touch, 500)
+
+enum input_kind {
+#define X(id, name, window_ms) INPUT_##id,
+	INPUT_KINDS(X)
+#undef X
+	INPUT_KIND_NR
+};
 
 /* Why the kernel let the scheduler go; written once by gamer_exit. */
 struct event_exit {
@@ -283,6 +402,17 @@ struct {
 	__type(key, int);
 	__type(value, struct task_ctx);
 } task_ctxs SEC(".maps");
+
+/* What a process is, on its first thread: nothing that is keyed by a number can go stale. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, u32);		/* enum class; user space by pidfd, flip_requested() */
+} procs SEC(".maps");
+
+u32 class_gen = 1;	/* moves after each change in procs; threads look again when it did */
+u32 game_tgid;		/* the game's process, 0: none; user space */
 
 /* Rare events, woken at once. */
 struct {
