@@ -7,12 +7,14 @@
  *   3. maps                  task storage, per-CPU and per-cache state, the event ring
  *   4. kernel compatibility  one name for what kernels 6.12 to 7.3 call differently
  *   5. task context          lookup, fair charge, queue key, slice
- *   6. roles and evidence    run/sleep patterns -> role -> importance
+ *   6. roles and evidence    evidence by source -> role -> importance; run/sleep patterns
  *   7. scheduler callbacks   in the order of a task's life
- *   8. ops table             init, exit, the table that the kernel attaches
+ *   8. detection hooks       what threads do in the kernel and in Wine -> evidence
+ *   9. ops table             init, exit, the table that the kernel attaches
  *
  * A wakeup's path is gamer_select_cpu -> gamer_enqueue -> gamer_dispatch -> gamer_running
- * -> gamer_stopping. Start reading at section 7.
+ * -> gamer_stopping. Start reading at section 7. What a hook sees becomes evidence_set() ->
+ * role_settle() -> acts_as, and that is all the scheduler looks at.
  */
 
 /* ===================================================================================== */
@@ -110,7 +112,13 @@ enum prio {
 	X(MIGRATIONS, migrations, "tasks that ran on another CPU than before")	\
 	X(HANDOFFS, handoffs, "wakeups that took over the CPU of a waker about to sleep") \
 	X(BOOSTS, boosts, "wakeups that carried a boost to the woken thread")	\
-	X(ROLE_CHANGES, role_changes, "changes of a thread's role")
+	X(ROLE_CHANGES, role_changes, "changes of a thread's role")		\
+	X(EVENTS_LOST, events_lost, "events that found the ring full")		\
+	X(GPU_SUBMITS, gpu_submits, "GPU submits of the game")			\
+	X(INPUT_MOUSE, input_mouse, "input events of mice")			\
+	X(INPUT_KEYBOARD, input_keyboard, "input events of keyboards")		\
+	X(INPUT_GAMEPAD, input_gamepad, "input events of gamepads and joysticks") \
+	X(INPUT_TOUCH, input_touch, "input events of touch screens and pads")
 
 enum bpf_stat {
 #define X(id, name, help) BPF_STAT_##id,
@@ -148,7 +156,9 @@ struct cpu_state {
 	__u8 prio;		/* enum prio of what has the CPU; running(), dispatch() */
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
 	__u8 pinned_turn;	/* 1: the pinned queue is next; dispatch() */
-	__u8 pad[21];
+	__u8 class;		/* enum class of the running task; runtime_runs() */
+	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
+	__u8 pad[18];
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
 	__u32 wake_hist[ROLE_NR][HIST_SLOTS];		/* wakeup latency; running() */
@@ -246,12 +256,124 @@ struct frame_state {
 };
 _Static_assert(sizeof(struct frame_state) == 104, "ABI");
 
+/*
+ * What counts as a GPU submit: the driver's own name, the request's number, and its symbol in
+ * the kernel's DRM headers without "DRM_IOCTL_" (a test compares). Numbers without the driver
+ * mean nothing: 0x44 is amdgpu's submit and creates a resource on virtio_gpu.
+ */
+#define GPU_SUBMITS(X)					\
+	X("i915",	0x69, I915_GEM_EXECBUFFER2)	\
+	X("xe",		0x49, XE_EXEC)			\
+	X("amdgpu",	0x44, AMDGPU_CS)		\
+	X("amdgpu",	0x57, AMDGPU_USERQ_SIGNAL)	\
+	X("radeon",	0x66, RADEON_CS)		\
+	X("nouveau",	0x52, NOUVEAU_EXEC)		\
+	X("nouveau",	0x81, NOUVEAU_GEM_PUSHBUF)	\
+	X("msm",	0x46, MSM_GEM_SUBMIT)		\
+	X("panfrost",	0x40, PANFROST_SUBMIT)		\
+	X("panthor",	0x49, PANTHOR_GROUP_SUBMIT)	\
+	X("lima",	0x45, LIMA_GEM_SUBMIT)		\
+	X("v3d",	0x40, V3D_SUBMIT_CL)		\
+	X("v3d",	0x47, V3D_SUBMIT_CSD)		\
+	X("vc4",	0x40, VC4_SUBMIT_CL)		\
+	X("etnaviv",	0x46, ETNAVIV_GEM_SUBMIT)	\
+	X("asahi",	0x4a, ASAHI_SUBMIT)		\
+	X("vmwgfx",	0x4c, VMW_EXECBUF)		\
+	X("virtio_gpu",	0x42, VIRTGPU_EXECBUFFER)
+
+/* Thread names that tell a role, by their beginning; confidence NAME_CONFIDENCE. */
+#define NAME_CONFIDENCE		40
+#define THREAD_NAMES(X)				\
+	X("dxvk-submit",	GPU)		\
+	X("dxvk-queue",		GPU)		\
+	X("dxvk-cs",		RENDER)		\
+	X("dxvk-frame",		RENDER)		\
+	X("dxvk-shader",	BACKGROUND)	\
+	X("dxvk-cleanup",	BACKGROUND)	\
+	X("vkd3d_queue",	GPU)		\
+	X("vkd3d-swapchain",	RENDER)		\
+	X("vkd3d_fence",	GPU)		\
+	X("vkd3d-disk",		BACKGROUND)	\
+	X("wined3d_cs",		RENDER)		\
+	X("RenderThread",	RENDER)		\
+	X("RHIThread",		GPU)		\
+	X("RHISubmission",	GPU)		\
+	X("GameThread",		RENDER)		\
+	X("UnityGfxDevice",	RENDER)		\
+	X("UnityMain",		RENDER)		\
+	X("Job.Worker",		WORKER)		\
+	X("TaskGraph",		WORKER)		\
+	X("Foreground Work",	WORKER)		\
+	X("Background Work",	BACKGROUND)	\
+	X("AsyncLoading",	BACKGROUND)	\
+	X("PhysX",		PHYSICS)	\
+	X("AudioThread",	AUDIO)		\
+	X("AudioMixer",		AUDIO)		\
+	X("FMOD mixer",		AUDIO)		\
+	X("FMOD stream",	AUDIO)		\
+	X("OpenAL",		AUDIO)		\
+	X("SDLAudio",		AUDIO)		\
+	X("pulse-",		AUDIO)		\
+	X("pw-",		AUDIO)		\
+	X("data-loop",		AUDIO)		\
+	X("alsa-",		AUDIO)		\
+	X("InputThread",	INPUT)		\
+	X("SDLJoystick",	INPUT)		\
+	X("winebus",		INPUT)		\
+	X("NetThread",		NETWORK)	\
+	X("gamescope-",		COMPOSITOR)	\
+	X("KWin",		COMPOSITOR)
+
+/*
+ * Programs that user space wants to hear of when they start, by their beginning. Programs
+ * with .exe in their name or steamapps in their path are told of besides; any other game is
+ * found by what it does.
+ */
+#define PROGRAM_NAMES(X)	\
+	X("gamer-bench")	\
+	X("gamescope")		\
+	X("kwin_")		\
+	X("gnome-shell")	\
+	X("mutter")		\
+	X("Xorg")		\
+	X("Xwayland")		\
+	X("sway")		\
+	X("weston")		\
+	X("Hyprland")		\
+	X("labwc")		\
+	X("cosmic-comp")	\
+	X("wayfire")		\
+	X("river")		\
+	X("cage")		\
+	X("niri")		\
+	X("pipewire")		\
+	X("wireplumber")	\
+	X("pulseaudio")		\
+	X("jackd")		\
+	X("wineserver")
+
+/* A name's beginning, for comparing two words at once. Filled in by user space. */
+struct prefix {
+	__u64 value[2];		/* the text, zero-padded */
+	__u64 mask[2];		/* ones where the text has bytes */
+};
+_Static_assert(sizeof(struct prefix) == 32, "ABI");
+enum { THREAD_NAME_MAX = 48, PROGRAM_NAME_MAX = 24 };
+
 /* Kinds of input devices, by what they can do: id, name, ms that input lasts. */
 #define INPUT_KINDS(X)			\
 	X(MOUSE, mouse, 8)		\
 	X(KEYBOARD, keyboard, 1000)	\
 	X(GAMEPAD, gamepad, 500)	\
 	X(TOUCH, touch, 500)
+
+/* Keys that are down, by device: a device that goes takes its keys along. */
+struct held {
+	__u64 dev;	/* address, 0: free; input_hold() */
+	__u32 keys;	/* input_hold(), input_gone() */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct held) == 16, "ABI");
 
 enum input_kind {
 #define X(id, name, window_ms) INPUT_##id,
@@ -319,6 +441,14 @@ const volatile u32 nr_llcs = 1;			/* last-level caches; topology */
 const volatile u8 smt_on;			/* 1: some core has two threads */
 const volatile u8 perf_control;			/* 1: set CPU frequency targets */
 const volatile u8 have_cgroups;			/* 1: the kernel passes cgroup weights */
+const volatile u8 have_patterns;		/* 1: run and sleep patterns are evidence */
+const volatile u8 have_gpu;			/* 1: submits are evidence */
+const volatile u8 have_frames;			/* 1: page flips are looked at */
+const volatile u8 have_names;			/* 1: thread names are evidence */
+const volatile u8 observing;			/* 1: no scheduler; contexts are made when needed */
+const volatile struct prefix thread_names[THREAD_NAME_MAX];	/* from THREAD_NAMES */
+const volatile u8 thread_name_roles[THREAD_NAME_MAX];		/* enum role of each */
+const volatile struct prefix program_names[PROGRAM_NAME_MAX];	/* from PROGRAM_NAMES */
 const volatile u8 have_kick;			/* 1: scx_bpf_kick_cpu may be called */
 const volatile u32 irq_mask;			/* interrupt bits of the preemption counter, 0: unknown */
 const volatile u16 cpu_llc[MAX_CPUS];		/* cache index of a CPU */
@@ -359,12 +489,24 @@ ROLES(X)
 #define BOOST_NS		(8 * NSEC_PER_MSEC)
 #define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)
 #define BOOST_HOPS		4
+/* Share of wakeups, out of 256, as one of several from which a thread is a job worker. */
+#define FANNED_MOST		64
+/* Windows' names for what Wine passes on. */
+#define WINE_TIME_CRITICAL	15
+#define WINE_REALTIME_CLASS	4
 /* CPUs looked at for a victim: bounds the wakeup path on any machine. */
 #define VICTIM_SCAN		8
 
 /* ===================================================================================== */
 /* 3. maps                                                                               */
 /* ===================================================================================== */
+
+/* What one source says about a thread. */
+struct evidence {
+	u8 role;		/* enum role, NONE: nothing */
+	u8 confidence;		/* 0..100 */
+	u16 until;		/* evidence_clock() at which it ends, 0: never */
+};
 
 /* All that gamer knows of a thread. Times are scheduler-clock ns. */
 struct task_ctx {
@@ -387,13 +529,29 @@ struct task_ctx {
 	u16 preempted;		/* switches by force since the last sleep; stopping() */
 	u16 last_cpu;		/* where it ran last; running() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
+	u16 fanned;		/* EWMA of wakeups as one of several, 0..256; task_woke() */
+	u16 until;		/* evidence_clock() at which the role in force ends, 0: never */
 	u8 pattern_role;	/* role that the last bursts look like; stopping() */
-	u8 role;		/* enum role in force */
+	u8 role;		/* enum role in force; role_settle() */
 	u8 confidence;		/* 0..100 of role */
 	u8 source;		/* enum source of role */
+	u8 acts_as;		/* enum role by which it is scheduled; role_settle() */
+	u8 class;		/* enum class of its process; class_refresh() */
+	u8 told;		/* enum hint bits that user space knows of */
+	s8 wine_priority;	/* last thread priority set by Windows' means; wine_set_thread() */
+	u8 wine_class;		/* of a first thread: its process's priority class, 0: not set */
 	u8 boost_depth;		/* hops left while boosted */
 	u8 late_gaps;		/* gaps that told of our delay; task_woke() */
-	u8 pad[4];
+	u8 pad;
+	u32 class_gen;		/* class_gen that class knows of; class_refresh() */
+	u32 wakeups;		/* real ones; task_woke() */
+	u32 role_wakeups;	/* wakeups when the role last changed; role_settle() */
+	u32 submits;		/* GPU submits, since its process is the game; gpu_submitted() */
+	u32 submit_gap_ns;	/* EWMA of the time between them; gpu_submitted() */
+	u64 submit_at_ns;	/* last one; gpu_submitted() */
+	u64 role_at_ns;		/* when the role last changed, CLOCK_MONOTONIC; role_settle() */
+	u64 seen_at_ns;		/* first evidence, CLOCK_MONOTONIC; evidence_set() */
+	struct evidence evidence[SOURCE_NR];	/* evidence_set() */
 };
 
 struct {
@@ -435,6 +593,13 @@ u32 cgroup_gen = 1;
  * that holds a kernel pointer cannot be mapped by user space. */
 __hidden struct bpf_cpumask __kptr *fast_cpus SEC(".data.masks");
 
+struct frame_state frame;
+u64 input_until_ns;		/* somebody just used an input device; input_event() */
+u32 input_held;			/* keys and buttons that are down; input_event() */
+u32 input_open;			/* was the window open at the last walk over threads(); its clock */
+u32 primary_tid;		/* the game's thread with the most GPU submits; gpu_submitted() */
+u32 primary_tgid, primary_submits;	/* its process, its submits */
+
 struct cpu_state cpu_states[MAX_CPUS];
 struct llc_state llc_states[MAX_LLCS];
 
@@ -457,20 +622,20 @@ static __always_inline void stat_inc(struct cpu_state *cs, enum bpf_stat id)
 /* 4. kernel compatibility                                                               */
 /* ===================================================================================== */
 
-/* In every kernel from 6.12. */
-s32 scx_bpf_create_dsq(u64 dsq_id, s32 node) __ksym;
+/* In every kernel from 6.12 that has sched_ext; weak because an observer does without. */
+s32 scx_bpf_create_dsq(u64 dsq_id, s32 node) __ksym __weak;
 s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
-			   bool *is_idle) __ksym;
-s32 scx_bpf_dsq_nr_queued(u64 dsq_id) __ksym;
-bool scx_bpf_test_and_clear_cpu_idle(s32 cpu) __ksym;
-s32 scx_bpf_pick_idle_cpu(const struct cpumask *allowed, u64 flags) __ksym;
+			   bool *is_idle) __ksym __weak;
+s32 scx_bpf_dsq_nr_queued(u64 dsq_id) __ksym __weak;
+bool scx_bpf_test_and_clear_cpu_idle(s32 cpu) __ksym __weak;
+s32 scx_bpf_pick_idle_cpu(const struct cpumask *allowed, u64 flags) __ksym __weak;
 void scx_bpf_cpuperf_set(s32 cpu, u32 perf) __ksym __weak;
-bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *mask) __ksym;
+bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *mask) __ksym __weak;
 struct cgroup *scx_bpf_task_cgroup(struct task_struct *p) __ksym __weak;
 void bpf_cgroup_release(struct cgroup *cgrp) __ksym __weak;
-struct bpf_cpumask *bpf_cpumask_create(void) __ksym;
-void bpf_cpumask_set_cpu(u32 cpu, struct bpf_cpumask *mask) __ksym;
-void bpf_cpumask_release(struct bpf_cpumask *mask) __ksym;
+struct bpf_cpumask *bpf_cpumask_create(void) __ksym __weak;
+void bpf_cpumask_set_cpu(u32 cpu, struct bpf_cpumask *mask) __ksym __weak;
+void bpf_cpumask_release(struct bpf_cpumask *mask) __ksym __weak;
 
 /* Weak because Debian's 7.1 ships it with malformed BTF: see enqueue_shared(). */
 void scx_bpf_kick_cpu(s32 cpu, u64 flags) __ksym __weak;
@@ -573,6 +738,13 @@ static __always_inline struct task_ctx *task_ctx_of(struct task_struct *p)
 	return bpf_task_storage_get(&task_ctxs, p, 0, 0);
 }
 
+/* For the hooks: the scheduler makes every task's context at its birth, an observer here. */
+static __always_inline struct task_ctx *task_ctx_make(struct task_struct *p)
+{
+	return bpf_task_storage_get(&task_ctxs, p, 0,
+				    observing ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+}
+
 static __always_inline u32 ewma(u32 avg, u32 sample)
 {
 	return avg - (avg >> EWMA_SHIFT) + (sample >> EWMA_SHIFT);
@@ -632,15 +804,19 @@ static __always_inline bool task_urgent(const struct task_ctx *t)
 	       (burst < URGENT_BURST_NS || (burst < URGENT_MAX_NS && burst * 2 < t->gap_avg_ns));
 }
 
+/* Did somebody just use an input device, or hold a key? */
+static __always_inline bool input_window(u64 now)
+{
+	return input_held || (s64)(input_until_ns - now) > 0;
+}
+
 /* Importance now: by the role, by a boost, or by urgency. */
 static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
-	u8 prio = role_prio(t->role);
+	u8 prio = role_prio(t->acts_as);
 
 	if (t->burst_ns > CRITICAL_BURST_NS)
 		return prio == PRIO_BATCH ? PRIO_BATCH : PRIO_NORMAL;
-	if (prio == PRIO_CRITICAL && t->confidence < 50)
-		prio = PRIO_NORMAL;
 	if (task_boosted(t, now) || task_urgent(t))
 		prio = PRIO_CRITICAL;
 	return prio;
@@ -653,11 +829,13 @@ static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 static __always_inline u64 task_key(const struct task_ctx *t, u64 now)
 {
 	u64 due = later(t->fair_at_ns, now);
-	u64 warp = role_warp_ns(t->role);
+	u64 warp = role_warp_ns(t->acts_as);
 
 	if (due - now > DEBT_MAX_NS)
 		due = now + DEBT_MAX_NS;
-	if (task_boosted(t, now) && warp < BOOST_WARP_NS)
+	/* What the game does while somebody plays is an answer to that. */
+	if (warp < BOOST_WARP_NS &&
+	    (task_boosted(t, now) || (t->class == CLASS_GAME && input_window(now))))
 		warp = BOOST_WARP_NS;
 	warp -= min_u64(warp, t->burst_avg_ns);
 	return due - warp;
@@ -742,17 +920,220 @@ static __always_inline u8 pattern_confidence(u16 match)
 	return match < 100 ? 75 : 100;
 }
 
-/* Put a role in force unless stronger evidence stands. Returns 1 where the role changed. */
-static __always_inline int role_set(struct task_ctx *t, u8 role, u8 confidence, u8 source)
+/* Evidence lives for seconds: a clock of 2^30 ns is fine enough, and two bytes last 9 hours. */
+static __always_inline u16 evidence_clock(u64 now)
 {
-	int changed = t->role != role;
+	u16 clock = now >> 30;
 
-	if (source < t->source)
-		return 0;
+	return clock ? clock : 1;
+}
+
+static __always_inline u8 source_seconds(u8 source)
+{
+	switch (source) {
+#define X(id, name, seconds) case SOURCE_##id: return seconds;
+	SOURCES(X)
+#undef X
+	}
+	return 0;
+}
+
+static __always_inline void event_send(const void *event, u32 size)
+{
+	if (bpf_ringbuf_output(&events, (void *)event, size, 0))
+		stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_EVENTS_LOST);
+}
+
+/* What a thread of a process of this class may be, given evidence for a role. */
+static __always_inline u8 class_role(u8 class, u8 role, u8 source)
+{
+	switch (class) {
+	case CLASS_GAME:
+		return role == ROLE_COMPOSITOR ? ROLE_RENDER : role;
+	case CLASS_COMPOSITOR:
+		if (role == ROLE_INPUT || role == ROLE_AUDIO)
+			return role;
+		return source == SOURCE_GPU || source == SOURCE_NAME || role == ROLE_COMPOSITOR ?
+		       ROLE_COMPOSITOR : ROLE_NONE;
+	case CLASS_AUDIO:
+		return role == ROLE_AUDIO ? role : ROLE_NONE;
+	case CLASS_OTHER:
+		if (source != SOURCE_PATTERN)
+			return ROLE_NONE;
+		return role == ROLE_CPU_BOUND || role == ROLE_BACKGROUND ||
+		       (role == ROLE_COMPOSITOR && game_tgid) ? role : ROLE_NONE;
+	}
+	return ROLE_NONE;
+}
+
+/* The role of a thread that shows no evidence, by what its process is for. */
+static __always_inline u8 class_default_role(u8 class)
+{
+	return class == CLASS_GAME ? ROLE_WORKER : class == CLASS_COMPOSITOR ? ROLE_COMPOSITOR :
+	       class == CLASS_AUDIO ? ROLE_AUDIO : ROLE_NONE;
+}
+
+static __always_inline void classification_send(struct task_struct *p, struct task_ctx *t,
+						u8 old_role)
+{
+	struct event_classification e = {
+		.at_ns = t->role_at_ns, .tid = p->pid, .tgid = p->tgid,
+		.type = EVENT_CLASSIFICATION, .cpu = bpf_get_smp_processor_id(), .role = t->role,
+		.old_role = old_role, .source = t->source, .confidence = t->confidence,
+		.class = t->class,
+	};
+
+	event_send(&e, sizeof(e));
+}
+
+/*
+ * The strongest living evidence becomes the role. `now`: 0 leaves ended evidence for the
+ * next time (where the scheduler's clock cannot be read). What a thread acts as may differ
+ * from its role: a name alone makes nobody critical, and while no game is known the patterns
+ * stand in, so that a game that nobody recognised yet does not run worse than it must.
+ */
+static __noinline int role_settle(struct task_struct *p, struct task_ctx *t, u64 now)
+{
+	u8 old_role = t->role, role = class_default_role(t->class), source = SOURCE_NAME, got;
+	u8 confidence = role ? NAME_CONFIDENCE : 0;
+	u16 clock = evidence_clock(now);
+	int i;
+
+	t->until = 0;
+	for (i = SOURCE_NR - 1; i > SOURCE_NONE; i--) {
+		struct evidence *e = &t->evidence[i];
+
+		if (!e->role)
+			continue;
+		if (now && e->until && (s16)(e->until - clock) < 0) {
+			e->role = ROLE_NONE;
+			continue;
+		}
+		got = class_role(t->class, e->role, i);
+		if (!got)
+			continue;
+		role = got;
+		confidence = e->confidence;
+		source = i;
+		t->until = e->until;
+		break;
+	}
+	if (source == SOURCE_PATTERN && role == ROLE_RENDER && t->evidence[SOURCE_DOORBELL].role) {
+		role = ROLE_GPU;	/* the pattern confirms what the doorbell's driver said */
+		source = SOURCE_DOORBELL;
+	} else if (source == SOURCE_WINE && role == ROLE_RENDER &&
+		   t->evidence[SOURCE_PATTERN].role == ROLE_INPUT) {
+		role = ROLE_INPUT;	/* Windows has one priority for both */
+	}
 	t->role = role;
 	t->confidence = confidence;
-	t->source = source;
-	return changed;
+	t->source = role ? source : SOURCE_NONE;
+	t->acts_as = confidence >= 50 || role_prio(role) != PRIO_CRITICAL ? role : ROLE_NONE;
+	if (t->class == CLASS_OTHER && !game_tgid &&
+	    t->evidence[SOURCE_PATTERN].confidence >= 50)
+		t->acts_as = t->evidence[SOURCE_PATTERN].role;
+	if (role == old_role)
+		return 0;
+	t->role_at_ns = bpf_ktime_get_ns();
+	t->role_wakeups = t->wakeups;
+	stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_ROLE_CHANGES);
+	if (t->class != CLASS_OTHER || class_default_role(old_role))
+		classification_send(p, t, old_role);
+	return 0;
+}
+
+/* Note what a source says; NONE takes it back. */
+static __always_inline void evidence_set(struct task_struct *p, struct task_ctx *t, u8 source,
+					 u8 role, u8 confidence, u64 now)
+{
+	struct evidence *e = &t->evidence[source];
+	u8 seconds = source_seconds(source);
+	bool same = e->role == role && e->confidence == confidence;
+
+	if (seconds)
+		e->until = evidence_clock(now + seconds * NSEC_PER_SEC);
+	if (same && t->source == source)
+		t->until = e->until;
+	if (same)
+		return;
+	if (!t->seen_at_ns && role)
+		t->seen_at_ns = bpf_ktime_get_ns();
+	e->role = role;
+	e->confidence = confidence;
+	role_settle(p, t, now);
+}
+
+static __always_inline bool name_is(const u64 *name, const volatile struct prefix *prefix)
+{
+	return prefix->mask[0] && !((name[0] ^ prefix->value[0]) & prefix->mask[0]) &&
+	       !((name[1] ^ prefix->value[1]) & prefix->mask[1]);
+}
+
+/* The role that a thread's name tells, or NONE. */
+static __always_inline u8 name_role(const u64 *name)
+{
+	int i;
+
+	for (i = 0; i < THREAD_NAME_MAX; i++)
+		if (name_is(name, &thread_names[i]))
+			return thread_name_roles[i];
+	return ROLE_NONE;
+}
+
+/* The role that Windows' thread priority tells; see SetThreadPriority. */
+static __always_inline void wine_evidence(struct task_struct *p, struct task_ctx *t,
+					  u8 process_class, u64 now)
+{
+	s8 prio = t->wine_priority;
+
+	if (prio < 0)
+		evidence_set(p, t, SOURCE_WINE, ROLE_BACKGROUND, 95, now);
+	else if (!prio)
+		evidence_set(p, t, SOURCE_WINE, ROLE_NONE, 0, now);
+	else if (prio == 1)
+		evidence_set(p, t, SOURCE_WINE, ROLE_PHYSICS, 95, now);
+	else if (prio == WINE_TIME_CRITICAL && process_class == WINE_REALTIME_CLASS)
+		evidence_set(p, t, SOURCE_WINE, ROLE_AUDIO, 99, now);
+	else
+		evidence_set(p, t, SOURCE_WINE, ROLE_RENDER,
+			     prio == WINE_TIME_CRITICAL ? 97 : 95, now);
+}
+
+/*
+ * What the task's process is, again since some process became the game, a server, or none.
+ * It stands on the first thread; the others look there once per change.
+ */
+static __noinline int class_refresh(struct task_struct *p, struct task_ctx *t, u64 now)
+{
+	struct task_struct *leader = p->group_leader;
+	struct task_ctx *first;
+	u64 name[2];
+	u32 *class;
+
+	t->class_gen = class_gen;
+	if (!leader)
+		return 0;
+	class = bpf_task_storage_get(&procs, leader, 0, 0);
+	if (class && *class == CLASS_GAME && t->class != CLASS_GAME) {
+		t->submits = 0;
+		if (have_names) {
+			__builtin_memcpy(name, p->comm, sizeof(name));
+			evidence_set(p, t, SOURCE_NAME, name_role(name), NAME_CONFIDENCE, now);
+		}
+	}
+	t->class = class ? *class : CLASS_OTHER;
+	first = t->wine_priority ? task_ctx_of(leader) : NULL;
+	if (first)
+		wine_evidence(p, t, first->wine_class, now);
+	role_settle(p, t, now);
+	return 0;
+}
+
+static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, u64 now)
+{
+	if (t->class_gen != class_gen)
+		class_refresh(p, t, now);
+	return t->class;
 }
 
 #define HZ_GAP_NS(hz)	(NSEC_PER_SEC / (hz))
@@ -760,33 +1141,43 @@ static __always_inline int role_set(struct task_ctx *t, u8 role, u8 confidence, 
 /*
  * What one burst looks like, by its length and the rate and regularity of wakeups. Only
  * threads that are driven by a device, a timer or a critical thread make frames: what its
- * own peers wake through pipes and waits has no such role, whatever its rate.
+ * own peers wake through pipes and waits has no such role, whatever its rate. Who is woken
+ * as one of several by one thread does a share of its work, whatever its rhythm.
  */
 static __always_inline u8 pattern_of(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
 	bool periodic = t->gap_dev_ns < (t->gap_avg_ns >> 2);
+	bool outside = game_tgid && t->class != CLASS_GAME;
 
-	if (!gap || t->driven < DRIVEN_MOST)
-		return burst > 5 * NSEC_PER_MSEC && t->preempted ? ROLE_CPU_BOUND : ROLE_NONE;
-	if (gap >= HZ_GAP_NS(8800) && gap <= HZ_GAP_NS(120) && burst < 100 * NSEC_PER_USEC)
+	if (!gap || t->driven < DRIVEN_MOST) {
+		if (burst > 5 * NSEC_PER_MSEC && t->preempted)
+			return ROLE_CPU_BOUND;
+		return t->class == CLASS_GAME && burst < 100 * NSEC_PER_USEC ? ROLE_BACKGROUND :
+		       ROLE_NONE;
+	}
+	if (t->fanned >= FANNED_MOST)
+		return t->class == CLASS_GAME ? ROLE_WORKER : ROLE_NONE;
+	if (!outside && gap >= HZ_GAP_NS(8800) && gap <= HZ_GAP_NS(120) &&
+	    burst < 100 * NSEC_PER_USEC)
 		return ROLE_INPUT;
-	if (gap >= HZ_GAP_NS(1500) && gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC &&
-	    burst * 2 < gap && periodic)
-		return ROLE_AUDIO;
-	if (gap >= HZ_GAP_NS(360) && gap <= HZ_GAP_NS(30) && burst >= NSEC_PER_MSEC &&
+	/* Where render and audio overlap (1 to 3 ms), frames are by far the more common. */
+	if (!outside && gap >= HZ_GAP_NS(360) && gap <= HZ_GAP_NS(30) && burst >= NSEC_PER_MSEC &&
 	    burst <= 16 * NSEC_PER_MSEC)
 		return ROLE_RENDER;
+	if ((!outside || t->class == CLASS_AUDIO) && gap >= HZ_GAP_NS(1500) &&
+	    gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC && burst * 2 < gap && periodic)
+		return ROLE_AUDIO;
 	if (gap >= HZ_GAP_NS(240) && gap <= HZ_GAP_NS(50) && burst >= 500 * NSEC_PER_USEC &&
 	    burst <= 8 * NSEC_PER_MSEC)
 		return ROLE_COMPOSITOR;
-	if (burst < NSEC_PER_MSEC && !periodic)
+	if (!outside && burst < NSEC_PER_MSEC && !periodic)
 		return ROLE_NETWORK;
 	return ROLE_NONE;
 }
 
 /* A burst ended in sleep: update the averages, then see what the task looks like now. */
-static __always_inline void runtime_slept(struct task_ctx *t, struct cpu_state *cs, u64 now)
+static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx *t, u64 now)
 {
 	u8 role;
 
@@ -808,9 +1199,49 @@ static __always_inline void runtime_slept(struct task_ctx *t, struct cpu_state *
 		t->pattern_role = role;
 		t->match = 1;
 	}
-	if (role_set(t, t->match < 10 ? ROLE_NONE : t->pattern_role,
-		     pattern_confidence(t->match), SOURCE_PATTERN))
-		stat_inc(cs, BPF_STAT_ROLE_CHANGES);
+	if (have_patterns)
+		evidence_set(p, t, SOURCE_PATTERN, t->match < 10 ? ROLE_NONE : t->pattern_role,
+			     pattern_confidence(t->match), now);
+	if (t->until && (s16)(t->until - evidence_clock(now)) < 0)
+		role_settle(p, t, now);
+}
+
+/* The task leaves the CPU: to wait for it again, or to sleep. One function for all who see it. */
+static __always_inline void runtime_ran(struct task_struct *p, struct task_ctx *t,
+					struct cpu_state *cs, u64 now, u64 used, bool runnable)
+{
+	t->burst_ns = clamp_u32(t->burst_ns + used);
+	if (t->role < ROLE_NR)
+		cs->role_run_ns[t->role] += used;
+	if (runnable)
+		t->preempted++;
+	else
+		runtime_slept(p, t, now);
+}
+
+/* The task got the CPU. */
+static __always_inline void runtime_runs(struct task_struct *p, struct task_ctx *t,
+					 struct cpu_state *cs, u64 now)
+{
+	u8 prio;
+	u32 slot;
+
+	cs->class = task_class(p, t, now);
+	prio = task_prio(t, now);
+	cs->run_at_ns = now;
+	cs->tgid = p->tgid;
+	cs->prio = prio;
+	cs->fanout = 0;
+	/* What is critical by itself starts a chain; a boosted task passes on what is left. */
+	cs->boost_depth = prio != PRIO_CRITICAL ? 0 :
+			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
+	t->run_at_ns = now;
+	if (!t->wake_at_ns)
+		return;
+	slot = hist_slot(now - t->wake_at_ns);
+	if (t->role < ROLE_NR && slot < HIST_SLOTS)
+		cs->wake_hist[t->role][slot]++;
+	t->wake_at_ns = 0;
 }
 
 /*
@@ -834,14 +1265,22 @@ static __always_inline void runtime_woke(struct task_ctx *t, u64 now)
 	t->last_wake_ns = now;
 }
 
+/* Is it of the waker's process, or are both of the game and of what serves it? */
+static __always_inline bool same_team(struct task_struct *p, struct task_ctx *t,
+				      const struct cpu_state *waker, u64 now)
+{
+	return waker->tgid == (u32)p->tgid ||
+	       (waker->class && task_class(p, t, now) != CLASS_OTHER);
+}
+
 /*
  * Who a critical thread waits for matters as much as itself: a critical thread that wakes
- * one of its own process hands it a boost that ends after BOOST_NS or BOOST_HOPS wakeups.
+ * one of its team hands it a boost that ends after BOOST_NS or BOOST_HOPS wakeups.
  */
 static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ctx *t,
 					   struct cpu_state *waker, u64 now)
 {
-	if (waker->prio != PRIO_CRITICAL || !waker->boost_depth || waker->tgid != (u32)p->tgid)
+	if (waker->prio != PRIO_CRITICAL || !waker->boost_depth || !same_team(p, t, waker, now))
 		return false;
 	t->boost_until_ns = now + BOOST_NS;
 	t->boost_depth = waker->boost_depth - 1;
@@ -853,10 +1292,15 @@ static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ct
 static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 				      struct cpu_state *cs, u64 now)
 {
-	bool driven = compat_in_interrupt() || boost_by_waker(p, t, cs, now);
+	bool interrupt = compat_in_interrupt();
+	bool driven = interrupt || boost_by_waker(p, t, cs, now);
 
 	if (!t->last_wake_ns)
 		t->driven = driven ? 256 : 0;
+	t->fanned -= t->fanned >> EWMA_SHIFT;
+	if (!interrupt && cs->tgid == (u32)p->tgid && cs->fanout++)
+		t->fanned += 256 >> EWMA_SHIFT;
+	t->wakeups++;
 	t->driven -= t->driven >> EWMA_SHIFT;
 	if (driven)
 		t->driven += 256 >> EWMA_SHIFT;
@@ -1188,31 +1632,16 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	u32 cpu = p->thread_info.cpu;
 	struct cpu_state *cs = cpu_state_of(cpu);
 	u64 now = compat_now();
-	u8 prio;
 
 	if (!t)
 		return;
-	prio = task_prio(t, now);
-	cs->run_at_ns = now;
-	cs->tgid = p->tgid;
-	cs->prio = prio;
-	/* What is critical by itself starts a chain; a boosted task passes on what is left. */
-	cs->boost_depth = prio != PRIO_CRITICAL ? 0 :
-			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
-	t->run_at_ns = now;
+	runtime_runs(p, t, cs, now);
 	if (t->last_cpu != cpu) {
 		t->last_cpu = cpu;
 		stat_inc(cs, BPF_STAT_MIGRATIONS);
 	}
-	if (t->wake_at_ns) {
-		u32 slot = hist_slot(now - t->wake_at_ns);
-
-		if (t->role < ROLE_NR && slot < HIST_SLOTS)
-			cs->wake_hist[t->role][slot]++;
-		t->wake_at_ns = 0;
-	}
 	if (perf_control)
-		cpu_set_perf(cs, cpu, prio);
+		cpu_set_perf(cs, cpu, cs->prio);
 }
 
 void BPF_OPS(gamer_tick, struct task_struct *p)
@@ -1252,17 +1681,12 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 		used = 0;
 	t->charge_ns = clamp_u32((min_u64(used, NSEC_PER_SEC) * t->inv_weight) >> 10);
 	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns);
-	t->burst_ns = clamp_u32(t->burst_ns + used);
-	if (t->role < ROLE_NR)
-		cs->role_run_ns[t->role] += used;
 	cs->critical_ns = cs->prio == PRIO_CRITICAL ? cs->critical_ns + used : 0;
-	if (runnable) {
-		t->preempted++;
+	runtime_ran(p, t, cs, now, used, runnable);
+	if (runnable)
 		return;		/* charged when it is queued again: by then the queue is known */
-	}
 	t->fair_at_ns += t->charge_ns;
 	t->charge_ns = 0;
-	runtime_slept(t, cs, now);
 }
 
 /* A higher class takes the CPU: what waits in its local queue must not wait for that. */
@@ -1334,7 +1758,681 @@ void BPF_OPS(gamer_enable, struct task_struct *p)
 }
 
 /* ===================================================================================== */
-/* 8. ops table                                                                          */
+/* 8. detection hooks                                                                    */
+/* ===================================================================================== */
+
+/* Each is loaded only where its hook is wanted and the kernel has it; see PROGS in gamer.c. */
+
+/* Tell user space of a process, once per thread and kind. */
+static __always_inline void hint_send(struct task_struct *p, struct task_ctx *t, u8 what)
+{
+	struct event_hint e = {
+		.at_ns = bpf_ktime_get_ns(), .tgid = p->tgid, .what = what, .type = EVENT_HINT,
+	};
+
+	if (t) {
+		if (t->told & what)
+			return;
+		t->told |= what;
+	}
+	if (p->group_leader)
+		__builtin_memcpy(e.comm, p->group_leader->comm, sizeof(e.comm));
+	event_send(&e, sizeof(e));
+}
+
+/* --- runtime, for the observer: what the scheduler's callbacks see otherwise --- */
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
+	     unsigned int prev_state)
+{
+	u32 game = game_tgid;
+	struct cpu_state *cs;
+	struct task_ctx *t;
+	u64 now;
+
+	if ((u32)prev->tgid != game && (u32)next->tgid != game)
+		return 0;
+	if (!game)
+		return 0;
+	cs = cpu_state_of(bpf_get_smp_processor_id());
+	now = compat_now();
+	if ((u32)prev->tgid == game) {
+		t = task_ctx_make(prev);
+		if (t && t->run_at_ns)
+			runtime_ran(prev, t, cs, now, now - t->run_at_ns,
+				    preempt || !prev_state);
+	}
+	cs->tgid = next->tgid;
+	cs->class = CLASS_OTHER;
+	cs->prio = PRIO_NORMAL;
+	if ((u32)next->tgid == game) {
+		t = task_ctx_make(next);
+		if (t)
+			runtime_runs(next, t, cs, now);
+	}
+	return 0;
+}
+
+/*
+ * sched_waking and not sched_wakeup: that one may come on the woken task's CPU, in an
+ * interrupt, where nobody can tell any more who woke it.
+ */
+SEC("tp_btf/sched_waking")
+int BPF_PROG(runtime_waking, struct task_struct *p)
+{
+	struct task_ctx *t;
+
+	if ((u32)p->tgid != game_tgid || !game_tgid)
+		return 0;
+	t = task_ctx_make(p);
+	if (t)
+		task_woke(p, t, cpu_state_of(bpf_get_smp_processor_id()), compat_now());
+	return 0;
+}
+
+/* --- gpu and frame --- */
+
+#define IOC_NR(cmd)		((cmd) & 0xff)
+#define IOC_TYPE(cmd)		(((cmd) >> 8) & 0xff)
+#define DRM_MODE_PAGE_FLIP_NR	0xb0
+#define DRM_MODE_ATOMIC_NR	0xbc
+#define DRM_MODE_ATOMIC_TEST_ONLY 0x0100
+#define DRM_EVENT_FLIP_COMPLETE	0x02
+#define FRAME_FRESH_NS		NSEC_PER_SEC	/* older stamps belong to no frame */
+#define FRAME_BREAK_NS		(2 * NSEC_PER_MSEC)
+#define HINT_SUBMITS		30	/* submits at the rate of frames that make a candidate */
+#define HINT_GAP_NS		(50 * NSEC_PER_MSEC)
+
+static const struct gpu_submit {
+	char driver[16];
+	u32 nr;
+} gpu_submits[] = {
+#define X(name, number, symbol) { name, number },
+	GPU_SUBMITS(X)
+#undef X
+};
+
+/* Does request `nr` hand work to the GPU on this driver? */
+static __always_inline bool gpu_is_submit(struct file *filp, u32 nr)
+{
+	struct drm_file *file = filp->private_data;
+	const char *text = BPF_CORE_READ(file, minor, dev, driver, name);
+	char name[16] = {};
+	u32 i;
+
+	if (bpf_probe_read_kernel_str(name, sizeof(name), text) < 0)
+		return false;
+	for (i = 0; i < sizeof(gpu_submits) / sizeof(gpu_submits[0]); i++)
+		if (gpu_submits[i].nr == nr &&
+		    *(u64 *)gpu_submits[i].driver == *(u64 *)name &&
+		    *(u64 *)(gpu_submits[i].driver + 8) == *(u64 *)(name + 8))
+			return true;
+	return false;
+}
+
+static __always_inline u64 ewma_u64(u64 avg, u64 sample)
+{
+	return avg ? avg - (avg >> EWMA_SHIFT) + (sample >> EWMA_SHIFT) : sample;
+}
+
+/* A new frame of the game begins: its primary thread submits again after a pause. */
+static __always_inline void frame_begins(u64 now)
+{
+	u64 gap = now - frame.present_at_ns;
+
+	frame.pending++;
+	if (frame.source == FRAME_FLIP && now - frame.flip_at_ns < FRAME_FRESH_NS)
+		return;
+	/* Nobody flips pages that we can see: the submits stand in. */
+	frame.source = FRAME_CADENCE;
+	frame.presented++;
+	if (gap < FRAME_FRESH_NS)
+		frame.interval_ns = ewma_u64(frame.interval_ns, gap);
+	frame.present_at_ns = now;
+}
+
+/* The thread with the most submits since its process became the game. */
+static __always_inline bool gpu_is_primary(struct task_struct *p, struct task_ctx *t)
+{
+	if (primary_tgid != (u32)p->tgid) {
+		primary_tgid = p->tgid;
+		primary_submits = 0;
+	}
+	if (t->submits <= primary_submits)
+		return primary_tid == (u32)p->pid;
+	primary_submits = t->submits;
+	primary_tid = p->pid;
+	return true;
+}
+
+static __always_inline void gpu_submitted(u64 now)
+{
+	struct task_struct *p = bpf_get_current_task_btf();
+	struct task_ctx *t = task_ctx_make(p);
+	u64 last, gap;
+	u8 class;
+
+	if (!t)
+		return;
+	class = task_class(p, t, now);
+	last = t->submit_at_ns;
+	gap = now - last;
+	t->submit_at_ns = now;
+	t->submits++;
+	if (last && gap < FRAME_FRESH_NS)
+		t->submit_gap_ns = ewma_u64(t->submit_gap_ns, gap);
+	evidence_set(p, t, SOURCE_GPU, ROLE_GPU, 100, now);
+	if (class != CLASS_GAME) {
+		if (t->submits >= HINT_SUBMITS && t->submit_gap_ns < HINT_GAP_NS)
+			hint_send(p, t, HINT_GPU);
+		return;
+	}
+	stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_GPU_SUBMITS);
+	if (!gpu_is_primary(p, t))
+		return;
+	if ((s64)(t->slept_at_ns - last) > 0 || gap > FRAME_BREAK_NS)
+		frame_begins(now);
+	frame.submit_at_ns = now;
+}
+
+/* Who flips pages is a compositor, unless it is the game itself. */
+static __always_inline void flip_requested(u64 now)
+{
+	struct task_struct *p = bpf_get_current_task_btf(), *leader = p->group_leader;
+	struct task_ctx *t = task_ctx_make(p);
+	u32 class = CLASS_COMPOSITOR, *known;
+
+	if (!t || !leader)
+		return;
+	if (task_class(p, t, now) == CLASS_OTHER) {
+		known = bpf_task_storage_get(&procs, leader, &class,
+					     BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (known)
+			*known = CLASS_COMPOSITOR;
+		__sync_fetch_and_add(&class_gen, 1);
+		hint_send(p, t, HINT_FLIP);
+	}
+	evidence_set(p, t, SOURCE_GPU, t->class == CLASS_GAME ? ROLE_GPU : ROLE_COMPOSITOR, 100,
+		     now);
+	task_class(p, t, now);
+	frame.flip_at_ns = now;
+	frame.shown_submit_ns = frame.submit_at_ns;
+	if (now - frame.submit_at_ns < FRAME_FRESH_NS && frame.pending)
+		frame.compositor_ns = ewma_u64(frame.compositor_ns, now - frame.submit_at_ns);
+	if (frame.pending > 1)
+		frame.dropped += frame.pending - 1;
+	frame.pending = 0;
+}
+
+/* A commit that only asks whether it would work shows nothing. */
+static __always_inline bool atomic_is_test(unsigned long arg)
+{
+	u32 flags = 0;
+
+	bpf_probe_read_user(&flags, sizeof(flags), (const void *)arg);
+	return flags & DRM_MODE_ATOMIC_TEST_ONLY;
+}
+
+SEC("fentry/drm_ioctl")
+int BPF_PROG(gpu_ioctl, struct file *filp, unsigned int cmd, unsigned long arg)
+{
+	u32 nr = IOC_NR(cmd);
+
+	if (IOC_TYPE(cmd) != 'd' || nr < 0x40)
+		return 0;
+	if (have_frames && (nr == DRM_MODE_PAGE_FLIP_NR ||
+			    (nr == DRM_MODE_ATOMIC_NR && !atomic_is_test(arg))))
+		flip_requested(compat_now());
+	else if (have_gpu && nr < 0x90 && gpu_is_submit(filp, nr))
+		gpu_submitted(compat_now());
+	return 0;
+}
+
+/*
+ * A flip is on the screen. drm_crtc_send_vblank_event is not enough: drivers that arm the
+ * event for the next vertical blank (vkms, newer i915 and virtio) never call it. Every one
+ * ends here, in an interrupt or not.
+ */
+SEC("fentry/drm_send_event_timestamp_locked")
+int BPF_PROG(frame_flipped, struct drm_device *dev, struct drm_pending_event *pending,
+	     long long timestamp)
+{
+	struct drm_event_vblank e = {};
+	u64 now, interval, behind;
+
+	if (bpf_probe_read_kernel(&e, sizeof(e), pending->event) ||
+	    e.type != DRM_EVENT_FLIP_COMPLETE)
+		return 0;
+	now = compat_now();
+	interval = now - frame.present_at_ns;
+	if (frame.crtc != e.crtc_id && frame.source == FRAME_FLIP && interval < FRAME_FRESH_NS)
+		return 0;	/* the other display */
+	frame.crtc = e.crtc_id;
+	frame.present_at_ns = now;
+	frame.presented++;
+	if (frame.source != FRAME_FLIP) {
+		frame.source = FRAME_FLIP;
+		return 0;
+	}
+	behind = now - frame.shown_submit_ns;
+	if (frame.shown_submit_ns && behind < FRAME_FRESH_NS)
+		frame.submit_to_present_ns = ewma_u64(frame.submit_to_present_ns, behind);
+	if (interval >= FRAME_FRESH_NS)
+		return 0;
+	frame.interval_ns = ewma_u64(frame.interval_ns, interval);
+	/* The display's period is the shortest interval; it may grow slowly (a new mode). */
+	if (!frame.refresh_ns || interval < frame.refresh_ns)
+		frame.refresh_ns = interval;
+	else if (interval < frame.refresh_ns + (frame.refresh_ns >> 1))
+		frame.refresh_ns += (interval - frame.refresh_ns) >> 4;
+	else
+		frame.missed++;
+	return 0;
+}
+
+/*
+ * NVIDIA's own driver: work goes to the GPU by writes to mapped memory that no hook sees. Its
+ * requests only show who uses the GPU, so this is a hint until the run pattern agrees.
+ */
+SEC("kprobe")
+int gpu_doorbell(struct pt_regs *ctx)
+{
+	struct task_struct *p = bpf_get_current_task_btf();
+	struct task_ctx *t = task_ctx_make(p);
+
+	if (!t)
+		return 0;
+	evidence_set(p, t, SOURCE_DOORBELL, ROLE_GPU, 45, bpf_ktime_get_ns());
+	if (t->class == CLASS_OTHER)
+		hint_send(p, t, HINT_GPU);
+	return 0;
+}
+
+/* --- input --- */
+
+#define EV_KEY		1
+#define EV_REL		2
+#define EV_ABS		3
+#define BTN_MISC	0x100
+#define ABS_CNT		64
+#define KEY_CNT		768
+#define HELD_SLOTS	16
+
+struct held held[HELD_SLOTS];
+
+/* What the device is by what it can do; a sensor is none of them. */
+static __always_inline int input_kind(struct input_dev *dev, u32 type, u32 code)
+{
+	unsigned long buttons = dev->keybit[4], touch = dev->keybit[5] & (1 << 10);
+
+	if (buttons >> 32)		/* BTN_JOYSTICK and BTN_GAMEPAD, 16 codes each */
+		return INPUT_GAMEPAD;
+	if (touch)			/* BTN_TOUCH */
+		return INPUT_TOUCH;
+	if ((buttons & (1 << 16)) && (dev->relbit[0] & 1) &&	/* BTN_LEFT, REL_X */
+	    (type == EV_REL || code >= BTN_MISC))
+		return INPUT_MOUSE;
+	return type == EV_KEY ? INPUT_KEYBOARD : -1;
+}
+
+/*
+ * Drivers report every key and axis each time, and sticks tremble: only what differs from
+ * the device's present state is a person's doing.
+ */
+static __always_inline bool input_changes(struct input_dev *dev, u32 type, u32 code, s32 value)
+{
+	struct input_absinfo info = {};
+	unsigned long word = 0;
+	s32 delta, noise;
+
+	if (type == EV_REL)
+		return value;
+	if (type == EV_KEY) {
+		if (code >= KEY_CNT)
+			return false;
+		bpf_probe_read_kernel(&word, sizeof(word), &dev->key[code >> 6]);
+		return ((word >> (code & 63)) & 1) != !!value;
+	}
+	if (code >= ABS_CNT || !dev->absinfo ||
+	    bpf_probe_read_kernel(&info, sizeof(info), &dev->absinfo[code]))
+		return false;
+	delta = value > info.value ? value - info.value : info.value - value;
+	noise = (info.maximum - info.minimum) >> 7;
+	return delta > info.fuzz && delta > noise;
+}
+
+/* Held keys of one device, and of all. */
+static __always_inline void input_hold(u64 dev, bool down)
+{
+	u32 i;
+
+	for (i = 0; i < HELD_SLOTS; i++) {
+		if (held[i].dev != dev &&
+		    (!down || held[i].dev || __sync_val_compare_and_swap(&held[i].dev, 0, dev)))
+			continue;
+		if (!down && !held[i].keys)
+			return;
+		__sync_fetch_and_add(&held[i].keys, down ? 1 : -1);
+		__sync_fetch_and_add(&input_held, down ? 1 : -1);
+		return;
+	}
+}
+
+SEC("fentry/input_event")
+int BPF_PROG(input_event_seen, struct input_dev *dev, unsigned int type, unsigned int code,
+	     int value)
+{
+	u64 until;
+	int kind;
+
+	if (type < EV_KEY || type > EV_ABS || !input_changes(dev, type, code, value))
+		return 0;
+	kind = input_kind(dev, type, code);
+	switch (kind) {
+#define X(id, name, ms)									\
+	case INPUT_##id:								\
+		stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_INPUT_##id); \
+		until = compat_now() + ms * NSEC_PER_MSEC;				\
+		break;
+	INPUT_KINDS(X)
+#undef X
+	default:
+		return 0;
+	}
+	if (type == EV_KEY)
+		input_hold((u64)dev, value);
+	input_until_ns = later(input_until_ns, until);
+	return 0;
+}
+
+/* The keys of a device that is unplugged never come up. */
+SEC("fentry/input_unregister_device")
+int BPF_PROG(input_gone, struct input_dev *dev)
+{
+	u32 i;
+
+	for (i = 0; i < HELD_SLOTS; i++) {
+		if (held[i].dev != (u64)dev)
+			continue;
+		__sync_fetch_and_sub(&input_held, held[i].keys);
+		held[i].keys = 0;
+		held[i].dev = 0;
+	}
+	return 0;
+}
+
+/* What the current thread just did says what it is; of a stranger user space is told. */
+static __always_inline void current_did(u8 source, u8 role, u8 confidence, u8 hint)
+{
+	struct task_struct *p = bpf_get_current_task_btf();
+	struct task_ctx *t = task_ctx_make(p);
+	u64 now = compat_now();
+
+	if (!t)
+		return;
+	task_class(p, t, now);
+	evidence_set(p, t, source, role, confidence, now);
+	if (t->class == CLASS_OTHER && hint)
+		hint_send(p, t, hint);
+}
+
+SEC("fentry/evdev_read")
+int BPF_PROG(readers_evdev)
+{
+	current_did(SOURCE_INPUT, ROLE_INPUT, 95, HINT_INPUT);
+	return 0;
+}
+
+SEC("fentry/hidraw_read")
+int BPF_PROG(readers_hidraw)
+{
+	current_did(SOURCE_INPUT, ROLE_INPUT, 95, HINT_INPUT);
+	return 0;
+}
+
+/* --- audio and network, in process context --- */
+
+/* Requests that move sound or its pointers: HWSYNC, SYNC_PTR, and WRITEI to READN. */
+SEC("fentry/snd_pcm_ioctl")
+int BPF_PROG(audio_ioctl, struct file *file, unsigned int cmd)
+{
+	u32 nr = IOC_NR(cmd);
+
+	if (nr == 0x22 || nr == 0x23 || (nr >= 0x50 && nr <= 0x53))
+		current_did(SOURCE_AUDIO, ROLE_AUDIO, 95, HINT_AUDIO);
+	return 0;
+}
+
+/* The game's thread that talks to the server; frame threads that do so make frames first. */
+static __always_inline int network_used(void)
+{
+	struct task_struct *p = bpf_get_current_task_btf();
+	struct task_ctx *t;
+	u64 now;
+	u8 role;
+
+	if ((u32)p->tgid != game_tgid)
+		return 0;
+	t = task_ctx_make(p);
+	if (!t)
+		return 0;
+	now = compat_now();
+	task_class(p, t, now);
+	role = t->evidence[SOURCE_PATTERN].role;
+	if (role != ROLE_RENDER)
+		evidence_set(p, t, SOURCE_NETWORK, ROLE_NETWORK, 90, now);
+	return 0;
+}
+
+SEC("fentry/udp_sendmsg")
+int BPF_PROG(network_send)
+{
+	return network_used();
+}
+
+SEC("fentry/udp_recvmsg")
+int BPF_PROG(network_receive)
+{
+	return network_used();
+}
+
+SEC("fentry/udpv6_sendmsg")
+int BPF_PROG(network_send6)
+{
+	return network_used();
+}
+
+SEC("fentry/udpv6_recvmsg")
+int BPF_PROG(network_receive6)
+{
+	return network_used();
+}
+
+/* --- game: programs that start, names that change --- */
+
+/* Byte by byte: the verifier takes no unaligned word off the stack. */
+static __always_inline bool has_word(const char *text, u32 size, u64 word, u32 bytes)
+{
+	u64 last = 0;
+	u32 i;
+
+	for (i = 0; i < size; i++) {
+		last = last >> 8 | (u64)(u8)text[i] << 56;
+		if (last >> (64 - 8 * bytes) == word)
+			return true;
+	}
+	return false;
+}
+
+/* Is this name of a program that user space should look at? */
+static __always_inline bool name_matters(const u64 *name)
+{
+	int i;
+
+	for (i = 0; i < PROGRAM_NAME_MAX; i++)
+		if (name_is(name, &program_names[i]))
+			return true;
+	return has_word((const char *)name, 16, 0x6578652eULL, 4);	/* ".exe" */
+}
+
+#define PATH_SEEN	200	/* bytes of a program's path that are looked at */
+
+/* A program began in this process. What the process was before counts no more. */
+static __always_inline int program_began(struct task_struct *p, const struct linux_binprm *bprm)
+{
+	char path[PATH_SEEN] = {};
+	u64 name[2];
+
+	__builtin_memcpy(name, p->comm, sizeof(name));
+	if (!name_matters(name) && (u32)p->tgid != game_tgid) {
+		if (bpf_probe_read_kernel_str(path, sizeof(path), bprm->filename) < 0 ||
+		    !has_word(path, sizeof(path), 0x7070616d61657473ULL, 8)) /* "steamapp" */
+			return 0;
+	}
+	hint_send(p, NULL, HINT_NAME);
+	return 0;
+}
+
+SEC("lsm/bprm_committed_creds")
+int BPF_PROG(game_lsm, const struct linux_binprm *bprm)
+{
+	return program_began(bpf_get_current_task_btf(), bprm);
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(game_exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm)
+{
+	return program_began(p, bprm);
+}
+
+/* Wine names a process after it started; engines name their threads. */
+SEC("tp_btf/task_rename")
+int BPF_PROG(name_changed, struct task_struct *p, const char *comm)
+{
+	struct task_ctx *t;
+	char text[16] = {};
+	u64 name[2], now;
+
+	bpf_probe_read_kernel_str(text, sizeof(text), comm);
+	__builtin_memcpy(name, text, sizeof(name));
+	if (p->pid == p->tgid && name_matters(name))
+		hint_send(p, NULL, HINT_NAME);
+	if (!have_names || (u32)p->tgid != game_tgid)
+		return 0;
+	t = task_ctx_make(p);
+	if (!t)
+		return 0;
+	now = compat_now();
+	task_class(p, t, now);
+	evidence_set(p, t, SOURCE_NAME, name_role(name), NAME_CONFIDENCE, now);
+	return 0;
+}
+
+/* --- wine --- */
+
+#define WINE_THREAD_BASE_PRIORITY	3
+#define WINE_PROCESS_PRIORITY_CLASS	0x12
+
+/*
+ * NtSetInformationThread(handle, class, value, length) and its process twin. Wine 8 calls
+ * them by Windows' convention, Wine 10 by System V's: whichever shows the wanted handle and
+ * class is the one. Only the pseudo handles of the caller itself say something about it.
+ */
+static __always_inline const void *wine_argument(struct pt_regs *ctx, long handle, u32 class)
+{
+	unsigned long r8 = ctx->r8, dx = ctx->dx;
+
+	/* Read here, or the compiler picks one of two addresses, which the verifier refuses. */
+	barrier_var(r8);
+	barrier_var(dx);
+	if (ctx->cx == (unsigned long)handle && (u32)dx == class)
+		return (const void *)r8;
+	if (ctx->di == (unsigned long)handle && (u32)ctx->si == class)
+		return (const void *)dx;
+	return NULL;
+}
+
+SEC("uprobe.multi")
+int wine_set_thread(struct pt_regs *ctx)
+{
+	const void *value = wine_argument(ctx, -2, WINE_THREAD_BASE_PRIORITY);
+	struct task_struct *p = bpf_get_current_task_btf();
+	struct task_ctx *t, *first;
+	s32 prio;
+
+	if (!value || bpf_probe_read_user(&prio, sizeof(prio), value))
+		return 0;
+	t = task_ctx_make(p);
+	first = p->group_leader ? task_ctx_of(p->group_leader) : NULL;
+	if (!t)
+		return 0;
+	t->wine_priority = prio < -16 ? -16 : prio > 16 ? 16 : prio;
+	wine_evidence(p, t, first ? first->wine_class : 0, 0);
+	return 0;
+}
+
+/* The class of a process counts for all its threads: they look again. */
+SEC("uprobe.multi")
+int wine_set_process(struct pt_regs *ctx)
+{
+	const void *value = wine_argument(ctx, -1, WINE_PROCESS_PRIORITY_CLASS);
+	struct task_struct *p = bpf_get_current_task_btf();
+	struct task_ctx *first;
+	u8 class[2];	/* foreground or not, priority class */
+
+	if (!value || !p->group_leader || bpf_probe_read_user(class, sizeof(class), value))
+		return 0;
+	first = task_ctx_make(p->group_leader);
+	if (!first)
+		return 0;
+	first->wine_class = class[1];
+	__sync_fetch_and_add(&class_gen, 1);
+	return 0;
+}
+
+/* --- the threads that belong to the game or serve it, for whoever asks --- */
+
+SEC("iter/task")
+int threads(struct bpf_iter__task *ctx)
+{
+	struct task_struct *p = ctx->task;
+	struct thread_row row = {};
+	struct task_ctx *t;
+	u64 now = compat_now();
+
+	input_open = input_window(now);
+	if (!p || !p->group_leader || !bpf_task_storage_get(&procs, p->group_leader, 0, 0))
+		return 0;
+	t = task_ctx_make(p);
+	if (!t)
+		return 0;
+	if (!task_class(p, t, now))
+		return 0;
+	if (t->until && (s16)(t->until - evidence_clock(now)) < 0)
+		role_settle(p, t, now);
+	row.role_at_ns = t->role_at_ns;
+	row.seen_at_ns = t->seen_at_ns;
+	row.submits = t->submits;
+	row.submit_gap_ns = t->submit_gap_ns;
+	row.wakeups = t->wakeups;
+	row.role_wakeups = t->role_wakeups;
+	row.burst_ns = t->burst_avg_ns;
+	row.gap_ns = t->gap_avg_ns;
+	row.tid = p->pid;
+	row.tgid = p->tgid;
+	row.class = t->class;
+	row.role = t->role;
+	row.source = t->source;
+	row.confidence = t->confidence;
+	row.primary = primary_tid == (u32)p->pid && primary_tgid == (u32)p->tgid;
+	__builtin_memcpy(row.comm, p->comm, sizeof(row.comm));
+	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	return 0;
+}
+
+/* ===================================================================================== */
+/* 9. ops table                                                                          */
 /* ===================================================================================== */
 
 static __always_inline s32 fast_cpus_fill(void)

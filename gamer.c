@@ -170,6 +170,8 @@ static const struct command {
 	  "auto|performance|balanced|powersave", "power profile; auto follows AC and platform_profile") \
 	X(HOOKS, "hooks", 0, STR, C(run) | C(check), 0, 0, 0, "[-+]NAME,...",	\
 	  "switch hooks off or on")						\
+	X(OBSERVE, "observe", 'o', FLAG, C(run), 0, 0, 1, NULL,			\
+	  "find roles and schedule nothing; needs no sched_ext")		\
 	X(FAST_CPUS, "fast-cpus", 0, STR, C(run), 0, 0, 0, "LIST",		\
 	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
 	X(SECONDS, "seconds", 's', NUM, C(bench), 10, 1, 86400, NULL, "measured time") \
@@ -215,15 +217,37 @@ static const struct option_desc {
 #undef X
 };
 
-/* What a hook needs in the kernel's BTF. */
-enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS };
+/* What a hook needs in the kernel: something in its BTF, or that one of its PROGS can be had. */
+enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_PROG };
 
 /* id, name, need, what, member or value, optional, fallback, description */
 #define HOOKS(X)								\
 	X(SCHED, "sched", TYPE, "sched_ext_ops", NULL, 0,			\
-	  "none: the kernel's own scheduler stays", "scheduling by role (sched_ext)") \
-	X(RUNTIME, "runtime", MEMBER, "sched_ext_ops", "stopping", 0,		\
-	  "none", "run and sleep patterns, fed by the scheduler's callbacks")	\
+	  "run --observe: the kernel's own scheduler stays", "scheduling by role (sched_ext)") \
+	X(RUNTIME, "runtime", PROG, NULL, NULL, 1,				\
+	  "exact events alone", "run and sleep patterns")			\
+	X(GPU, "gpu", PROG, NULL, NULL, 1,					\
+	  "patterns, names", "who submits to the GPU, by driver and request")	\
+	X(NVIDIA, "nvidia", PROG, NULL, NULL, 1,				\
+	  "patterns, names", "who uses NVIDIA's own driver; a hint, not proof")	\
+	X(FRAME, "frame", PROG, NULL, NULL, 1,					\
+	  "frames by the cadence of submits", "page flips and their completion") \
+	X(WINE, "wine", PROG, NULL, NULL, 1,					\
+	  "patterns, names", "thread priorities that Windows programs set")	\
+	X(INPUT, "input", PROG, NULL, NULL, 1,					\
+	  "none", "events of mice, keyboards, gamepads, touch")			\
+	X(READERS, "readers", PROG, NULL, NULL, 1,				\
+	  "patterns, names", "who reads input devices")				\
+	X(AUDIO, "audio", PROG, NULL, NULL, 1,					\
+	  "patterns, names", "who moves sound to ALSA")				\
+	X(NETWORK, "network", PROG, NULL, NULL, 1,				\
+	  "patterns, names", "who in the game sends and receives UDP")		\
+	X(GAME, "game", PROG, NULL, NULL, 1,					\
+	  "exec tracepoint", "programs that start, by LSM")			\
+	X(EXEC, "exec", PROG, NULL, NULL, 1,					\
+	  "/proc every 2 s", "programs that start, by tracepoint")		\
+	X(NAME, "name", PROG, NULL, NULL, 1,					\
+	  "names at the time a game is found", "threads and processes that get a name") \
 	X(CGROUP, "cgroup", MEMBER, "sched_ext_ops", "cgroup_set_weight", 1,	\
 	  "nice values alone", "CPU weights of control groups")			\
 	X(CPUPERF, "cpuperf", FUNC, "scx_bpf_cpuperf_set", NULL, 1,		\
@@ -245,7 +269,7 @@ enum hook_id {
 static const struct hook {
 	const char *name;
 	u8 need;		/* enum need */
-	const char *what;	/* type or function */
+	const char *what;	/* type or function, or NULL */
 	const char *part;	/* member or value, or NULL */
 	u8 optional;		/* 0: nothing works without it; cannot be switched off */
 	const char *fallback;	/* what is used instead */
@@ -254,6 +278,54 @@ static const struct hook {
 #define X(id, name, need, what, part, optional, fallback, help) \
 	{ name, NEED_##need, what, part, optional, fallback, help },
 	HOOKS(X)
+#undef X
+};
+
+/* How a program gets to its place. */
+enum prog_kind { PROG_TP, PROG_FENTRY, PROG_LSM, PROG_KPROBE, PROG_UPROBE };
+
+/*
+ * The optional BPF programs: name, hook, kind, what it attaches to, the module that has it
+ * where it may not be built in (NULL: never a module). Their order is that of trying.
+ */
+#define PROGS(X)								\
+	X(runtime_switch, RUNTIME, TP, "sched_switch", NULL)			\
+	X(runtime_waking, RUNTIME, TP, "sched_waking", NULL)			\
+	X(gpu_ioctl, GPU, FENTRY, "drm_ioctl", "drm")				\
+	X(frame_flipped, FRAME, FENTRY, "drm_send_event_timestamp_locked", "drm") \
+	X(gpu_doorbell, NVIDIA, KPROBE, "nvidia_unlocked_ioctl nvidia_ioctl nv_drm_ioctl", \
+	  "nvidia")								\
+	X(wine_set_thread, WINE, UPROBE, "NtSetInformationThread", NULL)	\
+	X(wine_set_process, WINE, UPROBE, "NtSetInformationProcess", NULL)	\
+	X(input_event_seen, INPUT, FENTRY, "input_event", "input_core")		\
+	X(input_gone, INPUT, FENTRY, "input_unregister_device", "input_core")	\
+	X(readers_evdev, READERS, FENTRY, "evdev_read", "evdev")		\
+	X(readers_hidraw, READERS, FENTRY, "hidraw_read", "hid")		\
+	X(audio_ioctl, AUDIO, FENTRY, "snd_pcm_ioctl", "snd_pcm")		\
+	X(network_send, NETWORK, FENTRY, "udp_sendmsg", NULL)			\
+	X(network_receive, NETWORK, FENTRY, "udp_recvmsg", NULL)		\
+	X(network_send6, NETWORK, FENTRY, "udpv6_sendmsg", "ipv6")		\
+	X(network_receive6, NETWORK, FENTRY, "udpv6_recvmsg", "ipv6")		\
+	X(game_lsm, GAME, LSM, "bprm_committed_creds", NULL)			\
+	X(game_exec, EXEC, TP, "sched_process_exec", NULL)			\
+	X(name_changed, NAME, TP, "task_rename", NULL)
+
+enum prog_id {
+#define X(name, ...) PROG_##name,
+	PROGS(X)
+#undef X
+	PROG_NR
+};
+
+static const struct prog {
+	const char *name;	/* of the BPF program */
+	u8 hook;		/* enum hook_id that it serves */
+	u8 kind;		/* enum prog_kind */
+	const char *target;	/* function, tracepoint or LSM hook; of a kprobe: any of these */
+	const char *module;	/* where the target is if not in the kernel itself */
+} progs[PROG_NR] = {
+#define X(name, hook, kind, target, module) { #name, HOOK_##hook, PROG_##kind, target, module },
+	PROGS(X)
 #undef X
 };
 
@@ -289,6 +361,18 @@ static const struct stat_desc {
 #undef X
 #define X(id, name, unit, type, help) { #name, unit, STAT_##type, help },
 	USER_STATS(X)
+#undef X
+};
+
+static const char *const source_names[] = {
+#define X(id, name, seconds) #name,
+	SOURCES(X)
+#undef X
+};
+
+static const char *const class_names[] = {
+#define X(id, name) #name,
+	CLASSES(X)
 #undef X
 };
 
@@ -328,6 +412,10 @@ static struct state {
 	u32 irq_mask;			/* interrupt bits of the preemption counter */
 	bool hook_off[HOOK_NR];		/* by --hooks */
 	const char *hook_why[HOOK_NR];	/* why not attached, NULL: attached */
+	const char *prog_why[PROG_NR];	/* why not loaded or attached, NULL: it is */
+	struct bpf_link *prog_links[PROG_NR];	/* NULL: not attached (of uprobes: by wine_attach) */
+	struct bpf_link *threads_link;	/* the thread iterator */
+	const char *refused;		/* program that the verifier refused last, or NULL */
 } st = {
 	.epoll_fd = -1, .signal_fd = -1, .listen_fd = -1, .uevent_fd = -1, .watchdog_fd = -1,
 	.lock_fd = -1,
@@ -403,6 +491,22 @@ static void die(int code, const char *fmt, ...)
 /* libbpf's messages: its warnings where asked for; a failed step has our own message. */
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
+	va_list copy;
+	const char *name;
+	int i;
+
+	/*
+	 * Only here does libbpf tell which program a kernel refused. An optional one is then
+	 * left out, see bpf_load().
+	 */
+	if (level == LIBBPF_WARN && strstr(fmt, "BPF program load failed")) {
+		va_copy(copy, ap);
+		name = va_arg(copy, const char *);
+		for (i = 0; i < PROG_NR; i++)
+			if (!strcmp(progs[i].name, name))
+				st.refused = progs[i].name;
+		va_end(copy);
+	}
 	if (!opt[OPT_VERBOSE].n || level == LIBBPF_DEBUG)
 		return 0;
 	return vfprintf(stderr, fmt, ap);
@@ -990,6 +1094,24 @@ static bool btf_malformed_kfunc(const struct btf *btf, const char *name)
 	return t && btf_is_struct(t) && !strcmp(btf__name_by_offset(btf, t->name_off), "bpf_prog_aux");
 }
 
+/* Kernels without KALLSYMS_ALL show variables in BTF that programs then cannot use. */
+static bool var_has_address(s32 btf_id)
+{
+	struct bpf_insn insns[] = {
+		{ .code = BPF_LD | BPF_DW | BPF_IMM, .src_reg = BPF_PSEUDO_BTF_ID, .imm = btf_id },
+		{ 0 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	int fd = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, NULL, "GPL", insns, ARRAY_SIZE(insns),
+			       NULL);
+
+	if (fd >= 0)
+		close(fd);
+	/* without permission to load nothing is known: check then says "available" */
+	return fd >= 0 || errno == EPERM || errno == EACCES;
+}
+
 /*
  * The bits of the preemption counter that mean interrupt context: hard interrupts, NMIs, and
  * a softirq being served. 7.3 moved them and made the counter 8 bytes; before 6.15 it was in
@@ -1000,8 +1122,12 @@ static u32 btf_irq_mask(const struct btf *btf)
 	s32 id = btf__find_by_name_kind(btf, "__preempt_count", BTF_KIND_VAR);
 	s64 size;
 
-	if (id <= 0)
-		return btf__find_by_name_kind(btf, "pcpu_hot", BTF_KIND_VAR) > 0 ? 0x00ff0100 : 0;
+	if (id <= 0) {
+		id = btf__find_by_name_kind(btf, "pcpu_hot", BTF_KIND_VAR);
+		return id > 0 && var_has_address(id) ? 0x00ff0100 : 0;
+	}
+	if (!var_has_address(id))
+		return 0;
 	size = btf__resolve_size(btf, btf__type_by_id(btf, id)->type);
 	return size == 4 ? 0x00ff0100 : size == 8 ? 0xff000100 : 0;
 }
@@ -1012,13 +1138,143 @@ static const char *const required_kfuncs[] = {
 	"scx_bpf_test_and_clear_cpu_idle", "scx_bpf_pick_idle_cpu", "bpf_cpumask_test_cpu",
 };
 
+/* Is function `name` in the kernel's BTF, or in that of the module where it may be? */
+static bool btf_has_func(struct btf *btf, const char *name, const char *module)
+{
+	char path[64];
+	struct btf *mod;
+	bool found;
+
+	if (btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0)
+		return true;
+	snprintf(path, sizeof(path), "/sys/kernel/btf/%s", module ? module : "");
+	if (!module || access(path, R_OK))
+		return false;
+	mod = btf__load_module_btf(module, btf);
+	found = mod && btf__find_by_name_kind(mod, name, BTF_KIND_FUNC) > 0;
+	btf__free(mod);
+	return found;
+}
+
+/*
+ * Does the kernel take programs of this kind at all? Some refuse trampolines (lockdown), and
+ * one refused program would fail the load of all. So an empty one is tried first.
+ */
+static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
+{
+	static const char *result[PROG_UPROBE + 1];
+	static bool known[PROG_UPROBE + 1];
+	static const struct bpf_insn empty[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	const char *func = kind == PROG_LSM ? "bpf_lsm_bprm_committed_creds" : "udp_sendmsg";
+	LIBBPF_OPTS(bpf_prog_load_opts, opts,
+		    .expected_attach_type = kind == PROG_LSM ? BPF_LSM_MAC : BPF_TRACE_FENTRY);
+	char list[256];
+	int fd;
+
+	if (known[kind] || (kind != PROG_FENTRY && kind != PROG_LSM))
+		return result[kind];
+	known[kind] = true;
+	/* Without "bpf" in this list its hooks are attached and never called. */
+	if (kind == PROG_LSM && (read_line(list, sizeof(list), "/sys/kernel/security/lsm") <= 0 ||
+				 !strstr(list, "bpf")))
+		return result[kind] = "BPF is not among this kernel's active LSMs";
+	opts.attach_btf_id = btf__find_by_name_kind(btf, func, BTF_KIND_FUNC);
+	fd = bpf_prog_load(kind == PROG_LSM ? BPF_PROG_TYPE_LSM : BPF_PROG_TYPE_TRACING, NULL,
+			   "GPL", empty, ARRAY_SIZE(empty), &opts);
+	if (fd < 0)
+		return result[kind] = errno == EPERM || errno == EACCES ?
+				      "the kernel does not permit it" : "the kernel refuses its kind";
+	close(fd);
+	return NULL;
+}
+
+/* The first of a kprobe's functions that this kernel has, or NULL. */
+static const char *prog_kprobe_target(const struct prog *p)
+{
+	static char found[64];
+	char line[256], name[64];
+	const char *at;
+	FILE *f;
+
+	snprintf(line, sizeof(line), "/sys/module/%s", p->module);
+	f = access(line, F_OK) ? NULL : fopen("/proc/kallsyms", "re");
+	found[0] = 0;
+	while (f && !found[0] && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%*s %*s %63s", name) != 1)
+			continue;
+		at = strstr(p->target, name);
+		if (at && (at == p->target || at[-1] == ' ') &&
+		    strchr(" ", at[strlen(name)]))
+			snprintf(found, sizeof(found), "%s", name);
+	}
+	if (f)
+		fclose(f);
+	return found[0] ? found : NULL;
+}
+
+/* Why a program cannot be had, or NULL. */
+static const char *prog_probe(struct btf *btf, const struct prog *p)
+{
+	char name[64];
+
+	switch ((enum prog_kind)p->kind) {
+	case PROG_TP:
+		snprintf(name, sizeof(name), "btf_trace_%s", p->target);
+		return btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF) > 0 ? NULL :
+		       "not in this kernel";
+	case PROG_FENTRY:
+		if (!btf_has_func(btf, p->target, p->module))
+			return "not in this kernel, or its module is not loaded";
+		return prog_kind_probe(btf, p->kind);
+	case PROG_LSM:
+		return prog_kind_probe(btf, p->kind);
+	case PROG_KPROBE:
+		return prog_kprobe_target(p) ? NULL : "no such driver is loaded";
+	case PROG_UPROBE:
+		return access("/sys/bus/event_source/devices/uprobe", F_OK) ?
+		       "this kernel has no uprobes" : NULL;
+	}
+	return NULL;
+}
+
+/* Is this program wanted? Page flips are seen in the same function as GPU submits. */
+static bool prog_wanted(u32 i)
+{
+	if (progs[i].hook == HOOK_RUNTIME && !opt[OPT_OBSERVE].n)
+		return false;		/* the scheduler's callbacks see it all */
+	if (i == PROG_game_exec && !st.hook_why[HOOK_GAME])
+		return false;		/* LSM told already */
+	return !st.hook_off[progs[i].hook] || (i == PROG_gpu_ioctl && !st.hook_off[HOOK_FRAME]);
+}
+
+/* Why a hook that lives by its programs cannot be had: it can where one of them can. */
+static const char *hook_why_progs(enum hook_id id)
+{
+	const char *why = NULL;
+	int i;
+
+	if (st.hook_off[id])
+		return "switched off";
+	for (i = 0; i < PROG_NR; i++) {
+		if (progs[i].hook != id)
+			continue;
+		if (!st.prog_why[i])
+			return NULL;
+		why = why ? why : st.prog_why[i];
+	}
+	return why;
+}
+
 /* Why a hook cannot be had, or NULL. */
-static const char *hook_probe(const struct btf *btf, enum hook_id id)
+static const char *hook_probe(struct btf *btf, enum hook_id id)
 {
 	const struct hook *h = &hooks[id];
 	u64 value;
 
-	if (st.hook_off[id])
+	if (st.hook_off[id] && h->need != NEED_PROG)
 		return "switched off";
 	switch ((enum need)h->need) {
 	case NEED_TYPE:
@@ -1044,6 +1300,8 @@ static const char *hook_probe(const struct btf *btf, enum hook_id id)
 		if (st.irq_mask)
 			return NULL;
 		break;
+	case NEED_PROG:
+		return hook_why_progs(id);
 	}
 	return "not in this kernel";
 }
@@ -1072,7 +1330,7 @@ static void hooks_parse(const char *list)
 }
 
 /* Fill st.kernel_const and st.hook_why; the first thing that makes scheduling impossible. */
-static const char *kernel_probe(const struct btf *btf)
+static const char *kernel_probe(struct btf *btf)
 {
 	static char why[160];
 	static const struct { const char *name, *type; bool required; } consts[] = {
@@ -1082,8 +1340,15 @@ static const char *kernel_probe(const struct btf *btf)
 	};
 	size_t i;
 
+	for (i = 0; i < PROG_NR; i++)
+		st.prog_why[i] = prog_probe(btf, &progs[i]);
 	for (i = 0; i < HOOK_NR; i++)
 		st.hook_why[i] = hook_probe(btf, i);
+	if (opt[OPT_OBSERVE].n) {
+		st.hook_why[HOOK_SCHED] = st.hook_why[HOOK_CGROUP] = st.hook_why[HOOK_CPUPERF] =
+			st.hook_why[HOOK_KICK] = st.hook_why[HOOK_IMMED] = "observing only";
+		return NULL;
+	}
 	if (st.hook_why[HOOK_SCHED])
 		return "no sched_ext";
 	for (i = 0; i < ARRAY_SIZE(required_kfuncs); i++)
@@ -1134,17 +1399,24 @@ static const char *missing_capability(void)
 
 static void bpf_unload(void)
 {
+	int i;
+
 	st.attached = false;
-	if (st.ring)
-		ring_buffer__free(st.ring);
-	if (st.link)
-		bpf_link__destroy(st.link);
-	if (st.skel)
-		gamer_bpf__destroy(st.skel);
+	for (i = 0; i < PROG_NR; i++) {
+		bpf_link__destroy(st.prog_links[i]);
+		st.prog_links[i] = NULL;
+	}
+	bpf_link__destroy(st.threads_link);
+	ring_buffer__free(st.ring);
+	bpf_link__destroy(st.link);
+	gamer_bpf__destroy(st.skel);
+	st.threads_link = NULL;
 	st.ring = NULL;
 	st.link = NULL;
 	st.skel = NULL;
 }
+
+static void game_hint(const struct event_hint *e);
 
 static int on_event(void *ctx, void *data, size_t size)
 {
@@ -1152,16 +1424,59 @@ static int on_event(void *ctx, void *data, size_t size)
 	if (size == sizeof(struct event_exit)) {
 		memcpy(&st.exit_event, data, size);
 		st.exited = true;
+	} else if (size == sizeof(struct event_hint)) {
+		game_hint(data);
 	}
 	return 0;
 }
 
-/* Set what the kernel offers and the hooks chosen into the not yet loaded object. */
-static void bpf_configure(struct gamer_bpf *skel)
+static struct prefix prefix_of(const char *text)
 {
-#define X(name, type, required) skel->rodata->k_##name = st.kernel_const[KCONST_##name];
-	KERNEL_CONSTS(X)
+	struct prefix p = { 0 };
+
+	memcpy(p.value, text, MIN(strlen(text), sizeof(p.value)));
+	memset(p.mask, 0xff, MIN(strlen(text), sizeof(p.mask)));
+	return p;
+}
+
+/* The name tables, in the form that BPF compares by. */
+static void bpf_configure_names(struct gamer_bpf *skel)
+{
+	static const struct { const char *name; u8 role; } threads[] = {
+#define X(name, role) { name, ROLE_##role },
+		THREAD_NAMES(X)
 #undef X
+	};
+	static const char *const programs[] = {
+#define X(name) name,
+		PROGRAM_NAMES(X)
+#undef X
+	};
+	u32 i;
+
+	_Static_assert(ARRAY_SIZE(threads) <= THREAD_NAME_MAX, "room for thread names");
+	_Static_assert(ARRAY_SIZE(programs) <= PROGRAM_NAME_MAX, "room for program names");
+	for (i = 0; i < ARRAY_SIZE(threads); i++) {
+		skel->rodata->thread_names[i] = prefix_of(threads[i].name);
+		skel->rodata->thread_name_roles[i] = threads[i].role;
+	}
+	for (i = 0; i < ARRAY_SIZE(programs); i++)
+		skel->rodata->program_names[i] = prefix_of(programs[i]);
+}
+
+/* What only a scheduler has: without one its programs and maps are left out. */
+static void bpf_configure_sched(struct gamer_bpf *skel)
+{
+	struct bpf_program *prog;
+
+	if (opt[OPT_OBSERVE].n) {
+		bpf_map__set_autocreate(skel->maps.gamer_ops, false);
+		bpf_map__set_autocreate(skel->maps.cgroup_weights, false);
+		bpf_object__for_each_program(prog, skel->obj)
+			if (bpf_program__type(prog) == BPF_PROG_TYPE_STRUCT_OPS)
+				bpf_program__set_autoload(prog, false);
+		return;
+	}
 	if (!st.hook_why[HOOK_IMMED])
 		skel->struct_ops.gamer_ops->cpu_release = NULL;	/* deprecated there, and warned of */
 	else
@@ -1175,25 +1490,106 @@ static void bpf_configure(struct gamer_bpf *skel)
 		skel->rodata->have_cgroups = 1;
 	}
 	skel->rodata->have_kick = !st.hook_why[HOOK_KICK];
-	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->perf_control = !st.hook_why[HOOK_CPUPERF] &&
 				     !access("/sys/devices/system/cpu/cpu0/cpufreq", F_OK);
 	/* The kernel refuses to attach where CPUs came or went since this was read. */
 	skel->struct_ops.gamer_ops->hotplug_seq = read_num(0, SCX_DIR "hotplug_seq");
+}
+
+/* Set what the kernel offers and the hooks chosen into the not yet loaded object. */
+static void bpf_configure(struct gamer_bpf *skel)
+{
+	u32 i;
+
+#define X(name, type, required) skel->rodata->k_##name = st.kernel_const[KCONST_##name];
+	KERNEL_CONSTS(X)
+#undef X
+	bpf_configure_sched(skel);
+	bpf_configure_names(skel);
+	skel->rodata->observing = opt[OPT_OBSERVE].n;
+	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
+	skel->rodata->have_patterns = !st.hook_why[HOOK_RUNTIME];
+	skel->rodata->have_names = !st.hook_off[HOOK_NAME];
+	skel->rodata->have_gpu = !st.hook_why[HOOK_GPU];
+	skel->rodata->have_frames = !st.hook_why[HOOK_FRAME];
+	for (i = 0; i < PROG_NR; i++)
+		bpf_program__set_autoload(bpf_object__find_program_by_name(skel->obj, progs[i].name),
+					  !st.prog_why[i] && prog_wanted(i));
 	topo_to_bpf(skel);
+}
+
+/* Leave out a program that could not be loaded or attached; its hook may go with it. */
+static void prog_drop(u32 i, const char *why)
+{
+	st.prog_why[i] = why;
+	st.hook_why[progs[i].hook] = hook_why_progs(progs[i].hook);
+	note("hook %s: %s: %s", hooks[progs[i].hook].name, progs[i].name, why);
+}
+
+/*
+ * Open the object, without the preemption counter where programs cannot use it: a weak symbol
+ * that BTF shows and the kernel cannot resolve fails the load even in code that never runs.
+ * So its name is spoilt in a copy of the object, and it counts as absent. The copy must live
+ * until the load is over; NULL: none was needed.
+ */
+static struct gamer_bpf *bpf_open(char **copy)
+{
+	static const char *const names[] = { "__preempt_count", "pcpu_hot" };
+	struct gamer_bpf *skel;
+	char *at;
+	u32 i;
+
+	*copy = NULL;
+	if (!st.hook_why[HOOK_IRQ])
+		return gamer_bpf__open();
+	skel = calloc(1, sizeof(*skel));
+	if (!skel || gamer_bpf__create_skeleton(skel))
+		return NULL;
+	*copy = malloc(skel->skeleton->data_sz);
+	if (!*copy)
+		return NULL;
+	memcpy(*copy, skel->skeleton->data, skel->skeleton->data_sz);
+	for (i = 0; i < ARRAY_SIZE(names); i++)
+		for (at = *copy; (at = memmem(at, *copy + skel->skeleton->data_sz - at, names[i],
+					      strlen(names[i]) + 1)); at++)
+			*at = 'X';
+	skel->skeleton->data = *copy;
+	if (bpf_object__open_skeleton(skel->skeleton, NULL))
+		return NULL;
+	skel->struct_ops.gamer_ops = bpf_map__initial_value(skel->maps.gamer_ops, NULL);
+	return skel;
+}
+
+/* Open and verify once. 0, or -errno; st.refused names an optional program that is to blame. */
+static int bpf_try_load(void)
+{
+	char *copy;
+	int err;
+
+	st.refused = NULL;
+	st.skel = bpf_open(&copy);
+	if (!st.skel)
+		die(EX_SOFTWARE, "cannot open the BPF object: %s", strerror(errno));
+	bpf_configure(st.skel);
+	err = gamer_bpf__load(st.skel);
+	free(copy);
+	if (err) {
+		gamer_bpf__destroy(st.skel);
+		st.skel = NULL;
+	}
+	return err;
 }
 
 /* Open, verify and prepare; dies with the exit code that fits. */
 static void bpf_load(void)
 {
 	u64 start = now_ns();
-	int err;
+	int err, i;
 
-	st.skel = gamer_bpf__open();
-	if (!st.skel)
-		die(EX_SOFTWARE, "cannot open the BPF object: %s", strerror(errno));
-	bpf_configure(st.skel);
-	err = gamer_bpf__load(st.skel);
+	while ((err = bpf_try_load()) && st.refused)
+		for (i = 0; i < PROG_NR; i++)
+			if (progs[i].name == st.refused)
+				prog_drop(i, "the kernel refused it");
 	if (err == -EPERM || err == -EACCES)
 		die(EX_NOPERM, "the kernel does not permit it to load BPF programs (lockdown, or a missing capability)");
 	if (err)
@@ -1206,6 +1602,25 @@ static void bpf_load(void)
 	st.load_us = (now_ns() - start) / NSEC_PER_USEC;
 }
 
+/* Attach the optional programs; one that fails is left out. Uprobes wait for their program. */
+static void hooks_attach(void)
+{
+	struct bpf_program *prog;
+	u32 i;
+
+	for (i = 0; i < PROG_NR; i++) {
+		prog = bpf_object__find_program_by_name(st.skel->obj, progs[i].name);
+		if (!bpf_program__autoload(prog) || progs[i].kind == PROG_UPROBE)
+			continue;
+		st.prog_links[i] = progs[i].kind == PROG_KPROBE ?
+			bpf_program__attach_kprobe(prog, false, prog_kprobe_target(&progs[i])) :
+			bpf_program__attach(prog);
+		if (!st.prog_links[i])
+			prog_drop(i, "could not be attached");
+	}
+	st.threads_link = bpf_program__attach_iter(st.skel->progs.threads, NULL);
+}
+
 /* Returns 0, or -errno where the kernel did not let us attach. */
 static int bpf_attach(void)
 {
@@ -1213,20 +1628,67 @@ static int bpf_attach(void)
 	char name[128];
 
 	st.exited = false;
-	st.link = bpf_map__attach_struct_ops(st.skel->maps.gamer_ops);
-	if (!st.link) {
-		int err = errno;
+	if (!opt[OPT_OBSERVE].n) {
+		st.link = bpf_map__attach_struct_ops(st.skel->maps.gamer_ops);
+		if (!st.link) {
+			int err = errno;
 
-		if (err == EBUSY && scx_attached(name, sizeof(name)))
-			die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
-		return -err;
+			if (err == EBUSY && scx_attached(name, sizeof(name)))
+				die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
+			return -err;
+		}
 	}
+	hooks_attach();
 	st.attach_at_ns = now_ns();
 	st.attach_us = (st.attach_at_ns - start) / NSEC_PER_USEC;
-	st.allocs = 0;
-	st.attached = true;
 	return 0;
 }
+
+/*
+ * Every thread that belongs to the game or serves it, one call each. This is also what gives
+ * all threads of a new game their role at once: the iterator settles whom it meets.
+ */
+static void threads_each(void (*fn)(const struct thread_row *row, void *ctx), void *ctx)
+{
+	static struct thread_row rows[64];
+	int fd = st.threads_link ? bpf_iter_create(bpf_link__fd(st.threads_link)) : -1;
+	size_t have = 0, i;
+	ssize_t n;
+
+	while (fd >= 0 && (n = read(fd, (char *)rows + have, sizeof(rows) - have)) > 0) {
+		have += n;
+		for (i = 0; i < have / sizeof(*rows); i++)
+			if (fn)
+				fn(&rows[i], ctx);
+		memmove(rows, &rows[i], have % sizeof(*rows));
+		have %= sizeof(*rows);
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+static void threads_settle(void)
+{
+	threads_each(NULL, NULL);
+}
+
+/* STUBS */
+static void game_hint(const struct event_hint *e) { (void)e; }
+static void game_open(void)
+{
+	if (getenv("GP")) {
+		u32 pid = atoi(getenv("GP")), class = CLASS_GAME;
+		int fd = syscall(SYS_pidfd_open, pid, 0);
+		if (bpf_map_update_elem(bpf_map__fd(st.skel->maps.procs), &fd, &class, BPF_ANY)) note("update: %s", strerror(errno));
+		st.skel->bss->game_tgid = pid;
+		__atomic_fetch_add(&st.skel->data->class_gen, 1, __ATOMIC_SEQ_CST);
+		threads_settle();
+	}
+}
+static void game_close(void) {}
+static void game_json(struct json *j) { (void)j; }
+static void game_text(struct out *o) { (void)o; }
+/* STUBS END */
 
 /* ===================================================================================== */
 /* 9. output                                                                             */
@@ -1328,6 +1790,161 @@ static const char *profile_name(enum profile p)
 	return names[p];
 }
 
+/* One line on what it does. */
+static int summary(char *buf, size_t size)
+{
+	if (opt[OPT_OBSERVE].n)
+		return snprintf(buf, size, "observing, the kernel's own scheduler decides");
+	return snprintf(buf, size, "scheduling %u CPU%s, %u cache%s, profile %s", topo.nr_cpus,
+			topo.nr_cpus == 1 ? "" : "s", topo.nr_llcs, topo.nr_llcs == 1 ? "" : "s",
+			profile_name(st.profile));
+}
+
+/* Rates are read as time between events. */
+static double hz_of(u64 gap_ns)
+{
+	return gap_ns ? (double)NSEC_PER_SEC / gap_ns : 0;
+}
+
+/* Names come from programs: in a terminal they must do no harm. */
+static const char *name_safe(const char *name, size_t size)
+{
+	static char safe[32];
+	size_t i;
+
+	for (i = 0; i < MIN(size, sizeof(safe) - 1) && name[i]; i++)
+		safe[i] = name[i] >= ' ' && name[i] < 127 ? name[i] : '?';
+	safe[i] = 0;
+	return safe;
+}
+
+struct threads_out {
+	struct out *o;
+	struct json *j;
+	u32 rows;		/* written so far */
+	u32 more;		/* that found no room */
+};
+
+/* Room for the rest of the answer is kept: a process may have thousands of threads. */
+static bool threads_room(struct threads_out *to)
+{
+	if (to->o->len < OUT_SIZE / 2 && ++to->rows)
+		return true;
+	to->more++;
+	return false;
+}
+
+static void thread_json(const struct thread_row *row, void *ctx)
+{
+	struct threads_out *to = ctx;
+	struct json *j = to->j;
+
+	if (!threads_room(to))
+		return;
+	json_open(j, NULL, '{');
+	json_u64(j, "tid", row->tid);
+	json_u64(j, "pid", row->tgid);
+	json_str(j, "class", class_names[row->class % CLASS_NR]);
+	json_str(j, "role", role_names[row->role % ROLE_NR]);
+	json_str(j, "source", source_names[row->source % SOURCE_NR]);
+	json_u64(j, "confidence", row->confidence);
+	json_u64(j, "submits", row->submits);
+	json_f64(j, "submit_hz", hz_of(row->submit_gap_ns), 1);
+	json_f64(j, "wake_hz", hz_of(row->gap_ns), 1);
+	json_f64(j, "burst_us", row->burst_ns / 1e3, 1);
+	json_u64(j, "primary", row->primary);
+	json_u64(j, "role_at_ns", row->role_at_ns);
+	json_u64(j, "seen_at_ns", row->seen_at_ns);
+	json_str(j, "comm", name_safe(row->comm, sizeof(row->comm)));
+	json_close(j, '}');
+}
+
+static void thread_text(const struct thread_row *row, void *ctx)
+{
+	struct threads_out *to = ctx;
+
+	if (threads_room(to))
+		out_f(to->o, "thread %8u %8u %-10s %-10s %-8s %4u %9.1f  %s\n", row->tid, row->tgid,
+		      class_names[row->class % CLASS_NR], role_names[row->role % ROLE_NR],
+		      source_names[row->source % SOURCE_NR], row->confidence,
+		      hz_of(row->submit_gap_ns), name_safe(row->comm, sizeof(row->comm)));
+}
+
+/* For programs: all that is known of each thread, in columns. */
+static void thread_line(const struct thread_row *row, void *ctx)
+{
+	struct threads_out *to = ctx;
+
+	if (threads_room(to))
+		out_f(to->o, "thread %u %u %s %s %s %u %.1f %llu %llu %llu %llu %s\n", row->tid, row->tgid,
+		      class_names[row->class % CLASS_NR], role_names[row->role % ROLE_NR],
+		      source_names[row->source % SOURCE_NR], row->confidence,
+		      hz_of(row->submit_gap_ns), row->role_at_ns, row->seen_at_ns,
+		      row->wakeups, row->role_wakeups, name_safe(row->comm, sizeof(row->comm)));
+}
+
+static void threads_lines(struct out *o)
+{
+	struct threads_out to = { .o = o };
+
+	threads_each(thread_line, &to);
+	out_f(o, "\n");
+}
+
+static const char *const frame_sources[] = { "none", "cadence", "flip" };
+
+static void detection_json(struct json *j, struct out *o)
+{
+	const struct frame_state *f = &st.skel->bss->frame;
+	struct threads_out to = { .o = o, .j = j };
+
+	game_json(j);
+	json_open(j, "threads", '[');
+	threads_each(thread_json, &to);
+	json_close(j, ']');
+	if (to.more)
+		json_u64(j, "threads_not_shown", to.more);
+	json_open(j, "frame", '{');
+	json_str(j, "source", frame_sources[f->source % 3]);
+	json_u64(j, "presented", f->presented);
+	json_u64(j, "dropped", f->dropped);
+	json_u64(j, "missed", f->missed);
+	json_f64(j, "interval_us", f->interval_ns / 1e3, 1);
+	json_f64(j, "submit_to_present_us", f->submit_to_present_ns / 1e3, 1);
+	json_f64(j, "compositor_us", f->compositor_ns / 1e3, 1);
+	json_close(j, '}');
+	json_open(j, "input", '{');
+#define X(id, name, ms) json_u64(j, #name, stat_value(BPF_STAT_INPUT_##id));
+	INPUT_KINDS(X)
+#undef X
+	json_u64(j, "held", st.skel->bss->input_held);
+	json_u64(j, "window_open", st.skel->bss->input_open);
+	json_close(j, '}');
+}
+
+static void detection_text(struct out *o)
+{
+	const struct frame_state *f = &st.skel->bss->frame;
+	struct threads_out to = { .o = o };
+
+	threads_settle();	/* sets input_open too */
+	game_text(o);
+	out_f(o, "frame: %s presented %llu dropped %llu missed %llu interval_us %.1f submit_to_present_us %.1f compositor_us %.1f\n",
+	      frame_sources[f->source % 3], f->presented, f->dropped, f->missed,
+	      f->interval_ns / 1e3, f->submit_to_present_ns / 1e3, f->compositor_ns / 1e3);
+	out_f(o, "input:");
+#define X(id, name, ms) out_f(o, " " #name " %" PRIu64, stat_value(BPF_STAT_INPUT_##id));
+	INPUT_KINDS(X)
+#undef X
+	out_f(o, " held %u window %s\n", st.skel->bss->input_held,
+	      st.skel->bss->input_open ? "open" : "closed");
+	out_f(o, "thread %8s %8s %-10s %-10s %-8s %4s %9s  %s\n", "tid", "pid", "class", "role",
+	      "source", "conf", "submit/s", "comm");
+	threads_each(thread_text, &to);
+	if (to.more)
+		out_f(o, "(%u more threads)\n", to.more);
+}
+
 static void status_json(struct out *o)
 {
 	u64 hist[HIST_SLOTS], n;
@@ -1336,7 +1953,7 @@ static void status_json(struct out *o)
 
 	json_begin(&j, o, "status");
 	json_str(&j, "version", GAMER_VERSION);
-	json_str(&j, "scheduler", "gamer");
+	json_str(&j, "mode", opt[OPT_OBSERVE].n ? "observe" : "schedule");
 	json_str(&j, "profile", profile_name(st.profile));
 	json_u64(&j, "cpus", topo.nr_cpus);
 	json_u64(&j, "caches", topo.nr_llcs);
@@ -1362,16 +1979,18 @@ static void status_json(struct out *o)
 		json_close(&j, '}');
 	}
 	json_close(&j, '}');
+	detection_json(&j, o);
 	json_end(&j);
 }
 
 static void status_text(struct out *o)
 {
 	u64 hist[HIST_SLOTS], n;
+	char text[128];
 	u32 i;
 
-	out_f(o, "gamer %s: scheduling %u CPUs, %u cache%s, profile %s\n", GAMER_VERSION,
-	      topo.nr_cpus, topo.nr_llcs, topo.nr_llcs == 1 ? "" : "s", profile_name(st.profile));
+	summary(text, sizeof(text));
+	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
 	for (i = 0; i < HOOK_NR; i++)
 		if (st.hook_why[i])
 			out_f(o, "hook %s: %s; instead: %s\n", hooks[i].name, st.hook_why[i],
@@ -1391,6 +2010,7 @@ static void status_text(struct out *o)
 			      hist_percentile_us(hist, n, 0.99), hist_percentile_us(hist, n, 0.999));
 		out_f(o, "\n");
 	}
+	detection_text(o);
 }
 
 static void status_metrics(struct out *o)
@@ -1419,13 +2039,14 @@ static void status_metrics(struct out *o)
 /* What the status file and sd_notify say, in one line. */
 static void status_publish(void)
 {
+	char text[128];
+
+	summary(text, sizeof(text));
 	answer.len = 0;
 	answer.fd = -1;
-	out_f(&answer, "gamer %s: scheduling %u CPUs, profile %s\n", GAMER_VERSION, topo.nr_cpus,
-	      profile_name(st.profile));
+	out_f(&answer, "gamer %s: %s\n", GAMER_VERSION, text);
 	write_atomic("status", answer.buf, answer.len);
-	sd_notify_("READY=1\nSTATUS=scheduling %u CPUs, profile %s", topo.nr_cpus,
-		   profile_name(st.profile));
+	sd_notify_("READY=1\nSTATUS=%s", text);
 }
 
 /* ===================================================================================== */
@@ -1479,6 +2100,8 @@ static void client_answer(struct client *c)
 		status_text(&answer);
 	else if (strstr(c->line, "\"metrics\""))
 		status_metrics(&answer);
+	else if (strstr(c->line, "\"threads\""))
+		threads_lines(&answer);
 	else
 		out_f(&answer, "{\"v\":1,\"error\":\"unknown command\"}\n");
 	if (send(c->fd, answer.buf, answer.len, MSG_NOSIGNAL) != (ssize_t)answer.len)
@@ -3275,7 +3898,7 @@ static const char *kernel_check(void)
 	if (btf)
 		why = kernel_probe(btf);
 	btf__free(btf);
-	return !why && access(SCX_DIR, F_OK) ? "no " SCX_DIR : why;
+	return !why && !opt[OPT_OBSERVE].n && access(SCX_DIR, F_OK) ? "no " SCX_DIR : why;
 }
 
 static void run_check_kernel(void)
@@ -3291,7 +3914,7 @@ static void run_check_kernel(void)
 	if (caps)
 		die(EX_NOPERM, "not permitted: %s is missing (run as root)", caps);
 	run_lock();
-	if (scx_attached(name, sizeof(name)))
+	if (!opt[OPT_OBSERVE].n && scx_attached(name, sizeof(name)))
 		die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
 }
 
@@ -3324,6 +3947,7 @@ static bool run_wants_restart(void)
 static int run_once(void)
 {
 	int err, code = EX_OK;
+	char text[128];
 
 	topo_read();
 	bpf_load();
@@ -3338,14 +3962,18 @@ static int run_once(void)
 		return code;
 	}
 	loop_add(ring_buffer__epoll_fd(st.ring), EV_RING);
-	note("scheduling %u CPUs, %u cache%s, profile %s", topo.nr_cpus, topo.nr_llcs,
-	      topo.nr_llcs == 1 ? "" : "s", profile_name(st.profile));
+	game_open();
+	summary(text, sizeof(text));
+	note("%s", text);
 	status_publish();
+	st.allocs = 0;
+	st.attached = true;
 	loop();
 	if (st.exited && run_wants_restart())
 		code = -1;
 	else if (st.exited)
 		code = run_ended("the kernel ended the scheduler");
+	game_close();
 	bpf_unload();
 	return code;
 }

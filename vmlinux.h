@@ -8,7 +8,8 @@
  *
  *   1. basic types
  *   2. tasks and CPUs
- *   3. sched_ext: task state, callback arguments, kfunc arguments, the ops table
+ *   3. what detection hooks read: programs, DRM, input devices, registers, iterators
+ *   4. sched_ext: task state, callback arguments, kfunc arguments, the ops table
  */
 #ifndef __VMLINUX_H__
 #define __VMLINUX_H__
@@ -23,8 +24,10 @@ typedef int __s32;
 typedef unsigned long long __u64;
 typedef long long __s64;
 typedef __u8 u8;
+typedef __s8 s8;
 typedef __u16 u16;
 typedef __u32 u32;
+typedef __s16 s16;
 typedef __s32 s32;
 typedef __u64 u64;
 typedef __s64 s64;
@@ -89,10 +92,77 @@ struct task_struct {
 	unsigned short migration_disabled;
 	s32 pid;
 	s32 tgid;
+	struct task_struct *group_leader;
 	char comm[16];
 };
 
-/* --- 3. sched_ext -------------------------------------------------------------------- */
+/* --- 3. what detection hooks read ---------------------------------------------------- */
+struct linux_binprm {
+	const char *filename;
+};
+
+struct file {
+	void *private_data;
+};
+
+struct drm_driver {
+	char *name;
+};
+
+struct drm_device {
+	const struct drm_driver *driver;
+};
+
+struct drm_minor {
+	struct drm_device *dev;
+};
+
+struct drm_file {
+	struct drm_minor *minor;
+};
+
+struct drm_event;
+
+struct drm_pending_event {
+	struct drm_event *event;
+};
+
+struct input_absinfo {
+	s32 value;
+	s32 minimum;
+	s32 maximum;
+	s32 fuzz;
+	s32 flat;
+	s32 resolution;
+};
+
+struct input_dev {
+	unsigned long keybit[12];
+	unsigned long relbit[1];
+	struct input_absinfo *absinfo;
+	unsigned long key[12];
+};
+
+struct pt_regs {
+	unsigned long r8;
+	unsigned long cx;
+	unsigned long dx;
+	unsigned long si;
+	unsigned long di;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+/* --- 4. sched_ext -------------------------------------------------------------------- */
 struct scx_init_task_args {
 	bool fork;
 	struct cgroup *cgroup;
@@ -153,5 +223,16 @@ struct sched_ext_ops {
 };
 
 #pragma clang attribute pop
+
+/* From the kernel's user-space ABI: fixed layout. */
+struct drm_event_vblank {
+	u32 type;
+	u32 length;
+	u64 user_data;
+	u32 tv_sec;
+	u32 tv_usec;
+	u32 sequence;
+	u32 crtc_id;
+};
 
 #endif /* __VMLINUX_H__ */
