@@ -1333,6 +1333,19 @@ void BPF_OPS(gamer_enable, struct task_struct *p)
 		t->fair_at_ns = compat_now();
 }
 
+/* The lead writes these two; they only exist to be attached. */
+SEC("uprobe.multi")
+int wine_set_thread(void *ctx)
+{
+	return 0;
+}
+
+SEC("uprobe.multi")
+int wine_set_process(void *ctx)
+{
+	return 0;
+}
+
 /* ===================================================================================== */
 /* 8. ops table                                                                          */
 /* ===================================================================================== */
