@@ -10,6 +10,8 @@
  *   6. small I/O             files, numbers, output buffer, JSON
  *   7. topology              caches, siblings, capacity, power supply -> BPF constants
  *   8. load and attach       kernel probes, hooks, the BPF object's life
+ *      wine                  uprobes on ntdll.so, by the game that runs
+ *      game                  which process is the game, which serve it
  *   9. output                status as text, JSON and OpenMetrics
  *  10. event consumers       the epoll loop: signals, BPF events, clients, power changes
  *  11. bench                 the synthetic game, its loads and its report
@@ -26,6 +28,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -172,6 +175,8 @@ static const struct command {
 	  "switch hooks off or on")						\
 	X(OBSERVE, "observe", 'o', FLAG, C(run), 0, 0, 1, NULL,			\
 	  "find roles and schedule nothing; needs no sched_ext")		\
+	X(GAME, "game", 0, NUM, C(run), 0, 1, 4194304, NULL,			\
+	  "treat this process as the game; default: found by itself")		\
 	X(FAST_CPUS, "fast-cpus", 0, STR, C(run), 0, 0, 0, "LIST",		\
 	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
 	X(SECONDS, "seconds", 's', NUM, C(bench), 10, 1, 86400, NULL, "measured time") \
@@ -745,6 +750,56 @@ static void sd_notify_(const char *fmt, ...)
 	sendto(fd, text, MIN(n, (int)sizeof(text) - 1), MSG_NOSIGNAL, (struct sockaddr *)&sa,
 	       offsetof(struct sockaddr_un, sun_path) + len);
 	close(fd);
+}
+
+/* What an epoll event is about; clients are EV_CLIENT + slot, processes EV_PIDFD + slot. */
+enum {
+	EV_SIGNAL, EV_RING, EV_LISTEN, EV_UEVENT, EV_WATCHDOG, EV_GAME, EV_CLIENT,
+	EV_PIDFD = EV_CLIENT + MAX_CLIENTS,
+};
+
+static void loop_add(int fd, u64 data)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = data };
+
+	if (fd >= 0 && epoll_ctl(st.epoll_fd, EPOLL_CTL_ADD, fd, &ev))
+		die(EX_SOFTWARE, "epoll: %s", strerror(errno));
+}
+
+/* Bytes of the UTF-8 character at `s`; 0: it is broken, or one that steers a terminal. */
+static size_t utf8_len(const char *s)
+{
+	const u8 *b = (const u8 *)s;
+	size_t len = *b < 0x80 ? 1 : *b >= 0xc2 && *b < 0xe0 ? 2 : *b < 0xf0 ? 3 : *b < 0xf5 ? 4 : 0;
+	size_t i;
+
+	for (i = 1; i < len; i++)
+		if ((b[i] & 0xc0) != 0x80)
+			return 0;
+	/* control characters, those of Latin-1 too; forms longer than need be; surrogates */
+	if (len == 1 && (*b < 0x20 || *b == 0x7f))
+		return 0;
+	if (len == 2 && *b == 0xc2 && b[1] < 0xa0)
+		return 0;
+	if (len == 3 && (*b < 0xe0 || (*b == 0xe0 && b[1] < 0xa0) || (*b == 0xed && b[1] > 0x9f)))
+		return 0;
+	if (len == 4 && ((*b == 0xf0 && b[1] < 0x90) || (*b == 0xf4 && b[1] > 0x8f)))
+		return 0;
+	return len;
+}
+
+/* Another program's words, fit for a terminal; returns buf. */
+static const char *text_clean(char *buf, size_t size, const char *s)
+{
+	size_t at = 0, len;
+
+	for (; *s && at + 4 < size; s += MAX(len, 1u)) {
+		len = utf8_len(s);
+		memcpy(buf + at, len ? s : "?", MAX(len, 1u));
+		at += MAX(len, 1u);
+	}
+	buf[at] = 0;
+	return buf;
 }
 
 /* ===================================================================================== */
@@ -1421,11 +1476,11 @@ static void game_hint(const struct event_hint *e);
 static int on_event(void *ctx, void *data, size_t size)
 {
 	(void)ctx;
-	if (size == sizeof(struct event_exit)) {
+	if (size == sizeof(struct event_hint)) {
+		game_hint(data);
+	} else if (size == sizeof(struct event_exit)) {
 		memcpy(&st.exit_event, data, size);
 		st.exited = true;
-	} else if (size == sizeof(struct event_hint)) {
-		game_hint(data);
 	}
 	return 0;
 }
@@ -1672,23 +1727,840 @@ static void threads_settle(void)
 	threads_each(NULL, NULL);
 }
 
-/* STUBS */
-static void game_hint(const struct event_hint *e) { (void)e; }
-static void game_open(void)
+/* ===================================================================================== */
+/* wine                                                                                  */
+/* ===================================================================================== */
+
+/*
+ * Windows programs tell the importance of their threads by two system calls of Wine's
+ * ntdll.so. Each build of Wine brings its own, so the uprobes go to the file that the game
+ * has mapped, and stay on the distribution's own. All files here belong to users: what is
+ * read may be broken, hostile, or change under us, hence pread() and no mapping.
+ */
+
+#define WINE_FILES	8	/* the distribution's and the game's own */
+#define ELF_SYMBOLS	65536	/* more than any ntdll.so has; bounds the time for a hostile one */
+
+static const char *const wine_symbols[] = { "NtSetInformationThread", "NtSetInformationProcess" };
+
+/* One ntdll.so. The attached uprobes pin it, so its inode cannot come to mean another. */
+static struct wine_file {
+	dev_t dev;			/* by fstat(); wine_attach() */
+	ino_t ino;			/* 0: slot is free; wine_attach(), wine_detach() */
+	int link[ARRAY_SIZE(wine_symbols)];	/* uprobe of each symbol or -1; wine_attach() */
+	bool keep;			/* the distribution's: stays while gamer runs; wine_attach() */
+	bool used;			/* the game has it mapped; wine_attach(), wine_release() */
+} wine_files[WINE_FILES];
+
+static bool elf_read(int fd, void *to, size_t size, u64 at)
 {
-	if (getenv("GP")) {
-		u32 pid = atoi(getenv("GP")), class = CLASS_GAME;
-		int fd = syscall(SYS_pidfd_open, pid, 0);
-		if (bpf_map_update_elem(bpf_map__fd(st.skel->maps.procs), &fd, &class, BPF_ANY)) note("update: %s", strerror(errno));
-		st.skel->bss->game_tgid = pid;
-		__atomic_fetch_add(&st.skel->data->class_gen, 1, __ATOMIC_SEQ_CST);
-		threads_settle();
+	return pread(fd, to, size, at) == (ssize_t)size;
+}
+
+/* Where an address of the program lies in its file; 0: in no part that is code. */
+static u64 elf_offset(int fd, const Elf64_Ehdr *eh, u64 addr)
+{
+	Elf64_Phdr ph;
+	u32 i;
+
+	for (i = 0; i < eh->e_phnum && elf_read(fd, &ph, sizeof(ph), eh->e_phoff + i * sizeof(ph)); i++)
+		if (ph.p_type == PT_LOAD && (ph.p_flags & PF_X) && addr >= ph.p_vaddr &&
+		    addr - ph.p_vaddr < ph.p_filesz)
+			return addr - ph.p_vaddr + ph.p_offset;
+	return 0;
+}
+
+/* The dynamic symbol table and its names; false: none, or no 64-bit x86 ELF file. */
+static bool elf_dynsym(int fd, Elf64_Ehdr *eh, Elf64_Shdr *syms, Elf64_Shdr *names)
+{
+	static const u8 ident[] = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB };
+	u32 i;
+
+	if (!elf_read(fd, eh, sizeof(*eh), 0) || memcmp(eh->e_ident, ident, sizeof(ident)) ||
+	    eh->e_machine != EM_X86_64 || eh->e_shentsize != sizeof(*syms) ||
+	    eh->e_phentsize != sizeof(Elf64_Phdr))
+		return false;
+	for (i = 0; i < eh->e_shnum; i++) {
+		if (!elf_read(fd, syms, sizeof(*syms), eh->e_shoff + i * sizeof(*syms)))
+			return false;
+		if (syms->sh_type == SHT_DYNSYM)
+			return syms->sh_link < eh->e_shnum &&
+			       elf_read(fd, names, sizeof(*names),
+					eh->e_shoff + syms->sh_link * sizeof(*names));
+	}
+	return false;
+}
+
+/* File offset of a function that a shared object exports; 0: it does not. */
+static u64 elf_function(int fd, const char *name)
+{
+	size_t len = strlen(name) + 1;
+	Elf64_Shdr syms, names;
+	char found[32];
+	Elf64_Ehdr eh;
+	Elf64_Sym sym;
+	u64 i;
+
+	if (!elf_dynsym(fd, &eh, &syms, &names) || len > sizeof(found))
+		return 0;
+	for (i = 0; i < MIN(syms.sh_size / sizeof(sym), ELF_SYMBOLS); i++) {
+		if (!elf_read(fd, &sym, sizeof(sym), syms.sh_offset + i * sizeof(sym)))
+			return 0;
+		if (ELF64_ST_TYPE(sym.st_info) == STT_FUNC && sym.st_shndx != SHN_UNDEF &&
+		    elf_read(fd, found, len, names.sh_offset + sym.st_name) &&
+		    !memcmp(found, name, len))
+			return elf_offset(fd, &eh, sym.st_value);
+	}
+	return 0;
+}
+
+/* A uprobe on a function of an open file, for whoever maps it; its link or -1. */
+static int wine_probe(int fd, const char *symbol, const struct bpf_program *prog)
+{
+	unsigned long at = elf_function(fd, symbol);
+	char path[32];
+	int link;
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .uprobe_multi = {
+		.path = path, .offsets = &at, .cnt = 1,
+	});
+
+	if (!at)
+		return -1;
+	/* not by name: what was read is what gets the probe */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	link = bpf_link_create(bpf_program__fd(prog), 0, BPF_TRACE_UPROBE_MULTI, &opts);
+	if (link < 0)
+		note("wine: no uprobe on %s: %s", symbol, strerror(errno));
+	return link;
+}
+
+static void wine_detach(struct wine_file *f)
+{
+	size_t i;
+
+	for (i = 0; f->ino && i < ARRAY_SIZE(f->link); i++)
+		if (f->link[i] >= 0)
+			close(f->link[i]);
+	f->ino = 0;
+}
+
+/* See to it that an ntdll.so has the uprobes: the distribution's (keep) or the game's. */
+static void wine_attach(const char *path, bool keep)
+{
+	const struct bpf_program *progs[] = {
+		st.skel->progs.wine_set_thread, st.skel->progs.wine_set_process,
+	};
+	/* not blocking: it may turn out to be anything */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct wine_file *f, *slot = NULL;
+	struct stat s;
+	size_t i;
+
+	if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode) || bpf_program__fd(progs[0]) < 0)
+		goto out;
+	for (f = wine_files; f < wine_files + WINE_FILES; f++) {
+		if (f->ino == s.st_ino && f->dev == s.st_dev) {
+			f->used |= !keep;
+			goto out;
+		}
+		if (!f->ino)
+			slot = f;
+	}
+	if (!slot)
+		goto out;
+	*slot = (struct wine_file){ .dev = s.st_dev, .ino = s.st_ino, .keep = keep, .used = !keep };
+	for (i = 0; i < ARRAY_SIZE(progs); i++)
+		slot->link[i] = wine_probe(fd, wine_symbols[i], progs[i]);
+	if (slot->link[0] < 0 && slot->link[1] < 0)
+		slot->ino = 0;
+out:
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The game left: its mark goes, wine_detach_unused() takes the probes off later. */
+static void wine_release(void)
+{
+	size_t i;
+
+	for (i = 0; i < WINE_FILES; i++)
+		wine_files[i].used = false;
+}
+
+static void wine_detach_unused(void)
+{
+	size_t i;
+
+	for (i = 0; i < WINE_FILES; i++)
+		if (!wine_files[i].keep && !wine_files[i].used)
+			wine_detach(&wine_files[i]);
+}
+
+static void wine_open(void)
+{
+	static const char *const paths[] = {
+		"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/opt/wine-stable/lib64",
+		"/opt/wine-staging/lib64", "/opt/wine-devel/lib64", "/opt/wine-stable/lib",
+		"/opt/wine-staging/lib", "/opt/wine-devel/lib",
+	};
+	char path[128];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(paths); i++) {
+		snprintf(path, sizeof(path), "%s/wine/x86_64-unix/ntdll.so", paths[i]);
+		wine_attach(path, true);
 	}
 }
-static void game_close(void) {}
-static void game_json(struct json *j) { (void)j; }
-static void game_text(struct out *o) { (void)o; }
-/* STUBS END */
+
+static void wine_close(void)
+{
+	size_t i;
+
+	for (i = 0; i < WINE_FILES; i++)
+		wine_detach(&wine_files[i]);
+}
+
+/* ===================================================================================== */
+/* game                                                                                  */
+/* ===================================================================================== */
+
+/*
+ * BPF tells which processes may matter (game_hint), each gets a slot and, when its start has
+ * settled, a look at /proc (slot_look): a server of the game gets its class, any other a
+ * score. The best score becomes the game (game_choose). Nothing here runs while nothing
+ * starts, ends or begins to use a GPU.
+ */
+
+#define GAME_SLOTS	48	/* candidates and servers */
+#define GAME_SERVERS	16	/* of these; the rest is for candidates */
+#define GAME_SCORE	50	/* from here on it is a game */
+#define GAME_MARGIN	20	/* what another must have more than the game that runs */
+#define LOOK_FIRST_NS	(100 * NSEC_PER_MSEC)	/* an exec is over, threads have started */
+#define LOOK_AGAIN_NS	(1 * NSEC_PER_SEC)	/* libraries, memory and threads have come */
+#define GAME_POLL_NS	(2 * NSEC_PER_SEC)	/* where the kernel tells of no exec */
+#define MANY_THREADS	8
+#define MUCH_MEMORY	(256ULL << 20)		/* bytes */
+#define HUGE_MEMORY	(1ULL << 30)
+
+/* What is seen of a process, and what it adds to its score. */
+#define TRAITS(X)								\
+	X(DECLARED, 200)	/* GAMER_GAME=1 in its environment */		\
+	X(BENCH, 200)		/* gamer's own synthetic game */		\
+	X(STEAM_APP, 30)	/* Steam started it, or started who started it */ \
+	X(LAUNCHER_APP, 30)	/* so did another launcher */			\
+	X(WINE_ENV, 20)		/* Wine or Proton was set up for it */		\
+	X(STEAM_FOLDER, 40)	/* its program lies where Steam puts games */	\
+	X(WINE_LOADER, 30)	/* its program is Wine's loader */		\
+	X(WINDOWS_NAME, 30)	/* NAME.exe */					\
+	X(THREADS, 10)		/* MANY_THREADS */				\
+	X(MEMORY, 10)		/* MUCH_MEMORY */				\
+	X(MORE_MEMORY, 10)	/* HUGE_MEMORY */				\
+	X(GPU, 40)		/* submits frames */				\
+	X(INPUT, 10)		/* reads devices */				\
+	X(FLIPS, -60)		/* flips pages: more likely a compositor */	\
+	X(LAUNCHER_NAME, -20)	/* some games' launchers outlive their start */	\
+	X(HELPER, -100)		/* in the table below */
+
+enum trait {
+#define X(id, weight) TRAIT_##id,
+	TRAITS(X)
+#undef X
+	TRAIT_NR
+};
+
+#define T(name)		(1u << TRAIT_##name)
+#define NO_GAME		(-1000)	/* score of the kernel's own threads */
+
+static const int trait_weight[TRAIT_NR] = {
+#define X(id, weight) weight,
+	TRAITS(X)
+#undef X
+};
+
+/* Variables that count unless they are empty or 0. */
+static const struct { const char *name; u32 trait; } game_env[] = {
+	{ "GAMER_GAME=", T(DECLARED) }, { "SteamAppId=", T(STEAM_APP) },
+	{ "SteamGameId=", T(STEAM_APP) }, { "LUTRIS_GAME_UUID=", T(LAUNCHER_APP) },
+	{ "HEROIC_APP_NAME=", T(LAUNCHER_APP) }, { "UMU_ID=", T(LAUNCHER_APP) },
+	{ "STEAM_COMPAT_DATA_PATH=", T(WINE_ENV) }, { "PROTON_", T(WINE_ENV) },
+	{ "WINEPREFIX=", T(WINE_ENV) }, { "WINELOADER=", T(WINE_ENV) },
+};
+
+static const struct { const char *comm; u8 class; } game_servers[] = {
+#define X(name, class) { name, CLASS_##class },
+	X("gamescope", COMPOSITOR) X("gamescope-wl", COMPOSITOR) X("kwin_wayland", COMPOSITOR)
+	X("kwin_x11", COMPOSITOR) X("gnome-shell", COMPOSITOR) X("mutter", COMPOSITOR)
+	X("Xorg", COMPOSITOR) X("Xwayland", COMPOSITOR) X("sway", COMPOSITOR)
+	X("weston", COMPOSITOR) X("Hyprland", COMPOSITOR) X("labwc", COMPOSITOR)
+	X("cosmic-comp", COMPOSITOR) X("wayfire", COMPOSITOR) X("river", COMPOSITOR)
+	X("cage", COMPOSITOR) X("niri", COMPOSITOR)
+	X("pipewire", AUDIO) X("pipewire-pulse", AUDIO) X("wireplumber", AUDIO)
+	X("pulseaudio", AUDIO) X("jackd", AUDIO) X("jackdbus", AUDIO)
+	X("wineserver", WINESERVER) X("wineserver64", WINESERVER) X("wineserver32", WINESERVER)
+#undef X
+};
+
+/* Not games, though they come with one, look like one or draw as fast; as long as known. */
+static const char *const game_helpers[] = {
+	/* parts of Wine and Proton */
+	"services.exe", "explorer.exe", "winedevice.exe", "plugplay.exe", "svchost.exe",
+	"rpcss.exe", "conhost.exe", "start.exe", "tabtip.exe", "wineboot.exe", "winedbg.exe",
+	"winemenubuilder.exe", "rundll32.exe", "regsvr32.exe", "msiexec.exe", "cmd.exe",
+	"dllhost.exe", "iexplore.exe", "xalia.exe", "steam.exe", "steamservice.exe", "proton",
+	/* crash handlers, anti-cheat, stores' own programs */
+	"UnityCrashHandler64.exe", "CrashReportClient.exe", "crashpad_handler",
+	"CrashSender1403.exe", "BsSndRpt64.exe", "QtWebEngineProcess.exe", "start_protected_game.exe",
+	"EpicGamesLauncher.exe", "EpicWebHelper.exe", "EADesktop.exe", "EABackgroundService.exe",
+	"Battle.net.exe", "Agent.exe", "upc.exe", "UplayWebCore.exe", "GalaxyClient.exe",
+	"RockstarService.exe", "SocialClubHelper.exe",
+	/* what starts games */
+	"steam", "steamwebhelper", "reaper", "pv-adverb", "pv-bwrap", "srt-bwrap", "bwrap",
+	"steam-launch-wrapper", "steam-runtime-launcher", "gameoverlayui", "mangoapp", "gamemoded",
+	"lutris", "lutris-wrapper", "heroic", "bottles", "umu-run", "python3", "sh", "bash", "dash",
+	/* desktops, browsers, players, terminals */
+	"plasmashell", "ksmserver", "xfwm4", "cinnamon", "firefox", "firefox-bin", "chrome",
+	"chromium", "brave", "msedge", "opera", "vivaldi-bin", "electron", "Discord", "slack",
+	"spotify", "code", "obs", "mpv", "vlc", "kodi.bin", "totem", "kitty", "alacritty", "foot",
+	"ghostty", "wezterm-gui", "konsole", "gnome-terminal-server", "ptyxis",
+};
+
+/* A process that may be the game, or serves it; a slot is free where pid is 0. */
+struct game_slot {
+	s32 pid;		/* slot_add() */
+	int pidfd;		/* of pid, in the epoll set; slot_add() */
+	u32 hints;		/* enum hint, all so far; game_hint() */
+	s32 score;		/* slot_look() */
+	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; game_hint(), slot_look() */
+	u8 class;		/* enum class as last written to BPF; slot_class() */
+	u8 seen;		/* 1: comm and score are known; slot_look() */
+	u8 again;		/* 1: one more look after the next; game_hint(), slot_look() */
+	char comm[16];		/* not trusted; slot_look() */
+};
+
+static struct game {
+	struct game_slot slot[GAME_SLOTS];
+	struct game_slot *now;	/* the game or NULL; game_switch() */
+	int timer_fd;		/* fires at the first due_ns; game_open() */
+	bool forced;		/* `now` is what --game names; game_open(), slot_exited() */
+	char buf[64 * 1024];	/* of whoever reads /proc; nobody keeps anything in it */
+} game = { .timer_fd = -1 };
+
+/* Up to size - 1 bytes of /proc/PID/NAME and a 0; returns their number. */
+static size_t proc_read(s32 pid, const char *name, char *buf, size_t size)
+{
+	size_t len = 0;
+	char path[64];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
+		len += n;
+	if (fd >= 0)
+		close(fd);
+	buf[len] = 0;
+	return len;
+}
+
+/* Name and what /proc/PID/stat tells. ~0: no process, or one of the kernel's own. */
+static u32 proc_stat(s32 pid, char comm[16])
+{
+	char *at, *end;
+	u64 field[25] = { 0 };
+	u32 i;
+
+	proc_read(pid, "stat", game.buf, 1024);
+	at = strchr(game.buf, '(');
+	end = strrchr(game.buf, ')');	/* the name may hold anything */
+	if (!at || !end || strlen(end) < 4)
+		return ~0u;
+	*end = 0;
+	snprintf(comm, 16, "%s", at + 1);
+	at = end + 3;
+	for (i = 4; i < ARRAY_SIZE(field); i++)
+		field[i] = strtoll(at, &at, 10);
+	if (field[9] & 0x00200000)	/* PF_KTHREAD */
+		return ~0u;
+	field[24] *= sysconf(_SC_PAGESIZE);
+	return (field[20] >= MANY_THREADS ? T(THREADS) : 0) |
+	       (field[24] >= MUCH_MEMORY ? T(MEMORY) : 0) | (field[24] >= HUGE_MEMORY ? T(MORE_MEMORY) : 0);
+}
+
+static u32 proc_environ(s32 pid)
+{
+	size_t len = proc_read(pid, "environ", game.buf, sizeof(game.buf)), i;
+	const char *at, *value;
+	u32 traits = 0;
+
+	for (at = game.buf; at < game.buf + len; at += strlen(at) + 1)
+		for (i = 0; i < ARRAY_SIZE(game_env); i++) {
+			value = at + strlen(game_env[i].name);
+			if (!strncmp(at, game_env[i].name, value - at) && *value && strcmp(value, "0"))
+				traits |= game_env[i].trait;
+		}
+	return traits;
+}
+
+/* The program's path: only looked at, never opened. */
+static u32 proc_exe(s32 pid)
+{
+	char *path = game.buf, link[32], *at;
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/%d/exe", pid);
+	n = readlink(link, path, PATH_MAX);
+	path[MAX(n, 0)] = 0;
+	at = strrchr(path, '/');
+	if (at && !strncmp(at, "/wine", 5) && strncmp(at, "/wineserver", 11))
+		return T(WINE_LOADER);
+	at = strstr(path, "/steamapps/common/");
+	/* Proton and the runtimes that wrap games lie there too */
+	if (at && strncmp(at + 18, "Proton", 6) && strncmp(at + 18, "SteamLinuxRuntime", 17))
+		return T(STEAM_FOLDER);
+	return 0;
+}
+
+/* Of a name that the kernel cut to 15 bytes. */
+static u32 comm_traits(const char *comm)
+{
+	const char *dot = strrchr(comm, '.');
+	size_t i, shown = strlen(comm) == 15 && dot ? strlen(dot) : 5;
+	u32 traits = 0;
+
+	if (dot && !strncasecmp(dot, ".exe", shown))
+		traits |= T(WINDOWS_NAME);
+	if (!strcmp(comm, "gamer-bench"))
+		traits |= T(BENCH);
+	if (strcasestr(comm, "launcher"))
+		traits |= T(LAUNCHER_NAME);
+	for (i = 0; i < ARRAY_SIZE(game_helpers); i++)
+		if (!strncasecmp(comm, game_helpers[i], 15))
+			traits |= T(HELPER);
+	return traits;
+}
+
+/* Class of a server of the game by its name, CLASS_OTHER where it is none. */
+static u8 comm_class(const char *comm)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(game_servers); i++)
+		if (!strcmp(comm, game_servers[i].comm))
+			return game_servers[i].class;
+	return CLASS_OTHER;
+}
+
+/* One look at a process: its name and its score. */
+static s32 proc_score(s32 pid, u32 hints, char comm[16])
+{
+	u32 traits = proc_stat(pid, comm), i;
+	s32 score = 0;
+
+	if (traits == ~0u || pid == getpid())
+		return NO_GAME;
+	traits |= proc_environ(pid) | proc_exe(pid) | comm_traits(comm);
+	traits |= (hints & HINT_GPU ? T(GPU) : 0) | (hints & HINT_INPUT ? T(INPUT) : 0) |
+		  (hints & HINT_FLIP ? T(FLIPS) : 0);
+	for (i = 0; i < TRAIT_NR; i++)
+		score += traits & (1u << i) ? trait_weight[i] : 0;
+	return score;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t a = strlen(s), b = strlen(end);
+
+	return a >= b && !strcmp(s + a - b, end);
+}
+
+/*
+ * Is this line of /proc/PID/maps code of an ntdll.so? Then `link` is the way to that file, right
+ * in any mount namespace, whatever its path holds, and even when it was replaced since.
+ */
+static bool maps_ntdll(s32 pid, const char *line, char *link, size_t size)
+{
+	unsigned long from, to;
+	char *at;
+
+	if (!ends_with(line, "/ntdll.so") && !ends_with(line, "/ntdll.so (deleted)"))
+		return false;
+	from = strtoul(line, &at, 16);
+	if (*at != '-')
+		return false;
+	to = strtoul(at + 1, &at, 16);
+	if (strncmp(at, " r-x", 4))
+		return false;
+	snprintf(link, size, "/proc/%d/map_files/%lx-%lx", pid, from, to);
+	return true;
+}
+
+/* The ntdll.so that a process has mapped, if any, gets its uprobes. */
+static void proc_attach_wine(s32 pid)
+{
+	char *line, *end, *buf = game.buf, path[64];
+	size_t len = 0;
+	bool found = false;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && !found && (n = read(fd, buf + len, sizeof(game.buf) - len)) > 0) {
+		len += n;
+		for (line = buf; !found && (end = memchr(line, '\n', buf + len - line));
+		     line = end + 1) {
+			*end = 0;
+			found = maps_ntdll(pid, line, path, sizeof(path));
+		}
+		len -= line - buf;
+		memmove(buf, line, len);
+	}
+	if (fd >= 0)
+		close(fd);
+	if (found)
+		wine_attach(path, false);
+}
+
+/* Where nobody tells of programs that start, /proc is read every two seconds. */
+static bool game_must_poll(void)
+{
+	return st.hook_why[HOOK_GAME] && st.hook_why[HOOK_EXEC];
+}
+
+/* Fire when the first look is due; never where nothing is. */
+static void timer_arm(void)
+{
+	u64 due = game_must_poll() ? now_ns() + GAME_POLL_NS : 0;
+	struct itimerspec its = { 0 };
+	size_t i;
+
+	for (i = 0; i < GAME_SLOTS; i++)
+		if (game.slot[i].pid && game.slot[i].due_ns && (!due || game.slot[i].due_ns < due))
+			due = game.slot[i].due_ns;
+	its.it_value.tv_sec = due / NSEC_PER_SEC;
+	its.it_value.tv_nsec = due % NSEC_PER_SEC;
+	timerfd_settime(game.timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+}
+
+/*
+ * As long as this holds its pid cannot mean another process: what was read from /proc before
+ * was of this one.
+ */
+static bool slot_alive(const struct game_slot *s)
+{
+	struct pollfd p = { .fd = s->pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 0;
+}
+
+static void slot_free(struct game_slot *s)
+{
+	close(s->pidfd);	/* leaves the epoll set with it */
+	s->pid = 0;
+}
+
+static struct game_slot *slot_find(s32 pid)
+{
+	size_t i;
+
+	for (i = 0; i < GAME_SLOTS; i++)
+		if (game.slot[i].pid == pid)
+			return &game.slot[i];
+	return NULL;
+}
+
+/* A free slot, else that of the least likely candidate; NULL: none has been looked at yet. */
+static struct game_slot *slot_least(void)
+{
+	struct game_slot *s, *least = NULL;
+
+	for (s = game.slot; s < game.slot + GAME_SLOTS; s++) {
+		if (!s->pid)
+			return s;
+		if (s->class == CLASS_OTHER && s->seen && (!least || s->score < least->score))
+			least = s;
+	}
+	return least;
+}
+
+/* A slot for a process; NULL: it is gone, or all slots are taken. */
+static struct game_slot *slot_add(s32 pid)
+{
+	int fd = syscall(SYS_pidfd_open, pid, 0);
+	struct game_slot *s = fd < 0 ? NULL : slot_least();
+
+	if (!s) {
+		if (fd >= 0)
+			close(fd);
+		return NULL;
+	}
+	if (s->pid)
+		slot_free(s);
+	*s = (struct game_slot){ .pid = pid, .pidfd = fd };
+	loop_add(fd, EV_PIDFD + (s - game.slot));
+	return s;
+}
+
+static void slot_due(struct game_slot *s, u64 delay_ns)
+{
+	u64 due = now_ns() + delay_ns;
+
+	if (!s->due_ns || s->due_ns > due)
+		s->due_ns = due;
+}
+
+/* Tell BPF what a process is; its threads look again when class_gen moved. */
+static void slot_class(struct game_slot *s, u8 class)
+{
+	u32 value = class;
+
+	if (s->class == class)
+		return;
+	s->class = class;
+	bpf_map_update_elem(bpf_map__fd(st.skel->maps.procs), &s->pidfd, &value, BPF_ANY);
+	__atomic_fetch_add(&st.skel->data->class_gen, 1, __ATOMIC_RELEASE);
+}
+
+/* A server gets its class here; the game's is game_switch()'s. */
+static void slot_serve(struct game_slot *s, u8 class)
+{
+	u32 servers = 0;
+	size_t i;
+
+	/* BPF took it for a compositor when it flipped; a program that is a game says more */
+	if (class == CLASS_OTHER && (s->hints & HINT_FLIP) && s->score < GAME_SCORE)
+		class = CLASS_COMPOSITOR;
+	for (i = 0; i < GAME_SLOTS; i++)
+		servers += game.slot[i].pid && game.slot[i].class > CLASS_GAME;
+	if (class != CLASS_OTHER && s->class == CLASS_OTHER && servers >= GAME_SERVERS)
+		return;
+	slot_class(s, class);
+}
+
+/* Read what a process is now. False: it is gone, and its exit is about to be told. */
+static bool slot_look(struct game_slot *s)
+{
+	char comm[16] = "";
+	s32 score = proc_score(s->pid, s->hints, comm);
+
+	s->due_ns = 0;
+	if (!slot_alive(s))
+		return false;
+	memcpy(s->comm, comm, sizeof(comm));
+	s->score = score;
+	s->seen = 1;
+	if (s->again)
+		slot_due(s, LOOK_AGAIN_NS);
+	s->again = 0;
+	if (s != game.now)
+		slot_serve(s, comm_class(comm));
+	else
+		proc_attach_wine(s->pid);	/* it may have come since */
+	return true;
+}
+
+/* From now on this process is the game, or none is. */
+static void game_switch(struct game_slot *s)
+{
+	char name[64];
+
+	if (game.now)
+		slot_class(game.now, CLASS_OTHER);
+	wine_release();
+	game.now = s;
+	st.skel->bss->game_tgid = s ? s->pid : 0;
+	if (s) {
+		slot_class(s, CLASS_GAME);
+		proc_attach_wine(s->pid);
+		note("game: %d %s (score %d)", s->pid, text_clean(name, sizeof(name), s->comm),
+		     s->score);
+	} else {
+		note("game: none");
+	}
+	wine_detach_unused();
+	threads_settle();
+}
+
+/* The game that runs stays, unless another is clearly more of one. */
+static bool game_stays(const struct game_slot *best)
+{
+	return !comm_class(game.now->comm) && game.now->score > GAME_SCORE - GAME_MARGIN &&
+	       (!best || best->score < game.now->score + GAME_MARGIN);
+}
+
+static void game_choose(void)
+{
+	struct game_slot *s, *best = NULL;
+
+	if (game.forced)
+		return;
+	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
+		if (s->pid && s->class <= CLASS_GAME && s->score >= GAME_SCORE &&
+		    !comm_class(s->comm) && (!best || s->score > best->score))
+			best = s;
+	if (game.now && !game_stays(best))
+		slot_look(game.now);	/* it may have grown since its last look */
+	if (best != game.now && !(game.now && game_stays(best)))
+		game_switch(best);
+}
+
+/* Look at all processes: those that came before us, or that no hint told of. */
+static void game_scan(void)
+{
+	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct game_slot *s;
+	char dir[4096], comm[16];
+	long n, at;
+
+	/* getdents64, because opendir() allocates */
+	while (fd >= 0 && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
+		for (at = 0; at < n;) {
+			struct dirent *e = (struct dirent *)(dir + at);
+			s32 pid = atoi(e->d_name);
+
+			at += e->d_reclen;
+			if (pid <= 0 || slot_find(pid))
+				continue;
+			if (proc_score(pid, 0, comm) < GAME_SCORE && !comm_class(comm))
+				continue;
+			s = slot_add(pid);
+			if (!s)
+				continue;
+			s->again = 1;
+			slot_look(s);
+		}
+	if (fd >= 0)
+		close(fd);
+}
+
+static void slot_exited(struct game_slot *s)
+{
+	bool was_game = s == game.now;
+
+	/* an event of an earlier process in this slot may still have been under way */
+	if (!s->pid || slot_alive(s))
+		return;
+	if (was_game) {
+		game.forced = false;
+		game_switch(NULL);
+	}
+	slot_free(s);
+	if (was_game) {
+		game_scan();
+		game_choose();
+	}
+}
+
+static void game_looks(void)
+{
+	u64 now = now_ns(), ticks;
+	struct game_slot *s;
+
+	if (read(game.timer_fd, &ticks, sizeof(ticks)) < 0)
+		return;
+	if (game_must_poll())
+		game_scan();
+	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
+		if (s->pid && s->due_ns && s->due_ns <= now)
+			slot_look(s);
+	game_choose();
+}
+
+/* BPF saw a process do what a game or its servers do. */
+static void game_hint(const struct event_hint *e)
+{
+	struct game_slot *s = e->tgid ? slot_find(e->tgid) : NULL;
+
+	if (!s && e->tgid)
+		s = slot_add(e->tgid);
+	/* a name comes again when another program took over the process */
+	if (!s || !((e->what & HINT_NAME) || (e->what & ~s->hints)))
+		return;
+	s->hints |= e->what;
+	s->again = 1;
+	slot_due(s, LOOK_FIRST_NS);
+	timer_arm();
+}
+
+static void game_event(u64 data)
+{
+	if (data == EV_GAME)
+		game_looks();
+	else
+		slot_exited(&game.slot[data - EV_PIDFD]);
+	timer_arm();
+}
+
+/* --game must name a process; asked before anything is attached. */
+static void game_check_option(void)
+{
+	s32 pid = opt[OPT_GAME].n;
+	int fd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+
+	if (pid && fd < 0)
+		die(EX_NOINPUT, "--game: no process has the number %d", pid);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* After attach: servers and games that run already. */
+static void game_open(void)
+{
+	struct game_slot *s;
+
+	game.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	loop_add(game.timer_fd, EV_GAME);
+	wine_open();
+	s = opt[OPT_GAME].n ? slot_add(opt[OPT_GAME].n) : NULL;
+	if (s && slot_look(s)) {
+		s->again = 1;
+		slot_due(s, LOOK_FIRST_NS);	/* Wine's library may come yet */
+		game_switch(s);
+		game.forced = true;
+	}
+	game_scan();
+	game_choose();
+	timer_arm();
+}
+
+static void game_close(void)
+{
+	struct game_slot *s;
+
+	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
+		if (s->pid)
+			slot_free(s);
+	wine_close();
+	if (game.timer_fd >= 0)
+		close(game.timer_fd);
+	game.timer_fd = -1;
+	game.now = NULL;
+	game.forced = false;
+}
+
+static void game_json(struct json *j)
+{
+	if (!game.now)
+		return;
+	json_open(j, "game", '{');
+	json_u64(j, "pid", game.now->pid);
+	json_str(j, "comm", game.now->comm);
+	json_key(j, "score");
+	out_f(j->o, "%d", game.now->score);
+	json_close(j, '}');
+}
+
+static void game_text(struct out *o)
+{
+	char name[64];
+
+	if (game.now)
+		out_f(o, "game: %d %s (score %d)\n", game.now->pid,
+		      text_clean(name, sizeof(name), game.now->comm), game.now->score);
+	else
+		out_f(o, "game: none\n");
+}
 
 /* ===================================================================================== */
 /* 9. output                                                                             */
@@ -2053,17 +2925,6 @@ static void status_publish(void)
 /* 10. event consumers                                                                   */
 /* ===================================================================================== */
 
-static void loop_add(int fd, u64 data)
-{
-	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = data };
-
-	if (fd >= 0 && epoll_ctl(st.epoll_fd, EPOLL_CTL_ADD, fd, &ev))
-		die(EX_SOFTWARE, "epoll: %s", strerror(errno));
-}
-
-/* What an epoll event is about; clients are EV_CLIENT + slot. */
-enum { EV_SIGNAL, EV_RING, EV_LISTEN, EV_UEVENT, EV_WATCHDOG, EV_CLIENT };
-
 static void client_drop(struct client *c, bool count)
 {
 	close(c->fd);
@@ -2195,6 +3056,10 @@ static void loop(void)
 				break;
 			case EV_WATCHDOG:
 				on_watchdog();
+				break;
+			case EV_GAME:
+			case EV_PIDFD ... EV_PIDFD + GAME_SLOTS - 1:
+				game_event(ev[i].data.u64);
 				break;
 			default:
 				if (st.clients[ev[i].data.u64 - EV_CLIENT].fd >= 0)
@@ -3984,6 +4849,7 @@ static int cmd_run(void)
 	int code;
 
 	hooks_parse(opt[OPT_HOOKS].s);
+	game_check_option();
 	run_check_kernel();
 	loop_open();
 	while ((code = run_once()) < 0 && !st.stop)
