@@ -973,11 +973,10 @@ static __always_inline u8 class_default_role(u8 class)
 	       class == CLASS_AUDIO ? ROLE_AUDIO : ROLE_NONE;
 }
 
-static __always_inline void classification_send(struct task_struct *p, struct task_ctx *t,
-						u8 old_role)
+static __always_inline void classification_send(const struct task_ctx *t, u64 ids, u8 old_role)
 {
 	struct event_classification e = {
-		.at_ns = t->role_at_ns, .tid = p->pid, .tgid = p->tgid,
+		.at_ns = t->role_at_ns, .tid = ids, .tgid = ids >> 32,
 		.type = EVENT_CLASSIFICATION, .cpu = bpf_get_smp_processor_id(), .role = t->role,
 		.old_role = old_role, .source = t->source, .confidence = t->confidence,
 		.class = t->class,
@@ -986,13 +985,21 @@ static __always_inline void classification_send(struct task_struct *p, struct ta
 	event_send(&e, sizeof(e));
 }
 
+/* Thread and process number of a task in one word. */
+static __always_inline u64 task_ids(struct task_struct *p)
+{
+	return (u64)p->tgid << 32 | (u32)p->pid;
+}
+
 /*
  * The strongest living evidence becomes the role. `now`: 0 leaves ended evidence for the
  * next time (where the scheduler's clock cannot be read). What a thread acts as may differ
  * from its role: a name alone makes nobody critical, and while no game is known the patterns
  * stand in, so that a game that nobody recognised yet does not run worse than it must.
+ *
+ * A global function: the verifier then walks it once and not at each call.
  */
-static __noinline int role_settle(struct task_struct *p, struct task_ctx *t, u64 now)
+__noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 {
 	u8 old_role = t->role, role = class_default_role(t->class), source = SOURCE_NAME, got;
 	u8 confidence = role ? NAME_CONFIDENCE : 0;
@@ -1038,7 +1045,7 @@ static __noinline int role_settle(struct task_struct *p, struct task_ctx *t, u64
 	t->role_wakeups = t->wakeups;
 	stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_ROLE_CHANGES);
 	if (t->class != CLASS_OTHER || class_default_role(old_role))
-		classification_send(p, t, old_role);
+		classification_send(t, ids, old_role);
 	return 0;
 }
 
@@ -1060,7 +1067,7 @@ static __always_inline void evidence_set(struct task_struct *p, struct task_ctx 
 		t->seen_at_ns = bpf_ktime_get_ns();
 	e->role = role;
 	e->confidence = confidence;
-	role_settle(p, t, now);
+	role_settle(t, task_ids(p), now);
 }
 
 static __always_inline bool name_is(const u64 *name, const volatile struct prefix *prefix)
@@ -1103,7 +1110,8 @@ static __always_inline void wine_evidence(struct task_struct *p, struct task_ctx
  * What the task's process is, again since some process became the game, a server, or none.
  * It stands on the first thread; the others look there once per change.
  */
-static __noinline int class_refresh(struct task_struct *p, struct task_ctx *t, u64 now)
+__noinline int class_refresh(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull,
+			     u64 now)
 {
 	struct task_struct *leader = p->group_leader;
 	struct task_ctx *first;
@@ -1125,7 +1133,7 @@ static __noinline int class_refresh(struct task_struct *p, struct task_ctx *t, u
 	first = t->wine_priority ? task_ctx_of(leader) : NULL;
 	if (first)
 		wine_evidence(p, t, first->wine_class, now);
-	role_settle(p, t, now);
+	role_settle(t, task_ids(p), now);
 	return 0;
 }
 
@@ -1203,7 +1211,7 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 		evidence_set(p, t, SOURCE_PATTERN, t->match < 10 ? ROLE_NONE : t->pattern_role,
 			     pattern_confidence(t->match), now);
 	if (t->until && (s16)(t->until - evidence_clock(now)) < 0)
-		role_settle(p, t, now);
+		role_settle(t, task_ids(p), now);
 }
 
 /* The task leaves the CPU: to wait for it again, or to sleep. One function for all who see it. */
@@ -2410,7 +2418,7 @@ int threads(struct bpf_iter__task *ctx)
 	if (!task_class(p, t, now))
 		return 0;
 	if (t->until && (s16)(t->until - evidence_clock(now)) < 0)
-		role_settle(p, t, now);
+		role_settle(t, task_ids(p), now);
 	row.role_at_ns = t->role_at_ns;
 	row.seen_at_ns = t->seen_at_ns;
 	row.submits = t->submits;

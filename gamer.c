@@ -175,8 +175,8 @@ static const struct command {
 	  "switch hooks off or on")						\
 	X(OBSERVE, "observe", 'o', FLAG, C(run), 0, 0, 1, NULL,			\
 	  "find roles and schedule nothing; needs no sched_ext")		\
-	X(GAME, "game", 0, NUM, C(run), 0, 1, 4194304, NULL,			\
-	  "treat this process as the game; default: found by itself")		\
+	X(GAME, "game", 0, NUM, C(run), 0, 0, 4194304, NULL,			\
+	  "treat this process as the game; 0: find it")		\
 	X(FAST_CPUS, "fast-cpus", 0, STR, C(run), 0, 0, 0, "LIST",		\
 	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
 	X(SECONDS, "seconds", 's', NUM, C(bench), 10, 1, 86400, NULL, "measured time") \
@@ -1635,6 +1635,22 @@ static int bpf_try_load(void)
 	return err;
 }
 
+/* With -v: what each program cost the verifier, in instructions that it walked. */
+static void bpf_show_cost(void)
+{
+	struct bpf_prog_info info;
+	struct bpf_program *prog;
+	u32 len;
+
+	bpf_object__for_each_program(prog, st.skel->obj) {
+		memset(&info, 0, sizeof(info));
+		len = sizeof(info);
+		if (!bpf_prog_get_info_by_fd(bpf_program__fd(prog), &info, &len))
+			note("verified %s: %u instructions, %u bytes", bpf_program__name(prog),
+			     info.verified_insns, info.xlated_prog_len);
+	}
+}
+
 /* Open, verify and prepare; dies with the exit code that fits. */
 static void bpf_load(void)
 {
@@ -1650,6 +1666,8 @@ static void bpf_load(void)
 	if (err)
 		die(EX_SOFTWARE, "the kernel refused the BPF programs: %s (gamer run -v shows why)",
 		    strerror(-err));
+	if (opt[OPT_VERBOSE].n)
+		bpf_show_cost();
 	power_apply();
 	st.ring = ring_buffer__new(bpf_map__fd(st.skel->maps.events), on_event, NULL, NULL);
 	if (!st.ring)
