@@ -231,9 +231,10 @@ know_observe() { : "--observe knows the same, whether it comes before the game o
 	observe
 	game know_observe.before
 	ends
-	game know_observe.late --warmup-ms 20000 &
+	game know_observe.late --warmup-ms 5000 &
 	local bench=$!
-	wait_for 30 pgrep -x InputThread || sleep 3
+	wait_for 30 pgrep -x gamer-bench >/dev/null || fail "no gamer-bench"
+	sleep 1
 	observe
 	wait $bench || fail "bench: $(cat /tmp/why)"
 	ends
