@@ -207,9 +207,9 @@ load_bench() { : "bench measures under gamer next to hogs; its figures make sens
 # ---------------------------------------------------------------------------
 # 4  know: the tables that bench prints of it are judged outside
 # ---------------------------------------------------------------------------
-# observe [ARGS]: a gamer in the background as $G that only looks on.
+# observe: a gamer in the background as $G that only looks on.
 observe() {
-	gamer run --observe "$@" >/tmp/gamer.log 2>&1 &
+	gamer run --observe >/tmp/gamer.log 2>&1 &
 	G=$!
 	wait_for 30 answers || fail "no answer: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
 }
