@@ -3181,7 +3181,7 @@ static void loop_open(void)
 
 #define BENCH_IN_FLIGHT		2	/* frames between limiter and present call */
 #define BENCH_STAMPS		4	/* > BENCH_IN_FLIGHT: none is overwritten unread */
-#define BENCH_COMPOSITOR_US	300	/* work per vblank */
+#define BENCH_COMPOSITOR_US	600	/* work per vblank */
 #define BENCH_INPUT_US		5	/* work per input event */
 #define BENCH_NET_US		20	/* work per datagram */
 #define BENCH_NET_HZ		100	/* server tick */
@@ -3195,6 +3195,8 @@ static void loop_open(void)
 #define BENCH_PIPE_BYTES	64
 #define BENCH_JITTER_NS		(500 * NSEC_PER_USEC)
 #define BENCH_SETUP_NS		(30 * NSEC_PER_SEC)	/* until everybody is ready */
+#define BENCH_ANSWER_NS		(2 * NSEC_PER_SEC)	/* for a running gamer to say what it found */
+#define BENCH_COMM		"gamer-bench"		/* by which it knows the game */
 #define BENCH_MAX_LOADS		512
 
 enum bench_load { LOAD_NONE, LOAD_HOGS, LOAD_FORK, LOAD_PIPE, LOAD_IO, LOAD_MIXED, LOAD_NR };
@@ -3229,6 +3231,15 @@ struct bench_work {
 	u64 cell[128];		/* 1 KB, stays in the first-level cache */
 };
 
+/* What a running gamer says of a thread; main. */
+struct bench_found {
+	u32 role;		/* enum role */
+	u32 confidence;		/* 0..100 */
+	char source[16];	/* its own word */
+	u64 role_at_ns;		/* when it got the role, CLOCK_MONOTONIC; 0: never */
+	u64 role_wakeups;	/* wakeups until then */
+};
+
 /* A thread of the game, or the compositor process. Owner: that thread, once started. */
 struct bench_thread {
 	pthread_t pthread;	/* main */
@@ -3237,6 +3248,10 @@ struct bench_thread {
 	u32 *wake_ns;		/* wakeup latencies, ns, in order; room for cap */
 	u32 count;		/* of wake_ns */
 	u32 cap;		/* main */
+	u32 tid;		/* Linux thread */
+	u64 woke_ns;		/* its first wakeup, CLOCK_MONOTONIC; 0: none yet */
+	u64 event_ns;		/* the first event that tells its role at once; 0: none yet */
+	struct bench_found found;	/* main */
 	struct bench_work work;
 } __attribute__((aligned(64)));
 
@@ -3285,10 +3300,13 @@ static struct bench {
 	/* start barrier and end; main, except ready */
 	_Atomic u32 ready;		/* threads and processes at the barrier, futex; everybody */
 	_Atomic u32 go;			/* futex */
+	_Atomic u32 quit;		/* no more frames */
 	_Atomic u32 stop;		/* measuring and the last frames are over */
 	u64 epoch_ns, t0_ns;		/* vblank 0; start of the measured interval */
 	_Atomic u64 t1_ns;		/* its end; pulled in by a signal */
 	u64 load_ns[2];			/* when the loads' counters were really read */
+	bool answered;			/* a running gamer said what it found; main */
+	u32 outside[ROLE_NR];		/* threads it named that are not ours, by role; main */
 
 	/* the frame chain */
 	struct bench_gate jobs, joined, render, submit, retired;
@@ -3351,6 +3369,8 @@ static void bench_woke(struct bench_thread *t, u64 due_ns, u64 woke_ns, struct b
 {
 	u32 late_ns = woke_ns > due_ns ? MIN(woke_ns - due_ns, (u64)UINT32_MAX) : 0;
 
+	if (!t->woke_ns)
+		t->woke_ns = woke_ns;
 	if (bench_measured(due_ns) && t->count < t->cap)
 		t->wake_ns[t->count++] = late_ns;
 	if (frame)
@@ -3375,6 +3395,13 @@ static u64 bench_sleep_until(struct bench_thread *t, u64 due_ns, struct bench_fr
 	if (t)
 		bench_woke(t, due_ns, now, frame);
 	return now;
+}
+
+/* Something that tells the thread's role at once: a submit, input, a datagram */
+static void bench_event(struct bench_thread *t, u64 at_ns)
+{
+	if (!t->event_ns)
+		t->event_ns = at_ns;
 }
 
 /* The first point of the grid start + k * step that is still to come */
@@ -3623,7 +3650,7 @@ static void bench_sim(struct bench_thread *t)
 		struct bench_frame *frame = &bench->frame[f];
 
 		tick_ns = bench_next(tick_ns, bench->period_ns);
-		if (tick_ns >= atomic_load(&bench->t1_ns))
+		if (atomic_load(&bench->quit))
 			break;
 		frame->tick_ns = tick_ns;
 		bench_sleep_until(t, tick_ns, frame);
@@ -3672,6 +3699,8 @@ static void bench_submit(struct bench_thread *t)
 		int fence;
 
 		bench_frame_work(t, f);
+		if (bench->gpu >= 0)
+			bench_event(t, now_ns());
 		fence = bench_gpu_submit();
 		frame->call_ns = now_ns();
 		done_ns = MAX(done_ns, frame->call_ns) + bench->gpu_ns;
@@ -3718,6 +3747,7 @@ static void bench_input_evdev(struct bench_thread *t)
 		}
 		if (!events)
 			continue;
+		bench_event(t, woke_ns);
 		/* the kernel's stamp has microseconds: it may lie up to 1 us too early */
 		if (first_ns + NSEC_PER_USEC > before_ns)
 			bench_woke(t, first_ns, woke_ns, NULL);
@@ -3781,6 +3811,7 @@ static void bench_network(struct bench_thread *t)
 		if (recv(bench->net, &d, sizeof(d), 0) != sizeof(d))
 			return;		/* shut down by main at the end */
 		woke_ns = now_ns();
+		bench_event(t, woke_ns);
 		if (d.sent_ns > before_ns)
 			bench_woke(t, d.sent_ns, woke_ns, NULL);
 		if (bench_measured(d.sent_ns))
@@ -3800,6 +3831,7 @@ static void bench_compositor(struct bench_slot *none)
 	s64 f, shown = -1;
 
 	(void)none;
+	t->tid = gettid();
 	for (;; vblank_ns += bench->period_ns) {
 		vblank_ns = bench_next(vblank_ns, bench->period_ns);
 		now = bench_sleep_until(t, vblank_ns, NULL);
@@ -3984,15 +4016,16 @@ static const struct bench_role_info {
 	const char *name;	/* in the report */
 	const char *comm;	/* thread name; %u: its index */
 	void (*run)(struct bench_thread *t);	/* NULL: a process, started by name */
+	u32 truth;		/* enum role that a running gamer should find; see bench_truth */
 } bench_roles[BR_COUNT] = {
-	[BR_SIM] = { "sim", "GameThread", bench_sim },
-	[BR_WORKER] = { "worker", "Job %u", bench_worker },
-	[BR_RENDER] = { "render", "RenderThread", bench_render },
-	[BR_SUBMIT] = { "submit", "SubmitThread", bench_submit },
-	[BR_COMPOSITOR] = { "compositor", "compositor", NULL },
-	[BR_INPUT] = { "input", "InputThread", bench_input },
-	[BR_AUDIO] = { "audio", "AudioThread", bench_audio },
-	[BR_NETWORK] = { "network", "NetThread", bench_network },
+	[BR_SIM] = { "sim", "GameThread", bench_sim, ROLE_RENDER },
+	[BR_WORKER] = { "worker", "Job %u", bench_worker, ROLE_WORKER },
+	[BR_RENDER] = { "render", "RenderThread", bench_render, ROLE_RENDER },
+	[BR_SUBMIT] = { "submit", "SubmitThread", bench_submit, ROLE_GPU },
+	[BR_COMPOSITOR] = { "compositor", "compositor", NULL, ROLE_COMPOSITOR },
+	[BR_INPUT] = { "input", "InputThread", bench_input, ROLE_INPUT },
+	[BR_AUDIO] = { "audio", "AudioThread", bench_audio, ROLE_AUDIO },
+	[BR_NETWORK] = { "network", "NetThread", bench_network, ROLE_NETWORK },
 };
 
 static void bench_defaults(void)
@@ -4064,6 +4097,7 @@ static void *bench_thread_main(void *arg)
 	char comm[16];
 
 	snprintf(comm, sizeof(comm), bench_roles[t->role].comm, t->index);
+	t->tid = gettid();
 	prctl(PR_SET_NAME, comm);
 	prctl(PR_SET_TIMERSLACK, 1);	/* the default of 50 us would be counted as latency */
 	bench_barrier();
@@ -4121,6 +4155,7 @@ static void bench_setup(void)
 		s->work.x = i + 1;
 		bench_load_start(s);
 	}
+	prctl(PR_SET_NAME, BENCH_COMM);	/* now: no child may have it */
 	bench_threads_start();
 	want = bench->children + bench->threads - 1;	/* the compositor is a child */
 	while ((ready = atomic_load(&bench->ready)) < want) {
@@ -4185,6 +4220,62 @@ static void bench_loads_read(u32 border)
 	bench->load_ns[border] = now_ns();
 }
 
+/* One line of the answer: a thread of ours, or one that the game has nothing to do with */
+static void bench_found_line(char *line)
+{
+	struct bench_found found = { 0 };
+	char role[16];
+	u32 tid, pid;
+
+	if (sscanf(line, "thread %u %u %*s %15s %15s %u %*s %" SCNu64 " %*s %*s %" SCNu64, &tid,
+		   &pid, role, found.source, &found.confidence, &found.role_at_ns,
+		   &found.role_wakeups) != 7)
+		return;
+	while (found.role < ROLE_NR - 1 && strcmp(role_names[found.role], role))
+		found.role++;
+	for (u32 i = 0; i < bench->threads; i++)
+		if (bench->thread[i].tid == tid) {
+			bench->thread[i].found = found;
+			return;
+		}
+	if (pid != (u32)getpid())	/* the main thread only waits, whatever it is called */
+		bench->outside[found.role]++;
+}
+
+/*
+ * Asks a running gamer what it takes each thread for, while they live; without one there
+ * is nothing to tell. Its answer ends with an empty line.
+ */
+static void bench_ask(void)
+{
+	static const char request[] = "{\"v\":1,\"cmd\":\"threads\"}\n";
+	struct sockaddr_un sa = socket_address();
+	struct pollfd pfd = { .events = POLLIN };
+	u64 end_ns = now_ns() + BENCH_ANSWER_NS;
+	struct out *o = out_stdout();		/* only its buffer */
+	char *line = o->buf, *next;
+	ssize_t n = 1;
+
+	pfd.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (!connect(pfd.fd, (struct sockaddr *)&sa, sizeof(sa)) &&
+	    send(pfd.fd, request, strlen(request), MSG_NOSIGNAL) > 0)
+		while (n > 0 && !bench->answered && now_ns() < end_ns) {
+			if (poll(&pfd, 1, 100) <= 0)
+				continue;
+			n = read(pfd.fd, o->buf + o->len, OUT_SIZE - 1 - o->len);
+			o->len += MAX(n, 0);
+			bench->answered = o->len && (o->len == 1 || o->buf[o->len - 2] == '\n') &&
+					  o->buf[o->len - 1] == '\n';
+		}
+	close(pfd.fd);
+	o->buf[o->len] = 0;
+	for (; bench->answered && (next = strchr(line, '\n')); line = next + 1) {
+		*next = 0;
+		bench_found_line(line);
+	}
+	o->len = 0;
+}
+
 /* The run itself, from the barrier's fall until the last frame has been shown */
 static void bench_measure(const sigset_t *signals)
 {
@@ -4211,6 +4302,8 @@ static void bench_measure(const sigset_t *signals)
 		note("bench: the scheduler changed while measuring: %s, %s", bench->sched, sched);
 		snprintf(bench->sched, sizeof(bench->sched), "mixed");
 	}
+	bench_ask();
+	atomic_store(&bench->quit, 1);
 
 	bench_threads_join(BR_SIM, BR_SUBMIT);
 	called = atomic_load(&bench->called);
@@ -4355,6 +4448,51 @@ static void bench_json_dist(struct json *j, const char *key, const struct bench_
 	json_close(j, '}');
 }
 
+/* Without a device to submit to, what submits is one more stage of the frame. */
+static u32 bench_truth(const struct bench_thread *t)
+{
+	u32 role = bench_roles[t->role].truth;
+
+	return role == ROLE_GPU && bench->gpu < 0 ? ROLE_RENDER : role;
+}
+
+/* From the first event that tells the role, else the first wakeup, until it was known; us */
+static double bench_role_us(const struct bench_thread *t)
+{
+	u64 from_ns = t->event_ns ? t->event_ns : t->woke_ns;
+
+	if (!t->found.role_at_ns || !from_ns)
+		return NAN;
+	return (s64)(t->found.role_at_ns - from_ns) / (double)NSEC_PER_USEC;
+}
+
+/* Each thread and what it was found to be; of others' threads only how many. */
+static void bench_json_roles(struct json *j)
+{
+	json_open(j, "roles", '{');
+	json_open(j, "threads", '[');
+	for (u32 i = 0; i < bench->threads; i++) {
+		const struct bench_thread *t = &bench->thread[i];
+
+		json_open(j, NULL, '{');
+		json_str(j, "thread", bench_roles[t->role].name);
+		json_u64(j, "tid", t->tid);
+		json_str(j, "truth", role_names[bench_truth(t)]);
+		json_str(j, "found", role_names[t->found.role]);
+		json_str(j, "source", t->found.source);
+		json_u64(j, "confidence", t->found.confidence);
+		json_f64(j, "us", bench_role_us(t), 3);
+		json_u64(j, "wakeups", t->found.role_wakeups);
+		json_close(j, '}');
+	}
+	json_close(j, ']');
+	json_open(j, "outside", '{');
+	for (u32 role = 0; role < ROLE_NR; role++)
+		json_u64(j, role_names[role], bench->outside[role]);
+	json_close(j, '}');
+	json_close(j, '}');
+}
+
 static void bench_write_json(struct out *o, const struct bench_result *r)
 {
 	const struct bench_cfg *c = &bench->cfg;
@@ -4409,6 +4547,8 @@ static void bench_write_json(struct out *o, const struct bench_result *r)
 			json_close(&j, '}');
 		}
 	json_close(&j, '}');
+	if (bench->answered)
+		bench_json_roles(&j);
 	json_end(&j);
 }
 
@@ -4442,6 +4582,48 @@ static void bench_count_row(struct out *o, const char *label, u64 n, u64 of, con
 	out_f(o, "  %-18s%9" PRIu64, label, n);
 	bench_cell(o, "", of ? 100.0 * n / of : NAN, 8, 2);
 	out_f(o, " %%  %s\n", what);
+}
+
+static void bench_counts(struct out *o, const char *label, const u32 *count)
+{
+	out_f(o, "  %-11s", label);
+	for (u32 role = 0; role < ROLE_NR; role++)
+		out_f(o, count[role] ? "%5u" : "    .", count[role]);
+}
+
+/* What the threads of one kind were found to be, the right ones among them, and the slowest */
+static void bench_role_row(struct out *o, u32 kind)
+{
+	const struct bench_thread *t = bench->role[kind], *end = bench->thread + bench->threads;
+	const char *source = t->found.source;
+	u32 count[ROLE_NR] = { 0 }, n = 0;
+	double us = NAN;
+	u64 wakeups = 0;
+
+	for (; t < end && t->role == kind; t++, n++) {
+		count[t->found.role]++;
+		us = fmax(us, bench_role_us(t));
+		wakeups = MAX(wakeups, t->found.role_wakeups);
+		if (strcmp(source, t->found.source))
+			source = "several";
+	}
+	bench_counts(o, bench_roles[kind].name, count);
+	out_f(o, "%4u/%-3u%-8s", count[bench_truth(bench->role[kind])], n, source);
+	bench_cell(o, "", us, 11, 0);
+	out_f(o, "%8" PRIu64 "\n", wakeups);
+}
+
+/* Confusion matrix: a row per kind of thread, a column per role that gamer found */
+static void bench_write_roles(struct out *o)
+{
+	out_f(o, "\n%-13s", "roles found");
+	for (u32 role = 0; role < ROLE_NR; role++)
+		out_f(o, " %4.4s", role_names[role]);
+	out_f(o, "  right source %11s %7s\n", "after us", "wakeups");
+	for (u32 kind = 0; kind < BR_COUNT; kind++)
+		bench_role_row(o, kind);
+	bench_counts(o, "outside", bench->outside);
+	out_f(o, "\n");
 }
 
 static void bench_write_text(struct out *o, const struct bench_result *r)
@@ -4483,6 +4665,8 @@ static void bench_write_text(struct out *o, const struct bench_result *r)
 			bench_cell(o, "", r->load_rate[kind], 9, 0);
 			out_f(o, " /s        %s\n", bench_loads[kind].op);
 		}
+	if (bench->answered)
+		bench_write_roles(o);
 }
 
 /* The value of the first "key : value" or "key=value" line, without quotes and commas */

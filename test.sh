@@ -669,6 +669,7 @@ host_shell() { : "shellcheck finds nothing in the shell scripts"
 GROUPS_VM="
 	life --cpus 4
 	load --cpus 4 --mem 2048
+	know --cpus 4 --gpu
 	lab  --lab 7
 "
 GROUP_log="the kernel log has no warning, no stall, no oops"
@@ -704,8 +705,18 @@ group() {
 		esac
 		[ "$check" != lab_repeat ] || line=${differ:-$line}
 		line=${line:-ok $check}
+		group_roles "$check" "$out"
 		result "${line/ $check/ $series\/$check}"
 	done
+}
+
+# What gamer took bench's threads for: tables, on the screen too. Sets the caller's $line.
+group_roles() { # CHECK OUT
+	local table=$2/$1.roles
+	compgen -G "$2/$1.*.json" >/dev/null || return 0
+	python3 "$ROOT/test/judge.py" --roles "$1" "$2/$1".*.json >"$table" 2>"$table.why" ||
+		{ [ "${line#ok}" = "$line" ] || line="not ok $1: $(tail -n1 "$table.why")"; }
+	printf '%s\n' "$(sed 's/^/    /' "$table")"
 }
 
 # ---------------------------------------------------------------------------
@@ -873,6 +884,21 @@ bench() { # [--seeds N] [--cpus N] [--kernel SERIES] [--seconds N] [--loads L,..
 	python3 "$ROOT/test/compare.py" --medians "$out"
 }
 
+# ns per run of each BPF program, here and (where fentry and a scheduler can attach) in the lab
+bench_hooks() { # [SERIES]
+	local series=${1:-6.18} goals="goals: observing in the game at most 45 over empty, others left at once for at most 10"
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	helpers_build
+	echo "this machine, gamer run --observe"
+	RUNTIME_DIRECTORY=$(mktemp -d) "$BUILD/test/hookcost" "$GAMER" run --observe || note "not here"
+	for with in "run --observe" run; do
+		printf '\nthe lab (kernel %s, one instruction is one ns), gamer %s\n' "$series" "$with"
+		vm --kernel "$series" --lab 7 --timeout 900 -- "hookcost gamer $with"
+	done
+	printf '\n%s\n' "$goals"
+}
+
 # ---------------------------------------------------------------------------
 # 12  deps, verbs
 # ---------------------------------------------------------------------------
@@ -932,6 +958,7 @@ VERBS="
 	vm         vm             [options] -- CMD: runs CMD in a guest; vm --help
 	kernels    kernels        which kernel series there are; kernels get SERIES... fetches
 	bench      bench          lab figures of the kernel's own scheduler and gamer, medians over seeds
+	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	demo       demo           gamer next to the kernel's own scheduler
 	deps       deps           installs what is missing (as root), else names it
 	tool       tool           NAME: path of a usable bpftool, QEMU or busybox

@@ -8,7 +8,8 @@
 #   1  helpers
 #   2  life: how gamer starts, lives and ends
 #   3  load: 40 seconds of everything at once
-#   4  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
+#   4  know: what gamer takes the threads of a synthetic game for
+#   5  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
 #
 # Start reading at the last line.
 SCX=/sys/kernel/sched_ext
@@ -205,7 +206,62 @@ load_bench() { : "bench measures under gamer next to hogs; its figures make sens
 }
 
 # ---------------------------------------------------------------------------
-# 4  lab: prints figures; test.sh boots twice and compares
+# 4  know: the tables that bench prints of it are judged outside
+# ---------------------------------------------------------------------------
+# observe: a gamer in the background as $G that only looks on.
+observe() {
+	gamer run --observe >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 30 answers || fail "no answer: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+}
+# game NAME [ARGS]: bench, which asks the gamer that runs; NAME: CHECK.WHAT
+game() {
+	local name=$1; shift
+	timeout 200 gamer bench --seconds 5 --json "$@" >"/out/$name.json" || fail "$name: bench exits $?"
+}
+ends() { kill -TERM $G; wait_for 20 ended $G || fail "gamer does not end"; }
+
+know_exact() { : "scheduling: threads with a device are known by its hook within 1 ms, none is taken for another"
+	start
+	game know_exact.none
+	game know_exact.hogs --load hogs --load-threads 8
+	healthy
+	stops TERM
+}
+know_observe() { : "--observe knows the same, whether it comes before the game or after"
+	observe
+	game know_observe.before
+	ends
+	game know_observe.late --warmup-ms 5000 &
+	local bench=$!
+	wait_for 30 pgrep -x gamer-bench >/dev/null || fail "no gamer-bench"
+	sleep 1
+	observe
+	wait $bench || fail "bench: $(cat /tmp/why)"
+	ends
+}
+know_outside() { : "no thread outside the game gets a role of a game, whatever it does"
+	local bench strange=
+	start
+	churn 60 60 >/dev/null 2>&1 &
+	timerlat 30000 >/dev/null &
+	gamer bench --seconds 10 --load mixed --load-threads 16 --json >/out/know_outside.mixed.json &
+	bench=$!
+	while ! ended $bench; do
+		gamer status | grep '^thread [0-9]' >/tmp/threads
+		# of the game, or the compositor that shows it; else without a role of a game
+		strange=$strange$(awk -v game=$bench '$3 != game && !($4 == "compositor" && $9 == "compositor") &&
+			$5 != "none" && $5 != "cpu_bound" && $5 != "background"' /tmp/threads)
+		sleep 1
+	done
+	wait $bench || fail "bench exits $?"
+	killall churn timerlat
+	[ -z "$strange" ] || fail "$strange"
+	stops TERM
+}
+
+# ---------------------------------------------------------------------------
+# 5  lab: prints figures; test.sh boots twice and compares
 # ---------------------------------------------------------------------------
 lab_repeat() { : "two boots with one seed print identical nanoseconds, with and without gamer"
 	timerlat 200 3 >>/out/figures
@@ -248,6 +304,18 @@ lab_weights() { : "CPU weights of control groups hold, on one CPU and on all"
 		# 300 is exact; beside it the tick is coarse
 		[ "$ratio" -ge 180 ] && [ "$ratio" -le 420 ] || fail "on $where CPU(s) B got $ratio % of A, not about 300"
 	done
+	stops TERM
+}
+# All evidence but the pattern is off. The CPUs share one CPU's worth of capacity: next to
+# hogs a burst looks up to four times as long as it is.
+lab_pattern() { : "by their pattern alone 95 % of a game's threads are known within 100 wakeups"
+	start --hooks=-gpu,-frame,-input,-readers,-audio,-network,-name,-wine
+	game lab_pattern.none --iters-per-ms 62464 --frame-work-us 12000 --no-uinput --no-drm
+	stops TERM
+}
+lab_pattern_load() { : "the same next to busy threads"
+	start --hooks=-gpu,-frame,-input,-readers,-audio,-network,-name,-wine
+	game lab_pattern_load.hogs --iters-per-ms 62464 --frame-work-us 6000 --no-uinput --no-drm --load hogs --load-threads 8
 	stops TERM
 }
 lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and stays there"

@@ -1,10 +1,16 @@
 #!/usr/bin/env python3
 """judge.py FILE...: is each file one JSON document that makes sense?
+judge.py --roles CHECK FILE...: what gamer took bench's threads for, as tables, and is it right?
 
 A parser that is not gamer's own. What holds for every document: objects without a
 doubled key, finite numbers, percentiles that do not fall. What holds by file name:
 `status*` has no allocations after attach, `bench*` measured frames.
-Prints nothing if all is well, else the first problem, with exit code 1.
+Prints nothing (or the tables) if all is well, else the first problem, with exit code 1.
+
+Roles: of evidence by a hook (its source is the hook's name) everything must be right, and
+within 1 ms of the first event, unless gamer came later than that (`.late.` in the file's
+name). A check named for the pattern must be right for 95 % of its threads within 100
+wakeups. Threads outside the game have no role of a game in any of them.
 """
 import json
 import math
@@ -84,5 +90,60 @@ def judge(path):
             fail(path, "no frame time")
 
 
-for arg in sys.argv[1:]:
-    judge(arg)
+EXACT = {"submit": "gpu", "input": "input", "network": "network"}  # kind of thread: hook
+HARMLESS = ("none", "cpu_bound", "background")
+
+
+def roles_table(path, roles):
+    """confusion matrix: a row per kind of thread, a column per role"""
+    columns = list(roles["outside"])
+    print(f"{os.path.basename(path).removesuffix('.json'):22}"
+          + "".join(f"{c[:4]:>5}" for c in columns) + "  right  source      after us wakeups")
+    for kind in dict.fromkeys(t["thread"] for t in roles["threads"]):
+        ours = [t for t in roles["threads"] if t["thread"] == kind]
+        found = [t["found"] for t in ours]
+        right = sum(t["found"] == t["truth"] for t in ours)
+        print(f"  {kind:20}" + "".join(f"{found.count(c) or '.':>5}" for c in columns)
+              + f"{right:>4}/{len(ours):<3} {'/'.join(sorted({t['source'] or '-' for t in ours})):10}"
+              + f"{max(t['us'] or 0 for t in ours):>10.0f}{max(t['wakeups'] for t in ours):>8}")
+    print(f"  {'outside':20}" + "".join(f"{n or '.':>5}" for n in roles["outside"].values()))
+
+
+def roles_exact(path, doc):
+    """hooks: whoever has a device must be known by its hook, at once, and nobody else"""
+    real = {"submit": doc["config"]["gpu"] != "timer", "input": doc["config"]["input"] == "uinput",
+            "network": doc["config"]["network"] == "udp"}
+    for t in doc["roles"]["threads"]:
+        who = f"{t['thread']} is {t['found']} by {t['source'] or 'nothing'}"
+        if real.get(t["thread"]) and (t["found"], t["source"]) != (t["truth"], EXACT[t["thread"]]):
+            fail(path, who)
+        if t["source"] in EXACT.values() and t["found"] != t["truth"]:
+            fail(path, who)
+        if t["source"] in EXACT.values() and ".late." not in path and not -1000 < t["us"] < 1000:
+            fail(path, f"{who}, {t['us']:.0f} us after the first event")
+
+
+def judge_roles(check, paths):
+    good = total = 0
+    docs = {p: json.load(open(p, encoding="utf-8")) for p in paths}
+    for path, doc in docs.items():
+        if "roles" not in doc:
+            fail(path, "bench got no answer from gamer")
+        roles_table(path, doc["roles"])
+    for path, doc in docs.items():
+        for role, n in doc["roles"]["outside"].items():
+            if n and role not in HARMLESS:
+                fail(path, f"{n} thread(s) outside the game are {role}")
+        roles_exact(path, doc)
+        for t in doc["roles"]["threads"]:
+            total += 1
+            good += t["found"] == t["truth"] and t["wakeups"] <= 100
+    if "pattern" in check and good < 0.95 * total:
+        sys.exit(f"{good} of {total} threads are right within 100 wakeups")
+
+
+if sys.argv[1:2] == ["--roles"]:
+    judge_roles(sys.argv[2], sys.argv[3:])
+else:
+    for arg in sys.argv[1:]:
+        judge(arg)

@@ -1,0 +1,389 @@
+/*
+ * hookcost GAMER run [ARGS]: what each of gamer's BPF programs costs, in ns per run, beside
+ * two twins on the same hook: one that is empty, and one that only reads the clock.
+ *
+ * Starts that gamer with one of two equal processes as its game; each passes a byte between
+ * two threads and, less often, renames itself, sends UDP, asks a GPU, moves a mouse and
+ * executes something. They run in turn, a fifth of a second each, so that whatever else the
+ * machine does meets both alike. The twins run after gamer's program, at the same event.
+ * What is printed holds the kernel's own cost of measuring, which an empty program has too.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/uinput.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROUNDS		15
+#define MAX_HOOKS	64
+
+enum { OUTSIDE, GAME, PHASES };
+
+struct count { uint64_t runs, ns; };
+
+/* A program of gamer's and its twins. */
+enum { PROGRAM, EMPTY, CLOCK, KINDS };
+static struct hook {
+	char name[BPF_OBJ_NAME_LEN];
+	uint32_t id;				/* of gamer's program */
+	int fd[KINDS];				/* programs; -1: no twin on such a hook */
+	struct count at[KINDS];			/* when the phase began */
+	struct count sum[KINDS][PHASES];	/* over all phases of a kind */
+} hooks[MAX_HOOKS];
+static int nr_hooks;
+
+static int bpf(int cmd, union bpf_attr *attr)
+{
+	return syscall(SYS_bpf, cmd, attr, sizeof(*attr));
+}
+
+static void nap(int ms)
+{
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+/* ---- events ------------------------------------------------------------------------ */
+
+static int pipes[2][2];
+
+static void *pong(void *arg)
+{
+	char c;
+
+	while (read(pipes[0][0], &c, 1) == 1 && write(pipes[1][1], &c, 1) == 1)
+		;
+	return arg;
+}
+
+static int udp_to_itself(void)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(at);
+
+	bind(fd, (void *)&at, len);
+	getsockname(fd, (void *)&at, &len);
+	connect(fd, (void *)&at, len);
+	return fd;
+}
+
+static int mouse(void)
+{
+	struct uinput_setup setup = { .id.bustype = BUS_VIRTUAL, .name = "hookcost mouse" };
+	int fd = open("/dev/uinput", O_WRONLY | O_CLOEXEC);
+
+	ioctl(fd, UI_SET_EVBIT, EV_KEY);
+	ioctl(fd, UI_SET_KEYBIT, BTN_LEFT);
+	ioctl(fd, UI_SET_EVBIT, EV_REL);
+	ioctl(fd, UI_SET_RELBIT, REL_X);
+	ioctl(fd, UI_SET_RELBIT, REL_Y);
+	ioctl(fd, UI_DEV_SETUP, &setup);
+	ioctl(fd, UI_DEV_CREATE);
+	return fd;
+}
+
+static void execute(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		execl("/proc/self/exe", "hookcost", NULL);
+		_exit(1);
+	}
+	waitpid(pid, NULL, 0);
+}
+
+/* A process that makes events until it is killed; it begins stopped. */
+static pid_t events_start(void)
+{
+	struct input_event ev[2] = { { .type = EV_REL, .code = REL_X, .value = 1 },
+				     { .type = EV_SYN, .code = SYN_REPORT } };
+	uint64_t version[8] = { 0 };		/* struct drm_version; asks for no strings */
+	int udp, gpu, input;
+	cpu_set_t set;
+	pthread_t t;
+	pid_t pid = fork();
+	char c = 0;
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+	udp = udp_to_itself();
+	gpu = open("/dev/dri/renderD128", O_RDWR | O_CLOEXEC);
+	input = mouse();
+	if (pipe2(pipes[0], O_CLOEXEC) || pipe2(pipes[1], O_CLOEXEC) ||
+	    pthread_create(&t, NULL, pong, NULL))
+		_exit(1);
+	raise(SIGSTOP);
+	for (unsigned int i = 1; ; i++) {
+		if (write(pipes[0][1], &c, 1) != 1 || read(pipes[1][0], &c, 1) != 1)
+			_exit(1);
+		if (i % 16)
+			continue;
+		prctl(PR_SET_NAME, i % 32 ? "hookcost-a" : "hookcost-b");
+		if (send(udp, &c, 1, MSG_DONTWAIT) == 1)
+			recv(udp, &c, 1, MSG_DONTWAIT);
+		ioctl(gpu, _IOC(_IOC_READ | _IOC_WRITE, 'd', 0, sizeof(version)), version);
+		ev[0].value = -ev[0].value;
+		if (write(input, ev, sizeof(ev)) < 0)
+			input = -1;
+		if (i % 1024 == 0)
+			execute();
+	}
+}
+
+/* ---- programs ---------------------------------------------------------------------- */
+
+static int fd_by_id(int cmd, uint32_t id)
+{
+	union bpf_attr attr = { .prog_id = id };	/* every kind of id lies there */
+
+	return bpf(cmd, &attr);
+}
+
+static int info(int fd, void *to, uint32_t size)
+{
+	union bpf_attr attr = { .info = { .bpf_fd = fd, .info_len = size, .info = (uintptr_t)to } };
+
+	memset(to, 0, size);
+	return bpf(BPF_OBJ_GET_INFO_BY_FD, &attr);
+}
+
+/* How a program is attached; false: not by a link of its own, as a scheduler's */
+static bool link_of(uint32_t prog_id, struct bpf_link_info *link)
+{
+	bool found = false;
+	uint32_t id = 0;
+
+	while (!found) {
+		union bpf_attr attr = { .start_id = id };
+		int fd;
+
+		if (bpf(BPF_LINK_GET_NEXT_ID, &attr))
+			break;
+		id = attr.next_id;
+		fd = fd_by_id(BPF_LINK_GET_FD_BY_ID, id);
+		found = !info(fd, link, sizeof(*link)) && link->prog_id == prog_id;
+		close(fd);
+	}
+	return found;
+}
+
+/* A twin where that program is linked, with or without a look at the clock */
+static int twin_attach(int prog_fd, bool clock)
+{
+	const struct bpf_insn insns[] = {
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_ktime_get_ns },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	struct bpf_prog_info prog;
+	struct bpf_link_info link;
+	union bpf_attr attr;
+	int fd;
+
+	if (info(prog_fd, &prog, sizeof(prog)) || !prog.attach_btf_id || !link_of(prog.id, &link) ||
+	    prog.type == BPF_PROG_TYPE_STRUCT_OPS || link.type == BPF_LINK_TYPE_ITER)
+		return -1;
+	attr = (union bpf_attr){
+		.prog_type = prog.type, .insns = (uintptr_t)(insns + !clock), .insn_cnt = 2 + clock,
+		.license = (uintptr_t)"GPL", .attach_btf_id = prog.attach_btf_id,
+		.expected_attach_type = link.type == BPF_LINK_TYPE_RAW_TRACEPOINT ?
+					BPF_TRACE_RAW_TP : link.tracing.attach_type,
+	};
+	if (link.type == BPF_LINK_TYPE_TRACING && link.tracing.target_obj_id > 1)
+		attr.attach_btf_obj_fd =	/* a module */
+			fd_by_id(BPF_BTF_GET_FD_BY_ID, link.tracing.target_obj_id);
+	fd = bpf(BPF_PROG_LOAD, &attr);
+	attr = (union bpf_attr){ .raw_tracepoint.prog_fd = fd };	/* fentry and LSM too */
+	if (fd < 0 || bpf(BPF_RAW_TRACEPOINT_OPEN, &attr) < 0) {
+		fprintf(stderr, "hookcost: no twin beside %s: %s\n", prog.name,
+			strerror(errno));
+		return -1;
+	}
+	return fd;
+}
+
+static bool hook_known(uint32_t id)
+{
+	for (int i = 0; i < nr_hooks; i++)
+		if (hooks[i].id == id)
+			return true;
+	return false;
+}
+
+/* Adds the programs that process holds and that are not known yet; returns how many. */
+static int hooks_find(pid_t pid)
+{
+	int before = nr_hooks;
+
+	for (int fd = 0; fd < 256 && nr_hooks < MAX_HOOKS; fd++) {
+		struct bpf_prog_info prog;
+		char path[64], line[64];
+		uint32_t id = 0;
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
+		f = fopen(path, "r");
+		while (f && fgets(line, sizeof(line), f))
+			sscanf(line, "prog_id: %u", &id);
+		if (f)
+			fclose(f);
+		if (!id || hook_known(id))
+			continue;
+		hooks[nr_hooks].id = id;
+		hooks[nr_hooks].fd[PROGRAM] = fd_by_id(BPF_PROG_GET_FD_BY_ID, id);
+		if (info(hooks[nr_hooks].fd[PROGRAM], &prog, sizeof(prog)))
+			continue;
+		memcpy(hooks[nr_hooks].name, prog.name, sizeof(prog.name));
+		nr_hooks++;
+	}
+	return nr_hooks - before;
+}
+
+static struct count count(int fd)
+{
+	struct bpf_prog_info prog;
+
+	if (fd < 0 || info(fd, &prog, sizeof(prog)))
+		return (struct count){ 0 };
+	return (struct count){ prog.run_cnt, prog.run_time_ns };
+}
+
+static void count_add(struct count *sum, struct count from, struct count to)
+{
+	sum->runs += to.runs - from.runs;
+	sum->ns += to.ns - from.ns;
+}
+
+static void phase(pid_t pid, int which)
+{
+	kill(pid, SIGCONT);
+	nap(20);
+	for (struct hook *h = hooks; h < hooks + nr_hooks; h++)
+		for (int kind = 0; kind < KINDS; kind++)
+			h->at[kind] = count(h->fd[kind]);
+	nap(200);
+	for (struct hook *h = hooks; h < hooks + nr_hooks; h++)
+		for (int kind = 0; kind < KINDS; kind++)
+			count_add(&h->sum[kind][which], h->at[kind], count(h->fd[kind]));
+	kill(pid, SIGSTOP);
+	nap(20);
+}
+
+/* ---- the run ----------------------------------------------------------------------- */
+
+/* Starts gamer and waits until it has attached what it attaches: nothing new for 1.5 s. */
+static pid_t gamer_start(char **argv, int argc, pid_t game)
+{
+	char *args[32] = { 0 }, pid_text[16];
+	pid_t pid;
+
+	snprintf(pid_text, sizeof(pid_text), "%d", game);
+	memcpy(args, argv, argc * sizeof(*argv));
+	args[argc] = "--game";
+	args[argc + 1] = pid_text;
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
+		execvp(args[0], args);
+		_exit(127);
+	}
+	for (int calm = 0; calm < 15; calm++) {
+		nap(100);
+		if (hooks_find(pid) || !nr_hooks)
+			calm = 0;
+		if (waitpid(pid, NULL, WNOHANG) == pid)
+			exit(1);		/* it has said why */
+	}
+	return pid;
+}
+
+static double mean(const struct count *c)
+{
+	return c->runs ? (double)c->ns / c->runs : 0;
+}
+
+static void print_ns(double ns, bool known)
+{
+	if (known)
+		printf("%9.1f", ns);
+	else
+		printf("%9s", "-");
+}
+
+/* Of one program: its twins, then what it costs outside the game and in the game */
+static void print_hook(const struct hook *h)
+{
+	printf("%-16s", h->name);
+	for (int kind = EMPTY; kind < KINDS; kind++) {
+		struct count both = h->sum[kind][OUTSIDE];
+
+		count_add(&both, (struct count){ 0 }, h->sum[kind][GAME]);
+		print_ns(mean(&both), both.runs);
+	}
+	for (int which = 0; which < PHASES; which++) {
+		const struct count *c = &h->sum[PROGRAM][which], *e = &h->sum[EMPTY][which];
+
+		printf(" | %9llu", (unsigned long long)c->runs);
+		print_ns(mean(c), c->runs);
+		print_ns(mean(c) - mean(e), c->runs && e->runs);
+	}
+	printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+	union bpf_attr attr = { .enable_stats.type = BPF_STATS_RUN_TIME };
+	pid_t pid[PHASES], gamer;
+
+	if (argc < 2 || argc > 28)
+		return 0;		/* what the events execute */
+	for (int i = 0; i < PHASES; i++)
+		pid[i] = events_start();
+	nap(500);
+	gamer = gamer_start(argv + 1, argc - 1, pid[GAME]);
+	for (int i = 0; i < nr_hooks; i++)
+		for (int kind = EMPTY; kind < KINDS; kind++)
+			hooks[i].fd[kind] = twin_attach(hooks[i].fd[PROGRAM], kind == CLOCK);
+	if (bpf(BPF_ENABLE_STATS, &attr) < 0) {
+		perror("hookcost: no statistics");
+		return 1;
+	}
+	for (int i = 0; i < ROUNDS; i++)
+		for (int which = 0; which < PHASES; which++)
+			phase(pid[which], which);
+	printf("%-16s%9s%9s | %27s | %27s\n%-16s%9s%9s", "", "", "", "outside the game",
+	       "in the game", "ns per run", "empty", "clock");
+	for (int i = 0; i < PHASES; i++)
+		printf(" | %9s%9s%9s", "runs", "program", "-empty");
+	printf("\n");
+	for (int i = 0; i < nr_hooks; i++)
+		print_hook(&hooks[i]);
+	for (int i = 0; i < PHASES; i++)
+		kill(pid[i], SIGKILL);
+	kill(gamer, SIGTERM);
+	waitpid(gamer, NULL, 0);
+	return 0;
+}
