@@ -320,6 +320,12 @@ _Static_assert(sizeof(struct frame_state) == 104, "ABI");
 	X("InputThread",	INPUT)		\
 	X("SDLJoystick",	INPUT)		\
 	X("winebus",		INPUT)		\
+	X("wine_xinput",	INPUT)		\
+	X("wine_dinput",	INPUT)		\
+	X("wine_wginput",	INPUT)		\
+	X("wine_dsound",	AUDIO)		\
+	X("wine_dmsynth",	AUDIO)		\
+	X("audio_client",	AUDIO)		\
 	X("NetThread",		NETWORK)	\
 	X("gamescope-",		COMPOSITOR)	\
 	X("KWin",		COMPOSITOR)
@@ -530,6 +536,8 @@ struct task_ctx {
 	u16 last_cpu;		/* where it ran last; running() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
 	u16 fanned;		/* EWMA of wakeups as one of several, 0..256; task_woke() */
+	u16 by_softirq;		/* EWMA of wakeups by a softirq, 0..256; task_woke() */
+	u16 pad2;
 	u16 until;		/* evidence_clock() at which the role in force ends, 0: never */
 	u8 pattern_role;	/* role that the last bursts look like; stopping() */
 	u8 role;		/* enum role in force; role_settle() */
@@ -663,17 +671,22 @@ u32 scx_bpf_reenqueue_local___v1(void) __ksym __weak;
 extern const int __preempt_count __ksym __weak;
 extern const struct pcpu_hot pcpu_hot __ksym __weak;
 
-/* Does this code run on behalf of a device or a timer, and not of a task? */
-static __always_inline bool compat_in_interrupt(void)
+/*
+ * Does this code run on behalf of a device or a timer, and not of a task? Nonzero if so;
+ * exactly SOFTIRQ_SERVED where only a softirq is served, as when a packet has come.
+ */
+#define SOFTIRQ_SERVED	0x100
+
+static __always_inline u32 compat_in_interrupt(void)
 {
 	if (!irq_mask)
-		return false;
+		return 0;
 	if (&__preempt_count)
 		return *(const u32 *)bpf_this_cpu_ptr(&__preempt_count) & irq_mask;
 	if (&pcpu_hot)
 		return (u32)((const struct pcpu_hot *)bpf_this_cpu_ptr(&pcpu_hot))->preempt_count &
 		       irq_mask;
-	return false;
+	return 0;
 }
 
 static __always_inline u64 compat_now(void)
@@ -991,6 +1004,13 @@ static __always_inline u64 task_ids(struct task_struct *p)
 	return (u64)p->tgid << 32 | (u32)p->pid;
 }
 
+/* Does anything besides Windows' priority make this role likely? */
+static __always_inline bool evidence_says(const struct task_ctx *t, u8 role)
+{
+	return t->evidence[SOURCE_NAME].role == role || t->evidence[SOURCE_PATTERN].role == role ||
+	       t->evidence[SOURCE_AUDIO].role == role || t->evidence[SOURCE_INPUT].role == role;
+}
+
 /*
  * The strongest living evidence becomes the role. `now`: 0 leaves ended evidence for the
  * next time (where the scheduler's clock cannot be read). What a thread acts as may differ
@@ -1028,9 +1048,12 @@ __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 	if (source == SOURCE_PATTERN && role == ROLE_RENDER && t->evidence[SOURCE_DOORBELL].role) {
 		role = ROLE_GPU;	/* the pattern confirms what the doorbell's driver said */
 		source = SOURCE_DOORBELL;
-	} else if (source == SOURCE_WINE && role == ROLE_RENDER &&
-		   t->evidence[SOURCE_PATTERN].role == ROLE_INPUT) {
-		role = ROLE_INPUT;	/* Windows has one priority for both */
+	} else if (source == SOURCE_WINE && role == ROLE_RENDER) {
+		/* Windows has one priority for these; Wine's own sound threads use it too. */
+		if (evidence_says(t, ROLE_AUDIO))
+			role = ROLE_AUDIO;
+		else if (evidence_says(t, ROLE_INPUT))
+			role = ROLE_INPUT;
 	}
 	t->role = role;
 	t->confidence = confidence;
@@ -1155,7 +1178,8 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 static __always_inline u8 pattern_of(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
-	bool periodic = t->gap_dev_ns < (t->gap_avg_ns >> 2);
+	bool periodic = t->gap_dev_ns < (t->gap_avg_ns >> 1);
+	bool packets = t->by_softirq > DRIVEN_MOST;
 	bool outside = game_tgid && t->class != CLASS_GAME;
 
 	if (!gap || t->driven < DRIVEN_MOST) {
@@ -1174,12 +1198,13 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	    burst <= 16 * NSEC_PER_MSEC)
 		return ROLE_RENDER;
 	if ((!outside || t->class == CLASS_AUDIO) && gap >= HZ_GAP_NS(1500) &&
-	    gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC && burst * 2 < gap && periodic)
+	    gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC && burst * 2 < gap && periodic &&
+	    !packets)
 		return ROLE_AUDIO;
 	if (gap >= HZ_GAP_NS(240) && gap <= HZ_GAP_NS(50) && burst >= 500 * NSEC_PER_USEC &&
 	    burst <= 8 * NSEC_PER_MSEC)
 		return ROLE_COMPOSITOR;
-	if (!outside && burst < NSEC_PER_MSEC && !periodic)
+	if (!outside && burst < NSEC_PER_MSEC && (packets || !periodic))
 		return ROLE_NETWORK;
 	return ROLE_NONE;
 }
@@ -1300,7 +1325,7 @@ static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ct
 static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 				      struct cpu_state *cs, u64 now)
 {
-	bool interrupt = compat_in_interrupt();
+	u32 interrupt = compat_in_interrupt();
 	bool driven = interrupt || boost_by_waker(p, t, cs, now);
 
 	if (!t->last_wake_ns)
@@ -1308,6 +1333,9 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 	t->fanned -= t->fanned >> EWMA_SHIFT;
 	if (!interrupt && cs->tgid == (u32)p->tgid && cs->fanout++)
 		t->fanned += 256 >> EWMA_SHIFT;
+	t->by_softirq -= t->by_softirq >> EWMA_SHIFT;
+	if (interrupt == SOFTIRQ_SERVED)
+		t->by_softirq += 256 >> EWMA_SHIFT;
 	t->wakeups++;
 	t->driven -= t->driven >> EWMA_SHIFT;
 	if (driven)
@@ -2343,20 +2371,21 @@ int BPF_PROG(name_changed, struct task_struct *p, const char *comm)
 #define WINE_PROCESS_PRIORITY_CLASS	0x12
 
 /*
- * NtSetInformationThread(handle, class, value, length) and its process twin. Wine 8 calls
- * them by Windows' convention, Wine 10 by System V's: whichever shows the wanted handle and
- * class is the one. Only the pseudo handles of the caller itself say something about it.
+ * NtSetInformationThread(handle, class, value, size) and its process twin. Wine 8 calls
+ * them by Windows' convention, Wine 10 by System V's: whichever shows the wanted handle,
+ * class and size is the one. Only the pseudo handles of the caller itself say something about it.
  */
-static __always_inline const void *wine_argument(struct pt_regs *ctx, long handle, u32 class)
+static __always_inline const void *wine_argument(struct pt_regs *ctx, long handle, u32 class,
+						 u32 size)
 {
 	unsigned long r8 = ctx->r8, dx = ctx->dx;
 
 	/* Read here, or the compiler picks one of two addresses, which the verifier refuses. */
 	barrier_var(r8);
 	barrier_var(dx);
-	if (ctx->cx == (unsigned long)handle && (u32)dx == class)
+	if (ctx->cx == (unsigned long)handle && (u32)dx == class && (u32)ctx->r9 == size)
 		return (const void *)r8;
-	if (ctx->di == (unsigned long)handle && (u32)ctx->si == class)
+	if (ctx->di == (unsigned long)handle && (u32)ctx->si == class && (u32)ctx->cx == size)
 		return (const void *)dx;
 	return NULL;
 }
@@ -2364,7 +2393,7 @@ static __always_inline const void *wine_argument(struct pt_regs *ctx, long handl
 SEC("uprobe.multi")
 int wine_set_thread(struct pt_regs *ctx)
 {
-	const void *value = wine_argument(ctx, -2, WINE_THREAD_BASE_PRIORITY);
+	const void *value = wine_argument(ctx, -2, WINE_THREAD_BASE_PRIORITY, 4);
 	struct task_struct *p = bpf_get_current_task_btf();
 	struct task_ctx *t, *first;
 	s32 prio;
@@ -2384,7 +2413,7 @@ int wine_set_thread(struct pt_regs *ctx)
 SEC("uprobe.multi")
 int wine_set_process(struct pt_regs *ctx)
 {
-	const void *value = wine_argument(ctx, -1, WINE_PROCESS_PRIORITY_CLASS);
+	const void *value = wine_argument(ctx, -1, WINE_PROCESS_PRIORITY_CLASS, 2);
 	struct task_struct *p = bpf_get_current_task_btf();
 	struct task_ctx *first;
 	u8 class[2];	/* foreground or not, priority class */
@@ -2410,12 +2439,10 @@ int threads(struct bpf_iter__task *ctx)
 	u64 now = compat_now();
 
 	input_open = input_window(now);
-	if (!p || !p->group_leader || !bpf_task_storage_get(&procs, p->group_leader, 0, 0))
+	if (!p || !p->group_leader)
 		return 0;
-	t = task_ctx_make(p);
-	if (!t)
-		return 0;
-	if (!task_class(p, t, now))
+	t = bpf_task_storage_get(&procs, p->group_leader, 0, 0) ? task_ctx_make(p) : task_ctx_of(p);
+	if (!t || (!task_class(p, t, now) && role_prio(t->role) != PRIO_CRITICAL))
 		return 0;
 	if (t->until && (s16)(t->until - evidence_clock(now)) < 0)
 		role_settle(t, task_ids(p), now);

@@ -1295,14 +1295,18 @@ static const char *prog_probe(struct btf *btf, const struct prog *p)
 	return NULL;
 }
 
-/* Is this program wanted? Page flips are seen in the same function as GPU submits. */
+/*
+ * Is this program wanted? Page flips are seen in the same function as GPU submits, and new
+ * names of programs are of interest even where those of threads are not.
+ */
 static bool prog_wanted(u32 i)
 {
 	if (progs[i].hook == HOOK_RUNTIME && !opt[OPT_OBSERVE].n)
 		return false;		/* the scheduler's callbacks see it all */
 	if (i == PROG_game_exec && !st.hook_why[HOOK_GAME])
 		return false;		/* LSM told already */
-	return !st.hook_off[progs[i].hook] || (i == PROG_gpu_ioctl && !st.hook_off[HOOK_FRAME]);
+	return !st.hook_off[progs[i].hook] || (i == PROG_gpu_ioctl && !st.hook_off[HOOK_FRAME]) ||
+	       (i == PROG_name_changed && !(st.hook_off[HOOK_GAME] && st.hook_off[HOOK_EXEC]));
 }
 
 /* Why a hook that lives by its programs cannot be had: it can where one of them can. */
@@ -1943,7 +1947,7 @@ static void wine_close(void)
 /* ===================================================================================== */
 
 /*
- * BPF tells which processes may matter (game_hint), each gets a slot and, when its start has
+ * BPF tells which processes may matter (game_hint), each gets a slot and, at once and when its start has
  * settled, a look at /proc (slot_look): a server of the game gets its class, any other a
  * score. The best score becomes the game (game_choose). Nothing here runs while nothing
  * starts, ends or begins to use a GPU.
@@ -1953,7 +1957,7 @@ static void wine_close(void)
 #define GAME_SERVERS	16	/* of these; the rest is for candidates */
 #define GAME_SCORE	50	/* from here on it is a game */
 #define GAME_MARGIN	20	/* what another must have more than the game that runs */
-#define LOOK_FIRST_NS	(100 * NSEC_PER_MSEC)	/* an exec is over, threads have started */
+#define LOOK_SOON_NS	(100 * NSEC_PER_MSEC)	/* an exec is over, threads have started */
 #define LOOK_AGAIN_NS	(1 * NSEC_PER_SEC)	/* libraries, memory and threads have come */
 #define GAME_POLL_NS	(2 * NSEC_PER_SEC)	/* where the kernel tells of no exec */
 #define MANY_THREADS	8
@@ -2051,7 +2055,7 @@ struct game_slot {
 	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; game_hint(), slot_look() */
 	u8 class;		/* enum class as last written to BPF; slot_class() */
 	u8 seen;		/* 1: comm and score are known; slot_look() */
-	u8 again;		/* 1: one more look after the next; game_hint(), slot_look() */
+	u8 again;		/* looks to come after the next; game_hint(), slot_look() */
 	char comm[16];		/* not trusted; slot_look() */
 };
 
@@ -2369,8 +2373,7 @@ static bool slot_look(struct game_slot *s)
 	s->score = score;
 	s->seen = 1;
 	if (s->again)
-		slot_due(s, LOOK_AGAIN_NS);
-	s->again = 0;
+		slot_due(s, s->again-- > 1 ? LOOK_SOON_NS : LOOK_AGAIN_NS);
 	if (s != game.now)
 		slot_serve(s, comm_class(comm));
 	else
@@ -2496,8 +2499,8 @@ static void game_hint(const struct event_hint *e)
 	if (!s || !((e->what & HINT_NAME) || (e->what & ~s->hints)))
 		return;
 	s->hints |= e->what;
-	s->again = 1;
-	slot_due(s, LOOK_FIRST_NS);
+	s->again = 2;
+	slot_due(s, 0);
 	timer_arm();
 }
 
@@ -2533,7 +2536,7 @@ static void game_open(void)
 	s = opt[OPT_GAME].n ? slot_add(opt[OPT_GAME].n) : NULL;
 	if (s && slot_look(s)) {
 		s->again = 1;
-		slot_due(s, LOOK_FIRST_NS);	/* Wine's library may come yet */
+		slot_due(s, LOOK_SOON_NS);	/* Wine's library may come yet */
 		game_switch(s);
 		game.forced = true;
 	}

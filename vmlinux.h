@@ -144,6 +144,7 @@ struct input_dev {
 };
 
 struct pt_regs {
+	unsigned long r9;
 	unsigned long r8;
 	unsigned long cx;
 	unsigned long dx;
