@@ -2081,7 +2081,7 @@ static size_t proc_read(s32 pid, const char *name, char *buf, size_t size)
 	return len;
 }
 
-/* Name and what /proc/PID/stat tells. ~0: no process, or one of the kernel's own. */
+/* Name and what /proc/PID/stat tells. ~0: no process, a dead one, or the kernel's own. */
 static u32 proc_stat(s32 pid, char comm[16])
 {
 	char *at, *end;
@@ -2098,7 +2098,7 @@ static u32 proc_stat(s32 pid, char comm[16])
 	at = end + 3;
 	for (i = 4; i < ARRAY_SIZE(field); i++)
 		field[i] = strtoll(at, &at, 10);
-	if (field[9] & 0x00200000)	/* PF_KTHREAD */
+	if (end[2] == 'Z' || (field[9] & 0x00200000))	/* PF_KTHREAD */
 		return ~0u;
 	field[24] *= sysconf(_SC_PAGESIZE);
 	return (field[20] >= MANY_THREADS ? T(THREADS) : 0) |
@@ -2366,7 +2366,9 @@ static bool slot_look(struct game_slot *s)
 	if (!slot_alive(s))
 		return false;
 	memcpy(s->comm, comm, sizeof(comm));
-	s->score = score;
+	/* where only its first thread ended /proc tells nothing any more */
+	if (score != NO_GAME || !s->seen)
+		s->score = score;
 	s->seen = 1;
 	if (s->again)
 		slot_due(s, LOOK_AGAIN_NS);
@@ -2383,11 +2385,12 @@ static void game_switch(struct game_slot *s)
 {
 	char name[64];
 
+	/* before class_gen moves: who looks again then must find the new one */
+	st.skel->bss->game_tgid = s ? s->pid : 0;
 	if (game.now)
 		slot_class(game.now, CLASS_OTHER);
 	wine_release();
 	game.now = s;
-	st.skel->bss->game_tgid = s ? s->pid : 0;
 	if (s) {
 		slot_class(s, CLASS_GAME);
 		proc_attach_wine(s->pid);
@@ -2461,6 +2464,7 @@ static void slot_exited(struct game_slot *s)
 		return;
 	if (was_game) {
 		game.forced = false;
+		opt[OPT_GAME].n = 0;	/* it is over, also after a restart by hotplug */
 		game_switch(NULL);
 	}
 	slot_free(s);
@@ -2488,9 +2492,14 @@ static void game_looks(void)
 /* BPF saw a process do what a game or its servers do. */
 static void game_hint(const struct event_hint *e)
 {
-	struct game_slot *s = e->tgid ? slot_find(e->tgid) : NULL;
+	struct game_slot *s = slot_find(e->tgid);
 
-	if (!s && e->tgid)
+	if (!e->tgid)
+		return;
+	if (s)
+		slot_exited(s);		/* its number may belong to another by now */
+	s = slot_find(e->tgid);
+	if (!s)
 		s = slot_add(e->tgid);
 	/* a name comes again when another program took over the process */
 	if (!s || !((e->what & HINT_NAME) || (e->what & ~s->hints)))
