@@ -356,7 +356,7 @@ _Static_assert(sizeof(struct frame_state) == 104, "ABI");
 	X("wireplumber")	\
 	X("pulseaudio")		\
 	X("jackd")		\
-	X("wineserver")
+	X("wine")	/* its server, and its loader, which becomes NAME.exe */
 
 /* A name's beginning, for comparing two words at once. Filled in by user space. */
 struct prefix {

@@ -1755,9 +1755,11 @@ static void threads_settle(void)
 
 /*
  * Windows programs tell the importance of their threads by two system calls of Wine's
- * ntdll.so. Each build of Wine brings its own, so the uprobes go to the file that the game
- * has mapped, and stay on the distribution's own. All files here belong to users: what is
- * read may be broken, hostile, or change under us, hence pread() and no mapping.
+ * ntdll.so. Each build of Wine brings its own, so the uprobes go to the file that a Windows
+ * program has mapped: that of the first helper process of Wine, since a game tells within
+ * 100 ms of its start. They stay until the last such process ends, and on the distribution's
+ * own file always. All files here belong to users: what is read may be broken, hostile, or
+ * change under us, hence pread() and no mapping.
  */
 
 #define WINE_FILES	8	/* the distribution's and the game's own */
@@ -1768,10 +1770,10 @@ static const char *const wine_symbols[] = { "NtSetInformationThread", "NtSetInfo
 /* One ntdll.so. The attached uprobes pin it, so its inode cannot come to mean another. */
 static struct wine_file {
 	dev_t dev;			/* by fstat(); wine_attach() */
-	ino_t ino;			/* 0: slot is free; wine_attach(), wine_detach() */
+	ino_t ino;
 	int link[ARRAY_SIZE(wine_symbols)];	/* uprobe of each symbol or -1; wine_attach() */
-	bool keep;			/* the distribution's: stays while gamer runs; wine_attach() */
-	bool used;			/* the game has it mapped; wine_attach(), wine_release() */
+	u32 users;			/* processes, and gamer for the distribution's; 0: free;
+					 * wine_attach(), wine_release() */
 } wine_files[WINE_FILES];
 
 static bool elf_read(int fd, void *to, size_t size, u64 at)
@@ -1856,90 +1858,70 @@ static int wine_probe(int fd, const char *symbol, const struct bpf_program *prog
 	return link;
 }
 
-static void wine_detach(struct wine_file *f)
-{
-	size_t i;
-
-	for (i = 0; f->ino && i < ARRAY_SIZE(f->link); i++)
-		if (f->link[i] >= 0)
-			close(f->link[i]);
-	f->ino = 0;
-}
-
-/* See to it that an ntdll.so has the uprobes: the distribution's (keep) or the game's. */
-static void wine_attach(const char *path, bool keep)
+/* Uprobes for the ntdll.so at `path`, until wine_release(). NULL: it is none, or no room. */
+static struct wine_file *wine_attach(const char *path)
 {
 	const struct bpf_program *progs[] = {
 		st.skel->progs.wine_set_thread, st.skel->progs.wine_set_process,
 	};
 	/* not blocking: it may turn out to be anything */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	struct wine_file *f, *slot = NULL;
+	struct wine_file *f, *file = NULL;
 	struct stat s;
 	size_t i;
 
 	if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode) || bpf_program__fd(progs[0]) < 0)
 		goto out;
-	for (f = wine_files; f < wine_files + WINE_FILES; f++) {
-		if (f->ino == s.st_ino && f->dev == s.st_dev) {
-			f->used |= !keep;
-			goto out;
+	for (f = wine_files; f < wine_files + WINE_FILES; f++)
+		if (!f->users || (f->ino == s.st_ino && f->dev == s.st_dev)) {
+			file = f;
+			if (f->users)
+				break;
 		}
-		if (!f->ino)
-			slot = f;
+	if (file && !file->users) {
+		*file = (struct wine_file){ .dev = s.st_dev, .ino = s.st_ino };
+		for (i = 0; i < ARRAY_SIZE(progs); i++)
+			file->link[i] = wine_probe(fd, wine_symbols[i], progs[i]);
+		if (file->link[0] < 0 && file->link[1] < 0)
+			file = NULL;
 	}
-	if (!slot)
-		goto out;
-	*slot = (struct wine_file){ .dev = s.st_dev, .ino = s.st_ino, .keep = keep, .used = !keep };
-	for (i = 0; i < ARRAY_SIZE(progs); i++)
-		slot->link[i] = wine_probe(fd, wine_symbols[i], progs[i]);
-	if (slot->link[0] < 0 && slot->link[1] < 0)
-		slot->ino = 0;
+	if (file)
+		file->users++;
 out:
 	if (fd >= 0)
 		close(fd);
+	return file;
 }
 
-/* The game left: its mark goes, wine_detach_unused() takes the probes off later. */
-static void wine_release(void)
+static void wine_release(struct wine_file *f)
 {
 	size_t i;
 
-	for (i = 0; i < WINE_FILES; i++)
-		wine_files[i].used = false;
+	if (!f || --f->users)
+		return;
+	for (i = 0; i < ARRAY_SIZE(f->link); i++)
+		if (f->link[i] >= 0)
+			close(f->link[i]);
 }
 
-static void wine_detach_unused(void)
+/* The distribution's own, whether a game runs or not; 1: attach, -1: detach. */
+static void wine_system(int what)
 {
-	size_t i;
-
-	for (i = 0; i < WINE_FILES; i++)
-		if (!wine_files[i].keep && !wine_files[i].used)
-			wine_detach(&wine_files[i]);
-}
-
-static void wine_open(void)
-{
-	static const char *const paths[] = {
+	static const char *const dirs[] = {
 		"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/opt/wine-stable/lib64",
 		"/opt/wine-staging/lib64", "/opt/wine-devel/lib64", "/opt/wine-stable/lib",
 		"/opt/wine-staging/lib", "/opt/wine-devel/lib",
 	};
+	static struct wine_file *held[ARRAY_SIZE(dirs)];
 	char path[128];
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(paths); i++) {
-		snprintf(path, sizeof(path), "%s/wine/x86_64-unix/ntdll.so", paths[i]);
-		wine_attach(path, true);
+	for (i = 0; i < ARRAY_SIZE(dirs); i++) {
+		snprintf(path, sizeof(path), "%s/wine/x86_64-unix/ntdll.so", dirs[i]);
+		if (what < 0)
+			wine_release(held[i]);
+		held[i] = what > 0 ? wine_attach(path) : NULL;
 	}
-}
-
-static void wine_close(void)
-{
-	size_t i;
-
-	for (i = 0; i < WINE_FILES; i++)
-		wine_detach(&wine_files[i]);
 }
 
 /* ===================================================================================== */
@@ -1981,7 +1963,8 @@ static void wine_close(void)
 	X(INPUT, 10)		/* reads devices */				\
 	X(FLIPS, -60)		/* flips pages: more likely a compositor */	\
 	X(LAUNCHER_NAME, -20)	/* some games' launchers outlive their start */	\
-	X(HELPER, -100)		/* in the table below */
+	X(HELPER, -100)		/* in the table below */			\
+	X(NOTHING, -1000)	/* dead, the kernel's or gamer itself */
 
 enum trait {
 #define X(id, weight) TRAIT_##id,
@@ -1991,7 +1974,7 @@ enum trait {
 };
 
 #define T(name)		(1u << TRAIT_##name)
-#define NO_GAME		(-1000)	/* score of the kernel's own threads */
+#define T_WINE		(T(WINE_ENV) | T(WINE_LOADER) | T(WINDOWS_NAME))
 
 static const int trait_weight[TRAIT_NR] = {
 #define X(id, weight) weight,
@@ -2052,6 +2035,7 @@ struct game_slot {
 	int pidfd;		/* of pid, in the epoll set; slot_add() */
 	u32 hints;		/* enum hint, all so far; game_hint() */
 	s32 score;		/* slot_look() */
+	struct wine_file *wine;	/* the ntdll.so that it has mapped, or NULL; slot_look(), game_switch() */
 	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; game_hint(), slot_look() */
 	u8 class;		/* enum class as last written to BPF; slot_class() */
 	u8 seen;		/* 1: comm and score are known; slot_look() */
@@ -2085,25 +2069,26 @@ static size_t proc_read(s32 pid, const char *name, char *buf, size_t size)
 	return len;
 }
 
-/* Name and what /proc/PID/stat tells. ~0: no process, or one of the kernel's own. */
+/* Name and what /proc/PID/stat tells. */
 static u32 proc_stat(s32 pid, char comm[16])
 {
 	char *at, *end;
 	u64 field[25] = { 0 };
 	u32 i;
 
+	comm[0] = 0;
 	proc_read(pid, "stat", game.buf, 1024);
 	at = strchr(game.buf, '(');
 	end = strrchr(game.buf, ')');	/* the name may hold anything */
 	if (!at || !end || strlen(end) < 4)
-		return ~0u;
+		return T(NOTHING);
 	*end = 0;
 	snprintf(comm, 16, "%s", at + 1);
 	at = end + 3;
 	for (i = 4; i < ARRAY_SIZE(field); i++)
 		field[i] = strtoll(at, &at, 10);
-	if (field[9] & 0x00200000)	/* PF_KTHREAD */
-		return ~0u;
+	if (end[2] == 'Z' || (field[9] & 0x00200000))	/* PF_KTHREAD */
+		return T(NOTHING);
 	field[24] *= sysconf(_SC_PAGESIZE);
 	return (field[20] >= MANY_THREADS ? T(THREADS) : 0) |
 	       (field[24] >= MUCH_MEMORY ? T(MEMORY) : 0) | (field[24] >= HUGE_MEMORY ? T(MORE_MEMORY) : 0);
@@ -2173,17 +2158,23 @@ static u8 comm_class(const char *comm)
 	return CLASS_OTHER;
 }
 
-/* One look at a process: its name and its score. */
-static s32 proc_score(s32 pid, u32 hints, char comm[16])
+/* One look at a process: its name and its traits. */
+static u32 proc_traits(s32 pid, u32 hints, char comm[16])
 {
-	u32 traits = proc_stat(pid, comm), i;
-	s32 score = 0;
+	u32 traits = proc_stat(pid, comm);
 
-	if (traits == ~0u || pid == getpid())
-		return NO_GAME;
-	traits |= proc_environ(pid) | proc_exe(pid) | comm_traits(comm);
-	traits |= (hints & HINT_GPU ? T(GPU) : 0) | (hints & HINT_INPUT ? T(INPUT) : 0) |
-		  (hints & HINT_FLIP ? T(FLIPS) : 0);
+	if (traits & T(NOTHING) || pid == getpid())
+		return T(NOTHING);
+	return traits | proc_environ(pid) | proc_exe(pid) | comm_traits(comm) |
+	       (hints & HINT_GPU ? T(GPU) : 0) | (hints & HINT_INPUT ? T(INPUT) : 0) |
+	       (hints & HINT_FLIP ? T(FLIPS) : 0);
+}
+
+static s32 traits_score(u32 traits)
+{
+	s32 score = 0;
+	u32 i;
+
 	for (i = 0; i < TRAIT_NR; i++)
 		score += traits & (1u << i) ? trait_weight[i] : 0;
 	return score;
@@ -2217,8 +2208,8 @@ static bool maps_ntdll(s32 pid, const char *line, char *link, size_t size)
 	return true;
 }
 
-/* The ntdll.so that a process has mapped, if any, gets its uprobes. */
-static void proc_attach_wine(s32 pid)
+/* The ntdll.so that a process has mapped gets its uprobes; NULL: none. */
+static struct wine_file *proc_wine(s32 pid)
 {
 	char *line, *end, *buf = game.buf, path[64];
 	size_t len = 0;
@@ -2240,8 +2231,7 @@ static void proc_attach_wine(s32 pid)
 	}
 	if (fd >= 0)
 		close(fd);
-	if (found)
-		wine_attach(path, false);
+	return found ? wine_attach(path) : NULL;
 }
 
 /* Where nobody tells of programs that start, /proc is read every two seconds. */
@@ -2278,6 +2268,7 @@ static bool slot_alive(const struct game_slot *s)
 
 static void slot_free(struct game_slot *s)
 {
+	wine_release(s->wine);
 	close(s->pidfd);	/* leaves the epoll set with it */
 	s->pid = 0;
 }
@@ -2363,21 +2354,24 @@ static void slot_serve(struct game_slot *s, u8 class)
 /* Read what a process is now. False: it is gone, and its exit is about to be told. */
 static bool slot_look(struct game_slot *s)
 {
-	char comm[16] = "";
-	s32 score = proc_score(s->pid, s->hints, comm);
+	char comm[16];
+	u32 traits = proc_traits(s->pid, s->hints, comm);
 
 	s->due_ns = 0;
+	/* Wine's library may be mapped only now */
+	if (!s->wine && (traits & T_WINE || s == game.now))
+		s->wine = proc_wine(s->pid);
 	if (!slot_alive(s))
 		return false;
 	memcpy(s->comm, comm, sizeof(comm));
-	s->score = score;
+	/* where only its first thread ended /proc tells nothing any more */
+	if (!(traits & T(NOTHING)) || !s->seen)
+		s->score = traits_score(traits);
 	s->seen = 1;
 	if (s->again)
 		slot_due(s, s->again-- > 1 ? LOOK_SOON_NS : LOOK_AGAIN_NS);
 	if (s != game.now)
 		slot_serve(s, comm_class(comm));
-	else
-		proc_attach_wine(s->pid);	/* it may have come since */
 	return true;
 }
 
@@ -2386,20 +2380,20 @@ static void game_switch(struct game_slot *s)
 {
 	char name[64];
 
+	/* before class_gen moves: who looks again then must find the new one */
+	st.skel->bss->game_tgid = s ? s->pid : 0;
 	if (game.now)
 		slot_class(game.now, CLASS_OTHER);
-	wine_release();
 	game.now = s;
-	st.skel->bss->game_tgid = s ? s->pid : 0;
 	if (s) {
 		slot_class(s, CLASS_GAME);
-		proc_attach_wine(s->pid);
+		if (!s->wine)
+			s->wine = proc_wine(s->pid);
 		note("game: %d %s (score %d)", s->pid, text_clean(name, sizeof(name), s->comm),
 		     s->score);
 	} else {
 		note("game: none");
 	}
-	wine_detach_unused();
 	threads_settle();
 }
 
@@ -2432,6 +2426,7 @@ static void game_scan(void)
 	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct game_slot *s;
 	char dir[4096], comm[16];
+	u32 traits;
 	long n, at;
 
 	/* getdents64, because opendir() allocates */
@@ -2443,7 +2438,9 @@ static void game_scan(void)
 			at += e->d_reclen;
 			if (pid <= 0 || slot_find(pid))
 				continue;
-			if (proc_score(pid, 0, comm) < GAME_SCORE && !comm_class(comm))
+			traits = proc_traits(pid, 0, comm);
+			if (traits_score(traits) < GAME_SCORE && !comm_class(comm) &&
+			    !(traits & T(WINE_LOADER)))
 				continue;
 			s = slot_add(pid);
 			if (!s)
@@ -2464,6 +2461,7 @@ static void slot_exited(struct game_slot *s)
 		return;
 	if (was_game) {
 		game.forced = false;
+		opt[OPT_GAME].n = 0;	/* it is over, also after a restart by hotplug */
 		game_switch(NULL);
 	}
 	slot_free(s);
@@ -2491,9 +2489,14 @@ static void game_looks(void)
 /* BPF saw a process do what a game or its servers do. */
 static void game_hint(const struct event_hint *e)
 {
-	struct game_slot *s = e->tgid ? slot_find(e->tgid) : NULL;
+	struct game_slot *s = slot_find(e->tgid);
 
-	if (!s && e->tgid)
+	if (!e->tgid)
+		return;
+	if (s)
+		slot_exited(s);		/* its number may belong to another by now */
+	s = slot_find(e->tgid);
+	if (!s)
 		s = slot_add(e->tgid);
 	/* a name comes again when another program took over the process */
 	if (!s || !((e->what & HINT_NAME) || (e->what & ~s->hints)))
@@ -2532,7 +2535,7 @@ static void game_open(void)
 
 	game.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	loop_add(game.timer_fd, EV_GAME);
-	wine_open();
+	wine_system(1);
 	s = opt[OPT_GAME].n ? slot_add(opt[OPT_GAME].n) : NULL;
 	if (s && slot_look(s)) {
 		s->again = 1;
@@ -2552,7 +2555,7 @@ static void game_close(void)
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
 		if (s->pid)
 			slot_free(s);
-	wine_close();
+	wine_system(-1);
 	if (game.timer_fd >= 0)
 		close(game.timer_fd);
 	game.timer_fd = -1;
