@@ -823,6 +823,16 @@ static __always_inline bool input_window(u64 now)
 	return input_held || (s64)(input_until_ns - now) > 0;
 }
 
+static __always_inline bool thread_is_role(const struct task_ctx *t, u8 role, u8 min_confidence)
+{
+	return t->role == role && t->confidence >= min_confidence;
+}
+
+static __always_inline bool is_gpu_submit_thread(const struct task_ctx *t)
+{
+	return t->evidence[SOURCE_GPU].role == ROLE_GPU;
+}
+
 /* Importance now: by the role, by a boost, or by urgency. */
 static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
@@ -1179,7 +1189,8 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
 	bool periodic = t->gap_dev_ns < (t->gap_avg_ns >> 1);
-	bool packets = t->by_softirq > DRIVEN_MOST;
+	/* Where nobody can tell what wakes a thread, irregular short work looks like packets. */
+	bool packets = irq_mask ? t->by_softirq > DRIVEN_MOST : !periodic;
 	bool outside = game_tgid && t->class != CLASS_GAME;
 
 	if (!gap || t->driven < DRIVEN_MOST) {
@@ -1204,7 +1215,7 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	if (gap >= HZ_GAP_NS(240) && gap <= HZ_GAP_NS(50) && burst >= 500 * NSEC_PER_USEC &&
 	    burst <= 8 * NSEC_PER_MSEC)
 		return ROLE_COMPOSITOR;
-	if (!outside && burst < NSEC_PER_MSEC && (packets || !periodic))
+	if (!outside && burst < NSEC_PER_MSEC && packets)
 		return ROLE_NETWORK;
 	return ROLE_NONE;
 }
@@ -2246,7 +2257,6 @@ static __always_inline int network_used(void)
 	struct task_struct *p = bpf_get_current_task_btf();
 	struct task_ctx *t;
 	u64 now;
-	u8 role;
 
 	if ((u32)p->tgid != game_tgid)
 		return 0;
@@ -2255,8 +2265,7 @@ static __always_inline int network_used(void)
 		return 0;
 	now = compat_now();
 	task_class(p, t, now);
-	role = t->evidence[SOURCE_PATTERN].role;
-	if (role != ROLE_RENDER)
+	if (!thread_is_role(t, ROLE_RENDER, 50) && !is_gpu_submit_thread(t))
 		evidence_set(p, t, SOURCE_NETWORK, ROLE_NETWORK, 90, now);
 	return 0;
 }
