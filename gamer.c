@@ -2053,7 +2053,7 @@ static struct game {
 	int timer_fd;		/* fires at the first due_ns; game_open() */
 	bool forced;		/* `now` is what --game names; game_open(), slot_exited() */
 	char buf[64 * 1024];	/* of whoever reads /proc; nobody keeps anything in it */
-} game = { .timer_fd = -1 };
+} game;		/* no initial values: 64 KB that the file does not hold */
 
 /* Up to size - 1 bytes of /proc/PID/NAME and a 0; returns their number. */
 static size_t proc_read(s32 pid, const char *name, char *buf, size_t size)
@@ -2562,9 +2562,7 @@ static void game_close(void)
 		if (s->pid)
 			slot_free(s);
 	wine_system(-1);
-	if (game.timer_fd >= 0)
-		close(game.timer_fd);
-	game.timer_fd = -1;
+	close(game.timer_fd);
 	game.now = NULL;
 	game.forced = false;
 }
