@@ -1787,10 +1787,13 @@ static u64 elf_offset(int fd, const Elf64_Ehdr *eh, u64 addr)
 	Elf64_Phdr ph;
 	u32 i;
 
-	for (i = 0; i < eh->e_phnum && elf_read(fd, &ph, sizeof(ph), eh->e_phoff + i * sizeof(ph)); i++)
+	for (i = 0; i < eh->e_phnum; i++) {
+		if (!elf_read(fd, &ph, sizeof(ph), eh->e_phoff + i * sizeof(ph)))
+			return 0;
 		if (ph.p_type == PT_LOAD && (ph.p_flags & PF_X) && addr >= ph.p_vaddr &&
 		    addr - ph.p_vaddr < ph.p_filesz)
 			return addr - ph.p_vaddr + ph.p_offset;
+	}
 	return 0;
 }
 
@@ -2014,7 +2017,8 @@ static const char *const game_helpers[] = {
 	"dllhost.exe", "iexplore.exe", "xalia.exe", "steam.exe", "steamservice.exe", "proton",
 	/* crash handlers, anti-cheat, stores' own programs */
 	"UnityCrashHandler64.exe", "CrashReportClient.exe", "crashpad_handler",
-	"CrashSender1403.exe", "BsSndRpt64.exe", "QtWebEngineProcess.exe", "start_protected_game.exe",
+	"CrashSender1403.exe", "BsSndRpt64.exe", "QtWebEngineProcess.exe",
+	"start_protected_game.exe",
 	"EpicGamesLauncher.exe", "EpicWebHelper.exe", "EADesktop.exe", "EABackgroundService.exe",
 	"Battle.net.exe", "Agent.exe", "upc.exe", "UplayWebCore.exe", "GalaxyClient.exe",
 	"RockstarService.exe", "SocialClubHelper.exe",
@@ -2035,7 +2039,7 @@ struct game_slot {
 	int pidfd;		/* of pid, in the epoll set; slot_add() */
 	u32 hints;		/* enum hint, all so far; game_hint() */
 	s32 score;		/* slot_look() */
-	struct wine_file *wine;	/* the ntdll.so that it has mapped, or NULL; slot_look(), game_switch() */
+	struct wine_file *wine;	/* its ntdll.so or NULL; slot_look(), game_switch() */
 	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; game_hint(), slot_look() */
 	u8 class;		/* enum class as last written to BPF; slot_class() */
 	u8 seen;		/* 1: comm and score are known; slot_look() */
@@ -2049,7 +2053,7 @@ static struct game {
 	int timer_fd;		/* fires at the first due_ns; game_open() */
 	bool forced;		/* `now` is what --game names; game_open(), slot_exited() */
 	char buf[64 * 1024];	/* of whoever reads /proc; nobody keeps anything in it */
-} game = { .timer_fd = -1 };
+} game;		/* no initial values: 64 KB that the file does not hold */
 
 /* Up to size - 1 bytes of /proc/PID/NAME and a 0; returns their number. */
 static size_t proc_read(s32 pid, const char *name, char *buf, size_t size)
@@ -2091,7 +2095,8 @@ static u32 proc_stat(s32 pid, char comm[16])
 		return T(NOTHING);
 	field[24] *= sysconf(_SC_PAGESIZE);
 	return (field[20] >= MANY_THREADS ? T(THREADS) : 0) |
-	       (field[24] >= MUCH_MEMORY ? T(MEMORY) : 0) | (field[24] >= HUGE_MEMORY ? T(MORE_MEMORY) : 0);
+	       (field[24] >= MUCH_MEMORY ? T(MEMORY) : 0) |
+	       (field[24] >= HUGE_MEMORY ? T(MORE_MEMORY) : 0);
 }
 
 static u32 proc_environ(s32 pid)
@@ -2103,7 +2108,8 @@ static u32 proc_environ(s32 pid)
 	for (at = game.buf; at < game.buf + len; at += strlen(at) + 1)
 		for (i = 0; i < ARRAY_SIZE(game_env); i++) {
 			value = at + strlen(game_env[i].name);
-			if (!strncmp(at, game_env[i].name, value - at) && *value && strcmp(value, "0"))
+			if (!strncmp(at, game_env[i].name, value - at) && *value &&
+			    strcmp(value, "0"))
 				traits |= game_env[i].trait;
 		}
 	return traits;
@@ -2556,9 +2562,7 @@ static void game_close(void)
 		if (s->pid)
 			slot_free(s);
 	wine_system(-1);
-	if (game.timer_fd >= 0)
-		close(game.timer_fd);
-	game.timer_fd = -1;
+	close(game.timer_fd);
 	game.now = NULL;
 	game.forced = false;
 }
