@@ -5097,6 +5097,21 @@ static int cmd_status(void)
 	return n < 0 || o->failed ? EX_SOFTWARE : EX_OK;
 }
 
+/* What a hook attaches to, of what this kernel has: "fentry drm_ioctl, ..." */
+static const char *hook_places(u32 id)
+{
+	static const char *const kinds[] = { "tp_btf", "fentry", "lsm", "kprobe", "uprobe" };
+	static char text[256];
+	size_t n = 0, i;
+
+	text[0] = 0;
+	for (i = 0; i < PROG_NR && n < sizeof(text); i++)
+		if (progs[i].hook == id && !st.prog_why[i])
+			n += snprintf(text + n, sizeof(text) - n, "%s%s %s", n ? ", " : " ",
+				      kinds[progs[i].kind], progs[i].target);
+	return text;
+}
+
 static void check_text(const char *release, const char *why, const char *attached)
 {
 	struct out *o = out_stdout();
@@ -5108,8 +5123,8 @@ static void check_text(const char *release, const char *why, const char *attache
 	for (i = 0; i < HOOK_NR; i++)
 		out_f(o, "hook %-10s %s%s%s  (%s)\n", hooks[i].name,
 		      st.hook_why[i] ? st.hook_why[i] : "available",
-		      st.hook_why[i] ? "; instead: " : "", st.hook_why[i] ? hooks[i].fallback : "",
-		      hooks[i].help);
+		      st.hook_why[i] ? "; instead: " : hook_places(i),
+		      st.hook_why[i] ? hooks[i].fallback : "", hooks[i].help);
 	out_flush(o);
 }
 
@@ -5133,6 +5148,8 @@ static void check_json(const char *release, const char *why, const char *attache
 		if (st.hook_why[i]) {
 			json_str(&j, "why", st.hook_why[i]);
 			json_str(&j, "instead", hooks[i].fallback);
+		} else {
+			json_str(&j, "by", hook_places(i));
 		}
 		json_close(&j, '}');
 	}
