@@ -272,13 +272,13 @@ _Static_assert(sizeof(struct frame_state) == 104, "ABI");
 	X("msm",	0x46, MSM_GEM_SUBMIT)		\
 	X("panfrost",	0x40, PANFROST_SUBMIT)		\
 	X("panthor",	0x49, PANTHOR_GROUP_SUBMIT)	\
-	X("lima",	0x45, LIMA_GEM_SUBMIT)		\
+	X("lima",	0x43, LIMA_GEM_SUBMIT)		\
 	X("v3d",	0x40, V3D_SUBMIT_CL)		\
 	X("v3d",	0x47, V3D_SUBMIT_CSD)		\
 	X("vc4",	0x40, VC4_SUBMIT_CL)		\
 	X("etnaviv",	0x46, ETNAVIV_GEM_SUBMIT)	\
+	X("powervr",	0x4d, PVR_SUBMIT_JOBS)		\
 	X("asahi",	0x4a, ASAHI_SUBMIT)		\
-	X("vmwgfx",	0x4c, VMW_EXECBUF)		\
 	X("virtio_gpu",	0x42, VIRTGPU_EXECBUFFER)
 
 /* Thread names that tell a role, by their beginning; confidence NAME_CONFIDENCE. */

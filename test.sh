@@ -147,6 +147,26 @@ src_download() {
 	die "no source archive of $name $version in trixie, trixie-backports or sid"
 }
 
+# drm_headers: prints the folder with the DRM headers of the newest kernel, as drm/*.h
+drm_headers() {
+	local dir=$CACHE/src/drm-headers
+	sealed "$dir" || locked src drm_headers_fetch "$dir" >&2 || die "the kernel's DRM headers cannot be had"
+	echo "$dir"
+}
+drm_headers_fetch() {
+	local conf package tmp
+	conf=$(apt_conf deb trixie-backports)
+	package=$(APT_CONFIG=$conf apt-cache pkgnames linux-headers- | grep -E '^linux-headers-[0-9.]+\+deb[0-9]+-common$' | sort -V | tail -n1)
+	note "fetching $package"
+	tmp=$(mktemp -d "$CACHE/src/.tmp.XXXXXX")
+	apt_fetch "$conf" "$tmp" "$package" || return
+	mkdir "$tmp/drm"
+	dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -C "$tmp/drm" --strip-components=7 --wildcards '*/include/uapi/drm/*.h'
+	rm "$tmp"/*.deb
+	[ -e "$tmp/drm/drm.h" ] || return
+	seal "$tmp" "$1"
+}
+
 # ---------------------------------------------------------------------------
 # 3  tools: bpftool and QEMU, newer ones where this machine's are too old
 # ---------------------------------------------------------------------------
@@ -646,6 +666,31 @@ host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well forme
 }
 host_unit() { : "unit prints a systemd unit that starts this binary"
 	grep -q "^ExecStart=$GAMER run" <<<"$("$GAMER" unit)" || fail "no ExecStart of $GAMER"
+}
+host_gpu_numbers() { : "GPU submit numbers are those of the newest kernel's own headers"
+	local dir work d
+	dir=$(drm_headers) || fail "no headers"
+	work=$(mktemp -d)
+	mkdir "$work/linux"
+	: >"$work/linux/bits.h" # of the kernel's own, and not needed here
+	{
+		printf '#include <%s>\n' stddef.h stdint.h linux/types.h linux/ioctl.h drm/drm.h
+		for d in amdgpu asahi etnaviv i915 lima msm nouveau panfrost panthor pvr radeon v3d vc4 virtgpu xe; do
+			echo "#include <drm/${d}_drm.h>"
+		done
+		cat <<-'EOT'
+			#include "gamer.bpf.c"
+			#define X(driver, number, symbol) \
+				_Static_assert(_IOC_NR(DRM_IOCTL_##symbol) == number, driver " " #symbol);
+			GPU_SUBMITS(X)
+		EOT
+	} >"$work/numbers.c"
+	set -- gcc -fsyntax-only -D__user= -I"$dir" -I"$work" "$work/numbers.c"
+	cp "$ROOT/gamer.bpf.c" "$work/"
+	"$@"
+	sed -i 's/0x69/0x68/' "$work/gamer.bpf.c"
+	! "$@" 2>/dev/null || fail "a wrong number passes"
+	rm -rf "$work"
 }
 host_install() { : "make install puts one file under DESTDIR and PREFIX"
 	local dir
