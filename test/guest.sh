@@ -214,10 +214,12 @@ observe() {
 	G=$!
 	wait_for 30 answers || fail "no answer: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
 }
-# game NAME [ARGS]: bench, which asks the gamer that runs; NAME: CHECK.WHAT
+# game NAME [ARGS]: bench, which asks the gamer that runs; NAME: CHECK.WHAT. The game is known
+# by its program's name, since some checks have the hook that sees threads rename themselves off.
 game() {
 	local name=$1; shift
-	timeout 200 gamer bench --seconds 5 --json "$@" >"/out/$name.json" || fail "$name: bench exits $?"
+	ln -sf /bin/gamer /tmp/gamer-bench
+	timeout 200 /tmp/gamer-bench bench --seconds 5 --json "$@" >"/out/$name.json" || fail "$name: bench exits $?"
 }
 ends() { kill -TERM $G; wait_for 20 ended $G || fail "gamer does not end"; }
 
