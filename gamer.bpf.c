@@ -2410,12 +2410,13 @@ int threads(struct bpf_iter__task *ctx)
 	u64 now = compat_now();
 
 	input_open = input_window(now);
-	if (!p || !p->group_leader || !bpf_task_storage_get(&procs, p->group_leader, 0, 0))
+	if (!p || !p->group_leader)
 		return 0;
-	t = task_ctx_make(p);
+	t = bpf_task_storage_get(&procs, p->group_leader, 0, 0) ? task_ctx_make(p) : task_ctx_of(p);
 	if (!t)
 		return 0;
-	if (!task_class(p, t, now))
+	/* Others are shown only where their role says that they serve the game. */
+	if (!task_class(p, t, now) && role_prio(t->role) != PRIO_CRITICAL)
 		return 0;
 	if (t->until && (s16)(t->until - evidence_clock(now)) < 0)
 		role_settle(t, task_ids(p), now);
