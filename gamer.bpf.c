@@ -491,6 +491,8 @@ ROLES(X)
 #define BOOST_HOPS		4
 /* Share of wakeups, out of 256, as one of several from which a thread is a job worker. */
 #define FANNED_MOST		64
+/* Share of wakeups, out of 256, by softirqs from which short bursts handle packets. */
+#define SOFTIRQ_MOST		128
 /* Windows' names for what Wine passes on. */
 #define WINE_TIME_CRITICAL	15
 #define WINE_REALTIME_CLASS	4
@@ -530,6 +532,7 @@ struct task_ctx {
 	u16 last_cpu;		/* where it ran last; running() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
 	u16 fanned;		/* EWMA of wakeups as one of several, 0..256; task_woke() */
+	u16 softirq;		/* EWMA of wakeups by a softirq, 0..256; task_woke() */
 	u16 until;		/* evidence_clock() at which the role in force ends, 0: never */
 	u8 pattern_role;	/* role that the last bursts look like; stopping() */
 	u8 role;		/* enum role in force; role_settle() */
@@ -663,17 +666,19 @@ u32 scx_bpf_reenqueue_local___v1(void) __ksym __weak;
 extern const int __preempt_count __ksym __weak;
 extern const struct pcpu_hot pcpu_hot __ksym __weak;
 
-/* Does this code run on behalf of a device or a timer, and not of a task? */
-static __always_inline bool compat_in_interrupt(void)
+#define IRQ_SOFT	0x100	/* a softirq is being served; alone: no other interrupt is */
+
+/* Not 0: this code runs on behalf of a device or a timer, and not of a task. */
+static __always_inline u32 compat_in_interrupt(void)
 {
 	if (!irq_mask)
-		return false;
+		return 0;
 	if (&__preempt_count)
 		return *(const u32 *)bpf_this_cpu_ptr(&__preempt_count) & irq_mask;
 	if (&pcpu_hot)
 		return (u32)((const struct pcpu_hot *)bpf_this_cpu_ptr(&pcpu_hot))->preempt_count &
 		       irq_mask;
-	return false;
+	return 0;
 }
 
 static __always_inline u64 compat_now(void)
@@ -1155,7 +1160,8 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 static __always_inline u8 pattern_of(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
-	bool periodic = t->gap_dev_ns < (t->gap_avg_ns >> 2);
+	/* What is known to be periodic stays so while the machine keeps it waiting. */
+	bool periodic = t->gap_dev_ns < t->gap_avg_ns >> (t->pattern_role == ROLE_AUDIO ? 1 : 2);
 	bool outside = game_tgid && t->class != CLASS_GAME;
 
 	if (!gap || t->driven < DRIVEN_MOST) {
@@ -1169,6 +1175,10 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	if (!outside && gap >= HZ_GAP_NS(8800) && gap <= HZ_GAP_NS(120) &&
 	    burst < 100 * NSEC_PER_USEC)
 		return ROLE_INPUT;
+	/* Packets come by softirq; on a server's tick only that tells them from sound. */
+	if (t->class == CLASS_GAME && t->softirq >= SOFTIRQ_MOST && burst < gap / 16 &&
+	    burst < NSEC_PER_MSEC)
+		return ROLE_NETWORK;
 	/* Where render and audio overlap (1 to 3 ms), frames are by far the more common. */
 	if (!outside && gap >= HZ_GAP_NS(360) && gap <= HZ_GAP_NS(30) && burst >= NSEC_PER_MSEC &&
 	    burst <= 16 * NSEC_PER_MSEC)
@@ -1300,9 +1310,15 @@ static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ct
 static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 				      struct cpu_state *cs, u64 now)
 {
-	bool interrupt = compat_in_interrupt();
+	u32 interrupt = compat_in_interrupt();
 	bool driven = interrupt || boost_by_waker(p, t, cs, now);
 
+	/* Where nobody tells: who was not running can hardly have woken a thread of the game. */
+	if (!irq_mask && t->class == CLASS_GAME && cs->tgid != (u32)p->tgid)
+		driven = true;
+	t->softirq -= t->softirq >> EWMA_SHIFT;
+	if (interrupt == IRQ_SOFT)
+		t->softirq += 256 >> EWMA_SHIFT;
 	if (!t->last_wake_ns)
 		t->driven = driven ? 256 : 0;
 	t->fanned -= t->fanned >> EWMA_SHIFT;
