@@ -497,6 +497,8 @@ ROLES(X)
 #define BOOST_HOPS		4
 /* Share of wakeups, out of 256, as one of several from which a thread is a job worker. */
 #define FANNED_MOST		64
+/* Share of wakeups, out of 256, by softirqs from which short bursts handle packets. */
+#define SOFTIRQ_MOST		128
 /* Windows' names for what Wine passes on. */
 #define WINE_TIME_CRITICAL	15
 #define WINE_REALTIME_CLASS	4
@@ -536,8 +538,7 @@ struct task_ctx {
 	u16 last_cpu;		/* where it ran last; running() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
 	u16 fanned;		/* EWMA of wakeups as one of several, 0..256; task_woke() */
-	u16 by_softirq;		/* EWMA of wakeups by a softirq, 0..256; task_woke() */
-	u16 pad2;
+	u16 softirq;		/* EWMA of wakeups by a softirq, 0..256; task_woke() */
 	u16 until;		/* evidence_clock() at which the role in force ends, 0: never */
 	u8 pattern_role;	/* role that the last bursts look like; stopping() */
 	u8 role;		/* enum role in force; role_settle() */
@@ -671,12 +672,9 @@ u32 scx_bpf_reenqueue_local___v1(void) __ksym __weak;
 extern const int __preempt_count __ksym __weak;
 extern const struct pcpu_hot pcpu_hot __ksym __weak;
 
-/*
- * Does this code run on behalf of a device or a timer, and not of a task? Nonzero if so;
- * exactly SOFTIRQ_SERVED where only a softirq is served, as when a packet has come.
- */
-#define SOFTIRQ_SERVED	0x100
+#define IRQ_SOFT	0x100	/* a softirq is being served; alone: no other interrupt is */
 
+/* Not 0: this code runs on behalf of a device or a timer, and not of a task. */
 static __always_inline u32 compat_in_interrupt(void)
 {
 	if (!irq_mask)
@@ -1188,9 +1186,8 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 static __always_inline u8 pattern_of(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
-	bool periodic = t->gap_dev_ns < (t->gap_avg_ns >> 1);
-	/* Where nobody can tell what wakes a thread, irregular short work looks like packets. */
-	bool packets = irq_mask ? t->by_softirq > DRIVEN_MOST : !periodic;
+	/* What is known to be periodic stays so while the machine keeps it waiting. */
+	bool periodic = t->gap_dev_ns < t->gap_avg_ns >> (t->pattern_role == ROLE_AUDIO ? 1 : 2);
 	bool outside = game_tgid && t->class != CLASS_GAME;
 
 	if (!gap || t->driven < DRIVEN_MOST) {
@@ -1204,18 +1201,22 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	if (!outside && gap >= HZ_GAP_NS(8800) && gap <= HZ_GAP_NS(120) &&
 	    burst < 100 * NSEC_PER_USEC)
 		return ROLE_INPUT;
+	/* Packets come by softirq; on a server's tick only that tells them from sound. */
+	if (t->class == CLASS_GAME && t->softirq >= SOFTIRQ_MOST && burst < gap / 16 &&
+	    burst < NSEC_PER_MSEC)
+		return ROLE_NETWORK;
 	/* Where render and audio overlap (1 to 3 ms), frames are by far the more common. */
 	if (!outside && gap >= HZ_GAP_NS(360) && gap <= HZ_GAP_NS(30) && burst >= NSEC_PER_MSEC &&
 	    burst <= 16 * NSEC_PER_MSEC)
 		return ROLE_RENDER;
 	if ((!outside || t->class == CLASS_AUDIO) && gap >= HZ_GAP_NS(1500) &&
-	    gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC && burst * 2 < gap && periodic &&
-	    !packets)
+	    gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC && burst * 2 < gap && periodic)
 		return ROLE_AUDIO;
 	if (gap >= HZ_GAP_NS(240) && gap <= HZ_GAP_NS(50) && burst >= 500 * NSEC_PER_USEC &&
 	    burst <= 8 * NSEC_PER_MSEC)
 		return ROLE_COMPOSITOR;
-	if (!outside && burst < NSEC_PER_MSEC && packets)
+	/* Where nobody tells what wakes a thread, irregular short work looks like packets. */
+	if (!outside && !irq_mask && burst < NSEC_PER_MSEC && !periodic)
 		return ROLE_NETWORK;
 	return ROLE_NONE;
 }
@@ -1339,14 +1340,17 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 	u32 interrupt = compat_in_interrupt();
 	bool driven = interrupt || boost_by_waker(p, t, cs, now);
 
+	/* Where nobody tells: who was not running can hardly have woken a thread of the game. */
+	if (!irq_mask && t->class == CLASS_GAME && cs->tgid != (u32)p->tgid)
+		driven = true;
+	t->softirq -= t->softirq >> EWMA_SHIFT;
+	if (interrupt == IRQ_SOFT)
+		t->softirq += 256 >> EWMA_SHIFT;
 	if (!t->last_wake_ns)
 		t->driven = driven ? 256 : 0;
 	t->fanned -= t->fanned >> EWMA_SHIFT;
 	if (!interrupt && cs->tgid == (u32)p->tgid && cs->fanout++)
 		t->fanned += 256 >> EWMA_SHIFT;
-	t->by_softirq -= t->by_softirq >> EWMA_SHIFT;
-	if (interrupt == SOFTIRQ_SERVED)
-		t->by_softirq += 256 >> EWMA_SHIFT;
 	t->wakeups++;
 	t->driven -= t->driven >> EWMA_SHIFT;
 	if (driven)
@@ -2451,7 +2455,10 @@ int threads(struct bpf_iter__task *ctx)
 	if (!p || !p->group_leader)
 		return 0;
 	t = bpf_task_storage_get(&procs, p->group_leader, 0, 0) ? task_ctx_make(p) : task_ctx_of(p);
-	if (!t || (!task_class(p, t, now) && role_prio(t->role) != PRIO_CRITICAL))
+	if (!t)
+		return 0;
+	/* Others are shown only where their role says that they serve the game. */
+	if (!task_class(p, t, now) && role_prio(t->role) != PRIO_CRITICAL)
 		return 0;
 	if (t->until && (s16)(t->until - evidence_clock(now)) < 0)
 		role_settle(t, task_ids(p), now);
