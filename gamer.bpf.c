@@ -2327,12 +2327,19 @@ static __always_inline bool name_matters(const u64 *name)
 
 #define PATH_SEEN	200	/* bytes of a program's path that are looked at */
 
-/* A program began in this process. What the process was before counts no more. */
+/* A program began in this process. What the thread did before counts no more. */
 static __always_inline int program_began(struct task_struct *p, const struct linux_binprm *bprm)
 {
+	struct task_ctx *t = task_ctx_of(p);
 	char path[PATH_SEEN] = {};
 	u64 name[2];
 
+	if (t && t->seen_at_ns) {
+		__builtin_memset(t->evidence, 0, sizeof(t->evidence));
+		t->wine_priority = t->wine_class = 0;
+		t->told = 0;
+		role_settle(t, task_ids(p), 0);
+	}
 	__builtin_memcpy(name, p->comm, sizeof(name));
 	if (!name_matters(name) && (u32)p->tgid != game_tgid) {
 		if (bpf_probe_read_kernel_str(path, sizeof(path), bprm->filename) < 0 ||
