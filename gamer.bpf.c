@@ -1186,9 +1186,11 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 static __always_inline u8 pattern_of(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
-	/* What is known to be periodic stays so while the machine keeps it waiting. */
-	bool periodic = t->gap_dev_ns < t->gap_avg_ns >> (t->pattern_role == ROLE_AUDIO ? 1 : 2);
 	bool outside = game_tgid && t->class != CLASS_GAME;
+	/* Under load sound comes late and a frame takes long; that must not cost them the role. */
+	bool sound = t->pattern_role == ROLE_AUDIO;
+	bool periodic = t->gap_dev_ns < gap >> (sound ? 1 : 2);
+	u64 frame = t->class == CLASS_GAME ? HZ_GAP_NS(15) : HZ_GAP_NS(30);
 
 	if (!gap || t->driven < DRIVEN_MOST) {
 		if (burst > 5 * NSEC_PER_MSEC && t->preempted)
@@ -1206,11 +1208,12 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	    burst < NSEC_PER_MSEC)
 		return ROLE_NETWORK;
 	/* Where render and audio overlap (1 to 3 ms), frames are by far the more common. */
-	if (!outside && gap >= HZ_GAP_NS(360) && gap <= HZ_GAP_NS(30) && burst >= NSEC_PER_MSEC &&
-	    burst <= 16 * NSEC_PER_MSEC)
+	if (!outside && gap >= HZ_GAP_NS(360) && gap <= frame && burst >= NSEC_PER_MSEC &&
+	    burst <= frame / 2)
 		return ROLE_RENDER;
 	if ((!outside || t->class == CLASS_AUDIO) && gap >= HZ_GAP_NS(1500) &&
-	    gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC && burst * 2 < gap && periodic)
+	    gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC && burst < gap / 4 * (sound ? 3 : 2) &&
+	    periodic)
 		return ROLE_AUDIO;
 	if (gap >= HZ_GAP_NS(240) && gap <= HZ_GAP_NS(50) && burst >= 500 * NSEC_PER_USEC &&
 	    burst <= 8 * NSEC_PER_MSEC)

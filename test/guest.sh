@@ -320,7 +320,8 @@ lab_pattern() { : "by their pattern alone 95 % of a game's threads are known wit
 	pattern lab_pattern.none 8000
 }
 lab_pattern_load() { : "the same next to busy threads"
-	pattern lab_pattern_load.hogs 3000 --load hogs --load-threads 8
+	pattern lab_pattern_load.hogs 4000 --load hogs --load-threads 8
+	pattern lab_pattern_load.mixed 4000 --load mixed --load-threads 8
 }
 # input_p99 HOOKS: wakeup latency of bench's mouse reader next to hogs, us
 input_p99() {
