@@ -222,7 +222,7 @@ static void input(struct job *j)
 		begin(j);
 		if (sscanf(line, "send %d %d", &n, &hz) == 2)
 			for (j->next = 0; n > 0; n--, done(j), pace(j, hz))
-				emit(fd, d->type, d->code[0], n & 1 ? d->type == EV_REL ? -1 : 0 : 1);
+				emit(fd, d->type, d->code[0], d->type == EV_REL ? 1 : n & 1 ? 0 : d->type == EV_KEY ? 1 : 50);
 		else if (*line == 'd' && line[1] == 'o')
 			emit(fd, EV_KEY, d->keys[0], 1), done(j);
 		else if (*line == 'u')

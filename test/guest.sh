@@ -35,6 +35,7 @@ wait_for() {
 state_is() { [ "$(cat $SCX/state)" = "$1" ]; }
 attached() { state_is enabled && case $(cat $SCX/root/ops 2>/dev/null) in gamer*) ;; *) false ;; esac; }
 answers() { gamer status >/dev/null 2>&1; }
+none_left() { ! pidof gamer >/dev/null; }
 ended() { ! kill -0 "$1" 2>/dev/null; }
 
 # start [ARGS]: a gamer in the background as $G, attached and answering.
@@ -314,7 +315,7 @@ lacks() { # THREAD... ROLE: none of them has it, and each is known
 	done
 }
 # number LINE WORD: what follows WORD in status's line "LINE: ..."
-word() { gamer status | awk -v l="$1:" -v w="$2" '$1 == l { for (i = 2; i < NF; i++) if ($i == w) print $(i + 1) }'; }
+word() { gamer status | awk -v l="$1:" -v w="$2" '$1 == l { for (i = 2; i < NF; i++) if ($i == w) { sub(/\..*/, "", $(i + 1)); print $(i + 1) } }'; }
 word_is() { [ "$(word "$1" "$2")" = "$3" ]; }
 between() { [ -n "$2" ] && [ "$2" -ge "$1" ] && [ "$2" -le "$3" ]; }
 word_between() { between "$3" "$(word "$1" "$2")" "$4"; }
@@ -344,7 +345,7 @@ dev_gpu() { : "who submits on virtio_gpu is gpu from its first request on, at it
 	over
 	is "the gpu thread" "$tid" "$(told submit 2)"
 	between "$(told submit 4)" "$at" "$(told submit 5)" || fail "role at $at, first submit from $(told submit 4) to $(told submit 5)"
-	is "requests on vgem that were sent" "$(($(told vgem42 3) > 100))" 1
+	[ "$(told vgem42 3)" -ge 20 ] || fail "only $(told vgem42 3) requests went to vgem"
 	unwatch
 }
 dev_cadence() { : "without page flips, frames come from the primary thread's submits, and are called so"
@@ -397,7 +398,8 @@ dev_flip() { : "modetest's page flips and atomic commits make it the compositor;
 		if [ "$hz" -lt 200 ]; then # a real vertical blank; elsewhere a flip takes as long as it takes
 			between $((900000 / hz)) "$us" $((1100000 / hz)) || fail "modetest $kind at $hz Hz, interval $us us"
 		else
-			between $((300000 / hz)) "$us" $((3000000 / hz)) || fail "modetest $kind at $hz Hz, interval $us us"
+			wait_for 10 word_between frame interval_us $((300000 / hz)) $((3000000 / hz)) ||
+				fail "modetest $kind at $hz Hz, interval $us us"
 		fi
 		wait_for 10 word_between frame submit_to_present_us 1 100000 || fail "$(gamer status | grep ^frame:)"
 		has submit "gpu gpu 100"
@@ -499,9 +501,9 @@ dev_audio() { : "the game's threads that play by PCM are audio, by write and by 
 }
 dev_network() { : "the game's threads that send and receive by UDP are network; another program's are not"
 	local other
-	devices udp_send 7001 100 + udp_recv 7001 >/tmp/other 2>&1 &
+	devices udp_send 7001 20 + udp_recv 7001 >/tmp/other 2>&1 &
 	other=$!
-	play udp_send 7000 60 + udp_recv 7000 + idle 60
+	play udp_send 7000 20 + udp_recv 7000 + idle 60
 	watch --game $D
 	lacks udp_send udp_recv network
 	go
@@ -516,7 +518,7 @@ dev_network() { : "the game's threads that send and receive by UDP are network; 
 dev_sched() { : "while it schedules it finds the same roles"
 	gpu_here
 	sound_here
-	play submit virtio_gpu 0x42 60 + udp_send 7000 60 + udp_recv 7000 + pcm_write Dummy + input mouse + evdev - + idle 60
+	play submit virtio_gpu 0x42 60 + udp_send 7000 20 + udp_recv 7000 + pcm_write Dummy + input mouse + evdev - + idle 60
 	start --game $D
 	go
 	say 50 send 50 100
@@ -531,7 +533,8 @@ dev_sched() { : "while it schedules it finds the same roles"
 }
 dev_storm() { : "storms of fork, exec, rename and exit under any name, in the game and outside: the game stays the game"
 	local other n
-	play idle 60 + udp_send 7000 60 + storm + more=storm
+	gpu_here
+	play submit virtio_gpu 0x42 60 + storm + more=storm
 	devices storm + more=storm >/tmp/other 2>&1 &
 	other=$!
 	watch --game $D
@@ -544,7 +547,7 @@ dev_storm() { : "storms of fork, exec, rename and exit under any name, in the ga
 		! tr -d '\n' </tmp/s | grep -q '[[:cntrl:]]' || fail "status prints control characters"
 		! awk '$1 == "thread"' /tmp/s | grep -q "^thread *[0-9]* *$other " || fail "a program that is no game is in the table"
 	done
-	has udp_send "network network 90"
+	has submit "gpu gpu 100"
 	over
 	kill $other
 	[ "$(told storm 3)" -gt 50 ] || fail "only $(told storm 3) forks"
@@ -553,7 +556,7 @@ dev_storm() { : "storms of fork, exec, rename and exit under any name, in the ga
 rows() { gamer status | awk -v p="$1" '$1 == "thread" && ($2 == p || $3 == p)' | wc -l; }
 no_rows() { [ "$(rows "$1")" = 0 ]; }
 dev_killed() { : "a game that is killed is gone within a second, with its threads"
-	play udp_send 7000 60 + udp_recv 7000 + threads 50
+	play udp_send 7000 20 + udp_recv 7000 + threads 50
 	watch --game $D
 	go
 	has udp_send "network network 90"
@@ -578,7 +581,7 @@ next_pid() {
 dev_reuse() { : "a process that gets the game's pid, or a role's tid, again is not the game and has no role"
 	local tid game
 	[ -e /proc/sys/kernel/ns_last_pid ] || skip "this kernel cannot choose a pid"
-	play udp_send 7000 60
+	play udp_send 7000 20
 	watch --game $D
 	go
 	has udp_send "network network 90"
@@ -598,7 +601,7 @@ dev_reuse() { : "a process that gets the game's pid, or a role's tid, again is n
 }
 dev_many() { : "5000 threads of the game are all registered, within gamer's 4 MB"
 	local n rss
-	play udp_send 7000 60 + threads 5000
+	play udp_send 7000 20 + threads 5000
 	go
 	wait_for 60 sh -c "[ \$(ls /proc/$D/task | wc -l) = 5003 ]" || fail "only $(ls /proc/$D/task | wc -l) threads"
 	watch --game $D
@@ -617,13 +620,13 @@ dev_hooks() { : "each hook can be switched off, is said to be off, and takes onl
 	gpu_here
 	sound_here
 	local pair hook lost t
-	play submit virtio_gpu 0x42 60 + udp_send 7000 60 + pcm_write Dummy + input mouse + evdev -
+	play submit virtio_gpu 0x42 60 + udp_send 7000 20 + pcm_write Dummy + input mouse + evdev -
 	go
 	for pair in $HOOKS_DEV; do
 		hook=${pair%:*} lost=${pair#*:}
 		watch --game $D --hooks=-$hook
 		echo "send 20 1000" >&3
-		gamer status | grep -q "^ *$hook .*switched off" || fail "-$hook: $(gamer status | grep "^ *$hook ")"
+		gamer status | grep -q "^hook $hook:.*switched off" || fail "-$hook: $(gamer status | grep "^hook $hook:")"
 		for t in submit udp_send pcm_write evdev; do
 			[ $t = "$lost" ] || has $t "$(role_of $t)"
 		done
@@ -635,7 +638,7 @@ dev_hooks() { : "each hook can be switched off, is said to be off, and takes onl
 dev_off() { : "with every hook of detection off it runs, and knows the game it was told"
 	local all
 	all=$(echo "$HOOKS_DEV" | sed 's/:[^ ]*//g; s/^/-/; s/ /,-/g')
-	play udp_send 7000 60 + udp_recv 7000
+	play udp_send 7000 20 + udp_recv 7000
 	go
 	watch --game $D "--hooks=$all"
 	game_is $D || fail "$(gamer status | grep ^game:)"
@@ -723,6 +726,7 @@ lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and sta
 
 for check; do
 	rm -f /tmp/why
+	echo "$check" "$(cut -d' ' -f1 /proc/uptime)" >&2
 	("$check") >"/tmp/$check.log" 2>&1 # fail and skip set its result
 	case $? in
 	0) echo "ok $check" ;;
@@ -733,6 +737,7 @@ for check; do
 		killall -KILL gamer churn devices modetest 2>/dev/null
 		for cpu in /sys/devices/system/cpu/cpu[0-9]*/online; do echo 1 >"$cpu"; done 2>/dev/null
 		wait_for 20 state_is disabled
+		wait_for 20 none_left
 		;;
 	esac
 	cp "/tmp/$check.log" /out/
