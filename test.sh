@@ -184,6 +184,7 @@ qemu_usable() {
 }
 
 pahole_usable() { at_least "$("$1" --version 2>/dev/null || true)" v1.24; }
+modetest_usable() { grep -q usage <<<"$("$1" -h 2>&1)"; } # libdrm's: sets modes, flips pages
 busybox_usable() { "$1" true && ! grep -q INTERP <<<"$(readelf -l "$1")"; }
 
 #       tool                     check           package          program in it                   also wanted
@@ -192,6 +193,7 @@ TOOLS="
 	bpftool                  bpftool_usable  bpftool          usr/sbin/bpftool
 	pahole                   pahole_usable   dwarves          usr/bin/pahole
 	qemu-system-x86_64       qemu_usable     qemu-system-x86  usr/bin/qemu-system-x86_64      qemu-system-data,seabios,ipxe-qemu
+	modetest                 modetest_usable libdrm-tests     usr/bin/modetest
 "
 
 # tool NAME: prints the path of a usable one; unpacks one under the cache if it must.
@@ -207,6 +209,13 @@ tool() {
 	"$check" "$CACHE/tools/$name/run" || die "$name from backports does not run here"
 	[ "$name" != busybox ] || { echo "$CACHE/tools/$name/$program"; return; } # a file, not a wrapper
 	echo "$CACHE/tools/$name/run"
+}
+# tool_file NAME: the same, but never a wrapper; its libraries may lie next to it.
+tool_file() {
+	local path
+	path=$(tool "$1")
+	case $path in */run) path=${path%run}$(awk -v t="$1" '$1 == t { print $4 }' <<<"$TOOLS") ;; esac
+	echo "$path"
 }
 
 # Unpack a package and the libraries that this machine lacks; `run` in it finds them.
@@ -439,13 +448,15 @@ helpers_build() {
 
 # guest_add FILE:GUESTPATH DIR: one file, with its libraries if it is dynamic.
 guest_add() {
-	local file=${1%%:*} path=${1#*:} dir=$2 lib
+	local file=${1%%:*} path=${1#*:} dir=$2 lib to
 	[ -e "$file" ] && [ "$path" != "$1" ] || die "--with FILE:GUESTPATH: no '$file'"
 	mkdir -p "$dir$(dirname "$path")"
 	cp -rL "$file" "$dir$path"
 	[ -f "$file" ] || return 0
-	for lib in $(ldd "$file" 2>/dev/null | grep -o '/[^ )]*' || true); do
-		[ -e "$dir$lib" ] || { mkdir -p "$dir$(dirname "$lib")"; cp -L "$lib" "$dir$lib"; }
+	for lib in $(LD_LIBRARY_PATH=${file%/usr/*}/usr/lib/x86_64-linux-gnu ldd "$file" 2>/dev/null | grep -o '/[^ )]*' || true); do
+		to=$lib
+		case $lib in "$CACHE"/*) to=/usr/lib/x86_64-linux-gnu/${lib##*/} ;; esac
+		[ -e "$dir$to" ] || { mkdir -p "$dir$(dirname "$to")"; cp -L "$lib" "$dir$to"; }
 	done
 }
 
@@ -460,19 +471,20 @@ guest_pack() {
 # ---------------------------------------------------------------------------
 VM_USAGE="usage: test.sh vm [--kernel SERIES] [--cpus N | --smp sockets=..,cores=..,threads=..]
 	[--lab SEED] [--parallel] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
-	[--with FILE:GUESTPATH]... -- CMD
+	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL]... -- CMD
 Boots a kernel and runs CMD in a shell there, with gamer and the programs of test/ on PATH.
 CMD's output is our output, its exit code ours; 124: it took too long, 125: the guest died.
 What CMD leaves in /out lands in --out DIR (build/out). --lab: deterministic, one virtual
 nanosecond per instruction. --parallel: a host thread per CPU, at the risk of an int3 oops
-(see vm). --gpu adds a virtio GPU (not in the lab)."
+(see vm). --gpu adds a virtio GPU (not in the lab). --modules loads more of what the kernel
+has, as far as it has it. --with puts a file, or a tool of test.sh, into the guest."
 
 # With a host thread per CPU, QEMU may translate code that another CPU is just patching
 # and keep the breakpoint it found there: an int3 oops in about 1 of 200 attaches on a
 # busy host (QEMU 10; nearly every time with 7.2). So CPUs take turns in one thread, which
 # with two VMs on two cores is as fast.
 vm() {
-	local kernel=6.18 thread=single smp=4 lab='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() opt
+	local kernel=6.18 thread=single smp=4 lab='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' opt
 	while [ $# -gt 0 ] && [ "$1" != -- ]; do
 		opt=$1
 		case $opt in
@@ -490,7 +502,8 @@ vm() {
 		--timeout) timeout=$2 ;;
 		--log) log=$2 ;;
 		--out) out=$2 ;;
-		--with) with+=("$2") ;;
+		--modules) modules=${2//,/ } ;;
+		--with) case $2 in *:*) with+=("$2") ;; *) with+=("$(tool_file "$2"):/bin/$2") ;; esac ;;
 		*) die "vm: unknown option '$opt'"$'\n'"$VM_USAGE" ;;
 		esac
 		shift 2
@@ -505,7 +518,7 @@ vm() {
 	work=$(mktemp -d "$BUILD/.vm.XXXXXX")
 	log=${log:-$BUILD/vm-$kernel-$(date +%H%M%S)-$$.log}
 
-	vm_root "$work/root" "$dir" "$cmd" "$lab" "$gpu" "${with[@]}"
+	vm_root "$work/root" "$dir" "$cmd" "$lab" "evdev uinput vgem ${gpu:+virtio-gpu }$modules" "${with[@]}"
 	guest_pack "$work/root" "$work/cpio"
 
 	local line="console=ttyS0 loglevel=5 panic=-1 oops=panic tsc=reliable nokaslr mitigations=off audit=0 rdinit=/init"
@@ -529,8 +542,8 @@ vm() {
 # Features that cost nothing to emulate; no TSC watchdog, which a busy host would fool.
 VM_CPU=max
 
-vm_root() { # DIR KERNELDIR CMD LAB GPU WITH...
-	local dir=$1 kernel=$2 cmd=$3 lab=$4 gpu=$5 w; shift 5
+vm_root() { # DIR KERNELDIR CMD LAB MODULES WITH...
+	local dir=$1 kernel=$2 cmd=$3 lab=$4 modules=$5 w; shift 5
 	mkdir -p "$dir/bin" "$dir/modules"
 	cp "$(tool busybox)" "$dir/bin/busybox"
 	cp "$ROOT/test/init" "$dir/init"
@@ -539,7 +552,7 @@ vm_root() { # DIR KERNELDIR CMD LAB GPU WITH...
 	done
 	[ ! -x "$GAMER" ] || cp "$GAMER" "$dir/bin/gamer"
 	cp "$kernel"/modules/* "$dir/modules/" 2>/dev/null || true
-	printf 'LAB=%s\nWANT_MODULES="%s"\n' "$lab" "evdev uinput vgem${gpu:+ virtio-gpu}" >"$dir/vm.conf"
+	printf 'LAB=%s\nWANT_MODULES="%s"\n' "$lab" "$modules" >"$dir/vm.conf"
 	printf '%s\n' "$cmd" >"$dir/cmd"
 	for w; do guest_add "$w" "$dir"; done
 }
@@ -715,6 +728,7 @@ GROUPS_VM="
 	life --cpus 4
 	load --cpus 4 --mem 2048
 	know --cpus 4 --gpu
+	dev  --cpus 4 --gpu --modules snd-dummy,snd-aloop --with modetest
 	lab  --lab 7
 "
 GROUP_log="the kernel log has no warning, no stall, no oops"

@@ -9,7 +9,8 @@
 #   2  life: how gamer starts, lives and ends
 #   3  load: 40 seconds of everything at once
 #   4  know: what gamer takes the threads of a synthetic game for
-#   5  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
+#   5  dev: detection by what a game does to real devices (test/devices.c, modetest)
+#   6  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
 #
 # Start reading at the last line.
 SCX=/sys/kernel/sched_ext
@@ -34,6 +35,7 @@ wait_for() {
 state_is() { [ "$(cat $SCX/state)" = "$1" ]; }
 attached() { state_is enabled && case $(cat $SCX/root/ops 2>/dev/null) in gamer*) ;; *) false ;; esac; }
 answers() { gamer status >/dev/null 2>&1; }
+none_left() { ! pidof gamer >/dev/null; }
 ended() { ! kill -0 "$1" 2>/dev/null; }
 
 # start [ARGS]: a gamer in the background as $G, attached and answering.
@@ -208,9 +210,9 @@ load_bench() { : "bench measures under gamer next to hogs; its figures make sens
 # ---------------------------------------------------------------------------
 # 4  know: the tables that bench prints of it are judged outside
 # ---------------------------------------------------------------------------
-# observe: a gamer in the background as $G that only looks on.
+# observe [ARGS]: a gamer in the background as $G that only looks on.
 observe() {
-	gamer run --observe >/tmp/gamer.log 2>&1 &
+	gamer run --observe "$@" >/tmp/gamer.log 2>&1 &
 	G=$!
 	wait_for 30 answers || fail "no answer: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
 }
@@ -263,7 +265,472 @@ know_outside() { : "no thread outside the game gets a role of a game, whatever i
 }
 
 # ---------------------------------------------------------------------------
-# 5  lab: prints figures; test.sh boots twice and compares
+# 5  dev: detection by what a game does to real devices
+# ---------------------------------------------------------------------------
+# ends_well: the observer still answers, allocated nothing since it attached, ends in order.
+ends_well() {
+	answers || fail "gamer does not answer any more: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	is allocations_after_attach "$(status_number allocations_after_attach)" 0
+	kill -TERM $G
+	wait $G
+	is "exit code" $? 0
+}
+silence() { # a stdin that says nothing and does not end
+	[ -p /tmp/say ] || mkfifo /tmp/say
+	exec 3<>/tmp/say
+}
+# play JOB...: `devices` in the background as $D, set up, not started; `say` is its stdin.
+play() {
+	silence
+	: >/tmp/played
+	devices paused "$@" </tmp/say >/tmp/played 2>&1 3<&- &
+	D=$!
+	wait_for 20 grep -q ^ready /tmp/played || fail "devices: $(tail -n 1 /tmp/played)"
+}
+go() { kill -USR1 $D; }
+# as NAME JOB...: another program of that name does the same, as $O
+as() {
+	ln -sf /bin/devices "/tmp/$1"
+	"/tmp/$@" >/tmp/other 2>&1 &
+	O=$!
+}
+# over: it ends and has told its figures: `told JOB FIELD` (2 thread, 3 count, 4 and 5 first
+# time, 6 ns in all)
+over() { kill -TERM $D; wait $D; }
+told() { awk -v j="$1" -v f="$2" '$1 == j { print $f }' /tmp/played; }
+# say N LINE: `devices input` does it, after which it has sent N events in all
+say() {
+	local n=$1; shift
+	echo "$*" >&3
+	wait_for 60 grep -qx "sent $n" /tmp/played || fail "'$*': $(tail -n 1 /tmp/played), not $n"
+}
+
+# serves PID: class, role, source and confidence of a program that is not the game
+serves() { gamer status | awk -v p="$1" '$1 == "thread" && $3 == p && $5 != "none" { print $4, $5, $6, $7 }'; }
+serves_as() { [ "$(serves "$1")" = "$2" ]; }
+# row THREAD: role, source and confidence of the thread of $D with that name
+row() {
+	gamer status | awk -v p="$D" -v c="$1" '$1 == "thread" && $3 == p {
+		n = $9; for (i = 10; i <= NF; i++) n = n " " $i
+		if (n == c) print $5, $6, $7 }'
+}
+row_is() { [ "$(row "$1")" = "$2" ]; }
+row_is_not() { ! row_is "$@"; }
+has() { wait_for 10 row_is "$1" "$2" || fail "$1 is '$(row "$1")', not '$2'"; }
+lacks() { # THREAD... ROLE: none of them has it, and each is known
+	local t is; for last; do :; done
+	for t; do
+		[ "$t" != "$last" ] || continue
+		is=$(row "$t")
+		case $is in "$last "*) fail "$t is $is" ;; '') fail "$t is not in the table" ;; esac
+	done
+}
+# number LINE WORD: what follows WORD in status's line "LINE: ..."
+word() { gamer status | awk -v l="$1:" -v w="$2" '$1 == l { for (i = 2; i < NF; i++) if ($i == w) { sub(/\..*/, "", $(i + 1)); print $(i + 1) } }'; }
+word_is() { [ "$(word "$1" "$2")" = "$3" ]; }
+between() { [ -n "$2" ] && [ "$2" -ge "$1" ] && [ "$2" -le "$3" ]; }
+word_between() { between "$3" "$(word "$1" "$2")" "$4"; }
+game_is() { gamer status | grep -q "^game: *$1\b"; }
+# field TID NAME: a number of that thread's entry in status --json
+field() { gamer status --json | tr '{' '\n' | grep "\"tid\": *$1," | sed -n "s/.*\"$2\": *\([0-9.]*\).*/\1/p"; }
+
+modetest_here() { command -v modetest >/dev/null || skip "no modetest here"; }
+gpu_here() { [ -e /sys/bus/virtio/drivers/virtio_gpu ] || skip "this kernel has no virtio-gpu"; }
+sound_here() { [ -e /proc/asound/Dummy ] && [ -e /proc/asound/Loopback ] || skip "this kernel has no snd-dummy, snd-aloop"; }
+uinput_here() { [ -e /dev/uinput ] || skip "this kernel has no uinput"; }
+
+hz_near() { between $(($2 * 9 / 10)) "$(field "$1" submit_hz | cut -d. -f1)" $(($2 * 11 / 10)); }
+dev_gpu() { : "who submits on virtio_gpu is gpu from its first request on, at its rate; no other number or driver counts"
+	gpu_here
+	local tid at
+	play submit virtio_gpu 0x42 60 + query=submit virtio_gpu 0 60 + amdgpu=submit virtio_gpu 0x44 60 + idle 60 \
+		+ vgem42=submit vgem 0x42 60 + vgem44=submit vgem 0x44 60 + vgem69=submit vgem 0x69 60 \
+		+ once=submit virtio_gpu 0x42 0
+	observe --game $D
+	lacks submit once gpu
+	go
+	has once "gpu gpu 100"
+	has submit "gpu gpu 100"
+	tid=$(gamer status | awk -v p=$D '$1 == "thread" && $3 == p && $9 == "submit" { print $2 }')
+	wait_for 15 hz_near "$tid" 60 || fail "60 submits a second, status has $(field "$tid" submit_hz)"
+	at=$(field "$tid" role_at_ns)
+	lacks query amdgpu idle vgem42 vgem44 vgem69 gpu
+	gamer status --json >/out/gpu.json
+	wait_for 15 row_is_not once "gpu gpu 100" || fail "one submit, and gpu for 15 s"
+	over
+	is "the gpu thread" "$tid" "$(told submit 2)"
+	between "$(told submit 4)" "$at" "$(told submit 5)" || fail "role at $at, first submit from $(told submit 4) to $(told submit 5)"
+	[ "$(told vgem42 3)" -ge 20 ] || fail "only $(told vgem42 3) requests went to vgem"
+	ends_well
+}
+dev_cadence() { : "without page flips, frames come from the primary thread's submits, and are called so"
+	gpu_here
+	play submit virtio_gpu 0x42 50 + second=submit virtio_gpu 0x42 10
+	observe --game $D
+	go
+	has submit "gpu gpu 100"
+	has second "gpu gpu 100"
+	wait_for 10 word_between frame interval_us 18000 22000 || fail "50 submits a second: $(gamer status | grep ^frame:)"
+	gamer status | grep -q '^frame: *cadence ' || fail "$(gamer status | grep ^frame:)"
+	over
+	ends_well
+}
+# modeset [-a]: modetest flips pages as $M; says how often on stderr, every 60 flips
+modeset() {
+	local connector crtc plane
+	modetest -M virtio_gpu -c -p >/tmp/modes 2>/dev/null
+	connector=$(awk '$3 == "connected" { print $1 }' /tmp/modes)
+	crtc=$(awk '/^CRTCs/ { n = NR + 2 } n && NR == n { print $1 }' /tmp/modes)
+	plane=$(awk '/^Planes/ { n = NR + 2 } n && NR == n { print $1 }' /tmp/modes)
+	set -- "$@" -M virtio_gpu -s "$connector@$crtc:640x480" -v
+	[ "$1" != -a ] || set -- "$@" -P "$plane@$crtc:640x480"
+	silence
+	: >/tmp/flips
+	modetest "$@" </tmp/say >/dev/null 2>/tmp/flips &
+	M=$!
+}
+flips() { echo $(($(grep -c freq /tmp/flips) * 60)); }
+flipped() { [ "$(flips)" -ge "$1" ]; }
+frame_row() { gamer status | awk -v p=$M '$1 == "thread" && $3 == p && $4 == "compositor" { print $5, $6, $7 }'; }
+frame_row_is() { [ "$(frame_row)" = "$1" ]; }
+dev_flip() { : "modetest's page flips make it the compositor; what is presented, and when, is what it counts"
+	gpu_here
+	modetest_here
+	local before now hz us
+	play submit virtio_gpu 0x42 120
+	go
+	observe --game $D
+	modeset
+	wait_for 30 flipped 120 || fail "modetest does not flip: $(tail -n 1 /tmp/flips)"
+	wait_for 5 frame_row_is "compositor gpu 100" || fail "modetest is '$(frame_row)', not compositor"
+	# it counts on while status is asked; the first flip may be before gamer has looked
+	before=$(flips) now=$(word frame presented)
+	between $((before - 5)) "$now" $(($(flips) + 65)) || fail "presented $now, modetest counts $before to $(flips)"
+	wait_for 20 flipped $((before + 120))
+	gamer status | grep -q '^frame: *flip ' || fail "$(gamer status | grep ^frame:)"
+	hz=$(sed -n 's/^freq: \([0-9]*\).*/\1/p' /tmp/flips | tail -n 1)
+	if [ "$hz" -lt 200 ]; then # a real vertical blank, half as often as the game submits
+		us=$(word frame interval_us)
+		between $((900000 / hz)) "$us" $((1100000 / hz)) || fail "modetest at $hz Hz, interval $us us"
+		between $((now / 3)) "$(word frame dropped)" $((now * 2)) || fail "120 submits, 60 flips a second: $(gamer status | grep ^frame:)"
+	else # a flip takes as long as it takes
+		wait_for 10 word_between frame interval_us $((300000 / hz)) $((3000000 / hz)) ||
+			fail "modetest at $hz Hz: $(gamer status | grep ^frame:)"
+	fi
+	wait_for 10 word_between frame submit_to_present_us 1 100000 || fail "$(gamer status | grep ^frame:)"
+	has submit "gpu gpu 100"
+	kill $M
+	wait $M
+	over
+	ends_well
+}
+dev_commit() { : "modetest's atomic commits make it the compositor, unless it is the game; without an event they are no frames"
+	gpu_here
+	modetest_here
+	observe
+	modeset -a
+	wait_for 30 flipped 60 || fail "modetest -a does not flip: $(tail -n 1 /tmp/flips)"
+	wait_for 5 frame_row_is "compositor gpu 100" || fail "modetest -a is '$(frame_row)', not compositor"
+	is "frames presented" "$(word frame presented)" 0
+	ends_well
+	observe --game $M
+	wait_for 5 serves_as $M "game gpu gpu 100" || fail "as the game modetest is '$(serves $M)'"
+	kill $M
+	wait $M
+	wait_for 2 no_rows $M || fail "modetest has ended; $(gamer status | grep "^thread.* $M ")"
+	ends_well
+}
+
+window_is() { word_is input window "$1"; }
+dev_mouse() { : "a mouse at 1000 and 8000 reports a second: every event counts, the window opens and closes"
+	uinput_here
+	play input mouse
+	go
+	observe
+	word_is input mouse 0 || fail "begins at $(word input mouse)"
+	echo "send 3000 1000" >&3
+	wait_for 5 window_is open || fail "1000 events a second, window $(word input window)"
+	wait_for 30 grep -qx "sent 3000" /tmp/played || fail "$(tail -n 1 /tmp/played)"
+	wait_for 5 window_is closed || fail "nothing moves, window $(word input window)"
+	is "mouse events" "$(word input mouse)" 3000
+	say 11000 send 8000 8000
+	is "mouse events" "$(word input mouse)" 11000
+	say 11001 down
+	say 11002 up
+	is "mouse events" "$(word input mouse)" 11002
+	is "other events" "$(word input keyboard) $(word input gamepad) $(word input touch)" "0 0 0"
+	over
+	ends_well
+}
+dev_keys() { : "keyboard, gamepad and touch by what they can do; a held key keeps the window open, unplugging ends it"
+	uinput_here
+	local kind
+	observe
+	for kind in keyboard gamepad touch; do
+		play input $kind
+		go
+		say 100 send 100 200
+		is "$kind events" "$(word input $kind)" 100
+		[ $kind = touch ] || window_is open || fail "$kind: window closed right after an event"
+		wait_for 5 window_is closed || fail "$kind: window stays open"
+		say 101 down
+		is "$kind: held" "$(word input held)" 1
+		sleep 1.2
+		window_is open || fail "$kind: window closed while a key is held"
+		say 102 up
+		is "$kind: held" "$(word input held)" 0
+		wait_for 5 window_is closed || fail "$kind: window stays open after the key is up"
+		is "$kind events" "$(word input $kind)" 102
+		say 103 down
+		is "$kind: held" "$(word input held)" 1
+		say 103 destroy
+		wait_for 5 word_is input held 0 || fail "$kind: unplugged, held $(word input held)"
+		wait_for 5 window_is closed || fail "$kind: unplugged, window $(word input window)"
+		over
+	done
+	play input keyboard
+	go
+	say 1 down
+	is "held" "$(word input held)" 1
+	kill -KILL $D
+	wait_for 5 word_is input held 0 || fail "its owner is killed, held $(word input held)"
+	ends_well
+}
+dev_reader() { : "the game's or compositor's thread that reads an event node is input; others are not"
+	uinput_here
+	local at node stranger
+	play input mouse + evdev - + idle 100
+	observe --game $D
+	lacks evdev input
+	node=$(grep -l "test mouse" /sys/class/input/event*/device/name | sed 's|/sys/class/\(.*\)/device/name|/dev/\1|')
+	as stranger evdev "$node"
+	stranger=$O
+	as kwin_wayland evdev "$node"
+	go
+	say 200 send 200 100
+	has evdev "input input 95"
+	wait_for 5 serves_as $O "compositor input input 95" || fail "the compositor's reader is '$(serves $O)'"
+	no_rows $stranger || fail "a program that is no game is in the table"
+	lacks input idle input
+	at=$(field "$(gamer status | awk -v p=$D '$3 == p && $5 == "input" { print $2 }')" role_at_ns)
+	over
+	kill $O $stranger
+	is "events it has read" "$(told evdev 3)" 200
+	between "$(told evdev 4)" "$at" "$(told evdev 5)" || fail "role at $at, first read from $(told evdev 4) to $(told evdev 5)"
+	ends_well
+}
+dev_audio() { : "threads of the game and of sound servers that play by PCM, by write or mmap, are audio"
+	sound_here
+	local one two player
+	as player pcm_write Loopback
+	player=$O
+	as pipewire pcm_mmap Loopback
+	for one in Dummy Loopback; do
+		two=Loopback
+		[ $one = Dummy ] || two=Dummy
+		play pcm_write $one + pcm_mmap $two + idle 100
+		observe --game $D
+		lacks pcm_write pcm_mmap audio
+		go
+		has pcm_write "audio audio 95"
+		has pcm_mmap "audio audio 95"
+		lacks idle audio
+		wait_for 5 serves_as $O "audio audio audio 95" || fail "pipewire is '$(serves $O)'"
+		no_rows $player || fail "a program that is no game is in the table"
+		over
+		[ "$(told pcm_write 3)" -gt 0 ] && [ "$(told pcm_mmap 3)" -gt 0 ] || fail "nothing was played"
+		ends_well
+	done
+	kill $O $player
+}
+dev_network() { : "the game's threads that send and receive by UDP are network; another program's are not"
+	as stranger udp_send 7001 20 + udp_recv 7001
+	play udp_send 7000 20 + udp_recv 7000 + idle 60
+	observe --game $D
+	lacks udp_send udp_recv network
+	go
+	has udp_send "network network 90"
+	has udp_recv "network network 90"
+	lacks idle network
+	no_rows $O || fail "a program that is no game is in the table"
+	over
+	kill $O
+	ends_well
+}
+dev_sched() { : "while it schedules it finds the same roles"
+	gpu_here
+	sound_here
+	play submit virtio_gpu 0x42 60 + udp_send 7000 20 + udp_recv 7000 + pcm_write Dummy + input mouse + evdev - + idle 60
+	start --game $D
+	go
+	say 50 send 50 100
+	has submit "gpu gpu 100"
+	has udp_send "network network 90"
+	has udp_recv "network network 90"
+	has pcm_write "audio audio 95"
+	has evdev "input input 95"
+	lacks idle gpu
+	over
+	stops TERM
+}
+# storms: fork, exec, rename and exit under any name, in the game and outside
+storms() {
+	local n
+	for n in 1 2 3 4; do
+		sleep 1
+		gamer status >/tmp/s || fail "no answer"
+		gamer status --json >"/out/storm$n.json" || fail "no JSON"
+		game_is $D || fail "$(grep ^game: /tmp/s)"
+		! tr -d '\n' </tmp/s | grep -q '[[:cntrl:]]' || fail "status prints control characters"
+		no_rows $O || fail "a program that is no game is in the table"
+	done
+	has submit "gpu gpu 100"
+	over
+	kill $O
+	[ "$(told storm 3)" -gt 30 ] || fail "only $(told storm 3) forks"
+}
+dev_storm() { : "storms of fork, exec, rename and exit under any name: the game stays the game, status stays clean"
+	gpu_here
+	play submit virtio_gpu 0x42 60 + storm + more=storm
+	as stranger storm + more=storm
+	observe --game $D
+	go
+	storms
+	ends_well
+}
+dev_storm_sched() { : "the same while it schedules"
+	gpu_here
+	play submit virtio_gpu 0x42 60 + storm + more=storm
+	as stranger storm + more=storm
+	start --game $D
+	go
+	storms
+	healthy
+	stops TERM
+}
+dev_auto() { : "who submits frames and reads input becomes the game by itself; what its threads did before counts"
+	gpu_here
+	uinput_here
+	play submit virtio_gpu 0x42 60 + input mouse + evdev - + slow=submit virtio_gpu 0x42 2
+	go
+	observe
+	echo "send 5000 100" >&3
+	wait_for 10 game_is $D || fail "$(gamer status | grep ^game:)"
+	has submit "gpu gpu 100"
+	has slow "gpu gpu 100"
+	has evdev "input input 95"
+	over
+	wait_for 2 game_is none || fail "it has ended: $(gamer status | grep ^game:)"
+	ends_well
+}
+rows() { gamer status | awk -v p="$1" '$1 == "thread" && ($2 == p || $3 == p)' | wc -l; }
+no_rows() { [ "$(rows "$1")" = 0 ]; }
+dev_killed() { : "a game that is killed is gone within a second, with its threads"
+	play udp_send 7000 20 + udp_recv 7000 + threads 50
+	observe --game $D
+	go
+	has udp_send "network network 90"
+	game_is $D || fail "$(gamer status | grep ^game:)"
+	kill -KILL $D
+	wait_for 2 game_is none || fail "killed: $(gamer status | grep ^game:)"
+	wait_for 2 no_rows $D || fail "killed: $(rows $D) of its threads are left"
+	ends_well
+}
+# next_pid N COMMAND...: runs it in the background, as process N
+next_pid() {
+	local want=$1 n; shift
+	for n in 1 2 3 4 5 6 7 8 9 10; do
+		echo $((want - 1)) >/proc/sys/kernel/ns_last_pid
+		"$@" &
+		[ $! != "$want" ] || return 0
+		kill -KILL $!
+		wait $!
+	done
+	return 1
+}
+dev_reuse() { : "a process that gets the game's pid, or a role's tid, again is not the game and has no role"
+	local tid game
+	[ -e /proc/sys/kernel/ns_last_pid ] || skip "this kernel cannot choose a pid"
+	play udp_send 7000 20
+	observe --game $D
+	go
+	has udp_send "network network 90"
+	tid=$(gamer status | awk -v p=$D '$3 == p && $5 == "network" { print $2 }')
+	game=$D
+	kill -KILL $D
+	wait $D
+	next_pid "$game" devices idle 60 >/tmp/other || fail "pid $game could not be had again"
+	next_pid "$tid" sleep 60 || fail "pid $tid could not be had again"
+	sleep 2
+	! game_is "$game" || fail "the game is dead; its pid's next owner took its place"
+	! game_is "$tid" || fail "the game is dead; its thread's next owner took its place"
+	no_rows "$game" || fail "$(gamer status | grep "^thread.* $game ")"
+	no_rows "$tid" || fail "$(gamer status | grep "^thread *$tid ")"
+	kill "$game" "$tid"
+	ends_well
+}
+# many THREADS: all of them are in status or counted there, and gamer is as small as ever
+many() {
+	local n rss
+	n=$(gamer status | awk '$1 == "thread" && $2 > 0 { n++ } / more threads\)$/ { n += substr($1, 2) } END { print n }')
+	is "threads of the game" "$n" "$1"
+	has udp_send "network network 90"
+	gamer status --json >/out/many.json || fail "no JSON"
+	rss=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' /proc/$G/status)
+	[ "$rss" -le 4096 ] || fail "resident: $rss KB"
+}
+tasks_are() { [ "$(ls /proc/$D/task | wc -l)" = "$1" ]; }
+dev_many() { : "5000 threads of the game are all registered, those that come and those that were there, within 4 MB"
+	play udp_send 7000 20 + threads 5000
+	start --game $D
+	go
+	wait_for 60 tasks_are 5003 || fail "only $(ls /proc/$D/task | wc -l) threads"
+	many 5003
+	stops TERM
+	observe --game $D
+	many 5003
+	over
+	wait_for 5 game_is none || fail "it has ended: $(gamer status | grep ^game:)"
+	ends_well
+}
+# Each hook, and the thread whose role it finds
+HOOKS_DEV="runtime:- gpu:submit nvidia:- frame:- wine:- input:- readers:evdev audio:pcm_write network:udp_send game:- exec:- name:-"
+role_of() { case $1 in submit) echo gpu gpu 100 ;; evdev) echo input input 95 ;; pcm_write) echo audio audio 95 ;; udp_send) echo network network 90 ;; esac; }
+dev_hooks() { : "each hook can be switched off, is said to be off, and takes only its own roles with it"
+	gpu_here
+	sound_here
+	local pair hook lost t
+	play submit virtio_gpu 0x42 60 + udp_send 7000 20 + pcm_write Dummy + input mouse + evdev -
+	go
+	for pair in $HOOKS_DEV; do
+		hook=${pair%:*} lost=${pair#*:}
+		observe --game $D --hooks=-$hook
+		echo "send 20 1000" >&3
+		gamer status | grep -q "^hook $hook:.*switched off" || fail "-$hook: $(gamer status | grep "^hook $hook:")"
+		for t in submit udp_send pcm_write evdev; do
+			[ $t = "$lost" ] || has $t "$(role_of $t)"
+		done
+		[ "$lost" = - ] || lacks "$lost" "$(role_of "$lost" | cut -d' ' -f1)"
+		ends_well
+	done
+	over
+}
+dev_off() { : "with every hook of detection off it runs, and knows the game it was told"
+	local all
+	all=$(echo "$HOOKS_DEV" | sed 's/:[^ ]*//g; s/^/-/; s/ /,-/g')
+	play udp_send 7000 20 + udp_recv 7000
+	go
+	observe --game $D "--hooks=$all"
+	game_is $D || fail "$(gamer status | grep ^game:)"
+	sleep 1
+	lacks udp_send udp_recv network
+	is "hooks off" "$(gamer status | grep -c 'switched off')" "$(echo $HOOKS_DEV | wc -w)"
+	over
+	ends_well
+}
+
+# ---------------------------------------------------------------------------
+# 6  lab: prints figures; test.sh boots twice and compares
 # ---------------------------------------------------------------------------
 lab_repeat() { : "two boots with one seed print identical nanoseconds, with and without gamer"
 	timerlat 200 3 >>/out/figures
@@ -357,6 +824,7 @@ lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and sta
 
 for check; do
 	rm -f /tmp/why
+	echo "$check" "$(cut -d' ' -f1 /proc/uptime)" >&2
 	("$check") >"/tmp/$check.log" 2>&1 # fail and skip set its result
 	case $? in
 	0) echo "ok $check" ;;
@@ -364,9 +832,10 @@ for check; do
 	*)
 		echo "not ok $check: $(cat /tmp/why 2>/dev/null || echo 'its shell ended early')"
 		# The next check starts clean.
-		killall -KILL gamer churn 2>/dev/null
+		killall -KILL gamer churn devices modetest 2>/dev/null
 		for cpu in /sys/devices/system/cpu/cpu[0-9]*/online; do echo 1 >"$cpu"; done 2>/dev/null
 		wait_for 20 state_is disabled
+		wait_for 20 none_left
 		;;
 	esac
 	cp "/tmp/$check.log" /out/

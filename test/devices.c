@@ -1,0 +1,557 @@
+/*
+ * devices [paused] [NAME=]JOB ARGS... [+ [NAME=]JOB ARGS...]...: what a game does to devices.
+ *
+ * Each job is one thread, named NAME or as its job. "ready PID" is printed when all are set
+ * up; with `paused` they start at SIGUSR1, else at once. SIGTERM ends the program, which
+ * prints for each job its thread, how often it did its work, between which two instants (ns,
+ * CLOCK_MONOTONIC) it did so first, and for how long in all:
+ *	NAME TID COUNT FIRST_BEGIN FIRST_END NS
+ * The table at the end of the file lists the jobs. Start reading at main().
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <linux/uinput.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sound/asound.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct job {
+	const char *name;
+	const struct kind *kind;
+	char **arg;
+	pid_t tid;
+	_Atomic uint64_t count;
+	uint64_t begin, end;	/* the first time it did its work */
+	uint64_t next, started;
+};
+
+struct kind {
+	const char *name;
+	int args;
+	void (*run)(struct job *j);
+	const char *help;
+};
+
+#define JOBS 16
+static struct job jobs[JOBS];
+static int njobs;
+static pthread_barrier_t set_up, started;
+
+static void die(const char *what)
+{
+	printf("%s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+/* Sleeps until the next of HZ instants a second, for ever with 0; none is skipped. */
+static void pace(struct job *j, unsigned int hz)
+{
+	struct timespec at;
+
+	if (!hz)
+		for (;;)
+			pause();
+	j->next = (j->next ? j->next : now_ns()) + 1000000000 / hz;
+	at = (struct timespec){ j->next / 1000000000, j->next % 1000000000 };
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL))
+		;
+}
+
+/* Every job calls this when it is set up, and then works. */
+static void ready(struct job *j)
+{
+	pthread_barrier_wait(&set_up);
+	pthread_barrier_wait(&started);
+	j->started = now_ns();
+}
+
+static void begin(struct job *j)
+{
+	if (!j->begin)
+		j->begin = now_ns();
+}
+
+static void done(struct job *j)
+{
+	if (!j->end)
+		j->end = now_ns();
+	j->count++;
+}
+
+/* ------------------------------------------------------------------ GPU */
+/* As in <drm/drm.h>, which a build machine need not have */
+struct drm_version {
+	int version[3];
+	size_t name_len;
+	char *name;
+	size_t date_len;
+	char *date;
+	size_t desc_len;
+	char *desc;
+};
+#define DRM_IOCTL_VERSION _IOWR('d', 0x00, struct drm_version)
+
+/* The render node of a driver, else its card node */
+static int drm_open(const char *driver)
+{
+	glob_t found;
+	int fd = -1;
+
+	glob("/dev/dri/renderD*", 0, NULL, &found);
+	glob("/dev/dri/card*", GLOB_APPEND, NULL, &found);
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		char name[32] = "";
+		struct drm_version v = { .name_len = sizeof(name) - 1, .name = name };
+
+		fd = open(found.gl_pathv[i], O_RDWR);
+		if (fd >= 0 && !ioctl(fd, DRM_IOCTL_VERSION, &v) && !strcmp(name, driver))
+			return fd;
+		close(fd);
+	}
+	errno = ENODEV;
+	die(driver);
+	return -1;
+}
+
+/* The request's number is all that counts: it is seen before the driver judges the rest. */
+static void submit(struct job *j)
+{
+	int fd = drm_open(j->arg[0]), nr = strtol(j->arg[1], NULL, 0), hz = atoi(j->arg[2]);
+	char zero[64];
+
+	for (ready(j);; pace(j, hz)) {
+		memset(zero, 0, sizeof(zero));
+		begin(j);
+		ioctl(fd, _IOC(_IOC_READ | _IOC_WRITE, 'd', nr, sizeof(zero)), zero);
+		done(j);
+	}
+}
+
+/* ------------------------------------------------------------------ input */
+static const struct device {
+	const char *name;
+	int type, code[8];	/* what `send` sends: this type, its first code */
+	int keys[4];
+} devices[] = {
+	{ "mouse", EV_REL, { REL_X, REL_Y }, { BTN_LEFT, BTN_RIGHT } },
+	{ "keyboard", EV_KEY, { KEY_A }, { KEY_ESC, KEY_A, KEY_Z, KEY_SPACE } },
+	{ "gamepad", EV_ABS, { ABS_X, ABS_Y }, { BTN_SOUTH, BTN_EAST } },
+	{ "touch", EV_ABS, { ABS_X, ABS_Y, ABS_MT_POSITION_X, ABS_MT_POSITION_Y }, { BTN_TOUCH } },
+};
+static char event_node[64];	/* of the device that `input` made */
+
+static void emit(int fd, int type, int code, int value)
+{
+	struct input_event e[] = { { .type = type, .code = code, .value = value },
+				   { .type = EV_SYN, .code = SYN_REPORT } };
+
+	if (write(fd, e, sizeof(e)) != sizeof(e))
+		die("/dev/uinput");
+}
+
+static void device_make(int fd, const struct device *d)
+{
+	static const int code_bit[] = { [EV_REL] = UI_SET_RELBIT, [EV_ABS] = UI_SET_ABSBIT, [EV_KEY] = UI_SET_KEYBIT };
+	struct uinput_setup setup = { .id.bustype = BUS_VIRTUAL };
+	char sys[64] = "", path[128];
+	glob_t found;
+
+	snprintf(setup.name, sizeof(setup.name), "test %s", d->name);
+	ioctl(fd, UI_SET_EVBIT, EV_KEY);
+	ioctl(fd, UI_SET_EVBIT, d->type);
+	for (int i = 0; i < 8 && (!i || d->code[i]); i++)
+		ioctl(fd, code_bit[d->type], d->code[i]);
+	for (int i = 0; i < 4 && d->keys[i]; i++)
+		ioctl(fd, UI_SET_KEYBIT, d->keys[i]);
+	for (int i = 0; d->type == EV_ABS && i < 8 && (!i || d->code[i]); i++) {
+		struct uinput_abs_setup abs = { .code = d->code[i], .absinfo = { .minimum = -99, .maximum = 99 } };
+
+		ioctl(fd, UI_ABS_SETUP, &abs);
+	}
+	if (ioctl(fd, UI_DEV_SETUP, &setup) || ioctl(fd, UI_DEV_CREATE) || ioctl(fd, UI_GET_SYSNAME(63), sys) < 0)
+		die("/dev/uinput");
+	snprintf(path, sizeof(path), "/sys/devices/virtual/input/%s/event*", sys);
+	while (glob(path, 0, NULL, &found))
+		usleep(1000);
+	snprintf(event_node, sizeof(event_node), "/dev/input/%s", strrchr(found.gl_pathv[0], '/') + 1);
+}
+
+/*
+ * A device that does what stdin says, a line at a time: "send N HZ" (N events of its own
+ * kind), "down", "up" (its first key), "destroy". Answers each with how many events it has
+ * sent so far; the reports' ends are not counted.
+ */
+static void input(struct job *j)
+{
+	int fd = open("/dev/uinput", O_RDWR), n, hz;
+	const struct device *d = devices;
+	char line[64];
+
+	while (strcmp(d->name, j->arg[0]))
+		if (++d == devices + sizeof(devices) / sizeof(*devices))
+			die(j->arg[0]);
+	if (fd < 0)
+		die("/dev/uinput");
+	device_make(fd, d);
+	ready(j);
+	while (fgets(line, sizeof(line), stdin)) {
+		begin(j);
+		if (sscanf(line, "send %d %d", &n, &hz) == 2)
+			for (j->next = 0; n > 0; n--, done(j), pace(j, hz))
+				emit(fd, d->type, d->code[0], d->type == EV_REL ? 1 : n & 1 ? 0 : d->type == EV_KEY ? 1 : 50);
+		else if (*line == 'd' && line[1] == 'o')
+			emit(fd, EV_KEY, d->keys[0], 1), done(j);
+		else if (*line == 'u')
+			emit(fd, EV_KEY, d->keys[0], 0), done(j);
+		else if (ioctl(fd, UI_DEV_DESTROY))
+			die("destroy");
+		printf("sent %llu\n", (unsigned long long)j->count);
+	}
+	for (;;)
+		pause();
+}
+
+/* Reads an event node, "-" for that of `input`; counts events but the reports' ends. */
+static void evdev(struct job *j)
+{
+	struct input_event e[64];
+	struct pollfd p = { .events = POLLIN };
+	ssize_t n;
+
+	while (*j->arg[0] == '-' && !*(volatile char *)event_node)
+		usleep(1000);
+	usleep(*j->arg[0] == '-' ? 20000 : 0);	/* devtmpfs makes the node */
+	p.fd = open(*j->arg[0] == '-' ? event_node : j->arg[0], O_RDONLY | O_NONBLOCK);
+	if (p.fd < 0)
+		die("event node");
+	ready(j);
+	while (poll(&p, 1, -1) >= 0) {
+		begin(j);
+		n = read(p.fd, e, sizeof(e));
+		if (n < 0 && errno == ENODEV)
+			break;
+		if (!j->end)
+			j->end = now_ns();
+		for (ssize_t i = 0; i < n / (ssize_t)sizeof(*e); i++)
+			j->count += e[i].type != EV_SYN;
+	}
+	for (;;)
+		pause();
+}
+
+/* ------------------------------------------------------------------ sound */
+#define RATE 48000
+#define PERIOD 512	/* frames: 94 periods a second */
+#define BUFFER (4 * PERIOD)
+
+static void pcm_exactly(struct snd_pcm_hw_params *p, int what, unsigned int value)
+{
+	p->intervals[what - SNDRV_PCM_HW_PARAM_FIRST_INTERVAL] =
+		(struct snd_interval){ .min = value, .max = value, .integer = 1 };
+}
+
+static int pcm_open(const char *card, int access)
+{
+	struct snd_pcm_hw_params p = { .rmask = ~0U, .info = ~0U };
+	char link[64], node[64];
+	ssize_t n;
+	int fd;
+
+	snprintf(node, sizeof(node), "/proc/asound/%s", card);
+	n = readlink(node, link, sizeof(link) - 1);	/* "cardN" */
+	if (n < 5)
+		die(node);
+	snprintf(node, sizeof(node), "/dev/snd/pcmC%.*sD0p", (int)n - 4, link + 4);
+	fd = open(node, O_RDWR);
+	if (fd < 0)
+		die(node);
+	memset(p.masks, 0xff, sizeof(p.masks));
+	for (size_t i = 0; i < sizeof(p.intervals) / sizeof(*p.intervals); i++)
+		p.intervals[i].max = ~0U;
+	p.masks[SNDRV_PCM_HW_PARAM_ACCESS] = (struct snd_mask){ { 1U << access } };
+	p.masks[SNDRV_PCM_HW_PARAM_FORMAT] = (struct snd_mask){ { 1U << SNDRV_PCM_FORMAT_S16_LE } };
+	pcm_exactly(&p, SNDRV_PCM_HW_PARAM_CHANNELS, 2);
+	pcm_exactly(&p, SNDRV_PCM_HW_PARAM_RATE, RATE);
+	pcm_exactly(&p, SNDRV_PCM_HW_PARAM_PERIOD_SIZE, PERIOD);
+	pcm_exactly(&p, SNDRV_PCM_HW_PARAM_BUFFER_SIZE, BUFFER);
+	if (ioctl(fd, SNDRV_PCM_IOCTL_HW_PARAMS, &p) || ioctl(fd, SNDRV_PCM_IOCTL_PREPARE))
+		die("hw_params");
+	return fd;
+}
+
+/* Writes a period at a time; counts periods. */
+static void pcm_write(struct job *j)
+{
+	static short silence[2 * PERIOD];
+	int fd = pcm_open(j->arg[0], SNDRV_PCM_ACCESS_RW_INTERLEAVED);
+
+	for (ready(j);;) {
+		struct snd_xferi x = { .buf = silence, .frames = PERIOD };
+
+		begin(j);
+		if (!ioctl(fd, SNDRV_PCM_IOCTL_WRITEI_FRAMES, &x))
+			done(j);
+		else if (ioctl(fd, SNDRV_PCM_IOCTL_PREPARE))	/* after an underrun */
+			die("prepare");
+	}
+}
+
+/* The same without copying: moves the pointer on whenever poll() says that there is room. */
+static void pcm_mmap(struct job *j)
+{
+	int fd = pcm_open(j->arg[0], SNDRV_PCM_ACCESS_MMAP_INTERLEAVED);
+	struct snd_pcm_sync_ptr s = { .c.control.avail_min = PERIOD };
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	for (ready(j);; poll(&p, 1, -1)) {
+		begin(j);
+		s.flags = SNDRV_PCM_SYNC_PTR_HWSYNC | SNDRV_PCM_SYNC_PTR_APPL | SNDRV_PCM_SYNC_PTR_AVAIL_MIN;
+		if (ioctl(fd, SNDRV_PCM_IOCTL_SYNC_PTR, &s)) {
+			if (ioctl(fd, SNDRV_PCM_IOCTL_PREPARE))
+				die("prepare");
+			continue;
+		}
+		s.c.control.appl_ptr = s.s.status.hw_ptr + BUFFER;
+		s.flags = 0;
+		if (!ioctl(fd, SNDRV_PCM_IOCTL_SYNC_PTR, &s))
+			done(j);
+		if (s.s.status.state == SNDRV_PCM_STATE_PREPARED)
+			ioctl(fd, SNDRV_PCM_IOCTL_START);
+	}
+}
+
+/* ------------------------------------------------------------------ network */
+static int udp(const char *port, struct sockaddr_in *to)
+{
+	*to = (struct sockaddr_in){ AF_INET, htons(atoi(port)), { htonl(INADDR_LOOPBACK) } };
+	return socket(AF_INET, SOCK_DGRAM, 0);
+}
+
+static void udp_send(struct job *j)
+{
+	struct sockaddr_in to;
+	int fd = udp(j->arg[0], &to), hz = atoi(j->arg[1]);
+
+	for (ready(j);; pace(j, hz)) {
+		begin(j);
+		sendto(fd, &to, 100, 0, (void *)&to, sizeof(to));
+		done(j);
+	}
+}
+
+static void udp_recv(struct job *j)
+{
+	struct sockaddr_in at;
+	int fd = udp(j->arg[0], &at);
+	char packet[1500];
+
+	if (bind(fd, (void *)&at, sizeof(at)))
+		die("bind");
+	for (ready(j);;) {
+		begin(j);
+		if (recv(fd, packet, sizeof(packet), 0) < 0)
+			die("recv");
+		done(j);
+	}
+}
+
+/* ------------------------------------------------------------------ tasks */
+static void idle(struct job *j)
+{
+	for (ready(j);; pace(j, atoi(j->arg[0])))
+		done(j);
+}
+
+static void *asleep(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+static void threads(struct job *j)
+{
+	pthread_attr_t small;
+	pthread_t t;
+
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 16384);
+	for (ready(j); j->count < strtoul(j->arg[0], NULL, 0); done(j))
+		if (pthread_create(&t, &small, asleep, NULL))
+			die("threads");
+	for (;;)
+		pause();
+}
+
+/* Names as malware, accidents and games have them; none has a slash where it names a file. */
+static const char *const names[] = {
+	"a.exe", "wineserver", "pipewire", "0123456789abcdef0123456789", "123456789012345", " ", "a b\tc", "\n",
+	"\033[2J\033[31m", "%s%n", "\"x\\", "$(id)`id`", "\xff\xfe\x80", "\xe2\x82", "dxvk-submit", "\x7f",
+};
+#define NAMES (sizeof(names) / sizeof(*names))
+
+static void *renamed(void *arg)
+{
+	for (size_t i = 0; i < NAMES; i++)
+		prctl(PR_SET_NAME, names[i]);
+	prctl(PR_SET_NAME, "../../x");
+	return arg;
+}
+
+/* A process that renames itself, has a thread, and ends or becomes a program of any name. */
+static void storm_child(uint64_t n)
+{
+	char path[64];
+	pthread_t t;
+
+	prctl(PR_SET_NAME, names[n % NAMES]);
+	if (!(n % 4) && !pthread_create(&t, NULL, renamed, NULL))
+		pthread_join(t, NULL);
+	snprintf(path, sizeof(path), "/tmp/storm/%s", names[n % NAMES]);
+	if (n % 2)
+		execl(path, path, "nothing", NULL);
+	_exit(0);
+}
+
+static void storm(struct job *j)
+{
+	char self[256] = "", path[64];
+	pthread_t t;
+	pid_t pid;
+
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
+		die("/proc/self/exe");
+	mkdir("/tmp/storm", 0755);
+	for (size_t i = 0; i < NAMES; i++) {
+		snprintf(path, sizeof(path), "/tmp/storm/%s", names[i]);
+		if (symlink(self, path) && errno != EEXIST)
+			die(path);
+	}
+	for (ready(j);; done(j)) {
+		begin(j);
+		pid = fork();
+		if (!pid)
+			storm_child(j->count);
+		/* The program's own threads come and go too. */
+		if (!(j->count % 4) && !pthread_create(&t, NULL, renamed, NULL))
+			pthread_join(t, NULL);
+		waitpid(pid, NULL, 0);
+	}
+}
+
+/* ------------------------------------------------------------------ main */
+static const struct kind kinds[] = {
+	{ "submit", 3, submit, "DRIVER NR HZ: DRM request NR on the driver's node; HZ 0: once" },
+	{ "input", 1, input, "mouse|keyboard|gamepad|touch: a device that does what stdin says" },
+	{ "evdev", 1, evdev, "NODE|-: poll and read an event node, - for that of `input`" },
+	{ "pcm_write", 1, pcm_write, "CARD: play silence" },
+	{ "pcm_mmap", 1, pcm_mmap, "CARD: the same without copying" },
+	{ "udp_send", 2, udp_send, "PORT HZ: packets over loopback" },
+	{ "udp_recv", 1, udp_recv, "PORT: and their receiver" },
+	{ "idle", 1, idle, "HZ: wake up, nothing else" },
+	{ "threads", 1, threads, "N: threads that sleep" },
+	{ "storm", 0, storm, "fork, exec, rename, exit" },
+};
+#define KINDS (sizeof(kinds) / sizeof(*kinds))
+
+static void usage(void)
+{
+	for (size_t i = 0; i < KINDS; i++)
+		printf("%s %s\n", kinds[i].name, kinds[i].help);
+	exit(64);
+}
+
+/* [NAME=]JOB ARGS...; returns what follows */
+static char **parse(struct job *j, char **arg)
+{
+	char *eq = strchr(*arg, '=');
+	const char *kind = eq ? eq + 1 : *arg;
+
+	for (size_t i = 0; i < KINDS; i++)
+		if (!strcmp(kind, kinds[i].name))
+			j->kind = &kinds[i];
+	if (!j->kind)
+		usage();
+	j->name = eq ? strndup(*arg, eq - *arg) : kind;
+	j->arg = ++arg;
+	for (int i = 0; i < j->kind->args; i++)
+		if (!*arg++)
+			usage();
+	return arg;
+}
+
+static void *run(void *arg)
+{
+	struct job *j = arg;
+
+	j->tid = syscall(SYS_gettid);
+	prctl(PR_SET_NAME, j->name);
+	j->kind->run(j);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	int paused = argc > 1 && !strcmp(argv[1], "paused"), sig;
+	char **arg = argv + 1 + paused;
+	sigset_t set;
+	pthread_t t;
+
+	setvbuf(stdout, NULL, _IONBF, 0);
+	if (*arg && !strcmp(*arg, "nothing"))
+		return 0;
+	do {
+		if (!*arg || njobs == JOBS)
+			usage();
+		arg = parse(&jobs[njobs++], arg);
+	} while (*arg && !strcmp(*arg++, "+"));
+	if (*arg)
+		usage();
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	pthread_barrier_init(&set_up, NULL, njobs + 1);
+	pthread_barrier_init(&started, NULL, njobs + 1);
+	for (int i = 0; i < njobs; i++)
+		if (pthread_create(&t, NULL, run, &jobs[i]))
+			die("thread");
+	pthread_barrier_wait(&set_up);
+	printf("ready %d\n", getpid());
+	if (paused)
+		sigwait(&set, &sig);
+	pthread_barrier_wait(&started);
+	do
+		sigwait(&set, &sig);
+	while (sig != SIGTERM);
+	for (struct job *j = jobs; j < jobs + njobs; j++)
+		printf("%s %d %llu %llu %llu %llu\n", j->name, j->tid, (unsigned long long)j->count,
+		       (unsigned long long)j->begin, (unsigned long long)j->end,
+		       (unsigned long long)(now_ns() - j->started));
+	_exit(0);	/* exit() would wait for the thread that holds stdin */
+}
