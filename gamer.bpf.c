@@ -981,8 +981,9 @@ static __always_inline u8 class_role(u8 class, u8 role, u8 source)
 	case CLASS_OTHER:
 		if (source != SOURCE_PATTERN)
 			return ROLE_NONE;
+		/* Where page flips are seen, who flips none is no compositor, whatever its rate. */
 		return role == ROLE_CPU_BOUND || role == ROLE_BACKGROUND ||
-		       (role == ROLE_COMPOSITOR && game_tgid) ? role : ROLE_NONE;
+		       (role == ROLE_COMPOSITOR && game_tgid && !have_frames) ? role : ROLE_NONE;
 	}
 	return ROLE_NONE;
 }
@@ -1191,6 +1192,7 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	bool sound = t->pattern_role == ROLE_AUDIO;
 	bool periodic = t->gap_dev_ns < gap >> (sound ? 1 : 2);
 	u64 frame = t->class == CLASS_GAME ? HZ_GAP_NS(15) : HZ_GAP_NS(30);
+	bool named = t->evidence[SOURCE_NAME].role == ROLE_AUDIO;
 
 	if (!gap || t->driven < DRIVEN_MOST) {
 		if (burst > 5 * NSEC_PER_MSEC && t->preempted)
@@ -1207,13 +1209,14 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	if (t->class == CLASS_GAME && t->softirq >= SOFTIRQ_MOST && burst < gap / 16 &&
 	    burst < NSEC_PER_MSEC)
 		return ROLE_NETWORK;
-	/* Where render and audio overlap (1 to 3 ms), frames are by far the more common. */
+	sound = (!outside || t->class == CLASS_AUDIO) && gap >= HZ_GAP_NS(1500) &&
+		gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC && periodic &&
+		burst < gap / 4 * (sound ? 3 : 2);
+	/* Where both fit (1 to 3 ms) frames are by far the more common, if no name tells. */
 	if (!outside && gap >= HZ_GAP_NS(360) && gap <= frame && burst >= NSEC_PER_MSEC &&
-	    burst <= frame / 2)
+	    burst <= frame / 2 && !(sound && named))
 		return ROLE_RENDER;
-	if ((!outside || t->class == CLASS_AUDIO) && gap >= HZ_GAP_NS(1500) &&
-	    gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC && burst < gap / 4 * (sound ? 3 : 2) &&
-	    periodic)
+	if (sound)
 		return ROLE_AUDIO;
 	if (gap >= HZ_GAP_NS(240) && gap <= HZ_GAP_NS(50) && burst >= 500 * NSEC_PER_USEC &&
 	    burst <= 8 * NSEC_PER_MSEC)

@@ -3408,7 +3408,7 @@ static u64 bench_sleep_until(struct bench_thread *t, u64 due_ns, struct bench_fr
 	return now;
 }
 
-/* Something that tells the thread's role at once: a submit, input, a datagram */
+/* The return of a call that tells the thread's role at once: a submit, input, a datagram */
 static void bench_event(struct bench_thread *t, u64 at_ns)
 {
 	if (!t->event_ns)
@@ -3710,10 +3710,10 @@ static void bench_submit(struct bench_thread *t)
 		int fence;
 
 		bench_frame_work(t, f);
-		if (bench->gpu >= 0)
-			bench_event(t, now_ns());
 		fence = bench_gpu_submit();
 		frame->call_ns = now_ns();
+		if (bench->gpu >= 0)
+			bench_event(t, frame->call_ns);
 		done_ns = MAX(done_ns, frame->call_ns) + bench->gpu_ns;
 		if (fence < 0)
 			atomic_store(&frame->gpu_done_ns, done_ns);
@@ -4482,7 +4482,10 @@ static u32 bench_truth(const struct bench_thread *t)
 	return role == ROLE_GPU && bench->gpu < 0 ? ROLE_RENDER : role;
 }
 
-/* From the first event that tells the role, else the first wakeup, until it was known; us */
+/*
+ * From the first event that tells the role, else the first wakeup, until it was known; us.
+ * Less than 0: known before the call returned, or earlier by other evidence.
+ */
 static double bench_role_us(const struct bench_thread *t)
 {
 	u64 from_ns = t->event_ns ? t->event_ns : t->woke_ns;

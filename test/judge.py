@@ -8,9 +8,10 @@ doubled key, finite numbers, percentiles that do not fall. What holds by file na
 Prints nothing (or the tables) if all is well, else the first problem, with exit code 1.
 
 Roles: of evidence by a hook (its source is the hook's name) everything must be right, and
-within 1 ms of the first event, unless gamer came later than that (`.late.` in the file's
-name). A check named for the pattern must be right for 95 % of its threads within 100
-wakeups. Threads outside the game have no role of a game in any of them.
+within 1 ms of the first event (know_outside has too much load to tell), unless gamer came
+later than that (`.late.` in the file's name). A check named for the pattern must be right
+for 95 % of its threads within 100 wakeups. Threads outside the game have no role of a game
+in any of them.
 """
 import json
 import math
@@ -109,8 +110,9 @@ def roles_table(path, roles):
     print(f"  {'outside':20}" + "".join(f"{n or '.':>5}" for n in roles["outside"].values()))
 
 
-def roles_exact(path, doc):
-    """hooks: whoever has a device must be known by its hook, at once, and nobody else"""
+def roles_exact(check, path, doc):
+    """hooks: whoever has a device must be known by its hook, at once (or by its name before)
+    and nobody else; how late is not judged where other work may come between event and hook"""
     real = {"submit": doc["config"]["gpu"] != "timer", "input": doc["config"]["input"] == "uinput",
             "network": doc["config"]["network"] == "udp"}
     for t in doc["roles"]["threads"]:
@@ -119,7 +121,8 @@ def roles_exact(path, doc):
             fail(path, who)
         if t["source"] in EXACT.values() and t["found"] != t["truth"]:
             fail(path, who)
-        if t["source"] in EXACT.values() and ".late." not in path and not -1000 < t["us"] < 1000:
+        if t["source"] in EXACT.values() and check != "know_outside" and ".late." not in path \
+                and t["us"] > 1000:
             fail(path, f"{who}, {t['us']:.0f} us after the first event")
 
 
@@ -135,7 +138,7 @@ def judge_roles(check, paths):
             if n and role not in HARMLESS:
                 fail(path, f"{n} thread(s) outside the game are {role}")
         if "pattern" not in check:
-            roles_exact(path, doc)
+            roles_exact(check, path, doc)
         for t in doc["roles"]["threads"]:
             total += 1
             good += t["found"] == t["truth"] and t["wakeups"] <= 100
