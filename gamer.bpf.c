@@ -1178,51 +1178,67 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 
 #define HZ_GAP_NS(hz)	(NSEC_PER_SEC / (hz))
 
+static __always_inline bool gap_is_between(const struct task_ctx *t, u64 most_hz, u64 least_hz)
+{
+	return t->gap_avg_ns >= HZ_GAP_NS(most_hz) && t->gap_avg_ns <= HZ_GAP_NS(least_hz);
+}
+
+/* Under load sound comes late and takes long; that must not cost it the role, and so the CPU. */
+static __always_inline bool pattern_is_audio(const struct task_ctx *t)
+{
+	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
+	bool known = t->pattern_role == ROLE_AUDIO;
+
+	return gap_is_between(t, 1500, 80) && burst <= 3 * NSEC_PER_MSEC &&
+	       t->gap_dev_ns < gap >> (known ? 1 : 2) && burst < gap / 4 * (known ? 3 : 2);
+}
+
+/* The same holds for the frames of what is known to be the game: down to 15 a second. */
+static __always_inline bool pattern_is_render(const struct task_ctx *t)
+{
+	bool game = t->class == CLASS_GAME;
+
+	return (game ? gap_is_between(t, 360, 15) : gap_is_between(t, 360, 30)) &&
+	       t->burst_avg_ns >= NSEC_PER_MSEC &&
+	       t->burst_avg_ns <= (game ? 33 : 16) * NSEC_PER_MSEC;
+}
+
 /*
  * What one burst looks like, by its length and the rate and regularity of wakeups. Only
  * threads that are driven by a device, a timer or a critical thread make frames: what its
  * own peers wake through pipes and waits has no such role, whatever its rate. Who is woken
- * as one of several by one thread does a share of its work, whatever its rhythm.
+ * as one of several by one thread does a share of its work, whatever its rhythm. Outside of
+ * a known game there are only compositors and sound servers.
  */
 static __always_inline u8 pattern_of(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
-	bool outside = game_tgid && t->class != CLASS_GAME;
-	/* Under load sound comes late and a frame takes long; that must not cost them the role. */
-	bool sound = t->pattern_role == ROLE_AUDIO;
-	bool periodic = t->gap_dev_ns < gap >> (sound ? 1 : 2);
-	u64 frame = t->class == CLASS_GAME ? HZ_GAP_NS(15) : HZ_GAP_NS(30);
-	bool named = t->evidence[SOURCE_NAME].role == ROLE_AUDIO;
+	bool game = t->class == CLASS_GAME, inside = game || !game_tgid, audio;
 
 	if (!gap || t->driven < DRIVEN_MOST) {
 		if (burst > 5 * NSEC_PER_MSEC && t->preempted)
 			return ROLE_CPU_BOUND;
-		return t->class == CLASS_GAME && burst < 100 * NSEC_PER_USEC ? ROLE_BACKGROUND :
-		       ROLE_NONE;
+		return game && burst < 100 * NSEC_PER_USEC ? ROLE_BACKGROUND : ROLE_NONE;
 	}
 	if (t->fanned >= FANNED_MOST)
-		return t->class == CLASS_GAME ? ROLE_WORKER : ROLE_NONE;
-	if (!outside && gap >= HZ_GAP_NS(8800) && gap <= HZ_GAP_NS(120) &&
-	    burst < 100 * NSEC_PER_USEC)
+		return game ? ROLE_WORKER : ROLE_NONE;
+	if (inside && gap_is_between(t, 8800, 120) && burst < 100 * NSEC_PER_USEC)
 		return ROLE_INPUT;
 	/* Packets come by softirq; on a server's tick only that tells them from sound. */
-	if (t->class == CLASS_GAME && t->softirq >= SOFTIRQ_MOST && burst < gap / 16 &&
-	    burst < NSEC_PER_MSEC)
+	if (game && t->softirq >= SOFTIRQ_MOST && burst < gap / 16 && burst < NSEC_PER_MSEC)
 		return ROLE_NETWORK;
-	sound = (!outside || t->class == CLASS_AUDIO) && gap >= HZ_GAP_NS(1500) &&
-		gap <= HZ_GAP_NS(80) && burst <= 3 * NSEC_PER_MSEC && periodic &&
-		burst < gap / 4 * (sound ? 3 : 2);
-	/* Where both fit (1 to 3 ms) frames are by far the more common, if no name tells. */
-	if (!outside && gap >= HZ_GAP_NS(360) && gap <= frame && burst >= NSEC_PER_MSEC &&
-	    burst <= frame / 2 && !(sound && named))
+	/* From 1 to 3 ms both fit, and frames are by far the more common, if no name tells. */
+	audio = (inside || t->class == CLASS_AUDIO) && pattern_is_audio(t);
+	if (inside && pattern_is_render(t) &&
+	    !(audio && t->evidence[SOURCE_NAME].role == ROLE_AUDIO))
 		return ROLE_RENDER;
-	if (sound)
+	if (audio)
 		return ROLE_AUDIO;
-	if (gap >= HZ_GAP_NS(240) && gap <= HZ_GAP_NS(50) && burst >= 500 * NSEC_PER_USEC &&
+	if (gap_is_between(t, 240, 50) && burst >= 500 * NSEC_PER_USEC &&
 	    burst <= 8 * NSEC_PER_MSEC)
 		return ROLE_COMPOSITOR;
 	/* Where nobody tells what wakes a thread, irregular short work looks like packets. */
-	if (!outside && !irq_mask && burst < NSEC_PER_MSEC && !periodic)
+	if (inside && !irq_mask && burst < NSEC_PER_MSEC && t->gap_dev_ns > gap >> 2)
 		return ROLE_NETWORK;
 	return ROLE_NONE;
 }
