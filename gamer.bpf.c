@@ -2164,16 +2164,18 @@ static __always_inline void input_hold(u64 dev, bool down)
 {
 	u32 i;
 
-	for (i = 0; i < HELD_SLOTS; i++) {
-		if (held[i].dev != dev &&
-		    (!down || held[i].dev || __sync_val_compare_and_swap(&held[i].dev, 0, dev)))
-			continue;
-		if (!down && !held[i].keys)
-			return;
-		__sync_fetch_and_add(&held[i].keys, down ? 1 : -1);
-		__sync_fetch_and_add(&input_held, down ? 1 : -1);
+	/* Its own slot first: one that a device left must not become its second. */
+	for (i = 0; i < HELD_SLOTS; i++)
+		if (held[i].dev == dev && (down || held[i].keys))
+			break;
+	if (i == HELD_SLOTS && down)
+		for (i = 0; i < HELD_SLOTS; i++)
+			if (!__sync_val_compare_and_swap(&held[i].dev, 0, dev))
+				break;
+	if (i >= HELD_SLOTS)
 		return;
-	}
+	__sync_fetch_and_add(&held[i].keys, down ? 1 : -1);
+	__sync_fetch_and_add(&input_held, down ? 1 : -1);
 }
 
 SEC("fentry/input_event")
