@@ -2339,9 +2339,15 @@ static __always_inline bool name_matters(const u64 *name)
 static __always_inline int program_began(struct task_struct *p, const struct linux_binprm *bprm)
 {
 	struct task_ctx *t = task_ctx_of(p);
+	u32 class = CLASS_GAME;
 	char path[PATH_SEEN] = {};
 	u64 name[2];
 
+	/* Out of another thread than the first: that one is gone, and this is the first now. */
+	if ((u32)p->tgid == game_tgid && !bpf_task_storage_get(&procs, p, 0, 0)) {
+		bpf_task_storage_get(&procs, p, &class, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		__sync_fetch_and_add(&class_gen, 1);
+	}
 	if (t && t->seen_at_ns) {
 		__builtin_memset(t->evidence, 0, sizeof(t->evidence));
 		t->wine_priority = t->wine_class = 0;
