@@ -2180,16 +2180,18 @@ static __always_inline void input_hold(u64 dev, bool down)
 {
 	u32 i;
 
-	for (i = 0; i < HELD_SLOTS; i++) {
-		if (held[i].dev != dev &&
-		    (!down || held[i].dev || __sync_val_compare_and_swap(&held[i].dev, 0, dev)))
-			continue;
-		if (!down && !held[i].keys)
-			return;
-		__sync_fetch_and_add(&held[i].keys, down ? 1 : -1);
-		__sync_fetch_and_add(&input_held, down ? 1 : -1);
+	/* Its own slot first: one that a device left must not become its second. */
+	for (i = 0; i < HELD_SLOTS; i++)
+		if (held[i].dev == dev && (down || held[i].keys))
+			break;
+	if (i == HELD_SLOTS && down)
+		for (i = 0; i < HELD_SLOTS; i++)
+			if (!__sync_val_compare_and_swap(&held[i].dev, 0, dev))
+				break;
+	if (i >= HELD_SLOTS)
 		return;
-	}
+	__sync_fetch_and_add(&held[i].keys, down ? 1 : -1);
+	__sync_fetch_and_add(&input_held, down ? 1 : -1);
 }
 
 SEC("fentry/input_event")
@@ -2353,9 +2355,15 @@ static __always_inline bool name_matters(const u64 *name)
 static __always_inline int program_began(struct task_struct *p, const struct linux_binprm *bprm)
 {
 	struct task_ctx *t = task_ctx_of(p);
+	u32 class = CLASS_GAME;
 	char path[PATH_SEEN] = {};
 	u64 name[2];
 
+	/* Out of another thread than the first: that one is gone, and this is the first now. */
+	if ((u32)p->tgid == game_tgid && !bpf_task_storage_get(&procs, p, 0, 0)) {
+		bpf_task_storage_get(&procs, p, &class, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		__sync_fetch_and_add(&class_gen, 1);
+	}
 	if (t && t->seen_at_ns) {
 		__builtin_memset(t->evidence, 0, sizeof(t->evidence));
 		t->wine_priority = t->wine_class = 0;

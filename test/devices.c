@@ -202,7 +202,7 @@ static void device_make(int fd, const struct device *d)
 
 /*
  * A device that does what stdin says, a line at a time: "send N HZ" (N events of its own
- * kind), "down", "up" (its first key), "destroy". Answers each with how many events it has
+ * kind), "down [N]", "up [N]" (its first key, or its Nth from 0), "destroy". Answers each with how many events it has
  * sent so far; the reports' ends are not counted.
  */
 static void input(struct job *j)
@@ -223,10 +223,10 @@ static void input(struct job *j)
 		if (sscanf(line, "send %d %d", &n, &hz) == 2)
 			for (j->next = 0; n > 0; n--, done(j), pace(j, hz))
 				emit(fd, d->type, d->code[0], d->type == EV_REL ? 1 : n & 1 ? 0 : d->type == EV_KEY ? 1 : 50);
-		else if (*line == 'd' && line[1] == 'o')
-			emit(fd, EV_KEY, d->keys[0], 1), done(j);
-		else if (*line == 'u')
-			emit(fd, EV_KEY, d->keys[0], 0), done(j);
+		else if (!strncmp(line, "down", 4))
+			emit(fd, EV_KEY, d->keys[atoi(line + 4)], 1), done(j);
+		else if (!strncmp(line, "up", 2))
+			emit(fd, EV_KEY, d->keys[atoi(line + 2)], 0), done(j);
 		else if (ioctl(fd, UI_DEV_DESTROY))
 			die("destroy");
 		printf("sent %llu\n", (unsigned long long)j->count);
@@ -463,6 +463,24 @@ static void storm(struct job *j)
 	}
 }
 
+/* The program becomes another, which keeps its pid; the thread takes the first one's place. */
+static void exec_here(struct job *j)
+{
+	ready(j);
+	execl(j->arg[0], j->arg[0], NULL);
+	die(j->arg[0]);
+}
+
+static char *exec_path;
+
+/* The same out of the first thread, which sigwait() leaves with this. */
+static void exec_first(struct job *j)
+{
+	ready(j);
+	exec_path = j->arg[0];
+	kill(getpid(), SIGTERM);
+}
+
 /* ------------------------------------------------------------------ main */
 static const struct kind kinds[] = {
 	{ "submit", 3, submit, "DRIVER NR HZ: DRM request NR on the driver's node; HZ 0: once" },
@@ -475,6 +493,8 @@ static const struct kind kinds[] = {
 	{ "idle", 1, idle, "HZ: wake up, nothing else" },
 	{ "threads", 1, threads, "N: threads that sleep" },
 	{ "storm", 0, storm, "fork, exec, rename, exit" },
+	{ "exec", 1, exec_here, "PROGRAM: become it" },
+	{ "exec_first", 1, exec_first, "PROGRAM: the first thread becomes it" },
 };
 #define KINDS (sizeof(kinds) / sizeof(*kinds))
 
@@ -549,6 +569,8 @@ int main(int argc, char **argv)
 	do
 		sigwait(&set, &sig);
 	while (sig != SIGTERM);
+	if (exec_path)
+		execl(exec_path, exec_path, NULL);
 	for (struct job *j = jobs; j < jobs + njobs; j++)
 		printf("%s %d %llu %llu %llu %llu\n", j->name, j->tid, (unsigned long long)j->count,
 		       (unsigned long long)j->begin, (unsigned long long)j->end,

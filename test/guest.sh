@@ -305,9 +305,9 @@ say() {
 	wait_for 60 grep -qx "sent $n" /tmp/played || fail "'$*': $(tail -n 1 /tmp/played), not $n"
 }
 
-# serves PID: class, role, source and confidence of a program that is not the game
-serves() { gamer status | awk -v p="$1" '$1 == "thread" && $3 == p && $5 != "none" { print $4, $5, $6, $7 }'; }
-serves_as() { [ "$(serves "$1")" = "$2" ]; }
+# serves PID THREAD: class, role, source and confidence of a thread of any program in the table
+serves() { gamer status | awk -v p="$1" -v c="$2" '$1 == "thread" && $3 == p && $9 == c { print $4, $5, $6, $7 }'; }
+serves_as() { [ "$(serves "$1" "$2")" = "$3" ]; }
 # row THREAD: role, source and confidence of the thread of $D with that name
 row() {
 	gamer status | awk -v p="$D" -v c="$1" '$1 == "thread" && $3 == p {
@@ -317,7 +317,7 @@ row() {
 row_is() { [ "$(row "$1")" = "$2" ]; }
 row_is_not() { ! row_is "$@"; }
 has() { wait_for 10 row_is "$1" "$2" || fail "$1 is '$(row "$1")', not '$2'"; }
-lacks() { # THREAD... ROLE: none of them has it, and each is known
+lacks() { # THREAD... "ROLE SOURCE": none of them has it, and each is known; patterns may differ
 	local t is; for last; do :; done
 	for t; do
 		[ "$t" != "$last" ] || continue
@@ -347,14 +347,14 @@ dev_gpu() { : "who submits on virtio_gpu is gpu from its first request on, at it
 		+ vgem42=submit vgem 0x42 60 + vgem44=submit vgem 0x44 60 + vgem69=submit vgem 0x69 60 \
 		+ once=submit virtio_gpu 0x42 0
 	observe --game $D
-	lacks submit once gpu
+	lacks submit once "gpu gpu"
 	go
 	has once "gpu gpu 100"
 	has submit "gpu gpu 100"
 	tid=$(gamer status | awk -v p=$D '$1 == "thread" && $3 == p && $9 == "submit" { print $2 }')
 	wait_for 15 hz_near "$tid" 60 || fail "60 submits a second, status has $(field "$tid" submit_hz)"
 	at=$(field "$tid" role_at_ns)
-	lacks query amdgpu idle vgem42 vgem44 vgem69 gpu
+	lacks query amdgpu idle vgem42 vgem44 vgem69 "gpu gpu"
 	gamer status --json >/out/gpu.json
 	wait_for 15 row_is_not once "gpu gpu 100" || fail "one submit, and gpu for 15 s"
 	over
@@ -391,8 +391,6 @@ modeset() {
 }
 flips() { echo $(($(grep -c freq /tmp/flips) * 60)); }
 flipped() { [ "$(flips)" -ge "$1" ]; }
-frame_row() { gamer status | awk -v p=$M '$1 == "thread" && $3 == p && $4 == "compositor" { print $5, $6, $7 }'; }
-frame_row_is() { [ "$(frame_row)" = "$1" ]; }
 dev_flip() { : "modetest's page flips make it the compositor; what is presented, and when, is what it counts"
 	gpu_here
 	modetest_here
@@ -402,7 +400,7 @@ dev_flip() { : "modetest's page flips make it the compositor; what is presented,
 	observe --game $D
 	modeset
 	wait_for 30 flipped 120 || fail "modetest does not flip: $(tail -n 1 /tmp/flips)"
-	wait_for 5 frame_row_is "compositor gpu 100" || fail "modetest is '$(frame_row)', not compositor"
+	wait_for 5 serves_as $M modetest "compositor compositor gpu 100" || fail "modetest is '$(serves $M modetest)'"
 	# it counts on while status is asked; the first flip may be before gamer has looked
 	before=$(flips) now=$(word frame presented)
 	between $((before - 5)) "$now" $(($(flips) + 65)) || fail "presented $now, modetest counts $before to $(flips)"
@@ -430,11 +428,11 @@ dev_commit() { : "modetest's atomic commits make it the compositor, unless it is
 	observe
 	modeset -a
 	wait_for 30 flipped 60 || fail "modetest -a does not flip: $(tail -n 1 /tmp/flips)"
-	wait_for 5 frame_row_is "compositor gpu 100" || fail "modetest -a is '$(frame_row)', not compositor"
+	wait_for 5 serves_as $M modetest "compositor compositor gpu 100" || fail "modetest -a is '$(serves $M modetest)'"
 	is "frames presented" "$(word frame presented)" 0
 	ends_well
 	observe --game $M
-	wait_for 5 serves_as $M "game gpu gpu 100" || fail "as the game modetest is '$(serves $M)'"
+	wait_for 5 serves_as $M modetest "game gpu gpu 100" || fail "as the game modetest is '$(serves $M modetest)'"
 	kill $M
 	wait $M
 	wait_for 2 no_rows $M || fail "modetest has ended; $(gamer status | grep "^thread.* $M ")"
@@ -496,12 +494,37 @@ dev_keys() { : "keyboard, gamepad and touch by what they can do; a held key keep
 	wait_for 5 word_is input held 0 || fail "its owner is killed, held $(word input held)"
 	ends_well
 }
+dev_unplug() { : "one of two devices is unplugged: the other's held keys stay held until they are up"
+	uinput_here
+	local other
+	[ -p /tmp/say2 ] || mkfifo /tmp/say2
+	exec 4<>/tmp/say2
+	observe
+	devices input keyboard </tmp/say2 >/tmp/other 4<&- &
+	other=$!
+	echo down >&4
+	wait_for 20 word_is input held 1 || fail "one key down, held $(word input held)"
+	play input keyboard
+	go
+	say 1 down
+	is "held, one key each" "$(word input held)" 2
+	kill -KILL $other
+	wait_for 10 word_is input held 1 || fail "one of them unplugged, held $(word input held)"
+	say 2 down 1
+	is "held, two keys" "$(word input held)" 2
+	say 3 up 1
+	say 4 up
+	is "held, all keys up" "$(word input held)" 0
+	wait_for 5 window_is closed || fail "all keys up, window $(word input window)"
+	over
+	ends_well
+}
 dev_reader() { : "the game's or compositor's thread that reads an event node is input; others are not"
 	uinput_here
 	local at node stranger
 	play input mouse + evdev - + idle 100
 	observe --game $D
-	lacks evdev input
+	lacks evdev "input input"
 	node=$(grep -l "test mouse" /sys/class/input/event*/device/name | sed 's|/sys/class/\(.*\)/device/name|/dev/\1|')
 	as stranger evdev "$node"
 	stranger=$O
@@ -509,9 +532,9 @@ dev_reader() { : "the game's or compositor's thread that reads an event node is 
 	go
 	say 200 send 200 100
 	has evdev "input input 95"
-	wait_for 5 serves_as $O "compositor input input 95" || fail "the compositor's reader is '$(serves $O)'"
+	wait_for 5 serves_as $O evdev "compositor input input 95" || fail "the compositor's reader is '$(serves $O evdev)'"
 	no_rows $stranger || fail "a program that is no game is in the table"
-	lacks input idle input
+	lacks input idle "input input"
 	at=$(field "$(gamer status | awk -v p=$D '$3 == p && $5 == "input" { print $2 }')" role_at_ns)
 	over
 	kill $O $stranger
@@ -530,12 +553,12 @@ dev_audio() { : "threads of the game and of sound servers that play by PCM, by w
 		[ $one = Dummy ] || two=Dummy
 		play pcm_write $one + pcm_mmap $two + idle 100
 		observe --game $D
-		lacks pcm_write pcm_mmap audio
+		lacks pcm_write pcm_mmap "audio audio"
 		go
 		has pcm_write "audio audio 95"
 		has pcm_mmap "audio audio 95"
-		lacks idle audio
-		wait_for 5 serves_as $O "audio audio audio 95" || fail "pipewire is '$(serves $O)'"
+		lacks idle "audio audio"
+		wait_for 5 serves_as $O pcm_mmap "audio audio audio 95" || fail "pipewire is '$(serves $O pcm_mmap)'"
 		no_rows $player || fail "a program that is no game is in the table"
 		over
 		[ "$(told pcm_write 3)" -gt 0 ] && [ "$(told pcm_mmap 3)" -gt 0 ] || fail "nothing was played"
@@ -547,11 +570,11 @@ dev_network() { : "the game's threads that send and receive by UDP are network; 
 	as stranger udp_send 7001 20 + udp_recv 7001
 	play udp_send 7000 20 + udp_recv 7000 + idle 60
 	observe --game $D
-	lacks udp_send udp_recv network
+	lacks udp_send udp_recv "network network"
 	go
 	has udp_send "network network 90"
 	has udp_recv "network network 90"
-	lacks idle network
+	lacks idle "network network"
 	no_rows $O || fail "a program that is no game is in the table"
 	over
 	kill $O
@@ -569,14 +592,14 @@ dev_sched() { : "while it schedules it finds the same roles"
 	has udp_recv "network network 90"
 	has pcm_write "audio audio 95"
 	has evdev "input input 95"
-	lacks idle gpu
+	lacks idle "gpu gpu"
 	over
 	stops TERM
 }
 # storms: fork, exec, rename and exit under any name, in the game and outside
 storms() {
 	local n
-	for n in 1 2 3 4; do
+	for n in 1 2 3; do
 		sleep 1
 		gamer status >/tmp/s || fail "no answer"
 		gamer status --json >"/out/storm$n.json" || fail "no JSON"
@@ -636,6 +659,22 @@ dev_killed() { : "a game that is killed is gone within a second, with its thread
 	wait_for 2 no_rows $D || fail "killed: $(rows $D) of its threads are left"
 	ends_well
 }
+dev_exec() { : "a game that becomes another program, out of its first thread or another, stays the game"
+	local by
+	printf '#!/bin/sh\nexec devices udp_send 7000 20 + udp_recv 7000\n' >/tmp/second
+	chmod +x /tmp/second
+	for by in exec exec_first; do
+		play idle 20 + $by /tmp/second
+		observe --game $D
+		go
+		has udp_recv "network network 90"
+		has udp_send "network network 90"
+		game_is $D || fail "$(gamer status | grep ^game:)"
+		kill -KILL $D
+		wait_for 2 game_is none || fail "killed: $(gamer status | grep ^game:)"
+		ends_well
+	done
+}
 # next_pid N COMMAND...: runs it in the background, as process N
 next_pid() {
 	local want=$1 n; shift
@@ -672,7 +711,7 @@ dev_reuse() { : "a process that gets the game's pid, or a role's tid, again is n
 # many THREADS: all of them are in status or counted there, and gamer is as small as ever
 many() {
 	local n rss
-	n=$(gamer status | awk '$1 == "thread" && $2 > 0 { n++ } / more threads\)$/ { n += substr($1, 2) } END { print n }')
+	n=$(gamer status | awk '/^thread +[0-9]/ { n++ } / more threads\)$/ { n += substr($1, 2) } END { print n }')
 	is "threads of the game" "$n" "$1"
 	has udp_send "network network 90"
 	gamer status --json >/out/many.json || fail "no JSON"
@@ -710,7 +749,7 @@ dev_hooks() { : "each hook can be switched off, is said to be off, and takes onl
 		for t in submit udp_send pcm_write evdev; do
 			[ $t = "$lost" ] || has $t "$(role_of $t)"
 		done
-		[ "$lost" = - ] || lacks "$lost" "$(role_of "$lost" | cut -d' ' -f1)"
+		[ "$lost" = - ] || row_is_not "$lost" "$(role_of "$lost")" || fail "-$hook: $lost is $(row "$lost")"
 		ends_well
 	done
 	over
@@ -723,7 +762,7 @@ dev_off() { : "with every hook of detection off it runs, and knows the game it w
 	observe --game $D "--hooks=$all"
 	game_is $D || fail "$(gamer status | grep ^game:)"
 	sleep 1
-	lacks udp_send udp_recv network
+	lacks udp_send udp_recv "network network"
 	is "hooks off" "$(gamer status | grep -c 'switched off')" "$(echo $HOOKS_DEV | wc -w)"
 	over
 	ends_well
