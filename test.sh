@@ -945,7 +945,8 @@ bench() { # [--seeds N] [--cpus N] [--kernel SERIES] [--seconds N] [--loads L,..
 
 # ns per run of each BPF program, here and (where fentry and a scheduler can attach) in the lab
 bench_hooks() { # [SERIES]
-	local series=${1:-6.18} goals="goals: observing in the game at most 45 over empty, others left at once for at most 10"
+	local series=${1:-6.18} goals="Goals, natively: who is outside the game costs at most 10 over an empty program; who is in it at most
+45, without the clock (a program that only reads it, run right after gamer's)."
 	deps_or_die
 	make --no-print-directory -C "$ROOT" >&2
 	helpers_build

@@ -333,6 +333,11 @@ static void print_ns(double ns, bool known)
 		printf("%9s", "-");
 }
 
+static bool hook_ran(const struct hook *h)
+{
+	return h->sum[PROGRAM][OUTSIDE].runs || h->sum[PROGRAM][GAME].runs;
+}
+
 /* Of one program: its twins, then what it costs outside the game and in the game */
 static void print_hook(const struct hook *h)
 {
@@ -356,6 +361,7 @@ static void print_hook(const struct hook *h)
 int main(int argc, char **argv)
 {
 	union bpf_attr attr = { .enable_stats.type = BPF_STATS_RUN_TIME };
+	static char text[1 << 16];
 	pid_t pid[PHASES], gamer;
 
 	if (argc < 2 || argc > 28)
@@ -374,13 +380,20 @@ int main(int argc, char **argv)
 	for (int i = 0; i < ROUNDS; i++)
 		for (int which = 0; which < PHASES; which++)
 			phase(pid[which], which);
+	setvbuf(stdout, text, _IOFBF, sizeof(text));	/* whole, not mixed with what gamer says */
 	printf("%-16s%9s%9s | %27s | %27s\n%-16s%9s%9s", "", "", "", "outside the game",
 	       "in the game", "ns per run", "empty", "clock");
 	for (int i = 0; i < PHASES; i++)
-		printf(" | %9s%9s%9s", "runs", "program", "-empty");
+		printf(" | %9s%9s%9s", "runs", "program", "over");
 	printf("\n");
 	for (int i = 0; i < nr_hooks; i++)
-		print_hook(&hooks[i]);
+		if (hook_ran(&hooks[i]))
+			print_hook(&hooks[i]);
+	printf("not run:");
+	for (int i = 0; i < nr_hooks; i++)
+		if (!hook_ran(&hooks[i]))
+			printf(" %s", hooks[i].name);
+	printf("\n");
 	for (int i = 0; i < PHASES; i++)
 		kill(pid[i], SIGKILL);
 	kill(gamer, SIGTERM);
