@@ -7,7 +7,7 @@
 #
 #   1  settings and small helpers
 #   2  archives: a private apt, source archives
-#   3  tools: bpftool and QEMU, newer ones where this machine's are too old
+#   3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; Wine
 #   4  kernels: Debian's, unpacked, newest patch of each series; 6.12 built
 #   5  the guest: helper programs, its root as one cpio archive
 #   6  vm: one boot
@@ -168,7 +168,7 @@ drm_headers_fetch() {
 }
 
 # ---------------------------------------------------------------------------
-# 3  tools: bpftool and QEMU, newer ones where this machine's are too old
+# 3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; Wine
 # ---------------------------------------------------------------------------
 # bpftool 7.1 silently drops struct_ops links; QEMU 7.2 crashes guests in which a
 # scheduler attaches under load (thread=multi). So neither will do.
@@ -185,6 +185,7 @@ qemu_usable() {
 
 pahole_usable() { at_least "$("$1" --version 2>/dev/null || true)" v1.24; }
 modetest_usable() { grep -q usage <<<"$("$1" -h 2>&1)"; } # libdrm's: sets modes, flips pages
+mingw_usable() { "$1" --version >/dev/null; }
 busybox_usable() { "$1" true && ! grep -q INTERP <<<"$(readelf -l "$1")"; }
 
 #       tool                     check           package          program in it                   also wanted
@@ -194,6 +195,7 @@ TOOLS="
 	pahole                   pahole_usable   dwarves          usr/bin/pahole
 	qemu-system-x86_64       qemu_usable     qemu-system-x86  usr/bin/qemu-system-x86_64      qemu-system-data,seabios,ipxe-qemu
 	modetest                 modetest_usable libdrm-tests     usr/bin/modetest
+	x86_64-w64-mingw32-gcc   mingw_usable    gcc-mingw-w64-x86-64-win32  usr/bin/x86_64-w64-mingw32-gcc-win32
 "
 
 # tool NAME: prints the path of a usable one; unpacks one under the cache if it must.
@@ -245,6 +247,75 @@ tool_unpack() { # NAME PACKAGE PROGRAM EXTRA
 	chmod +x "$tmp/run"
 	rm -rf "$dir"
 	mv "$tmp" "$dir"
+}
+
+# Real Wine for the wine checks, one per calling convention of its system calls: Windows'
+# in 8.0, System V's in 10.0. Of its 650 MB remains what runs test/prio.c without a prefix
+# to be made first: 17 MB that are a root of their own, with the C library Wine was built for.
+#   version  suite
+WINES="
+	8.0      bookworm
+	10.0     trixie
+"
+WINE_DLLS="ntdll kernel32 kernelbase msvcrt"
+
+# wine_get VERSION: prints the folder that is its root.
+wine_get() {
+	local version=$1 suite
+	suite=$(awk -v v="$version" '$1 == v { print $2 }' <<<"$WINES")
+	[ -n "$suite" ] || die "wine $version: one of $(awk '{ print $1 }' <<<"$WINES" | xargs)"
+	locked "wine-$version" _wine_get "$CACHE/wine/$version" "$suite" >&2 || die "wine $version cannot be had"
+	echo "$CACHE/wine/$version"
+}
+_wine_get() { # DIR SUITE
+	local dir=$1 tmp deb
+	sealed "$dir" && return
+	note "fetching wine ${dir##*/} ($2, 110 MB)"
+	mkdir -p "$CACHE/wine"
+	tmp=$(mktemp -d "$CACHE/wine/.tmp.XXXXXX")
+	mkdir "$tmp/deb" "$tmp/all"
+	if apt_fetch "$(apt_conf deb "$2")" "$tmp/deb" libwine wine64 libc6 libunwind8 liblzma5; then
+		for deb in "$tmp"/deb/*.deb; do
+			# tar complains of patterns that this package has no file for
+			dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$tmp/all" --wildcards --no-anchored \
+				ld-linux-x86-64.so.2 'lib*.so.*' wine64 wineserver64 ntdll.so '*.nls' \
+				$(printf '%s.dll ' $WINE_DLLS) 2>/dev/null || true
+		done
+		wine_pick "$tmp/all" "$tmp/root" && seal "$tmp/root" "$dir"
+	fi
+	rm -rf "$tmp"
+	sealed "$dir"
+}
+wine_pick() { # ALL ROOT: from packages as they are unpacked
+	local all=$1 root=$2 wine=usr/lib/x86_64-linux-gnu/wine lib
+	mkdir -p "$root"/{dev,proc,tmp,lib64,lib/x86_64-linux-gnu,usr/lib/wine,usr/share/wine,$wine/x86_64-unix,$wine/x86_64-windows}
+	cp "$all/usr/lib/wine/wine64" "$root/usr/lib/wine/" &&
+		cp "$all/usr/lib/wine/wineserver64" "$root/usr/lib/wine/wineserver" &&
+		cp "$all/$wine/x86_64-unix/ntdll.so" "$root/$wine/x86_64-unix/" &&
+		cp -r "$all/usr/share/wine/nls" "$root/usr/share/wine/" || return
+	for lib in $WINE_DLLS; do
+		strip --strip-debug -o "$root/$wine/x86_64-windows/$lib.dll" "$all/$wine/x86_64-windows/$lib.dll" || return
+	done
+	for lib in libc.so.6 libunwind.so.8 liblzma.so.5; do
+		cp -L "$(find "$all" -path "*/x86_64-linux-gnu/$lib")" "$root/lib/x86_64-linux-gnu/" || return
+	done
+	cp "$(find "$all" -type f -name ld-linux-x86-64.so.2)" "$root/lib64/"
+}
+
+# wine_prepare: both versions, and the Windows program of the checks, in $PRIO.
+PRIO=$BUILD/test-wine/prio.exe
+wine_prepare() {
+	wine_get 8.0 >/dev/null
+	wine_get 10.0 >/dev/null
+	locked prio prio_build
+}
+prio_build() {
+	local c=$ROOT/test/prio.c mingw
+	[ "$PRIO" -nt "$c" ] && return
+	mingw=$(tool x86_64-w64-mingw32-gcc)
+	mkdir -p "$(dirname "$PRIO")"
+	"$mingw" -O2 -s -Wall -Wextra -Wno-missing-field-initializers -Werror -o "$PRIO.$$" "$c"
+	mv "$PRIO.$$" "$PRIO"
 }
 
 # ---------------------------------------------------------------------------
@@ -438,6 +509,7 @@ helpers_build() {
 	mkdir -p "$BUILD/test"
 	for c in "$ROOT"/test/*.c; do
 		out=$BUILD/test/$(basename "$c" .c)
+		[ "${out##*/}" != prio ] || continue # for Windows
 		[ "$out" -nt "$c" ] && continue
 		musl-gcc -static -O2 -std=gnu11 -Wall -Wextra -Wno-missing-field-initializers -Werror -pthread -idirafter /usr/include \
 			-idirafter /usr/include/x86_64-linux-gnu -o "$out.$$" "$c"
@@ -720,6 +792,41 @@ host_shell() { : "shellcheck finds nothing in the shell scripts"
 		shellcheck -S warning -s dash -e SC3043 "$ROOT"/test/init "$ROOT"/test/*.sh
 }
 
+# host_CHECK of test/wine.sh: on this machine's own kernel, which may lack sched_ext.
+host_wine() ( # CHECK
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local can=$("$GAMER" check | grep '^hook wine')
+	grep -q '^hook wine *available' <<<"$can" || skip "$can"
+	wine_prepare
+	set +e +o pipefail # as in a guest: each check says itself what must hold
+	wait_for() {
+		local tenths=$(($1 * 10)); shift
+		until "$@"; do
+			[ $((tenths--)) -gt 0 ] || return 1
+			sleep 0.1
+		done
+	}
+	is() { [ "$2" = "$3" ] || fail "$1 is '$2', not '$3'"; }
+	start() {
+		"$GAMER" run --observe "$@" >"$WORK/gamer.log" 2>&1 &
+		G=$!
+		wait_for 10 eval '"$GAMER" status >/dev/null 2>&1' || fail "does not answer: $(tail -n1 "$WORK/gamer.log")"
+	}
+	finish() {
+		kill -TERM $G
+		wait $G
+		is "exit code" $? 0
+	}
+	WORK=$(mktemp -d) WINES=$CACHE/wine
+	export RUNTIME_DIRECTORY=$WORK
+	. "$ROOT/test/wine.sh"
+	local rc=0
+	("$1") || rc=$?
+	rm -rf "$BUILD/test-wine/last"
+	mv "$WORK" "$BUILD/test-wine/last"
+	exit $rc
+)
+
 # ---------------------------------------------------------------------------
 # 8  VM tests: the checks of test/guest.sh, one boot per kernel and group
 # ---------------------------------------------------------------------------
@@ -730,6 +837,7 @@ GROUPS_VM="
 	know --cpus 4 --gpu
 	dev  --cpus 4 --gpu --modules snd-dummy,snd-aloop --with modetest
 	lab  --lab 7
+	wine --cpus 4 --mem 2048
 "
 GROUP_log="the kernel log has no warning, no stall, no oops"
 GROUP_json="every JSON that was printed is one document, and makes sense"
@@ -737,12 +845,16 @@ BAD_LOG='WARNING:|BUG:|Oops|[^n]stall|blocked for more than|lockup|general prote
 
 # group SERIES GROUP CHECK...: boots once (the lab: twice) and adds to the results.
 group() {
-	local series=$1 group=$2 name=$1-$2 differ='' opts check line rc=0; shift 2
+	local series=$1 group=$2 name=$1-$2 differ='' opts with=() check line rc=0; shift 2
 	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd
 	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
 	rm -rf "$out"
-	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
+	if [ "$group" = wine ]; then
+		wine_prepare
+		with=(--with "$CACHE/wine/8.0:/wine/8.0" --with "$CACHE/wine/10.0:/wine/10.0" --with "$PRIO:/wine/prio.exe")
+	fi
+	vm --kernel "$series" $opts "${with[@]}" --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
 	if [ "$group" = lab ] && [ "$rc" = 0 ]; then
 		mv "$out" "$out-1"
 		vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
@@ -788,16 +900,17 @@ USUAL="6.16 6.18 7.3"
 result() { echo "$1" | tee -a "$RESULTS"; }
 
 # A test is a function whose first line says what holds: NAME TAB TEXT
-described() { sed -n 's/^\([a-z]*_[a-z0-9_]*\)() { : "\(.*\)"$/\1\t\2/p' "$1"; }
+described() { sed -n 's/^\([a-z]*_[a-z0-9_]*\)() { : "\(.*\)"$/\1\t\2/p' "$@"; }
 # all_tests SERIES...
 all_tests() {
 	local series group
 	described "$ROOT/test.sh"
+	described "$ROOT/test/wine.sh" | grep ^wine_ | sed 's/^/host_/'
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
-			# The lab is about the machinery, not about the kernel.
-			[ "$group" != lab ] || [ "$series" = 6.18 ] || continue
-			described "$ROOT/test/guest.sh" | grep "^${group}_" | sed "s|^|$series/|"
+			# These are about the machinery, not about the kernel.
+			case $group in lab | wine) [ "$series" = 6.18 ] || continue ;; esac
+			cat "$ROOT"/test/{guest,wine}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done
 	done
@@ -1021,12 +1134,12 @@ VERBS="
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	demo       demo           gamer next to the kernel's own scheduler
 	deps       deps           installs what is missing (as root), else names it
-	tool       tool           NAME: path of a usable bpftool, QEMU or busybox
+	tool       tool           NAME: path of a usable bpftool, QEMU, busybox or mingw
 	fetch-src  src_fetch      DIR NAME=VERSION...: upstream source archives
 	_host      host_one
 	_group     group
 "
-host_one() { "$1"; }
+host_one() { case $1 in host_wine_*) host_wine "${1#host_}" ;; *) "$1" ;; esac; }
 
 verb=${1:-all}
 [ $# = 0 ] || shift

@@ -861,6 +861,13 @@ lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and sta
 	stops TERM
 }
 
+# What wine.sh wants; its checks are wine_*.
+# shellcheck disable=SC2034
+GAMER=gamer WORK=/tmp WINES=/wine PRIO=/wine/prio.exe
+finish() { stops TERM; }
+# shellcheck source=test/wine.sh
+. wine.sh
+
 for check; do
 	rm -f /tmp/why
 	echo "$check" "$(cut -d' ' -f1 /proc/uptime)" >&2
