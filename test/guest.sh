@@ -290,8 +290,9 @@ play() {
 go() { kill -USR1 $D; }
 # as NAME JOB...: another program of that name does the same, as $O
 as() {
-	ln -sf /bin/devices "/tmp/$1"
-	"/tmp/$@" >/tmp/other 2>&1 &
+	local name=$1; shift
+	ln -sf /bin/devices "/tmp/$name"
+	"/tmp/$name" "$@" >/tmp/other 2>&1 &
 	O=$!
 }
 # over: it ends and has told its figures: `told JOB FIELD` (2 thread, 3 count, 4 and 5 first

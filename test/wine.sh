@@ -1,4 +1,4 @@
-# shellcheck shell=dash
+# shellcheck shell=dash disable=SC2046,SC2154 # lists are split on purpose; wine_start sets NAME_pid
 # wine.sh: checks of gamer's wine hook with real Wine. guest.sh and test.sh source it and
 # bring fail, is, wait_for, start (a gamer as $G, its log $WORK/gamer.log) and finish, and
 #   GAMER  the binary    WORK  a folder of this run
