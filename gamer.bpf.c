@@ -95,6 +95,7 @@ enum prio {
 	PRIO_NORMAL,
 	PRIO_CRITICAL,
 	PRIO_FOREIGN,	/* a higher scheduling class (RT, DL) has the CPU */
+	PRIO_UNKNOWN,	/* nobody looked yet; only where nothing is scheduled */
 };
 
 /* Per-CPU counters kept by BPF: id, name, help. */
@@ -1286,29 +1287,39 @@ static __always_inline void runtime_ran(struct task_struct *p, struct task_ctx *
 		runtime_slept(p, t, now);
 }
 
+/* How long it took from the wakeup to the CPU. */
+static __always_inline void runtime_waited(struct task_ctx *t, struct cpu_state *cs, u64 run_at)
+{
+	u32 slot;
+
+	if (!t->wake_at_ns)
+		return;
+	slot = hist_slot(run_at - t->wake_at_ns);
+	if (t->role < ROLE_NR && slot < HIST_SLOTS)
+		cs->wake_hist[t->role][slot]++;
+	t->wake_at_ns = 0;
+}
+
+/* What the running task means to those that it will wake. */
+static __always_inline void runtime_judge(const struct task_ctx *t, struct cpu_state *cs, u64 now)
+{
+	cs->prio = task_prio(t, now);
+	/* What is critical by itself starts a chain; a boosted task passes on what is left. */
+	cs->boost_depth = cs->prio != PRIO_CRITICAL ? 0 :
+			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
+}
+
 /* The task got the CPU. */
 static __always_inline void runtime_runs(struct task_struct *p, struct task_ctx *t,
 					 struct cpu_state *cs, u64 now)
 {
-	u8 prio;
-	u32 slot;
-
 	cs->class = task_class(p, t, now);
-	prio = task_prio(t, now);
 	cs->run_at_ns = now;
 	cs->tgid = p->tgid;
-	cs->prio = prio;
 	cs->fanout = 0;
-	/* What is critical by itself starts a chain; a boosted task passes on what is left. */
-	cs->boost_depth = prio != PRIO_CRITICAL ? 0 :
-			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
+	runtime_judge(t, cs, now);
 	t->run_at_ns = now;
-	if (!t->wake_at_ns)
-		return;
-	slot = hist_slot(now - t->wake_at_ns);
-	if (t->role < ROLE_NR && slot < HIST_SLOTS)
-		cs->wake_hist[t->role][slot]++;
-	t->wake_at_ns = 0;
+	runtime_waited(t, cs, now);
 }
 
 /*
@@ -1855,6 +1866,10 @@ static __always_inline void hint_send(struct task_struct *p, struct task_ctx *t,
 
 /* --- runtime, for the observer: what the scheduler's callbacks see otherwise --- */
 
+/*
+ * One look at a context per switch: who gets the CPU is looked at when it leaves, and before
+ * only if it wakes somebody (PRIO_UNKNOWN, see runtime_waking).
+ */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
 	     unsigned int prev_state)
@@ -1862,28 +1877,29 @@ int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task
 	u32 game = game_tgid;
 	struct cpu_state *cs;
 	struct task_ctx *t;
+	bool enters;
 	u64 now;
 
-	if ((u32)prev->tgid != game && (u32)next->tgid != game)
-		return 0;
-	if (!game)
+	if (((u32)prev->tgid != game && (u32)next->tgid != game) || !game)
 		return 0;
 	cs = cpu_state_of(bpf_get_smp_processor_id());
 	now = compat_now();
-	if ((u32)prev->tgid == game) {
+	/* a game that was not one yet when it got the CPU has no time of that */
+	if ((u32)prev->tgid == game && cs->tgid == game) {
 		t = task_ctx_make(prev);
-		if (t && t->run_at_ns)
-			runtime_ran(prev, t, cs, now, now - t->run_at_ns,
+		if (t) {
+			task_class(prev, t, now);
+			runtime_waited(t, cs, cs->run_at_ns);
+			runtime_ran(prev, t, cs, now, now - cs->run_at_ns,
 				    preempt || !prev_state);
+		}
 	}
+	enters = (u32)next->tgid == game;
+	cs->run_at_ns = now;
 	cs->tgid = next->tgid;
-	cs->class = CLASS_OTHER;
-	cs->prio = PRIO_NORMAL;
-	if ((u32)next->tgid == game) {
-		t = task_ctx_make(next);
-		if (t)
-			runtime_runs(next, t, cs, now);
-	}
+	cs->class = enters ? CLASS_GAME : CLASS_OTHER;
+	cs->prio = enters ? PRIO_UNKNOWN : PRIO_NORMAL;
+	cs->fanout = 0;
 	return 0;
 }
 
@@ -1894,13 +1910,23 @@ int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task
 SEC("tp_btf/sched_waking")
 int BPF_PROG(runtime_waking, struct task_struct *p)
 {
-	struct task_ctx *t;
+	struct task_ctx *t, *waker;
+	struct cpu_state *cs;
+	u64 now;
 
 	if ((u32)p->tgid != game_tgid || !game_tgid)
 		return 0;
 	t = task_ctx_make(p);
-	if (t)
-		task_woke(p, t, cpu_state_of(bpf_get_smp_processor_id()), compat_now());
+	if (!t)
+		return 0;
+	cs = cpu_state_of(bpf_get_smp_processor_id());
+	now = compat_now();
+	if (cs->prio == PRIO_UNKNOWN && !compat_in_interrupt()) {
+		waker = task_ctx_of(bpf_get_current_task_btf());
+		if (waker)
+			runtime_judge(waker, cs, now);
+	}
+	task_woke(p, t, cs, now);
 	return 0;
 }
 
