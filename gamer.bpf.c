@@ -1188,7 +1188,7 @@ static __always_inline bool gap_is_between(const struct task_ctx *t, u64 most_hz
 static __always_inline bool pattern_is_audio(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
-	bool known = t->pattern_role == ROLE_AUDIO;
+	bool known = t->pattern_role == ROLE_AUDIO || t->evidence[SOURCE_NAME].role == ROLE_AUDIO;
 
 	return gap_is_between(t, 1500, 80) && burst <= 3 * NSEC_PER_MSEC &&
 	       t->gap_dev_ns < gap >> (known ? 1 : 2) && burst < gap / 4 * (known ? 3 : 2);
