@@ -324,7 +324,7 @@ prio_build() {
 SERIES="6.12 6.16 6.17 6.18 6.19 7.0 7.1 7.2 7.3"
 # What a guest can load; dependencies come along. Series whose modules have left the
 # archive boot without: everything that a guest needs to boot is built in.
-MODULES="evdev uinput uhid vgem virtio-gpu snd-aloop snd-dummy"
+MODULES="evdev uinput uhid hid-generic vgem virtio-gpu snd-aloop snd-dummy"
 
 # One line per stock series: SERIES VERSION SUITE PACKAGE in-image|MODULE-PACKAGE|none
 # A package of a few KB is a meta package; the kernel is in another.
@@ -370,7 +370,7 @@ _kernel_get() {
 	fi
 	read -r _ version suite package modules < <(kernel_list | awk -v s="$series" '$1 == s') || true
 	if sealed "$dir"; then
-		[ "$(cat "$dir/version")" = "${version:-none}" ] && return
+		[ "$(cat "$dir/version" "$dir/wanted" 2>/dev/null)" = "${version:-none}"$'\n'"$MODULES" ] && return
 		[ -z "${version:-}" ] && note "kernel $series has left the archive; using the cached one" && return
 	fi
 	[ -n "${version:-}" ] || return 1
@@ -397,6 +397,7 @@ kernel_unpack() { # TMP VERSION SUITE PACKAGE MODULES
 	modules_pick "$tmp/deb/root" "$tmp/modules" || return
 	kernel_btf "$tmp/vmlinuz" "$tmp/btf" || return
 	echo "$version" >"$tmp/version"
+	echo "$MODULES" >"$tmp/wanted"
 }
 
 # modules_pick ROOT DIR: the modules of $MODULES with what they need, decompressed, and
@@ -835,7 +836,7 @@ GROUPS_VM="
 	life --cpus 4
 	load --cpus 4 --mem 2048
 	know --cpus 4 --gpu
-	dev  --cpus 4 --gpu --modules snd-dummy,snd-aloop --with modetest
+	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	lab  --lab 7
 	wine --cpus 4 --mem 2048
 "

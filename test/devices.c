@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <linux/uhid.h>
 #include <linux/uinput.h>
 #include <poll.h>
 #include <pthread.h>
@@ -235,19 +236,47 @@ static void input(struct job *j)
 		pause();
 }
 
-/* Reads an event node, "-" for that of `input`; counts events but the reports' ends. */
+/* A gamepad as the HID layer sees it: eight buttons, two axes; its x axis goes to and fro. */
+static void uhid(struct job *j)
+{
+	static const uint8_t descriptor[] = {
+		0x05, 0x01, 0x09, 0x05, 0xa1, 0x01,				/* game pad */
+		0x05, 0x09, 0x19, 0x01, 0x29, 0x08, 0x15, 0x00, 0x25, 0x01,	/* buttons 1 to 8 */
+		0x75, 0x01, 0x95, 0x08, 0x81, 0x02,
+		0x05, 0x01, 0x09, 0x30, 0x09, 0x31, 0x15, 0x81, 0x25, 0x7f,	/* x, y, -127 to 127 */
+		0x75, 0x08, 0x95, 0x02, 0x81, 0x02, 0xc0,
+	};
+	static struct uhid_event make = { .type = UHID_CREATE2, .u.create2 = {
+		.name = "test pad", .rd_size = sizeof(descriptor), .bus = BUS_USB } };
+	static struct uhid_event report = { .type = UHID_INPUT2, .u.input2 = { .size = 3 } };
+	int fd = open("/dev/uhid", O_RDWR);
+
+	memcpy(make.u.create2.rd_data, descriptor, sizeof(descriptor));
+	if (fd < 0 || write(fd, &make, sizeof(make)) < 0)
+		die("/dev/uhid");
+	for (ready(j);; pace(j, atoi(j->arg[0]))) {
+		report.u.input2.data[1] = j->count & 1 ? -100 : 100;
+		begin(j);
+		if (write(fd, &report, sizeof(report)) < 0)
+			die("/dev/uhid");
+		done(j);
+	}
+}
+
+/*
+ * Reads an event or hidraw node when there is one, "-" for that of `input`; counts events but
+ * the reports' ends, or reports.
+ */
 static void evdev(struct job *j)
 {
 	struct input_event e[64];
 	struct pollfd p = { .events = POLLIN };
 	ssize_t n;
 
-	while (*j->arg[0] == '-' && !*(volatile char *)event_node)
-		usleep(1000);
-	usleep(*j->arg[0] == '-' ? 20000 : 0);	/* devtmpfs makes the node */
-	p.fd = open(*j->arg[0] == '-' ? event_node : j->arg[0], O_RDONLY | O_NONBLOCK);
-	if (p.fd < 0)
-		die("event node");
+	do {
+		usleep(10000);
+		p.fd = open(*j->arg[0] == '-' ? event_node : j->arg[0], O_RDONLY | O_NONBLOCK);
+	} while (p.fd < 0);
 	ready(j);
 	while (poll(&p, 1, -1) >= 0) {
 		begin(j);
@@ -256,6 +285,8 @@ static void evdev(struct job *j)
 			break;
 		if (!j->end)
 			j->end = now_ns();
+		if (n > 0 && n < (ssize_t)sizeof(*e))
+			j->count++;
 		for (ssize_t i = 0; i < n / (ssize_t)sizeof(*e); i++)
 			j->count += e[i].type != EV_SYN;
 	}
@@ -303,6 +334,14 @@ static int pcm_open(const char *card, int access)
 	return fd;
 }
 
+/* After an underrun, or whatever else stopped it */
+static void pcm_again(int fd)
+{
+	ioctl(fd, SNDRV_PCM_IOCTL_DROP);
+	if (ioctl(fd, SNDRV_PCM_IOCTL_PREPARE))
+		die("prepare");
+}
+
 /* Writes a period at a time; counts periods. */
 static void pcm_write(struct job *j)
 {
@@ -315,8 +354,8 @@ static void pcm_write(struct job *j)
 		begin(j);
 		if (!ioctl(fd, SNDRV_PCM_IOCTL_WRITEI_FRAMES, &x))
 			done(j);
-		else if (ioctl(fd, SNDRV_PCM_IOCTL_PREPARE))	/* after an underrun */
-			die("prepare");
+		else
+			pcm_again(fd);
 	}
 }
 
@@ -331,8 +370,7 @@ static void pcm_mmap(struct job *j)
 		begin(j);
 		s.flags = SNDRV_PCM_SYNC_PTR_HWSYNC | SNDRV_PCM_SYNC_PTR_APPL | SNDRV_PCM_SYNC_PTR_AVAIL_MIN;
 		if (ioctl(fd, SNDRV_PCM_IOCTL_SYNC_PTR, &s)) {
-			if (ioctl(fd, SNDRV_PCM_IOCTL_PREPARE))
-				die("prepare");
+			pcm_again(fd);
 			continue;
 		}
 		s.c.control.appl_ptr = s.s.status.hw_ptr + BUFFER;
@@ -485,7 +523,8 @@ static void exec_first(struct job *j)
 static const struct kind kinds[] = {
 	{ "submit", 3, submit, "DRIVER NR HZ: DRM request NR on the driver's node; HZ 0: once" },
 	{ "input", 1, input, "mouse|keyboard|gamepad|touch: a device that does what stdin says" },
-	{ "evdev", 1, evdev, "NODE|-: poll and read an event node, - for that of `input`" },
+	{ "uhid", 1, uhid, "HZ: a gamepad by way of the HID layer" },
+	{ "evdev", 1, evdev, "NODE|-: poll and read an event or hidraw node, - for that of `input`" },
 	{ "pcm_write", 1, pcm_write, "CARD: play silence" },
 	{ "pcm_mmap", 1, pcm_mmap, "CARD: the same without copying" },
 	{ "udp_send", 2, udp_send, "PORT HZ: packets over loopback" },

@@ -288,13 +288,14 @@ play() {
 	wait_for 20 grep -q ^ready /tmp/played || fail "devices: $(tail -n 1 /tmp/played)"
 }
 go() { kill -USR1 $D; }
-# as NAME JOB...: another program of that name does the same, as $O
+# as NAME JOB...: another program of that name does the same, as $O, until `quit`
 as() {
 	local name=$1; shift
 	ln -sf /bin/devices "/tmp/$name"
-	"/tmp/$name" "$@" >/tmp/other 2>&1 &
+	"/tmp/$name" "$@" >"/tmp/as.$name" 2>&1 &
 	O=$!
 }
+quit() { local p; for p; do kill "$p" || fail "a program has ended: $(tail -n 1 /tmp/as.*)"; done; }
 # over: it ends and has told its figures: `told JOB FIELD` (2 thread, 3 count, 4 and 5 first
 # time, 6 ns in all)
 over() { kill -TERM $D; wait $D; }
@@ -470,7 +471,7 @@ dev_keys() { : "keyboard, gamepad and touch by what they can do; a held key keep
 		go
 		say 100 send 100 200
 		is "$kind events" "$(word input $kind)" 100
-		[ $kind = touch ] || window_is open || fail "$kind: window closed right after an event"
+		window_is open || fail "$kind: window closed right after an event"
 		wait_for 5 window_is closed || fail "$kind: window stays open"
 		say 101 down
 		is "$kind: held" "$(word input held)" 1
@@ -538,9 +539,23 @@ dev_reader() { : "the game's or compositor's thread that reads an event node is 
 	lacks input idle "input input"
 	at=$(field "$(gamer status | awk -v p=$D '$3 == p && $5 == "input" { print $2 }')" role_at_ns)
 	over
-	kill $O $stranger
+	quit $O $stranger
 	is "events it has read" "$(told evdev 3)" 200
 	between "$(told evdev 4)" "$at" "$(told evdev 5)" || fail "role at $at, first read from $(told evdev 4) to $(told evdev 5)"
+	ends_well
+}
+dev_hidraw() { : "a gamepad by way of the HID layer: its events count as one's, its hidraw reader is input"
+	[ -e /dev/uhid ] && [ -d /sys/bus/hid/drivers/hid-generic ] && [ -d /sys/class/hidraw ] ||
+		skip "this kernel has no uhid, hid-generic or hidraw"
+	play uhid 100 + reader=evdev /dev/hidraw0 + idle 100
+	observe --game $D
+	lacks reader "input input"
+	go
+	has reader "input input 95"
+	lacks idle uhid "input input"
+	over
+	is "gamepad events" "$(word input gamepad)" "$(told uhid 3)"
+	is "other events" "$(word input mouse) $(word input keyboard) $(word input touch)" "0 0 0"
 	ends_well
 }
 dev_audio() { : "threads of the game and of sound servers that play by PCM, by write or mmap, are audio"
@@ -565,7 +580,7 @@ dev_audio() { : "threads of the game and of sound servers that play by PCM, by w
 		[ "$(told pcm_write 3)" -gt 0 ] && [ "$(told pcm_mmap 3)" -gt 0 ] || fail "nothing was played"
 		ends_well
 	done
-	kill $O $player
+	quit $O $player
 }
 dev_network() { : "the game's threads that send and receive by UDP are network; another program's are not"
 	as stranger udp_send 7001 20 + udp_recv 7001
@@ -578,7 +593,7 @@ dev_network() { : "the game's threads that send and receive by UDP are network; 
 	lacks idle "network network"
 	no_rows $O || fail "a program that is no game is in the table"
 	over
-	kill $O
+	quit $O
 	ends_well
 }
 dev_sched() { : "while it schedules it finds the same roles"
@@ -610,7 +625,7 @@ storms() {
 	done
 	has submit "gpu gpu 100"
 	over
-	kill $O
+	quit $O
 	[ "$(told storm 3)" -gt 30 ] || fail "only $(told storm 3) forks"
 }
 dev_storm() { : "storms of fork, exec, rename and exit under any name: the game stays the game, status stays clean"
@@ -699,8 +714,8 @@ dev_reuse() { : "a process that gets the game's pid, or a role's tid, again is n
 	game=$D
 	kill -KILL $D
 	wait $D
-	next_pid "$game" devices idle 60 >/tmp/other || fail "pid $game could not be had again"
 	next_pid "$tid" sleep 60 || fail "pid $tid could not be had again"
+	next_pid "$game" devices idle 60 >/tmp/other || fail "pid $game could not be had again"
 	sleep 2
 	! game_is "$game" || fail "the game is dead; its pid's next owner took its place"
 	! game_is "$tid" || fail "the game is dead; its thread's next owner took its place"
