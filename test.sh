@@ -544,13 +544,14 @@ guest_pack() {
 # ---------------------------------------------------------------------------
 VM_USAGE="usage: test.sh vm [--kernel SERIES] [--cpus N | --smp sockets=..,cores=..,threads=..]
 	[--lab SEED] [--parallel] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
-	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL]... -- CMD
+	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL | --with wine]... -- CMD
 Boots a kernel and runs CMD in a shell there, with gamer and the programs of test/ on PATH.
 CMD's output is our output, its exit code ours; 124: it took too long, 125: the guest died.
 What CMD leaves in /out lands in --out DIR (build/out). --lab: deterministic, one virtual
 nanosecond per instruction. --parallel: a host thread per CPU, at the risk of an int3 oops
 (see vm). --gpu adds a virtio GPU (not in the lab). --modules loads more of what the kernel
-has, as far as it has it. --with puts a file, or a tool of test.sh, into the guest."
+has, as far as it has it. --with puts a file, a tool of test.sh or what the
+wine checks need into the guest."
 
 # With a host thread per CPU, QEMU may translate code that another CPU is just patching
 # and keep the breakpoint it found there: an int3 oops in about 1 of 200 attaches on a
@@ -576,7 +577,12 @@ vm() {
 		--log) log=$2 ;;
 		--out) out=$2 ;;
 		--modules) modules=${2//,/ } ;;
-		--with) case $2 in *:*) with+=("$2") ;; *) with+=("$(tool_file "$2"):/bin/$2") ;; esac ;;
+		--with)
+			case $2 in
+			*:*) with+=("$2") ;;
+			wine) wine_prepare; with+=("$CACHE/wine:/wine" "$PRIO:/wine/prio.exe") ;;
+			*) with+=("$(tool_file "$2"):/bin/$2") ;;
+			esac ;;
 		*) die "vm: unknown option '$opt'"$'\n'"$VM_USAGE" ;;
 		esac
 		shift 2
@@ -838,7 +844,7 @@ GROUPS_VM="
 	know --cpus 4 --gpu
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	lab  --lab 7
-	wine --cpus 4 --mem 2048
+	wine --cpus 4 --mem 2048 --with wine
 "
 GROUP_log="the kernel log has no warning, no stall, no oops"
 GROUP_json="every JSON that was printed is one document, and makes sense"
@@ -846,16 +852,12 @@ BAD_LOG='WARNING:|BUG:|Oops|[^n]stall|blocked for more than|lockup|general prote
 
 # group SERIES GROUP CHECK...: boots once (the lab: twice) and adds to the results.
 group() {
-	local series=$1 group=$2 name=$1-$2 differ='' opts with=() check line rc=0; shift 2
+	local series=$1 group=$2 name=$1-$2 differ='' opts check line rc=0; shift 2
 	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd
 	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
 	rm -rf "$out"
-	if [ "$group" = wine ]; then
-		wine_prepare
-		with=(--with "$CACHE/wine/8.0:/wine/8.0" --with "$CACHE/wine/10.0:/wine/10.0" --with "$PRIO:/wine/prio.exe")
-	fi
-	vm --kernel "$series" $opts "${with[@]}" --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
+	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
 	if [ "$group" = lab ] && [ "$rc" = 0 ]; then
 		mv "$out" "$out-1"
 		vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?

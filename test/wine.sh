@@ -135,7 +135,6 @@ wine_class() { : "TIME_CRITICAL in a realtime process is audio, whichever is set
 wine_named() { : "--game PID: that process alone; what another program asks for in the same Wine gives no role"
 	wine_start 8.0 title
 	wine_start 8.0 other
-	# shellcheck disable=SC2154
 	start --game "$other_pid"
 	wait_for 20 game_is "$other_pid" || fail "is not the game: $(gamer_says)"
 	tell title set
