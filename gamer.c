@@ -2406,7 +2406,7 @@ static void game_switch(struct game_slot *s)
 /* The game that runs stays, unless another is clearly more of one. */
 static bool game_stays(const struct game_slot *best)
 {
-	return !comm_class(game.now->comm) && game.now->score > GAME_SCORE - GAME_MARGIN &&
+	return !comm_class(game.now->comm) && game.now->score >= GAME_SCORE - GAME_MARGIN &&
 	       (!best || best->score < game.now->score + GAME_MARGIN);
 }
 
