@@ -1142,7 +1142,7 @@ VERBS="
 	_host      host_one
 	_group     group
 "
-host_one() { case $1 in host_wine_*) host_wine "${1#host_}" ;; *) "$1" ;; esac; }
+host_one() { case $1 in host_wine_*) locked host-wine host_wine "${1#host_}" ;; *) "$1" ;; esac; }
 
 verb=${1:-all}
 [ $# = 0 ] || shift
