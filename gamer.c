@@ -10,13 +10,13 @@
  *   6. small I/O             files, numbers, output buffer, JSON
  *   7. topology              caches, siblings, capacity, power supply -> BPF constants
  *   8. load and attach       kernel probes, hooks, the BPF object's life
- *      wine                  uprobes on ntdll.so, by the game that runs
- *      game                  which process is the game, which serve it
- *   9. output                status as text, JSON and OpenMetrics
- *  10. event consumers       the epoll loop: signals, BPF events, clients, power changes
- *  11. bench                 the synthetic game, its loads and its report
- *  12. commands              run, status, bench, check, unit
- *  13. main                  option parser
+ *   9. wine                  uprobes on the ntdll.so of whatever Wine the game brings
+ *  10. game                  which process is the game, which serve it
+ *  11. output                status as text, JSON and OpenMetrics
+ *  12. event consumers       the epoll loop: signals, BPF events, clients, power changes
+ *  13. bench                 the synthetic game, its loads and its report
+ *  14. commands              run, status, bench, check, unit
+ *  15. main                  option parser
  *
  * `gamer run` is cmd_run -> run_once -> bpf_load -> bpf_attach -> loop. Start reading there;
  * the four tables of section 3 tell what exists.
@@ -1750,7 +1750,7 @@ static void threads_settle(void)
 }
 
 /* ===================================================================================== */
-/* wine                                                                                  */
+/* 9. wine                                                                               */
 /* ===================================================================================== */
 
 /*
@@ -1928,7 +1928,7 @@ static void wine_system(int what)
 }
 
 /* ===================================================================================== */
-/* game                                                                                  */
+/* 10. game                                                                              */
 /* ===================================================================================== */
 
 /*
@@ -2591,7 +2591,7 @@ static void game_text(struct out *o)
 }
 
 /* ===================================================================================== */
-/* 9. output                                                                             */
+/* 11. output                                                                            */
 /* ===================================================================================== */
 
 /* Long-lived buffer of answers to clients and of the status file. */
@@ -2950,7 +2950,7 @@ static void status_publish(void)
 }
 
 /* ===================================================================================== */
-/* 10. event consumers                                                                   */
+/* 12. event consumers                                                                   */
 /* ===================================================================================== */
 
 static void client_drop(struct client *c, bool count)
@@ -3166,7 +3166,7 @@ static void loop_open(void)
 }
 
 /* ===================================================================================== */
-/* 11. bench                                                                             */
+/* 13. bench                                                                             */
 /* ===================================================================================== */
 
 /*
@@ -4963,7 +4963,7 @@ static int bench_run(const struct bench_cfg *cfg)
 }
 
 /* ===================================================================================== */
-/* 12. commands                                                                          */
+/* 14. commands                                                                          */
 /* ===================================================================================== */
 
 /* One instance: the lock goes with the process, however it ends. */
@@ -5260,7 +5260,7 @@ static int cmd_options(void)
 }
 
 /* ===================================================================================== */
-/* 13. main                                                                              */
+/* 15. main                                                                              */
 /* ===================================================================================== */
 
 static void help_option(const struct option_desc *d)
