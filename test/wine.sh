@@ -75,7 +75,7 @@ otherwise() {
 		}' "$WORK/$name.out" -
 }
 agree() { [ -z "$(otherwise "$@")" ]; }
-roles() { wait_for 15 agree "$@" || fail "$1.exe: $(otherwise "$@")"; }
+roles() { wait_for 15 agree "$@" || fail "$1.exe: $(otherwise "$@")$(gamer_says)"; }
 # What each thread is after "set". Windows has one priority for rendering and for input; the
 # pattern of `polling` tells which.
 ROLES="critical:render,wine,97 highest:render,wine,95 raised:render,wine,95 polling:input,wine,95
