@@ -159,7 +159,9 @@ struct cpu_state {
 	__u8 pinned_turn;	/* 1: the pinned queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
-	__u8 pad[18];
+	__u8 pad[2];
+	__u64 fan_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
+	__u8 pad2[8];
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
 	__u32 wake_hist[ROLE_NR][HIST_SLOTS];		/* wakeup latency; running() */
@@ -524,6 +526,7 @@ struct task_ctx {
 	u64 wake_at_ns;		/* became runnable by a wakeup, 0 once running; task_woke() */
 	u64 last_wake_ns;	/* last wakeup, kept for the rate; task_woke() */
 	u64 slept_at_ns;	/* last went to sleep; stopping() */
+	u64 waker_ns;		/* run_at_ns of that waker, 0: something else woke it; task_woke() */
 	u64 boost_until_ns;	/* end of a boost received by a wakeup; task_woke() */
 	u32 charge_ns;		/* weighted run time of the last stint; stopping() */
 	u32 burst_ns;		/* run time since the last sleep; stopping() */
@@ -538,7 +541,8 @@ struct task_ctx {
 	u16 preempted;		/* switches by force since the last sleep; stopping() */
 	u16 last_cpu;		/* where it ran last; running() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
-	u16 fanned;		/* EWMA of wakeups as one of several, 0..256; task_woke() */
+	u16 fanned;		/* EWMA of wakeups as one of several, 0..256; runtime_slept() */
+	u16 waker_cpu;		/* where the last waker of its process ran; task_woke() */
 	u16 softirq;		/* EWMA of wakeups by a softirq, 0..256; task_woke() */
 	u16 until;		/* evidence_clock() at which the role in force ends, 0: never */
 	u8 pattern_role;	/* role that the last bursts look like; stopping() */
@@ -1252,6 +1256,10 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 	t->slept_at_ns = now;
 	t->burst_avg_ns = t->burst_avg_ns ? ewma(t->burst_avg_ns, t->burst_ns) : t->burst_ns;
 	t->burst_ns = 0;
+	/* Asked only now: when the first of several was woken, nobody knew of the others. */
+	t->fanned -= t->fanned >> EWMA_SHIFT;
+	if (t->waker_ns && cpu_state_of(t->waker_cpu)->fan_ns == t->waker_ns)
+		t->fanned += 256 >> EWMA_SHIFT;
 	role = pattern_of(t);
 	t->preempted = 0;
 	if (role == t->pattern_role) {
@@ -1381,9 +1389,13 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 		t->softirq += 256 >> EWMA_SHIFT;
 	if (!t->last_wake_ns)
 		t->driven = driven ? 256 : 0;
-	t->fanned -= t->fanned >> EWMA_SHIFT;
-	if (!interrupt && cs->tgid == (u32)p->tgid && cs->fanout++)
-		t->fanned += 256 >> EWMA_SHIFT;
+	t->waker_ns = 0;
+	if (!interrupt && cs->tgid == (u32)p->tgid) {
+		t->waker_ns = cs->run_at_ns;
+		t->waker_cpu = bpf_get_smp_processor_id();
+		if (cs->fanout++)
+			cs->fan_ns = cs->run_at_ns;
+	}
 	t->wakeups++;
 	t->driven -= t->driven >> EWMA_SHIFT;
 	if (driven)
