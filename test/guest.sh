@@ -857,7 +857,7 @@ lab_readers() { : "a role reaches the scheduler: who reads the mouse wakes 4 tim
 	local with without
 	with=$(input_p99 +readers) || exit
 	without=$(input_p99 -readers,-input,-name) || exit
-	echo "# input wakeup p99: $with us with the input hooks, $without us without" | tee -a /out/figures
+	echo "# input wakeup p99: $with us with the input hooks, $without us without" | tee -a /out/readers
 	[ $((with * 4)) -le "$without" ] || fail "$with us with, $without us without"
 }
 lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and stays there"
