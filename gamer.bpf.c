@@ -792,6 +792,16 @@ static __always_inline u8 role_prio(u8 role)
 	return PRIO_NORMAL;
 }
 
+#define BIT(n)	(1U << (n))
+
+/* As a set: a switch over unknown roles costs the verifier a walk for each. */
+static __always_inline bool role_is_critical(u8 role)
+{
+#define X(id, name, prio, warp_us) (PRIO_##prio == PRIO_CRITICAL ? BIT(ROLE_##id) : 0) |
+	return BIT(role & 31) & (ROLES(X) 0);
+#undef X
+}
+
 static __always_inline u64 role_warp_ns(u8 role)
 {
 	switch (role) {
@@ -970,27 +980,22 @@ static __always_inline void event_send(const void *event, u32 size)
 		stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_EVENTS_LOST);
 }
 
-/* What a thread of a process of this class may be, given evidence for a role. */
-static __always_inline u8 class_role(u8 class, u8 role, u8 source)
+/* Roles that evidence may give to the threads of a process of this class. */
+static __always_inline u32 class_roles(u8 class)
 {
 	switch (class) {
 	case CLASS_GAME:
-		return role == ROLE_COMPOSITOR ? ROLE_RENDER : role;
+		return ~0U;
 	case CLASS_COMPOSITOR:
-		if (role == ROLE_INPUT || role == ROLE_AUDIO)
-			return role;
-		return source == SOURCE_GPU || source == SOURCE_NAME || role == ROLE_COMPOSITOR ?
-		       ROLE_COMPOSITOR : ROLE_NONE;
+		return BIT(ROLE_INPUT) | BIT(ROLE_AUDIO) | BIT(ROLE_GPU) | BIT(ROLE_COMPOSITOR);
 	case CLASS_AUDIO:
-		return role == ROLE_AUDIO ? role : ROLE_NONE;
+		return BIT(ROLE_AUDIO);
 	case CLASS_OTHER:
-		if (source != SOURCE_PATTERN)
-			return ROLE_NONE;
 		/* Where page flips are seen, who flips none is no compositor, whatever its rate. */
-		return role == ROLE_CPU_BOUND || role == ROLE_BACKGROUND ||
-		       (role == ROLE_COMPOSITOR && game_tgid && !have_frames) ? role : ROLE_NONE;
+		return BIT(ROLE_CPU_BOUND) | BIT(ROLE_BACKGROUND) |
+		       (game_tgid && !have_frames ? BIT(ROLE_COMPOSITOR) : 0);
 	}
-	return ROLE_NONE;
+	return 0;
 }
 
 /* The role of a thread that shows no evidence, by what its process is for. */
@@ -1026,39 +1031,54 @@ static __always_inline bool evidence_says(const struct task_ctx *t, u8 role)
 }
 
 /*
- * The strongest living evidence becomes the role. `now`: 0 leaves ended evidence for the
- * next time (where the scheduler's clock cannot be read). What a thread acts as may differ
- * from its role: a name alone makes nobody critical, and while no game is known the patterns
- * stand in, so that a game that nobody recognised yet does not run worse than it must.
+ * The strongest living evidence that the class admits, into the context. `now`: 0 leaves ended
+ * evidence for the next time (where the scheduler's clock cannot be read).
  *
- * A global function: the verifier then walks it once and not at each call.
+ * A global function, as those below: the verifier then walks it once and not at each call.
  */
-__noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
+__noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
 {
-	u8 old_role = t->role, role = class_default_role(t->class), source = SOURCE_NAME, got;
-	u8 confidence = role ? NAME_CONFIDENCE : 0;
+	u32 roles = class_roles(t->class);
+	u32 sources = t->class == CLASS_OTHER ? BIT(SOURCE_PATTERN) : ~0U;
 	u16 clock = evidence_clock(now);
 	int i;
 
+	t->role = class_default_role(t->class);
+	t->confidence = t->role ? NAME_CONFIDENCE : 0;
+	t->source = SOURCE_NAME;
 	t->until = 0;
 	for (i = SOURCE_NR - 1; i > SOURCE_NONE; i--) {
 		struct evidence *e = &t->evidence[i];
 
-		if (!e->role)
-			continue;
-		if (now && e->until && (s16)(e->until - clock) < 0) {
+		if (now && e->until && (s16)(e->until - clock) < 0)
 			e->role = ROLE_NONE;
+		if (!e->role || !(roles & BIT(e->role & 31)) || !(sources & BIT(i)))
 			continue;
-		}
-		got = class_role(t->class, e->role, i);
-		if (!got)
-			continue;
-		role = got;
-		confidence = e->confidence;
-		source = i;
+		t->role = e->role;
+		t->confidence = e->confidence;
+		t->source = i;
 		t->until = e->until;
 		break;
 	}
+	return 0;
+}
+
+/*
+ * Evidence becomes the role. What a thread acts as may differ from it: a name alone makes
+ * nobody critical, and while no game is known the patterns stand in, so that a game that
+ * nobody recognised yet does not run worse than it must.
+ */
+__noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
+{
+	u8 old_role = t->role, role, source;
+
+	evidence_strongest(t, now);
+	role = t->role;
+	source = t->source;
+	if (t->class == CLASS_COMPOSITOR && role == ROLE_GPU)
+		role = ROLE_COMPOSITOR;
+	else if (t->class == CLASS_GAME && role == ROLE_COMPOSITOR)
+		role = ROLE_RENDER;
 	if (source == SOURCE_PATTERN && role == ROLE_RENDER && t->evidence[SOURCE_DOORBELL].role) {
 		role = ROLE_GPU;	/* the pattern confirms what the doorbell's driver said */
 		source = SOURCE_DOORBELL;
@@ -1070,9 +1090,8 @@ __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 			role = ROLE_INPUT;
 	}
 	t->role = role;
-	t->confidence = confidence;
 	t->source = role ? source : SOURCE_NONE;
-	t->acts_as = confidence >= 50 || role_prio(role) != PRIO_CRITICAL ? role : ROLE_NONE;
+	t->acts_as = t->confidence >= 50 || !role_is_critical(role) ? role : ROLE_NONE;
 	if (t->class == CLASS_OTHER && !game_tgid &&
 	    t->evidence[SOURCE_PATTERN].confidence >= 50)
 		t->acts_as = t->evidence[SOURCE_PATTERN].role;
@@ -1081,7 +1100,7 @@ __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 	t->role_at_ns = bpf_ktime_get_ns();
 	t->role_wakeups = t->wakeups;
 	stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_ROLE_CHANGES);
-	if (t->class != CLASS_OTHER || class_default_role(old_role))
+	if (t->class != CLASS_OTHER || role_is_critical(old_role))
 		classification_send(t, ids, old_role);
 	return 0;
 }
@@ -1109,8 +1128,9 @@ static __always_inline void evidence_set(struct task_struct *p, struct task_ctx 
 
 static __always_inline bool name_is(const u64 *name, const volatile struct prefix *prefix)
 {
-	return prefix->mask[0] && !((name[0] ^ prefix->value[0]) & prefix->mask[0]) &&
-	       !((name[1] ^ prefix->value[1]) & prefix->mask[1]);
+	/* One branch for all: the verifier walks each of them for each entry of a table. */
+	return !(((name[0] ^ prefix->value[0]) & prefix->mask[0]) |
+		 ((name[1] ^ prefix->value[1]) & prefix->mask[1]) | !prefix->mask[0]);
 }
 
 /* The role that a thread's name tells, or NONE. */
@@ -2533,7 +2553,7 @@ int threads(struct bpf_iter__task *ctx)
 	if (!t)
 		return 0;
 	/* Others are shown only where their role says that they serve the game. */
-	if (!task_class(p, t, now) && role_prio(t->role) != PRIO_CRITICAL)
+	if (!task_class(p, t, now) && !role_is_critical(t->role))
 		return 0;
 	if (t->until && (s16)(t->until - evidence_clock(now)) < 0)
 		role_settle(t, task_ids(p), now);

@@ -2010,7 +2010,8 @@ static const struct { const char *comm; u8 class; } game_servers[] = {
 
 /* Not games, though they come with one, look like one or draw as fast; as long as known. */
 static const char *const game_helpers[] = {
-	/* parts of Wine and Proton */
+	/* parts of Wine and Proton; the loader takes the program's name when it has loaded it */
+	"wine", "wine64", "wine-preloader", "wine64-preloader",
 	"services.exe", "explorer.exe", "winedevice.exe", "plugplay.exe", "svchost.exe",
 	"rpcss.exe", "conhost.exe", "start.exe", "tabtip.exe", "wineboot.exe", "winedbg.exe",
 	"winemenubuilder.exe", "rundll32.exe", "regsvr32.exe", "msiexec.exe", "cmd.exe",
