@@ -1696,6 +1696,8 @@ static void hooks_attach(void)
 			prog_drop(i, "could not be attached");
 	}
 	st.threads_link = bpf_program__attach_iter(st.skel->progs.threads, NULL);
+	if (!st.threads_link)
+		note("no thread iterator, so threads cannot be listed: %s", strerror(errno));
 }
 
 /* Returns 0, or -errno where the kernel did not let us attach. */
@@ -2334,11 +2336,18 @@ static void slot_due(struct game_slot *s, u64 delay_ns)
 static void slot_class(struct game_slot *s, u8 class)
 {
 	u32 value = class;
+	int err, tries = 0;
 
 	if (s->class == class)
 		return;
+	/* EAGAIN: just then a program gave the same task its first storage; not twice in a row */
+	do {
+		err = bpf_map_update_elem(bpf_map__fd(st.skel->maps.procs), &s->pidfd, &value,
+					  BPF_ANY);
+	} while (err == -EAGAIN && ++tries < 100);
+	if (err)
+		note("%d cannot be told from others: %s", s->pid, strerror(-err));
 	s->class = class;
-	bpf_map_update_elem(bpf_map__fd(st.skel->maps.procs), &s->pidfd, &value, BPF_ANY);
 	__atomic_fetch_add(&st.skel->data->class_gen, 1, __ATOMIC_RELEASE);
 }
 
