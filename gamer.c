@@ -1909,6 +1909,16 @@ static void wine_release(struct wine_file *f)
 			close(f->link[i]);
 }
 
+static bool wine_in_use(void)
+{
+	size_t i;
+
+	for (i = 0; i < WINE_FILES; i++)
+		if (wine_files[i].users)
+			return true;
+	return false;
+}
+
 /* The distribution's own, whether a game runs or not; 1: attach, -1: detach. */
 static void wine_system(int what)
 {
@@ -2869,7 +2879,8 @@ static void status_json(struct out *o)
 	json_u64(&j, "caches", topo.nr_llcs);
 	json_open(&j, "hooks", '{');
 	for (i = 0; i < HOOK_NR; i++)
-		json_str(&j, hooks[i].name, st.hook_why[i] ? hooks[i].fallback : "attached");
+		json_str(&j, hooks[i].name, st.hook_why[i] ? hooks[i].fallback :
+			 i == HOOK_WINE && !wine_in_use() ? "waiting for Wine" : "attached");
 	json_close(&j, '}');
 	json_open(&j, "stats", '{');
 	for (i = 0; i < ARRAY_SIZE(stats); i++)
