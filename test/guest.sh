@@ -770,12 +770,14 @@ dev_hooks() { : "each hook can be switched off, is said to be off, and takes onl
 	done
 	over
 }
-dev_off() { : "with every hook of detection off it runs, and knows the game it was told"
+dev_off() { : "with every hook of detection off none of their programs is loaded; it runs, and knows the game it was told"
 	local all
 	all=$(echo "$HOOKS_DEV" | sed 's/:[^ ]*//g; s/^/-/; s/ /,-/g')
 	play udp_send 7000 20 + udp_recv 7000
 	go
-	observe --game $D "--hooks=$all"
+	observe -v --game $D "--hooks=$all"
+	! grep verified /tmp/gamer.log | grep -v ' threads: ' >/tmp/loaded || fail "$(head -n 1 /tmp/loaded)"
+	grep -q 'verified threads: ' /tmp/gamer.log || fail "does not say what was verified"
 	game_is $D || fail "$(gamer status | grep ^game:)"
 	sleep 1
 	lacks udp_send udp_recv "network network"
