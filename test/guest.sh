@@ -137,8 +137,9 @@ life_budget() { : "resident set within 4 MB, no allocation after attach"
 }
 life_irq() { : "a thread of the game that only a timer wakes gets a role within a second"
 	timerlat 4000 >/dev/null &
-	start --game $!
-	wait $!
+	local t=$!
+	start --game $t
+	wait $t
 	gamer status --json | grep -o '"input":{[^}]*}' >/tmp/input
 	local n
 	n=$(sed -n 's/.*"wakeups":\([0-9]*\).*/\1/p' /tmp/input)
