@@ -555,7 +555,9 @@ dev_hidraw() { : "a gamepad by way of the HID layer: its events count as one's, 
 	has reader "input input 95"
 	lacks idle uhid "input input"
 	over
-	is "gamepad events" "$(word input gamepad)" "$(told uhid 3)"
+	# It may have been ended between a report and counting it.
+	local n=$(($(word input gamepad) - $(told uhid 3)))
+	[ $n = 0 ] || [ $n = 1 ] || fail "$(word input gamepad) gamepad events, $(told uhid 3) told"
 	is "other events" "$(word input mouse) $(word input keyboard) $(word input touch)" "0 0 0"
 	ends_well
 }
