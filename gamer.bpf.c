@@ -1066,7 +1066,8 @@ __noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
 /*
  * Evidence becomes the role. What a thread acts as may differ from it: a name alone makes
  * nobody critical, and while no game is known the patterns stand in, so that a game that
- * nobody recognised yet does not run worse than it must.
+ * nobody recognised yet does not run worse than it must. Nor does a compositor whose flips
+ * go where no hook sees them.
  */
 __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 {
@@ -1092,8 +1093,8 @@ __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 	t->role = role;
 	t->source = role ? source : SOURCE_NONE;
 	t->acts_as = t->confidence >= 50 || !role_is_critical(role) ? role : ROLE_NONE;
-	if (t->class == CLASS_OTHER && !game_tgid &&
-	    t->evidence[SOURCE_PATTERN].confidence >= 50)
+	if (t->class == CLASS_OTHER && t->evidence[SOURCE_PATTERN].confidence >= 50 &&
+	    (!game_tgid || t->evidence[SOURCE_PATTERN].role == ROLE_COMPOSITOR))
 		t->acts_as = t->evidence[SOURCE_PATTERN].role;
 	if (role == old_role)
 		return 0;
