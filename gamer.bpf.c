@@ -284,6 +284,8 @@ _Static_assert(sizeof(struct frame_state) == 104, "ABI");
 	X("asahi",	0x4a, ASAHI_SUBMIT)		\
 	X("virtio_gpu",	0x42, VIRTGPU_EXECBUFFER)
 
+#define BENCH_COMM	"gamer-bench"	/* our own synthetic game */
+
 /* Thread names that tell a role, by their beginning; confidence NAME_CONFIDENCE. */
 #define NAME_CONFIDENCE		40
 #define THREAD_NAMES(X)				\
@@ -339,7 +341,7 @@ _Static_assert(sizeof(struct frame_state) == 104, "ABI");
  * found by what it does.
  */
 #define PROGRAM_NAMES(X)	\
-	X("gamer-bench")	\
+	X(BENCH_COMM)		\
 	X("gamescope")		\
 	X("kwin_")		\
 	X("gnome-shell")	\
@@ -964,6 +966,12 @@ static __always_inline u16 evidence_clock(u64 now)
 	return clock ? clock : 1;
 }
 
+/* `until` of evidence or of a role; 0 never comes. */
+static __always_inline bool evidence_ended(u16 until, u64 now)
+{
+	return until && (s16)(until - evidence_clock(now)) < 0;
+}
+
 static __always_inline u8 source_seconds(u8 source)
 {
 	switch (source) {
@@ -1040,7 +1048,6 @@ __noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
 {
 	u32 roles = class_roles(t->class);
 	u32 sources = t->class == CLASS_OTHER ? BIT(SOURCE_PATTERN) : ~0U;
-	u16 clock = evidence_clock(now);
 	int i;
 
 	t->role = class_default_role(t->class);
@@ -1050,7 +1057,7 @@ __noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
 	for (i = SOURCE_NR - 1; i > SOURCE_NONE; i--) {
 		struct evidence *e = &t->evidence[i];
 
-		if (now && e->until && (s16)(e->until - clock) < 0)
+		if (now && evidence_ended(e->until, now))
 			e->role = ROLE_NONE;
 		if (!e->role || !(roles & BIT(e->role & 31)) || !(sources & BIT(i)))
 			continue;
@@ -1299,7 +1306,7 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 	if (have_patterns)
 		evidence_set(p, t, SOURCE_PATTERN, t->match < 10 ? ROLE_NONE : t->pattern_role,
 			     pattern_confidence(t->match), now);
-	if (t->until && (s16)(t->until - evidence_clock(now)) < 0)
+	if (evidence_ended(t->until, now))
 		role_settle(t, task_ids(p), now);
 }
 
@@ -2307,7 +2314,7 @@ static __always_inline void current_did(u8 source, u8 role, u8 confidence, u8 hi
 		return;
 	task_class(p, t, now);
 	evidence_set(p, t, source, role, confidence, now);
-	if (t->class == CLASS_OTHER && hint)
+	if (t->class == CLASS_OTHER)
 		hint_send(p, t, hint);
 }
 
@@ -2556,7 +2563,7 @@ int threads(struct bpf_iter__task *ctx)
 	/* Others are shown only where their role says that they serve the game. */
 	if (!task_class(p, t, now) && !role_is_critical(t->role))
 		return 0;
-	if (t->until && (s16)(t->until - evidence_clock(now)) < 0)
+	if (evidence_ended(t->until, now))
 		role_settle(t, task_ids(p), now);
 	row.role_at_ns = t->role_at_ns;
 	row.seen_at_ns = t->seen_at_ns;

@@ -1767,13 +1767,14 @@ static void threads_settle(void)
 #define WINE_FILES	8	/* the distribution's and the game's own */
 #define ELF_SYMBOLS	65536	/* more than any ntdll.so has; bounds the time for a hostile one */
 
-static const char *const wine_symbols[] = { "NtSetInformationThread", "NtSetInformationProcess" };
+/* Rows of the table of programs: what goes on which function. */
+static const u8 wine_progs[] = { PROG_wine_set_thread, PROG_wine_set_process };
 
 /* One ntdll.so. The attached uprobes pin it, so its inode cannot come to mean another. */
 static struct wine_file {
 	dev_t dev;			/* by fstat(); wine_attach() */
 	ino_t ino;
-	int link[ARRAY_SIZE(wine_symbols)];	/* uprobe of each symbol or -1; wine_attach() */
+	int link[ARRAY_SIZE(wine_progs)];	/* uprobe of each program or -1; wine_attach() */
 	u32 users;			/* processes, and gamer for the distribution's; 0: free;
 					 * wine_attach(), wine_release() */
 } wine_files[WINE_FILES];
@@ -1866,7 +1867,7 @@ static int wine_probe(int fd, const char *symbol, const struct bpf_program *prog
 /* Uprobes for the ntdll.so at `path`, until wine_release(). NULL: it is none, or no room. */
 static struct wine_file *wine_attach(const char *path)
 {
-	const struct bpf_program *progs[] = {
+	const struct bpf_program *const bpf[] = {
 		st.skel->progs.wine_set_thread, st.skel->progs.wine_set_process,
 	};
 	/* not blocking: it may turn out to be anything */
@@ -1875,7 +1876,7 @@ static struct wine_file *wine_attach(const char *path)
 	struct stat s;
 	size_t i;
 
-	if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode) || bpf_program__fd(progs[0]) < 0)
+	if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode) || bpf_program__fd(bpf[0]) < 0)
 		goto out;
 	for (f = wine_files; f < wine_files + WINE_FILES; f++)
 		if (!f->users || (f->ino == s.st_ino && f->dev == s.st_dev)) {
@@ -1885,8 +1886,8 @@ static struct wine_file *wine_attach(const char *path)
 		}
 	if (file && !file->users) {
 		*file = (struct wine_file){ .dev = s.st_dev, .ino = s.st_ino };
-		for (i = 0; i < ARRAY_SIZE(progs); i++)
-			file->link[i] = wine_probe(fd, wine_symbols[i], progs[i]);
+		for (i = 0; i < ARRAY_SIZE(wine_progs); i++)
+			file->link[i] = wine_probe(fd, progs[wine_progs[i]].target, bpf[i]);
 		if (file->link[0] < 0 && file->link[1] < 0)
 			file = NULL;
 	}
@@ -1944,10 +1945,10 @@ static void wine_system(int what)
 /* ===================================================================================== */
 
 /*
- * BPF tells which processes may matter (game_hint), each gets a slot and, at once and when its start has
- * settled, a look at /proc (slot_look): a server of the game gets its class, any other a
- * score. The best score becomes the game (game_choose). Nothing here runs while nothing
- * starts, ends or begins to use a GPU.
+ * BPF tells which processes may matter (game_hint), each gets a slot and, at once and when
+ * its start has settled, a look at /proc (slot_look): a server of the game gets its class, any
+ * other a score. The best score becomes the game (game_choose). Nothing here runs while
+ * nothing starts, ends or begins to use a GPU.
  */
 
 #define GAME_SLOTS	48	/* candidates and servers */
@@ -2156,7 +2157,7 @@ static u32 comm_traits(const char *comm)
 
 	if (dot && !strncasecmp(dot, ".exe", shown))
 		traits |= T(WINDOWS_NAME);
-	if (!strcmp(comm, "gamer-bench"))
+	if (!strcmp(comm, BENCH_COMM))
 		traits |= T(BENCH);
 	if (strcasestr(comm, "launcher"))
 		traits |= T(LAUNCHER_NAME);
@@ -3227,7 +3228,6 @@ static void loop_open(void)
 #define BENCH_JITTER_NS		(500 * NSEC_PER_USEC)
 #define BENCH_SETUP_NS		(30 * NSEC_PER_SEC)	/* until everybody is ready */
 #define BENCH_ANSWER_NS		(2 * NSEC_PER_SEC)	/* for a running gamer to say what it found */
-#define BENCH_COMM		"gamer-bench"		/* by which it knows the game */
 #define BENCH_MAX_LOADS		512
 
 enum bench_load { LOAD_NONE, LOAD_HOGS, LOAD_FORK, LOAD_PIPE, LOAD_IO, LOAD_MIXED, LOAD_NR };
