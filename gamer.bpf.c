@@ -142,14 +142,16 @@ enum bpf_stat {
 	X(SCX_ENQ_REENQ, scx_enq_flags, 1)			\
 	X(SCX_WAKE_SYNC, scx_wake_flags, 1)			\
 	X(SCX_KICK_IDLE, scx_kick_flags, 1)			\
+	X(SCX_KICK_PREEMPT, scx_kick_flags, 1)			\
 	X(SCX_ECODE_ACT_RESTART, scx_exit_code, 1)		\
 	X(SCX_EXIT_SYSRQ, scx_exit_kind, 1)			\
-	X(SCX_TASK_QUEUED, scx_ent_flags, 1)
+	X(SCX_TASK_QUEUED, scx_ent_flags, 1)			\
+	X(SCX_OPS_ENQ_EXITING, scx_ops_flags, 1)		\
+	X(SCX_OPS_ENQ_MIGRATION_DISABLED, scx_ops_flags, 0)
 
 /* One scheduled CPU. Hot fields first, one cache line; other CPUs read them for O(1) choice. */
 struct cpu_state {
 	__u64 run_at_ns;	/* when the running task got the CPU; running() */
-	__u64 preempted_at_ns;	/* last time a critical wakeup took it; the waker */
 	__u64 critical_ns;	/* critical run time since other work ran; stopping() */
 	__u64 dispatched_at_ns;	/* last time it chose from the queues; dispatch() */
 	__u32 tgid;		/* process of the running task; running() */
@@ -158,10 +160,11 @@ struct cpu_state {
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
 	__u8 pinned_turn;	/* 1: the pinned queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
+	__u8 expects;		/* enum prio of what was sent here and does not run yet; cpu_expect() */
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
-	__u8 pad[2];
 	__u64 fan_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
-	__u8 pad2[8];
+	__u64 ends_at_ns;	/* when the running task sleeps, by its average; gamer_running() */
+	__u64 expects_at_ns;	/* since when; cpu_expect() */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
 	__u32 wake_hist[ROLE_NR][HIST_SLOTS];		/* wakeup latency; running() */
@@ -487,16 +490,23 @@ ROLES(X)
 #define DEBT_MAX_NS		(40 * NSEC_PER_MSEC)
 /* A normal queue that nobody served for so long is served first. */
 #define RESCUE_NS		(20 * NSEC_PER_MSEC)
-/* Critical work may run this long on a CPU while other work waits; then one of those runs. */
+/*
+ * Critical work may run this long on a CPU while other work waits; then one of those runs,
+ * and what those run pays back so many times as much.
+ */
 #define CRITICAL_BUDGET_NS	(10 * NSEC_PER_MSEC)
+#define OTHERS_WORTH		4
 /* A thread that a device or timer wakes is urgent while its bursts are shorter. */
 #define URGENT_BURST_NS		(1 * NSEC_PER_MSEC)
 #define URGENT_MAX_NS		(4 * NSEC_PER_MSEC)
+/* Critical work gives way to what is done in half of the time that it still needs, less this. */
+#define SHORTER_NS		(100 * NSEC_PER_USEC)
+/* Who was told to run a task does so sooner, or the task has found another CPU. */
+#define EXPECT_NS		(1 * NSEC_PER_MSEC)
 /* Share of wakeups, out of 256, from which a thread counts as driven by devices and timers. */
 #define DRIVEN_MOST		64
 /* Whoever runs longer without sleeping is no longer critical, whatever it was. */
 #define CRITICAL_BURST_NS	(16 * NSEC_PER_MSEC)
-#define PREEMPT_GAP_NS		(200 * NSEC_PER_USEC)
 #define BOOST_NS		(8 * NSEC_PER_MSEC)
 #define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)
 #define BOOST_HOPS		4
@@ -1446,15 +1456,42 @@ static __always_inline u32 llc_of(u32 cpu)
 	return cpu_llc[cpu & (MAX_CPUS - 1)] & (MAX_LLCS - 1);
 }
 
-/* May the running task of this CPU be displaced by a critical wakeup now? */
-static __always_inline bool cpu_yields(const struct cpu_state *cs, u64 now)
+/* Tells other wakers what this CPU is about to run, so that they look elsewhere. */
+static __always_inline void cpu_expect(struct cpu_state *cs, u8 prio, u64 now)
 {
-	return cs->prio < PRIO_CRITICAL && now - cs->preempted_at_ns > PREEMPT_GAP_NS &&
-	       cs->critical_ns < CRITICAL_BUDGET_NS;
+	cs->expects_at_ns = now;
+	cs->expects = prio;
+}
+
+/*
+ * How much what the CPU runs, or is about to run, minds a critical wakeup. Who was expected
+ * may have found another CPU: nothing takes as long as EXPECT_NS otherwise.
+ */
+static __always_inline u8 cpu_prio(const struct cpu_state *cs, u64 now)
+{
+	return cs->expects > cs->prio && now - cs->expects_at_ns < EXPECT_NS ? cs->expects :
+									      cs->prio;
+}
+
+/*
+ * May a critical wakeup of `t` displace what this CPU runs? Critical work gives way to what
+ * is far shorter: that a moment's work waits for the end of a long burst costs more than the
+ * long burst loses.
+ */
+static __always_inline bool cpu_yields(const struct cpu_state *cs, const struct task_ctx *t,
+				       u64 now)
+{
+	u8 prio = cpu_prio(cs, now);
+
+	if (prio < PRIO_CRITICAL)
+		return cs->critical_ns < CRITICAL_BUDGET_NS;
+	return prio == PRIO_CRITICAL && cs->expects < PRIO_CRITICAL && t->burst_avg_ns &&
+	       (s64)(cs->ends_at_ns - now) > (s64)(2 * t->burst_avg_ns + SHORTER_NS);
 }
 
 /* Walk one cache's ring from `cpu` for the allowed CPU with the least important work. */
-static __always_inline s32 victim_in_ring(struct task_struct *p, u32 cpu, u64 now)
+static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx *t, u32 cpu,
+					  u64 now)
 {
 	u32 start = cpu, best_score = 255, score;
 	s32 best = -1;
@@ -1463,8 +1500,8 @@ static __always_inline s32 victim_in_ring(struct task_struct *p, u32 cpu, u64 no
 	for (i = 0; i < VICTIM_SCAN; i++) {
 		struct cpu_state *cs = cpu_state_of(cpu);
 
-		if (cpu_yields(cs, now) && bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
-			score = cs->prio * 2;
+		if (cpu_yields(cs, t, now) && bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
+			score = cpu_prio(cs, now) * 2;
 			if (smt_on && cpu_state_of(cpu_sibling[cpu & (MAX_CPUS - 1)])->prio ==
 			    PRIO_CRITICAL)
 				score++;
@@ -1482,14 +1519,35 @@ static __always_inline s32 victim_in_ring(struct task_struct *p, u32 cpu, u64 no
 	return best;
 }
 
-static __always_inline s32 pick_victim(struct task_struct *p, u32 prev_cpu, u64 now)
+/*
+ * Critical work takes a CPU from what is less important: the CPU, or -1 where none gives way.
+ *
+ * It waits in the shared queue while that CPU is told: any CPU that is free sooner takes it,
+ * and nobody waits behind what an interrupt put on that CPU in the meantime. Only here,
+ * where no other can be sooner, it goes straight to the CPU's own queue.
+ */
+static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u32 near, u64 now,
+				   u64 enq_flags)
 {
-	s32 cpu = victim_in_ring(p, prev_cpu, now);
+	u32 me = bpf_get_smp_processor_id();
+	u64 slice = task_slice(t, PRIO_CRITICAL, true);
+	s32 cpu;
 
+	/* Who was woken by an interrupt best takes the CPU that it came to. */
+	cpu = victim_in_ring(p, t, compat_in_interrupt() ? me : near, now);
 	if (cpu < 0 && nr_llcs > 1)
-		cpu = victim_in_ring(p, cpu_far[prev_cpu & (MAX_CPUS - 1)], now);
-	if (cpu >= 0)
-		cpu_state_of(cpu)->preempted_at_ns = now;
+		cpu = victim_in_ring(p, t, cpu_far[near & (MAX_CPUS - 1)], now);
+	if (cpu < 0)
+		return cpu;
+	stat_inc(cpu_state_of(me), BPF_STAT_PREEMPTIONS);
+	cpu_expect(cpu_state_of(cpu), PRIO_CRITICAL, now);
+	if (!have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu) || cpu == (s32)me) {
+		compat_insert(p, k_SCX_DSQ_LOCAL_ON | cpu, slice,
+			      enq_flags | k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
+		return cpu;
+	}
+	compat_insert_key(p, DSQ_CRITICAL(llc_of(cpu)), slice, task_key(t, now), enq_flags);
+	scx_bpf_kick_cpu(cpu, k_SCX_KICK_PREEMPT);
 	return cpu;
 }
 
@@ -1503,7 +1561,8 @@ static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 {
 	if (!(wake_flags & k_SCX_WAKE_SYNC) || now - cs->dispatched_at_ns > SLICE_NORMAL_NS ||
 	    !bpf_cpumask_test_cpu(bpf_get_smp_processor_id(), p->cpus_ptr) ||
-	    scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL))
+	    scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
+	    scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(bpf_get_smp_processor_id()))))
 		return false;
 	stat_inc(cs, BPF_STAT_HANDOFFS);
 	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, PRIO_NORMAL, true), 0);
@@ -1542,18 +1601,14 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 		cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
 	if (idle) {
 		stat_inc(cs, BPF_STAT_IDLE_HITS);
+		cpu_expect(cpu_state_of(cpu), prio, now);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), 0);
 		return cpu;
 	}
 	if (prio != PRIO_CRITICAL)
 		return handoff(p, t, cs, wake_flags, now) ? (s32)bpf_get_smp_processor_id() : cpu;
-	victim = pick_victim(p, prev_cpu, now);
-	if (victim < 0)
-		return cpu;
-	stat_inc(cs, BPF_STAT_PREEMPTIONS);
-	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false),
-		      k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
-	return victim;
+	victim = preempt(p, t, prev_cpu, now, 0);
+	return victim < 0 ? cpu : victim;
 }
 
 /* Only one CPU will do: by affinity, or because the task may not migrate now. */
@@ -1590,8 +1645,8 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), enq_flags);
 		return;
 	}
-	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) && cpu_yields(cs, now)) {
-		cs->preempted_at_ns = now;
+	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) && cpu_yields(cs, t, now)) {
+		cpu_expect(cs, prio, now);
 		stat_inc(me, BPF_STAT_PREEMPTIONS);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false),
 			      enq_flags | k_SCX_ENQ_PREEMPT);
@@ -1662,6 +1717,9 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	if (prio == PRIO_CRITICAL) {
 		dsq = DSQ_CRITICAL(llc);
 		stat_inc(cs, BPF_STAT_CRITICAL_QUEUED);
+		/* What something yet shorter has displaced displaces others in turn. */
+		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && preempt(p, t, cpu, now, enq_flags) >= 0)
+			return;
 	} else {
 		stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
 	}
@@ -1708,6 +1766,25 @@ static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
 	return false;
 }
 
+/*
+ * A critical task whose turn ended, or whose CPU was told to make room for what another CPU
+ * has taken by now. It is queued only after the choice of the next: without this, less
+ * important work would come before it.
+ */
+static __always_inline bool critical_goes_on(const struct cpu_state *cs, struct task_struct *prev,
+					     u64 now)
+{
+	struct task_ctx *t;
+
+	if (cs->prio != PRIO_CRITICAL || !prev || !(prev->scx.flags & k_SCX_TASK_QUEUED))
+		return false;
+	t = task_ctx_of(prev);
+	if (!t || task_prio(t, now) != PRIO_CRITICAL)
+		return false;
+	compat_set_slice(prev, task_slice(t, PRIO_CRITICAL, true));
+	return true;
+}
+
 void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct cpu_state *cs = cpu_state_of(cpu);
@@ -1724,7 +1801,12 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 		}
 		cs->critical_ns = 0;
 	}
-	if (compat_take(DSQ_CRITICAL(llc)) || take_other(cs, cpu, llc, now))
+	if (compat_take(DSQ_CRITICAL(llc)))
+		return;
+	cs->expects = 0;	/* somebody else has taken it */
+	if (!spent && critical_goes_on(cs, prev, now))
+		return;
+	if (take_other(cs, cpu, llc, now))
 		return;
 	if (nr_llcs > 1 && steal(cs, llc, now))
 		return;
@@ -1760,6 +1842,10 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	if (!t)
 		return;
 	runtime_runs(p, t, cs, now);
+	if (cs->prio >= cs->expects)
+		cs->expects = 0;
+	cs->ends_at_ns = now + t->burst_avg_ns -
+			 (t->burst_ns < t->burst_avg_ns ? t->burst_ns : 0);
 	if (t->last_cpu != cpu) {
 		t->last_cpu = cpu;
 		stat_inc(cs, BPF_STAT_MIGRATIONS);
@@ -1805,7 +1891,10 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 		used = 0;
 	t->charge_ns = clamp_u32((min_u64(used, NSEC_PER_SEC) * t->inv_weight) >> 10);
 	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns);
-	cs->critical_ns = cs->prio == PRIO_CRITICAL ? cs->critical_ns + used : 0;
+	if (cs->prio == PRIO_CRITICAL)
+		cs->critical_ns += used;
+	else
+		cs->critical_ns -= min_u64(cs->critical_ns, used * OTHERS_WORTH);
 	runtime_ran(p, t, cs, now, used, runnable);
 	if (runnable)
 		return;		/* charged when it is queued again: by then the queue is known */

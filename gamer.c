@@ -1548,6 +1548,10 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 	} else {
 		skel->rodata->have_cgroups = 1;
 	}
+	/* By default such tasks go past us, to the end of their CPU's queue and for 20 ms. */
+	skel->struct_ops.gamer_ops->flags =
+		st.kernel_const[KCONST_SCX_OPS_ENQ_EXITING] |
+		st.kernel_const[KCONST_SCX_OPS_ENQ_MIGRATION_DISABLED];
 	skel->rodata->have_kick = !st.hook_why[HOOK_KICK];
 	skel->rodata->perf_control = !st.hook_why[HOOK_CPUPERF] &&
 				     !access("/sys/devices/system/cpu/cpu0/cpufreq", F_OK);
