@@ -1016,47 +1016,105 @@ demo() {
 # ---------------------------------------------------------------------------
 # 11  bench
 # ---------------------------------------------------------------------------
-# One boot per seed; in it each load under each scheduler in turn, with the same work.
-# 64 frames of audio and 1 ms of work per frame: the lab has one CPU's worth of capacity,
-# which the busy CPUs share.
-BENCH='
-for load in $LOADS; do
-	for sched in eevdf gamer; do
-		if [ $sched = gamer ]; then
-			gamer run 2>/dev/null &
-			until grep -q enabled /sys/kernel/sched_ext/state; do usleep 100000; kill -0 $! || exit; done
-		fi
-		echo "$load under $sched"
-		gamer bench --json --seconds $SECONDS_EACH --load $load --load-threads $THREADS \
-			--iters-per-ms 62464 --frame-work-us 1000 --audio-frames 64 --no-uinput --no-drm \
-			>/out/$load.$sched.json || exit
-		if [ $sched = gamer ]; then gamer status >/out/$load.status; kill $!; wait $!; fi
+BENCH_USAGE="usage: test.sh bench [--seeds N] [--cpus N | --cpus 8,cores=4,threads=2] [--kernel SERIES]
+	[--seconds N] [--loads L,...|none] [--side S,...|none] [--peers DIR] [--parallel] [--jobs N]
+	[--out DIR] [--json FILE] [--svg FILE] [SCHED...]
+The synthetic game next to each load, and workloads without it, under each scheduler in turn;
+one boot of the lab per seed, --jobs of them at once. SCHED: eevdf, gamer, gamer:OPTIONS,
+gamer@BINARY, or a peer (see PEERS) from --peers or PATH; none: all there are. --parallel: not
+the lab but a host thread per CPU, each cell twice, in the order A B B A."
+
+# What each peer's program is called, the name that it attaches under, how it is started
+PEERS="
+	lavd         scx_lavd         lavd
+	bpfland      scx_bpfland      bpfland
+	cosmos       scx_cosmos       cosmos
+	flash        scx_flash        flash
+	p2dq         scx_p2dq         p2dq
+	cake         scx_cake         cake
+	pandemonium  scx_pandemonium  pandemonium
+"
+# bench_sched SCHED PEERSDIR: its line for the guest (see test/bench.sh) and, after one more
+# tab, the program to pack; nothing if it is a peer that is not here.
+bench_sched() {
+	local sched=$1 label name program args path
+	case $sched in
+	eevdf) printf 'eevdf\t-\t-\t\n'; return ;;
+	gamer@*) path=$(realpath "${sched#*@}"); label=${path##*/} name=gamer args=run ;;
+	gamer:*) path=$GAMER label=${sched//[\/ ]/_} name=gamer args="run ${sched#*:}" ;;
+	gamer) path=$GAMER label=$sched name=$sched args=run ;;
+	*)
+		label=$sched
+		read -r _ program name args < <(awk -v s="$sched" '$1 == s' <<<"$PEERS") || die "bench: no scheduler '$sched'"
+		path=$2/$program
+		[ -x "$path" ] || path=$(command -v "$program") || return 0 ;;
+	esac
+	[ -x "$path" ] || die "bench: no program '$path'"
+	printf '%s\t%s\t/bench/%s %s\t%s:/bench/%s\n' "$label" "$name" "$label" "$args" "$path" "$label"
+}
+
+# The calls of vm for one seed. A guest that dies costs the cell that it died in, not the
+# rest: the next boot goes without that scheduler.
+bench_seed() { # OUT SEED SCHEDS ENV VM-OPTIONS...
+	local out=$1/$2 seed=$2 scheds=$3 env=$4 said=$1/$2.said with=() w rc cell; shift 4
+	while read -r w; do [ -z "$w" ] || with+=(--with "$w"); done < <(cut -f4 "$scheds")
+	while :; do
+		cut -f1-3 "$scheds" >"$said.scheds"
+		rc=0
+		vm "$@" "${with[@]}" --with "$said.scheds:/bench/scheds" --out "$out" --log "$said.log" -- "$env bench.sh" |
+			tee "$said" | sed "s/^/seed $seed: /" >&2 || rc=$?
+		cell=$(sed -n 's/^\(.*\) under \(.*\)$/\1.\2/p' "$said" | tail -n 1)
+		case $rc in 124 | 125) ;; *) break ;; esac
+		case $cell in '' | *.eevdf | *.floor) die "bench: seed $seed: the guest died, see $said.log" ;; esac
+		mkdir -p "$out"
+		echo "the guest died with it (kernel log: $said.log)" >"$out/$cell.failed"
+		awk -F'\t' -v l="${cell#*.}" '$1 != l' "$scheds" >"$said.rest"
+		scheds=$said.rest
 	done
-done
-'
-bench() { # [--seeds N] [--cpus N] [--kernel SERIES] [--seconds N] [--loads L,...]
-	local seeds=3 cpus=4 kernel=6.18 seconds=5 loads=none,hogs,fork,pipe,io,mixed seed out=$BUILD/bench
-	while [ $# -gt 1 ]; do
-		case $1 in
-		--seeds) seeds=$2 ;;
-		--cpus) cpus=$2 ;;
-		--kernel) kernel=$2 ;;
-		--seconds) seconds=$2 ;;
-		--loads) loads=$2 ;;
-		*) die "bench: unknown option $1" ;;
+	rm -f "$said.rest" "$said.scheds"
+	return "$rc"
+}
+
+bench() {
+	local seeds=3 cpus=4 kernel=6.18 seconds=5 loads=none,hogs,fork,pipe,io,mixed side=all peers='' out=$BUILD/bench
+	local jobs=1 parallel='' results=() opt seed env
+	while case ${1:-} in --*) ;; *) false ;; esac do
+		opt=$1
+		case $opt in
+		--parallel) parallel=1; shift; continue ;;
+		--help) echo "$BENCH_USAGE"; return ;;
+		esac
+		[ $# -gt 1 ] || die "bench: $opt wants a value"
+		case $opt in
+		--seeds | --cpus | --kernel | --seconds | --loads | --side | --peers | --out | --jobs) declare "${opt#--}=$2" ;;
+		--json | --svg) results+=("$opt" "$2") ;;
+		*) die "$BENCH_USAGE" ;;
 		esac
 		shift 2
 	done
-	[ $# = 0 ] || die "bench: $1 wants a value"
 	deps_or_die
 	make --no-print-directory -C "$ROOT" >&2
-	rm -rf "$out"
+	mkdir -p "$out"
+	rm -rf "$out"/[0-9]*
+	cp "$GAMER" "$out/gamer" # someone may build while this runs
+	GAMER=$out/gamer
+	bench_scheds "$peers" "$@" >"$out/scheds"
+	env="LOADS='${loads//,/ }' SIDES='${side//,/ }' SECONDS_EACH=$seconds LOAD_THREADS=$((${cpus%%,*} * 2))"
+	# In the lab one instruction is one ns, so the work of a millisecond is known.
+	env+=" ROUNDS=$((parallel + 1)) WORK='${parallel:---iters-per-ms 62464}'"
+	set -- --kernel "$kernel" --cpus "$cpus" --mem 2048 --timeout $((3600 + seconds * 1000)) ${parallel:+--parallel}
+	helpers_build
 	for seed in $(seq 7 $((6 + seeds))); do
-		note "seed $seed"
-		vm --kernel "$kernel" --cpus "$cpus" --lab "$seed" --out "$out/$seed" --timeout 3000 -- \
-			"LOADS='${loads//,/ }' SECONDS_EACH=$seconds THREADS=$((cpus * 2)); $BENCH" >&2
+		while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
+		bench_seed "$out" "$seed" "$out/scheds" "$env" "$@" $([ "$parallel" ] || echo "--lab $seed") &
 	done
-	python3 "$ROOT/test/compare.py" --medians "$out"
+	wait
+	python3 "$ROOT/test/compare.py" --bench "$out" "${results[@]}"
+}
+bench_scheds() { # PEERSDIR SCHED...
+	local peers=$1 sched; shift
+	[ $# -gt 0 ] || set -- eevdf gamer $(awk '{ print $1 }' <<<"$PEERS")
+	for sched; do bench_sched "$sched" "$peers"; done
 }
 
 # ns per run of each BPF program, here and (where fentry and a scheduler can attach) in the lab
@@ -1133,7 +1191,7 @@ VERBS="
 	list       tests_list     every test and what it holds gamer to
 	vm         vm             [options] -- CMD: runs CMD in a guest; vm --help
 	kernels    kernels        which kernel series there are; kernels get SERIES... fetches
-	bench      bench          lab figures of the kernel's own scheduler and gamer, medians over seeds
+	bench      bench          [options] [SCHED...]: gamer beside other schedulers in the lab; bench --help
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	demo       demo           gamer next to the kernel's own scheduler
 	deps       deps           installs what is missing (as root), else names it
