@@ -511,7 +511,7 @@ helpers_build() {
 	for c in "$ROOT"/test/*.c; do
 		out=$BUILD/test/$(basename "$c" .c)
 		[ "${out##*/}" != prio ] || continue # for Windows
-		[ "$out" -nt "$c" ] && continue
+		[ "$out" -nt "$c" ] && [ "$out" -nt "$ROOT/test/bpf.h" ] && continue
 		musl-gcc -static -O2 -std=gnu11 -Wall -Wextra -Wno-missing-field-initializers -Werror -pthread -idirafter /usr/include \
 			-idirafter /usr/include/x86_64-linux-gnu -o "$out.$$" "$c"
 		strip "$out.$$"
@@ -1017,7 +1017,7 @@ demo() {
 # 11  bench
 # ---------------------------------------------------------------------------
 BENCH_USAGE="usage: test.sh bench [--seeds N] [--cpus N | --cpus 8,cores=4,threads=2] [--kernel SERIES]
-	[--seconds N] [--loads L,...|none] [--side S,...|none] [--peers DIR] [--parallel] [--jobs N]
+	[--seconds N] [--loads L,...|-] [--side S,...|none] [--peers DIR] [--parallel] [--jobs N]
 	[--out DIR] [--json FILE] [--svg FILE] [SCHED...]
 The synthetic game next to each load, and workloads without it, under each scheduler in turn;
 one boot of the lab per seed, --jobs of them at once. SCHED: eevdf, gamer, gamer:OPTIONS,
@@ -1034,6 +1034,7 @@ PEERS="
 	cake         scx_cake         cake
 	pandemonium  scx_pandemonium  pandemonium
 "
+BENCH_SIDES=messaging,pipe,fork,compile,schbench,idle,cost
 # bench_sched SCHED PEERSDIR: its line for the guest (see test/bench.sh) and, after one more
 # tab, the program to pack; nothing if it is a peer that is not here.
 bench_sched() {
@@ -1092,6 +1093,8 @@ bench() {
 		esac
 		shift 2
 	done
+	[ "$loads" != - ] || loads=''
+	case $side in all) side=$BENCH_SIDES ;; none) side='' ;; esac
 	deps_or_die
 	make --no-print-directory -C "$ROOT" >&2
 	mkdir -p "$out"

@@ -93,6 +93,12 @@ game() { # LOAD
 	cell "$1" gamer bench --json --seconds "$SECONDS_EACH" --load "$1" \
 		--load-threads "$LOAD_THREADS" $WORK
 }
+# What wakeups cost where a CPU is left idle for them: less load, a game with one worker.
+floor() { # LOAD
+	LABEL=floor NAME=- LOAD_THREADS=$(($(nproc) - 1)) WORK="$WORK --workers 1"
+	game "$1"
+}
+side() { cell "side-$1" side "$1"; }
 version() {
 	case $NAME in
 	-) set -- "$(uname -r)" ;;
@@ -101,14 +107,19 @@ version() {
 	printf '%s\t%s\n' "$LABEL" "$1"
 }
 
-# libbpf reads the peers' CONFIG_HZ from a file that a distribution would have: as measured.
+# Peers ask libbpf for these, which looks in a file that a distribution has. HZ: as measured.
 kernel_config() {
 	local a b
 	a=$(awk '$1 == "jiffies:" { print $2; exit }' /proc/timer_list)
 	sleep 1
 	b=$(awk '$1 == "jiffies:" { print $2; exit }' /proc/timer_list)
 	mkdir -p /boot
-	echo "CONFIG_HZ=$(((b - a + 5) / 10 * 10))" >"/boot/config-$(uname -r)"
+	{
+		echo "CONFIG_HZ=$(((b - a + 5) / 10 * 10))"
+		echo "CONFIG_NR_CPUS=$(($(cat /sys/devices/system/cpu/kernel_max) + 1))"
+		echo CONFIG_X86_64=y
+		! pidof rcu_preempt >/dev/null || echo CONFIG_PREEMPT_RCU=y
+	} >"/boot/config-$(uname -r)"
 }
 
 SCHEDS=/bench/scheds
@@ -125,5 +136,9 @@ for round in $(seq "$ROUNDS"); do
 		OUT=/out/again SCHEDS=/tmp/backwards
 		mkdir -p $OUT
 	fi
-	for load in $LOADS; do each game "$load"; done
+	for load in $LOADS; do
+		each game "$load"
+		(floor "$load")
+	done
+	for side in $SIDES; do each side "$side"; done
 done
