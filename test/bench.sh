@@ -76,7 +76,7 @@ cell() {
 		case $NAME in gamer*) gamer status >"$to.status" 2>/dev/null ;; esac
 	fi
 	if [ -n "$WHY" ]; then
-		rm -f "$to.json"
+		rm -f "$to.json" "$to.wait"
 		echo "$WHY" | tee "$to.failed"
 	fi
 	[ -z "$G" ] || end
@@ -90,7 +90,7 @@ each() {
 }
 
 game() { # LOAD
-	cell "$1" gamer bench --json --seconds "$SECONDS_EACH" --load "$1" \
+	cell "$1" longest "$OUT/$1.$LABEL.wait" gamer bench --json --seconds "$SECONDS_EACH" --load "$1" \
 		--load-threads "$LOAD_THREADS" $WORK
 }
 # What wakeups cost where a CPU is left idle for them: less load, a game with one worker.
@@ -98,7 +98,7 @@ floor() { # LOAD
 	LABEL=floor NAME=- LOAD_THREADS=$(($(nproc) - 1)) WORK="$WORK --workers 1"
 	game "$1"
 }
-side() { cell "side-$1" side "$1"; }
+side() { cell "side-$1" side "$1" "$SHARE"; }
 version() {
 	case $NAME in
 	-) set -- "$(uname -r)" ;;
@@ -125,7 +125,9 @@ kernel_config() {
 SCHEDS=/bench/scheds
 kernel_config
 each version >$OUT/versions
+SHARE=$(nproc) # in the lab busy CPUs share one
 if [ -z "$WORK" ]; then # no lab: the same work for everybody all the same
+	SHARE=1
 	gamer bench --json --seconds 1 --warmup-ms 0 >/tmp/calibrate
 	WORK="--iters-per-ms $(sed -n 's/.*"iters_per_ms": *\([0-9]*\).*/\1/p' /tmp/calibrate)"
 fi

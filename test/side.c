@@ -1,5 +1,5 @@
 /*
- * side WORKLOAD: work that schedulers are compared by, without a game; prints one JSON line.
+ * side WORKLOAD [SHARE]: work that schedulers are compared by, without a game; prints one JSON line.
  *
  *   messaging  senders and receivers over socket pairs, in groups (as hackbench): time
  *   pipe       round trips of a byte between two processes: time
@@ -7,7 +7,9 @@
  *   compile    a make with two jobs per CPU, each a shell that runs a cc1, then an as: time
  *   schbench   threads woken by message threads for small requests: wakeup latency, rate
  *   idle       ten seconds of nothing: switches, wakeups, interrupts, runs of BPF programs
- *   cost       one second of wakeups next to busy processes: BPF time and runs per switch
+ *   cost       one second of wakeups next to busy processes: BPF time and runs per switch;
+ *              in the lab busy CPUs take turns, and one's turn is time for the others too: the
+ *              time that a program took is on average SHARE (default 1) times what it used
  *
  * The amount of work is fixed: under the kernel's own scheduler on four CPUs of the lab,
  * which have one CPU's capacity, each takes about a second. Start reading at main().
@@ -36,7 +38,7 @@
 #define MESSENGERS	2
 #define MAX_WORKERS	64
 
-static int cpus;
+static int cpus, share = 1;
 static int gate[2];		/* children wait until it is closed */
 
 static uint64_t now_ns(void)
@@ -479,7 +481,7 @@ static void cost(void)
 	printf("{\"v\":1,\"side\":\"cost\",\"cpus\":%d,\"switches\":%.0f,\"bpf_runs_per_switch\":%.3f,"
 	       "\"bpf_ns_per_switch\":%.2f}\n", cpus, switches,
 	       (after.bpf.runs - before.bpf.runs) / switches,
-	       (after.bpf.ns - before.bpf.ns) / switches);
+	       (after.bpf.ns - before.bpf.ns) / switches / share);
 	fflush(stdout);
 	signal(SIGTERM, SIG_IGN);
 	kill(0, SIGTERM);
@@ -498,13 +500,15 @@ static const struct workload {
 
 int main(int argc, char **argv)
 {
+	if (argc == 3)
+		share = atoi(argv[2]);
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	setpgid(0, 0);			/* what goes wrong ends all of it, and nothing else */
 	must(!pipe(gate), "side: pipe");
 	for (size_t i = 0; i < sizeof(workloads) / sizeof(workloads[0]); i++) {
 		const struct workload *w = &workloads[i];
 
-		if (argc != 2 || strcmp(argv[1], w->name))
+		if (argc < 2 || strcmp(argv[1], w->name))
 			continue;
 		if (w->time)
 			print_time(w->name, w->time());
