@@ -93,11 +93,6 @@ game() { # LOAD
 	cell "$1" longest "$OUT/$1.$LABEL.wait" gamer bench --json --seconds "$SECONDS_EACH" --load "$1" \
 		--load-threads "$LOAD_THREADS" $WORK
 }
-# What wakeups cost where a CPU is left idle for them: less load, a game with one worker.
-floor() { # LOAD
-	LABEL=floor NAME=- LOAD_THREADS=$(($(nproc) - 1)) WORK="$WORK --workers 1"
-	game "$1"
-}
 side() { cell "side-$1" side "$1" "$SHARE"; }
 version() {
 	case $NAME in
@@ -138,9 +133,6 @@ for round in $(seq "$ROUNDS"); do
 		OUT=/out/again SCHEDS=/tmp/backwards
 		mkdir -p $OUT
 	fi
-	for load in $LOADS; do
-		each game "$load"
-		(floor "$load")
-	done
+	for load in $LOADS; do each game "$load"; done
 	for side in $SIDES; do each side "$side"; done
 done

@@ -2,17 +2,19 @@
 """Results of `gamer bench --json` side by side.
 
 compare.py A.json B.json        two of them
-compare.py --bench DIR [--json FILE] [--svg FILE]
+compare.py --bench DIR [--roles] [--json FILE] [--svg FILE]
                                 all of `test.sh bench`: DIR/SEED/CELL.SCHED.json (.failed with
-                                the reason where a cell has no figure): medians over the seeds
+                                the reason where a cell has no figure): medians over the
+                                seeds; --roles: a table per critical role too
 """
 import argparse
-import glob
 import json
 import math
+import operator
 import os
 import statistics
 import sys
+from html import escape
 
 #     what                          where in the JSON          unit   is less better?
 ROWS = [
@@ -58,15 +60,22 @@ def two(names):
 
 # ---- all of `test.sh bench` ----------------------------------------------------------------
 
-KERNEL, OURS, FLOOR = "eevdf", "gamer", "floor"
+KERNEL, OURS = "eevdf", "gamer"
+# What wakeups cost in the lab where a CPU is left idle for them: the game alone, under EEVDF
+FLOOR = ("none", KERNEL)
 CRITICAL = ("sim", "worker", "render", "submit", "compositor", "input", "audio", "network")
-RANKS = ("p50", "p99", "p999", "max")
+RANKS = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "maximum"}
+LOADED = ("hogs", "fork", "pipe", "io", "mixed")
+
+
+def at(*path):
+    return lambda doc, _: get(doc, path)
 
 
 def worst(rank):
-    """of the critical roles: the largest of their percentiles"""
-    return lambda doc, _: max((get(doc, ("wakeup_us", role, rank)) or 0 for role in CRITICAL),
-                              default=None) if "wakeup_us" in doc else None
+    """the largest of the critical roles' percentiles"""
+    return lambda doc, _: max((v for role in CRITICAL if (v := get(doc, ("wakeup_us", role, rank)))
+                               is not None), default=None)
 
 
 def throughput(doc, base):
@@ -78,12 +87,8 @@ def throughput(doc, base):
     return 100 * math.prod(a / b for a, b in rates) ** (1 / len(rates))
 
 
-def at(*path):
-    return lambda doc, _: get(doc, path)
-
-
 # key: title, unit, is less better?, from a cell's document and that of the kernel's scheduler
-METRICS = {
+GAME = {
     "jitter":     ("frames with a wakeup > 500 us late", "%", True, at("jitter_percent")),
     "wake_p99":   ("wakeup p99, worst critical role", "us", True, worst("p99")),
     "wake_p999":  ("wakeup p99.9, worst critical role", "us", True, worst("p999")),
@@ -94,34 +99,43 @@ METRICS = {
     "xruns":      ("audio xruns at 64 frames", "", True, at("audio_xruns")),
     "throughput": ("work done by the load", "% of EEVDF", False, throughput),
     "wait_ms":    ("longest wait of any runnable task", "ms", True, at("longest", "wait_ms")),
+}
+ROLES = {f"{role}.{rank}": (f"{role} wakeup {label}", "us", True, at("wakeup_us", role, rank))
+         for role in CRITICAL for rank, label in RANKS.items()}
+SIDE = {
     "time_s":     ("time", "s", True, at("time_s")),
     "rate":       ("requests", "/s", False, at("requests_per_s")),
     "p50_us":     ("latency p50", "us", True, at("p50_us")),
     "p99_us":     ("latency p99", "us", True, at("p99_us")),
     "p999_us":    ("latency p99.9", "us", True, at("p999_us")),
     "switches":   ("context switches", "/s", True, at("switches_per_s")),
-    "wakeups":    ("wakeups", "/s", True, at("wakeups_per_s")),
+    "wakeups":    ("wakeups on the idle machine", "/s", True, at("wakeups_per_s")),
     "timers":     ("timer interrupts", "/s", True, at("timers_per_s")),
     "ipis":       ("interrupts between CPUs", "/s", True, at("ipis_per_s")),
     "runs":       ("BPF program runs", "/s", True, at("bpf_runs_per_s")),
-    "cost_ns":    ("BPF time per switch", "ns", True, at("bpf_ns_per_switch")),
-    "cost_runs":  ("BPF runs per switch", "", True, at("bpf_runs_per_switch")),
+    "cost_ns":    ("BPF time per context switch", "ns", True, at("bpf_ns_per_switch")),
+    "cost_runs":  ("BPF runs per context switch", "", True, at("bpf_runs_per_switch")),
 }
-GAME = list(METRICS)[:10]
-SIDES = {   # cell: its metrics
-    "messaging": ("time_s",), "pipe": ("time_s",), "fork": ("time_s",), "compile": ("time_s",),
-    "schbench": ("p50_us", "p99_us", "p999_us", "rate"),
-    "idle": ("switches", "wakeups", "timers", "ipis", "runs"),
-    "cost": ("cost_ns", "cost_runs"),
+METRICS = GAME | ROLES | SIDE
+TABLES_SIDE = {    # title: rows of label, cell, metric
+    "without a game: time, s (less is better)":
+        [(s, "side-" + s, "time_s") for s in ("messaging", "pipe", "fork", "compile")],
+    "request latency, us, and requests per second":
+        [("p50", "side-schbench", "p50_us"), ("p99", "side-schbench", "p99_us"),
+         ("p99.9", "side-schbench", "p999_us"), ("requests/s", "side-schbench", "rate")],
+    "idle machine, per second (less is better)":
+        [("switches", "side-idle", "switches"), ("wakeups", "side-idle", "wakeups"),
+         ("timers", "side-idle", "timers"), ("IPIs", "side-idle", "ipis"),
+         ("BPF runs", "side-idle", "runs")],
+    "BPF programs per context switch, next to busy tasks (less is better)":
+        [("ns", "side-cost", "cost_ns"), ("runs", "side-cost", "cost_runs")],
 }
-LOADED = ("hogs", "fork", "pipe", "io", "mixed")
 
-# metric, cells, what it must be compared with `factor` x a reference + `plus`:
-# another column, or the best of the peers
+# metric, cells, and what it must be compared with: factor x a reference + plus
 GOALS = [
     ("jitter",     LOADED, "<=", 0, None, 0.2),
     ("jitter",     LOADED, "<=", 1, "best peer", 0),
-    ("wake_p99",   LOADED, "<=", 1.5, FLOOR, 0),
+    ("wake_p99",   LOADED, "<=", 1.5, "floor", 0),
     ("wake_p99",   LOADED, "<=", 1, "best peer", 0),
     ("wake_p999",  LOADED, "<=", 0.25, KERNEL, 0),
     ("wake_p999",  LOADED, "<=", 1, "best peer", 0),
@@ -138,26 +152,19 @@ GOALS = [
     ("wakeups",    ("side-idle",), "<=", 1, KERNEL, 5),
     ("cost_ns",    ("side-cost",), "<", 1, "best peer", 0),
 ]
-HOLDS = {"<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b}
+HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 class Bench:
-    """cells[cell][sched][metric] = values over the seeds; failed[cell][sched] = reasons"""
+    """cells[cell][sched][metric] = values over the runs; failed[cell][sched] = reasons"""
 
     def __init__(self, top):
-        self.top, self.cells, self.roles, self.failed, self.runs = top, {}, {}, {}, 0
-        self.versions = {}
-        for path in sorted(glob.glob(os.path.join(top, "[0-9]*", "**", "versions"), recursive=True)):
-            with open(path, encoding="utf-8") as f:
-                for line in f:
-                    label, version = line.rstrip("\n").split("\t")
-                    self.versions.setdefault(label, version)
+        self.cells, self.failed, self.versions, self.runs = {}, {}, {}, 0
+        self.seeds = sorted((d for d in os.listdir(top) if d.isdigit()), key=int)
         # A second round of a boot lies in a folder of its own: one more run.
-        self.seeds = sorted(d for d in os.listdir(top) if d.isdigit())
-        for seed in self.seeds:
-            for folder in (os.path.join(top, seed), os.path.join(top, seed, "again")):
-                if os.path.isdir(folder):
-                    self.add(folder)
+        for folder in (os.path.join(top, seed, again) for seed in self.seeds for again in ("", "again")):
+            if os.path.isdir(folder):
+                self.add(folder)
 
     def add(self, folder):
         self.runs += 1
@@ -168,52 +175,63 @@ class Bench:
             path = os.path.join(folder, name)
             if kind == "failed":
                 with open(path, encoding="utf-8", errors="replace") as f:
-                    why = f.read().strip()
-                self.failed.setdefault(cell, {}).setdefault(sched, []).append(why)
+                    self.failed.setdefault(cell, {}).setdefault(sched, []).append(f.read().strip())
             elif kind == "json" and sched:
                 docs[cell, sched] = load(path)
                 longest = path.removesuffix("json") + "wait"
                 if os.path.exists(longest):
                     docs[cell, sched]["longest"] = load(longest)
+            elif name == "versions":
+                with open(path, encoding="utf-8") as f:
+                    self.versions = dict(line.rstrip("\n").split("\t") for line in f) | self.versions
         for (cell, sched), doc in docs.items():
             figures = self.cells.setdefault(cell, {}).setdefault(sched, {})
             for key, (_, _, _, of) in METRICS.items():
                 value = of(doc, docs.get((cell, KERNEL)))
                 if value is not None:
                     figures.setdefault(key, []).append(value)
-            for role in doc.get("wakeup_us", {}):
-                for rank in RANKS:
-                    value = get(doc, ("wakeup_us", role, rank))
-                    if value is not None:
-                        self.roles.setdefault((cell, sched), {}).setdefault(role, {}) \
-                            .setdefault(rank, []).append(value)
+
+    def games(self):
+        order = (FLOOR[0], *LOADED)
+        return sorted((c for c in self.cells | self.failed if not c.startswith("side-")),
+                      key=lambda c: order.index(c) if c in order else len(order))
 
     def scheds(self):
-        """columns: the kernel's own, gamer and its variants, then the peers"""
-        found = {s for by in (*self.cells.values(), *self.failed.values()) for s in by} - {FLOOR}
-        order = list(self.versions)
-        return sorted(found, key=lambda s: (order.index(s) if s in order else len(order), s))
-
-    def ours(self):
-        """the first column of a gamer: the one that is judged"""
-        return next((s for s in self.scheds() if self.is_ours(s)), None)
+        """in the order in which they ran"""
+        found = {s: 0 for by in (*self.cells.values(), *self.failed.values()) for s in by}
+        return [s for s in self.versions if s in found] + [s for s in found if s not in self.versions]
 
     def is_ours(self, sched):
         return self.versions.get(sched, sched).startswith(OURS)
 
+    def ours(self):
+        """the first gamer: the one that is judged"""
+        return next((s for s in self.scheds() if self.is_ours(s)), None)
+
+    def peers(self):
+        return [s for s in self.scheds() if s != KERNEL and not self.is_ours(s)]
+
+    def ran(self, cell, sched):
+        return sched in self.cells.get(cell, {}) or sched in self.failed.get(cell, {})
+
     def value(self, cell, sched, key):
-        """the median; None where there is none, or where the scheduler failed in some seed"""
+        """the median; None where there is none, or where the scheduler failed in some run"""
         if self.failed.get(cell, {}).get(sched):
             return None
         values = self.cells.get(cell, {}).get(sched, {}).get(key)
         return statistics.median(values) if values else None
 
     def best_peer(self, cell, key):
-        less = METRICS[key][2]
-        peers = [(v, s) for s in self.scheds() if s != KERNEL and not self.is_ours(s)
-                 and (v := self.value(cell, s, key)) is not None]
-        return (min if less else max)(peers, key=lambda p: p[0], default=(None, None))
+        found = [(v, s) for s in self.peers() if (v := self.value(cell, s, key)) is not None]
+        return (min if METRICS[key][2] else max)(found, key=lambda p: p[0], default=(None, None))
 
+    def reference(self, cell, ref, key):
+        if ref == "best peer":
+            return self.best_peer(cell, key)[0]
+        return self.value(*FLOOR, key) if ref == "floor" else self.value(cell, ref, key)
+
+
+# ---- text ----------------------------------------------------------------------------------
 
 def short(v, width=5):
     """a figure in so many columns"""
@@ -227,51 +245,47 @@ def short(v, width=5):
 
 
 def ratio(a, b):
-    return short(a / b, 4) if a is not None and b else "-" if a is None or a or b is None else "="
+    if a is None or b is None or (b == 0 and a != 0):
+        return "-"
+    return short(a / b if b else 1, 4)
 
 
 def cell_text(b, cell, sched, key):
     bad = b.failed.get(cell, {}).get(sched)
     if bad:
-        return f"failed {len(bad)}/{b.runs}"
+        return "failed" if sched == KERNEL else f"failed {len(bad)}/{b.runs}"
     v = b.value(cell, sched, key)
-    if sched == KERNEL or v is None:
-        return f"{short(v):>5}     "
-    return f"{short(v):>5} {ratio(v, b.value(cell, KERNEL, key)):>4}"
+    return short(v) if sched == KERNEL else f"{short(v):>5} {ratio(v, b.value(cell, KERNEL, key)):>4}"
 
 
 def table(b, title, rows):
-    """rows: label, cell, metric"""
-    rows = [r for r in rows if any(r[1] in x for x in (b.cells, b.failed))]
-    columns = [s for s in b.scheds()
-               if any(s in x.get(c, {}) for _, c, _ in rows for x in (b.cells, b.failed))]
-    if not rows or not columns:
+    """rows: label, cell, metric; those without a figure are left out"""
+    rows = [r for r in rows if any(b.cells.get(r[1], {}).get(s, {}).get(r[2]) for s in b.scheds())]
+    columns = [s for s in b.scheds() if any(b.ran(cell, s) for _, cell, _ in rows)]
+    if not rows:
         return
-    floor = any(b.value(c, FLOOR, k) is not None for _, c, k in rows)
-    width = max(len(r[0]) for r in rows) + 1
-    print(f"\n{title}")
-    print(f"{'':{width}}" + "".join(f" {s[:10]:>10}" for s in columns)
-          + (f" {'floor':>5}" if floor else "") + f" {'gamer/best peer':>9}")
+    width = {s: 6 if s == KERNEL else 11 for s in columns}
+    last = b.ours() and b.peers()
+    print(f"\n{title}\n{'':13}" + "".join(f"{s[:width[s] - 1]:>{width[s]}}" for s in columns)
+          + (" /best peer" if last else ""))
     for label, cell, key in rows:
+        line = f"{label:13}" + "".join(f"{cell_text(b, cell, s, key):>{width[s]}}" for s in columns)
         best, who = b.best_peer(cell, key)
-        last = f" {ratio(b.value(cell, b.ours(), key), best):>5} {who}" if who else ""
-        print((f"{label:{width}}" + "".join(f" {cell_text(b, cell, s, key):>10}" for s in columns)
-               + (f" {short(b.value(cell, FLOOR, key)):>5}" if floor else "") + last).rstrip())
+        if last and who:
+            line += f" {ratio(b.value(cell, b.ours(), key), best):>4} {who[:7]}"
+        print(line.rstrip())
 
 
-def tables(b):
-    games = [c for c in b.cells | b.failed if not c.startswith("side-")]
-    games.sort(key=lambda c: ("none", *LOADED).index(c) if c in LOADED else -1)
-    print(f"medians over {b.runs} runs; behind each figure its ratio to {KERNEL}'s")
+def tables(b, roles):
+    print(f"medians of {b.runs} run{'s' if b.runs > 1 else ''}, behind each the ratio to {KERNEL}'s; "
+          f"the last column: {b.ours()}'s to the best peer's")
     for label, version in b.versions.items():
-        print(f"  {label:12} {version}")
-    for key in GAME:
-        title, unit, less, _ = METRICS[key]
+        print(f"  {label:16} {version}")
+    for key, (title, unit, less, _) in (GAME | (ROLES if roles else {})).items():
         table(b, f"{title}{', ' + unit if unit else ''} ({'less' if less else 'more'} is better)",
-              [(cell, cell, key) for cell in games])
-    sides = [(f"{side} {METRICS[key][0]}, {METRICS[key][1]}".removesuffix(", "), "side-" + side, key)
-             for side, keys in SIDES.items() for key in keys]
-    table(b, "without a game", sides)
+              [(cell, cell, key) for cell in b.games()])
+    for title, rows in TABLES_SIDE.items():
+        table(b, title, rows)
     if b.failed:
         print("\nfailed")
     for cell, by in b.failed.items():
@@ -279,19 +293,19 @@ def tables(b):
             print(f"  {cell} under {sched}: {whys[0]}")
 
 
+# ---- goals ---------------------------------------------------------------------------------
+
 def goal(b, metric, cells, op, factor, ref, plus):
-    """the cell that is worst: (how far from the bound, cell, value, bound); None: not measured"""
+    """of the cell in which it is farthest from its goal: cell, value, bound, met"""
     found = []
     for cell in cells:
-        v = b.value(cell, b.ours(), metric)
-        r = 0 if ref is None else b.best_peer(cell, metric)[0] if ref == "best peer" \
-            else b.value(cell, ref, metric)
+        v, r = b.value(cell, b.ours(), metric), b.reference(cell, ref, metric) if ref else 0
         if b.failed.get(cell, {}).get(b.ours()):
             found.append((math.inf, cell, None, None, False))
         elif v is not None and r is not None:
             bound = factor * r + plus
-            off = (v / bound if op[0] == "<" else bound / v if v else math.inf) if bound \
-                else math.inf if v else 0
+            high, low = (v, bound) if op[0] == "<" else (bound, v)
+            off = high / low if low else math.inf if high else 1
             found.append((off, cell, v, bound, HOLDS[op](v, bound)))
     return max(found, key=lambda f: (not f[4], f[0]), default=None)
 
@@ -300,38 +314,111 @@ def goals(b):
     out = []
     for metric, cells, op, factor, ref, plus in GOALS:
         title, unit, _, _ = METRICS[metric]
-        bound = " + ".join(p for p in ((f"{factor:g} x {ref}" if factor != 1 else str(ref)) if ref else "",
-                                       f"{plus:g} {unit}".strip() if plus or not ref else "") if p)
+        terms = [ref if factor == 1 else f"{factor:g} x {ref}"] if ref else []
+        terms += [f"{plus:g} {unit}".strip()] if plus or not ref else []
         got = goal(b, metric, cells, op, factor, ref, plus)
-        out.append({"metric": metric, "title": title, "goal": f"{op} {bound}",
-                    **({"cell": got[1], "value": got[2], "bound": got[3], "met": got[4]} if got else {})})
+        out.append({"metric": metric, "title": title, "goal": f"{op} {' + '.join(terms)}"}
+                   | (dict(zip(("cell", "value", "bound", "met"), got[1:])) if got else {}))
     return out
 
 
 def print_goals(b):
-    print(f"\ngoals, each by the load in which {b.ours()} is farthest from it")
+    print(f"\ngoals: {b.ours()} where it is farthest from each (floor: the game alone under {KERNEL})")
     for g in goals(b):
         verdict = {True: "met", False: "MISSED", None: "not measured"}[g.get("met")]
-        what = f"{short(g['value'], 7):>8} of {short(g['bound'], 7):>8}  {g['cell'].removeprefix('side-'):10}" \
-            if g.get("value") is not None else f"{'':32}"
-        print(f"  {g['title']:38} {g['goal']:22} {what} {verdict}")
+        got = f"{short(g['value'], 7):>8} of {short(g['bound'], 7):>8}  {g['cell'].removeprefix('side-'):10}" \
+            if "value" in g else ""
+        print(f"  {g['title']:36} {g['goal']:20} {got:32} {verdict}")
 
 
 def document(b):
     def of(cell, sched):
         if b.failed.get(cell, {}).get(sched):
             return {"failed": b.failed[cell][sched]}
-        doc = {key: {"median": statistics.median(v), "values": v}
-               for key, v in b.cells.get(cell, {}).get(sched, {}).items()}
-        roles = {role: {rank: statistics.median(v) for rank, v in ranks.items()}
-                 for role, ranks in b.roles.get((cell, sched), {}).items()}
-        return doc | ({"roles": roles} if roles else {})
+        return {key: {"median": statistics.median(v), "values": v}
+                for key, v in b.cells[cell][sched].items()}
     return {"v": 1, "what": "bench matrix", "runs": b.runs, "seeds": b.seeds, "schedulers": b.versions,
-            "units": {key: m[1] for key, m in METRICS.items()},
-            "cells": {cell: {s: of(cell, s) for s in (*b.scheds(), FLOOR)
-                             if any(s in x.get(cell, {}) for x in (b.cells, b.failed))}
+            "units": {key: unit for key, (_, unit, _, _) in METRICS.items()},
+            "cells": {cell: {s: of(cell, s) for s in b.scheds() if b.ran(cell, s)}
                       for cell in b.cells | b.failed},
             "goals": goals(b)}
+
+
+# ---- plot ----------------------------------------------------------------------------------
+
+LANE, LABELS, PANEL, GAP = 13, 64, 400, 36      # height of a bar; widths
+COLORS = ("#8a8f98", "#2f81f7", "#e5534b", "#d4a72c", "#57ab5a", "#b083f0", "#e0823d", "#39a7a0", "#d46aa0")
+STYLE = """text{font:11px system-ui,sans-serif;fill:#1f2328}.t{font-size:13px;font-weight:600}.s{fill:#59636e}
+.v{font-size:9px;fill:#59636e}.g{stroke:#8a8f98;stroke-opacity:.3}.o{font-weight:700}
+@media(prefers-color-scheme:dark){text{fill:#e6edf3}.s,.v{fill:#9198a1}}"""
+# metric, on a logarithmic scale?
+PANELS = (("wake_p999", True), ("jitter", False))
+
+
+def svg_text(x, y, text, cls="", anchor="start"):
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{cls}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def svg_axis(values, log):
+    """position 0..1 of a figure, and the grid's figures"""
+    if not log:
+        top = max(values)
+        step = next((s for s in (1, 2, 5, 10, 20, 25) if top / s <= 5), 50)
+        top = step * math.ceil(top / step) or 1
+        return lambda v: v / top, [step * i for i in range(math.floor(top / step) + 1)]
+    low = math.floor(math.log10(min(v for v in values if v > 0)))
+    high = max(math.ceil(math.log10(max(values))), low + 1)
+    return (lambda v: (math.log10(max(v, 10 ** low)) - low) / (high - low),
+            [10 ** e for e in range(low, high + 1)])
+
+
+def svg_panel(b, key, log, left, top, rows):
+    """rows: y, cell, scheduler, colour"""
+    title, unit, _, _ = METRICS[key]
+    values = [v for _, cell, s, _ in rows if (v := b.value(cell, s, key)) is not None] or [0]
+    log = log and max(values) > 0
+    place, grid = svg_axis(values, log)
+    bottom = rows[-1][0] + LANE + 4
+    out = [svg_text(left, top - 24, f"{title}, {unit}{' (logarithmic)' if log else ''}", "t")]
+    for v in grid:
+        x = left + PANEL * place(v)
+        out += [f'<path class="g" d="M{x:.1f} {top - 4}V{bottom}"/>',
+                svg_text(x, top - 9, f"{v:g}", "s", "middle")]
+    for y, cell, sched, color in rows:
+        v = b.value(cell, sched, key)
+        width = PANEL * place(v) if v is not None else 0
+        what = short(v) if v is not None else "failed" if b.failed.get(cell, {}).get(sched) else ""
+        inside = width > PANEL - 30
+        out += [f'<rect x="{left}" y="{y}" width="{max(width, 1):.1f}" height="{LANE - 3}" rx="2" fill="{color}">'
+                f"<title>{escape(f'{cell}, {sched}: {what} {unit}')}</title></rect>",
+                f'<text x="{left + width + (-4 if inside else 4):.1f}" y="{y + LANE - 5}" class="v" '
+                f'text-anchor="{"end" if inside else "start"}"{" style=" + chr(34) + "fill:#fff" + chr(34) if inside else ""}>'
+                f"{escape(what)}</text>"]
+    return out
+
+
+def svg(b):
+    scheds, top = b.scheds(), 92
+    color = {s: COLORS[i % len(COLORS)] for i, s in enumerate(scheds)}
+    width = LABELS + len(PANELS) * (PANEL + GAP)
+    out, rows, y, x = [], [], top, LABELS
+    for sched in scheds:
+        out += [f'<rect x="{x}" y="12" width="10" height="10" rx="2" fill="{color[sched]}"/>',
+                svg_text(x + 14, 21, sched, "o" if sched == b.ours() else "")]
+        x += 30 + 7 * len(sched)
+    out.append(svg_text(LABELS, 42, f"a 60 Hz game next to each load; medians of {b.runs} runs, less is better", "s"))
+    for cell in b.games():
+        there = [s for s in scheds if b.ran(cell, s)]
+        out.append(svg_text(LABELS - 8, y + len(there) * LANE / 2 + 3, cell, "t", "end"))
+        for sched in there:
+            rows.append((y, cell, sched, color[sched]))
+            y += LANE
+        y += LANE
+    for i, (key, log) in enumerate(PANELS):
+        out += svg_panel(b, key, log, LABELS + i * (PANEL + GAP), top, rows)
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" '
+                      f'height="{y}" role="img" aria-label="gamer beside other schedulers">',
+                      f"<style>{STYLE}</style>", *out, "</svg>", ""])
 
 
 def main():
@@ -342,12 +429,16 @@ def main():
     args.add_argument("--bench")
     args.add_argument("--json")
     args.add_argument("--svg")
+    args.add_argument("--roles", action="store_true")
     args = args.parse_args()
     b = Bench(args.bench)
     if not b.cells and not b.failed:
         sys.exit(f"compare.py: no results in {args.bench}")
-    tables(b)
+    tables(b, args.roles)
     print_goals(b)
+    if args.svg and b.games():
+        with open(args.svg, "w", encoding="utf-8") as f:
+            f.write(svg(b))
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
             json.dump(document(b), f, indent=1)
