@@ -756,6 +756,46 @@ host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well forme
 	grep -qi p99 <<<"$("$GAMER" bench --seconds 1)" || fail "the text lacks p99"
 	rm -rf "$dir"
 }
+# host_compare_run DIR SEED: eevdf, gamer and peers in it; cake fails in seed 2
+host_compare_run() {
+	local s
+	mkdir "$1/$2"
+	while read -r s jitter work p99; do
+		printf '%s\t%s\n' "$s" "${s/#/scx_}" | sed 's/\tscx_gamer/\tgamer 1/' >>"$1/$2/versions"
+		echo "{\"v\":1,\"frames\":9,\"late_frames\":0,\"jitter_percent\":$jitter,\"load\":{\"hogs\":{\"ops_per_s\":$work}},
+			\"wakeup_us\":{\"sim\":{\"p99\":$p99,\"p999\":$((p99 * 2))},\"audio\":{\"p99\":1,\"p999\":2}}}" >"$1/$2/hogs.$s.json"
+	done <<-EOT
+		eevdf 40 $((100 * $2)) $((1000 * $2))
+		gamer 0.$2 $((90 * $2)) 50
+		lavd 20 $((100 * $2)) 40
+		$(printf '%s 30 100 4000\n' bpfland cosmos flash p2dq pandemonium)
+		cake 0 100 1
+	EOT
+	[ "$2" != 2 ] || mv "$1/$2/hogs.cake.json" "$1/$2/hogs.cake.failed"
+}
+host_compare() { : "bench's tables: medians, ratios, failed cells are no figures, goals; 120 columns; the plot is well formed"
+	local dir s
+	dir=$(mktemp -d)
+	for s in 1 2 3; do host_compare_run "$dir" $s; done
+	python3 "$ROOT/test/compare.py" --bench "$dir" --json "$dir/json" --svg "$dir/svg" >"$dir/text" || fail "exit $?"
+	[ "$(awk 'length > 120' "$dir/text")" = '' ] || fail "wider than 120: $(awk 'length > 120' "$dir/text")"
+	grep -q '^hogs *40.00  0.20 0.01 20.00 0.50 .* failed 1/3 0.01 lavd$' "$dir/text" || fail "$(grep ^hogs "$dir/text")"
+	python3 - "$dir" <<-'EOT'
+		import json, sys, xml.dom.minidom
+		doc = json.load(open(sys.argv[1] + "/json"))
+		hogs = doc["cells"]["hogs"]
+		assert hogs["eevdf"]["wake_p99"] == {"median": 2000, "values": [1000, 2000, 3000]}, hogs["eevdf"]
+		assert abs(hogs["gamer"]["throughput"]["median"] - 90) < 1e-9, hogs["gamer"]
+		assert list(hogs["cake"]) == ["failed"], hogs["cake"]
+		goals = {(g["metric"], g["goal"]): (g.get("value"), g.get("bound"), g.get("met")) for g in doc["goals"]}
+		want = {("jitter", "<= 0.2 %"): (0.2, 0.2, True), ("wake_p99", "<= best peer"): (50, 40, False),
+			("wake_p999", "<= 0.25 x eevdf"): (100, 1000, True), ("wake_p99", "<= 1.5 x floor"): (None, None, None),
+			("throughput", ">= 95 % of EEVDF"): (90, 95, False)}
+		assert {key: goals[key] for key in want} == want, goals
+		assert xml.dom.minidom.parse(sys.argv[1] + "/svg").documentElement.tagName == "svg"
+	EOT
+	rm -rf "$dir"
+}
 host_unit() { : "unit prints a systemd unit that starts this binary"
 	grep -q "^ExecStart=$GAMER run" <<<"$("$GAMER" unit)" || fail "no ExecStart of $GAMER"
 }

@@ -11,7 +11,7 @@
 #
 # Start reading at the last lines.
 SCX=/sys/kernel/sched_ext
-OUT=/out
+OUT=${OUT:-/out}
 TAB=$(printf '\t')
 
 # wait_for TENTHS COMMAND...: until it holds
@@ -118,6 +118,7 @@ kernel_config() {
 }
 
 SCHEDS=/bench/scheds
+mkdir -p $OUT
 kernel_config
 each version >$OUT/versions
 SHARE=$(nproc) # in the lab busy CPUs share one
@@ -130,7 +131,7 @@ WORK="$WORK --frame-work-us 1000 --audio-frames 64 --no-uinput --no-drm"
 awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }' $SCHEDS >/tmp/backwards
 for round in $(seq "$ROUNDS"); do
 	if [ "$round" = 2 ]; then # A B, then B A
-		OUT=/out/again SCHEDS=/tmp/backwards
+		OUT=$OUT/again SCHEDS=/tmp/backwards
 		mkdir -p $OUT
 	fi
 	for load in $LOADS; do each game "$load"; done
