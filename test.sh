@@ -1094,10 +1094,10 @@ bench_sched() {
 	printf '%s\t%s\t/bench/%s %s\t%s:/bench/%s\n' "$label" "$name" "$label" "$args" "$path" "$label"
 }
 
-# The calls of vm for one seed. A guest that dies costs the cell that it died in, not the
+# One run. A guest that dies costs the cell that it died in, not the
 # rest: the next boot goes without that scheduler.
-bench_seed() { # OUT SEED SCHEDS ENV VM-OPTIONS...
-	local out=$1/$2 seed=$2 scheds=$3 env=$4 said=$1/$2.said with=() w rc cell; shift 4
+bench_seed() { # SEED OUT ENV VM-OPTIONS...
+	local seed=$1 out=$2/$1 said=$2/$1.said scheds=$2/scheds env=$3 with=() w rc cell; shift 3
 	while read -r w; do [ -z "$w" ] || with+=(--with "$w"); done < <(cut -f4 "$scheds")
 	while :; do
 		cut -f1-3 "$scheds" >"$said.scheds"
@@ -1118,7 +1118,7 @@ bench_seed() { # OUT SEED SCHEDS ENV VM-OPTIONS...
 
 bench() {
 	local seeds=3 cpus=4 kernel=6.18 seconds=5 loads=none,hogs,fork,pipe,io,mixed side=all peers='' out=$BUILD/bench
-	local jobs=1 parallel='' results=() opt seed env
+	local jobs=1 parallel='' results=() opt env
 	while case ${1:-} in --*) ;; *) false ;; esac do
 		opt=$1
 		case $opt in
@@ -1140,18 +1140,15 @@ bench() {
 	mkdir -p "$out"
 	rm -rf "$out"/[0-9]*
 	cp "$GAMER" "$out/gamer" # someone may build while this runs
-	GAMER=$out/gamer
+	export GAMER=$out/gamer
 	bench_scheds "$peers" "$@" >"$out/scheds"
 	env="LOADS='${loads//,/ }' SIDES='${side//,/ }' SECONDS_EACH=$seconds LOAD_THREADS=$((${cpus%%,*} * 2))"
 	# In the lab one instruction is one ns, so the work of a millisecond is known.
 	env+=" ROUNDS=$((parallel + 1)) WORK='${parallel:---iters-per-ms 62464}'"
-	set -- --kernel "$kernel" --cpus "$cpus" --mem 2048 --timeout $((3600 + seconds * 1000)) ${parallel:+--parallel}
+	set -- --kernel "$kernel" --cpus "$cpus" --mem 2048 --timeout $((3600 + seconds * 1000)) \
+		${parallel:+--parallel} $([ "$parallel" ] || echo '--lab {}')
 	helpers_build
-	for seed in $(seq 7 $((6 + seeds))); do
-		while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
-		bench_seed "$out" "$seed" "$out/scheds" "$env" "$@" $([ "$parallel" ] || echo "--lab $seed") &
-	done
-	wait
+	seq 7 $((6 + seeds)) | xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" "$@" || note "some runs are missing"
 	python3 "$ROOT/test/compare.py" --bench "$out" "${results[@]}"
 }
 bench_scheds() { # PEERSDIR SCHED...
@@ -1242,6 +1239,7 @@ VERBS="
 	fetch-src  src_fetch      DIR NAME=VERSION...: upstream source archives
 	_host      host_one
 	_group     group
+	_seed      bench_seed
 "
 host_one() { case $1 in host_wine_*) locked host-wine host_wine "${1#host_}" ;; *) "$1" ;; esac; }
 

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # shellcheck shell=dash
-# bench.sh: what `test.sh bench` runs in a guest: every load (and workload without a game)
-# under every scheduler in turn.
+# bench.sh: what `test.sh bench` runs in a guest: every load under every scheduler in turn,
+# then the workloads without a game.
 #
 # /bench/scheds has a line per scheduler: label, how the name begins that it attaches under
 # ("-": the kernel's own), command. From the environment: LOADS, SIDES, SECONDS_EACH,
@@ -56,36 +56,38 @@ stayed() {
 	false
 }
 end() {
-	[ "$NAME" != - ] || return 0
+	[ -n "$G" ] || return 0
 	! alive || kill -INT "$G"
 	wait_for 200 gone || kill -KILL "$G"
 	wait_for 200 state_is disabled
 	wait "$G"
+	G=''
 }
 
-# cell CELL COMMAND...: one figure. The command prints JSON.
+# cell CELL COMMAND...: one figure. The command prints JSON. The scheduler is started if it
+# does not run, and left running.
 cell() {
-	local cell=$1; shift
-	local to=$OUT/$cell.$LABEL
-	WHY='' G=''
+	local cell=$1 to=$OUT/$1.$LABEL; shift
+	WHY=''
 	echo "$cell under $LABEL"
-	if begin; then
+	[ -n "$G" ] && stayed || { end; begin; } && {
+		WHY=''
 		timeout -s KILL $((SECONDS_EACH * 3 + 60)) "$@" >"$to.json" 2>/tmp/said ||
 			WHY="exit $?: $(tail -n 1 /tmp/said)"
 		stayed
 		case $NAME in gamer*) gamer status >"$to.status" 2>/dev/null ;; esac
-	fi
-	if [ -n "$WHY" ]; then
-		rm -f "$to.json" "$to.wait"
-		echo "$WHY" | tee "$to.failed"
-	fi
-	[ -z "$G" ] || end
+	}
+	[ -n "$WHY" ] || return
+	rm -f "$to.json" "$to.wait"
+	echo "$WHY" | tee "$to.failed"
 }
 
 # each COMMAND...: under every scheduler, in the order of $SCHEDS
 each() {
 	while IFS=$TAB read -r LABEL NAME COMMAND <&3; do
+		G=''
 		"$@"
+		end
 	done 3<"$SCHEDS"
 }
 
@@ -93,7 +95,7 @@ game() { # LOAD
 	cell "$1" longest "$OUT/$1.$LABEL.wait" gamer bench --json --seconds "$SECONDS_EACH" --load "$1" \
 		--load-threads "$LOAD_THREADS" $WORK
 }
-side() { cell "side-$1" side "$1" "$SHARE"; }
+sides() { local side; for side in $SIDES; do cell "side-$side" side "$side" "$SHARE"; done; }
 version() {
 	case $NAME in
 	-) set -- "$(uname -r)" ;;
@@ -135,5 +137,5 @@ for round in $(seq "$ROUNDS"); do
 		mkdir -p $OUT
 	fi
 	for load in $LOADS; do each game "$load"; done
-	for side in $SIDES; do each side "$side"; done
+	each sides
 done
