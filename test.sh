@@ -1062,7 +1062,8 @@ BENCH_USAGE="usage: test.sh bench [--seeds N] [--cpus N | --cpus 8,cores=4,threa
 The synthetic game next to each load, and workloads without it, under each scheduler in turn;
 one boot of the lab per seed, --jobs of them at once. SCHED: eevdf, gamer, gamer:OPTIONS,
 gamer@BINARY, or a peer (see PEERS) from --peers or PATH; none: all there are. --parallel: not
-the lab but a host thread per CPU, each cell twice, in the order A B B A."
+the lab but a host thread per CPU, each cell twice, in the order A B B A. Of gamer: and gamer@
+the column may have a name: old=gamer@/tmp/gamer, blind='gamer:--hooks=-gpu,-input'."
 
 # What each peer's program is called, the name that it attaches under, how it is started
 PEERS="
@@ -1078,20 +1079,21 @@ BENCH_SIDES=messaging,pipe,fork,compile,schbench,idle,cost
 # bench_sched SCHED PEERSDIR: its line for the guest (see test/bench.sh) and, after one more
 # tab, the program to pack; nothing if it is a peer that is not here.
 bench_sched() {
-	local sched=$1 label name program args path
+	local sched=$1 label='' name=gamer program options=run path=$GAMER
+	case $sched in *=gamer[:@]*) label=${sched%%=*} sched=${sched#*=} ;; esac
 	case $sched in
 	eevdf) printf 'eevdf\t-\t-\t\n'; return ;;
-	gamer@*) path=$(realpath "${sched#*@}"); label=${path##*/} name=gamer args=run ;;
-	gamer:*) path=$GAMER label=${sched//[\/ ]/_} name=gamer args="run ${sched#*:}" ;;
-	gamer) path=$GAMER label=$sched name=$sched args=run ;;
+	gamer) ;;
+	gamer@*) path=$(realpath "${sched#*@}") label=${label:-$(basename "$sched")} ;;
+	gamer:*) options="run ${sched#*:}" ;;
 	*)
-		label=$sched
-		read -r _ program name args < <(awk -v s="$sched" '$1 == s' <<<"$PEERS") || die "bench: no scheduler '$sched'"
+		read -r _ program name options < <(awk -v s="$sched" '$1 == s' <<<"$PEERS") || die "bench: no scheduler '$sched'"
 		path=$2/$program
 		[ -x "$path" ] || path=$(command -v "$program") || return 0 ;;
 	esac
 	[ -x "$path" ] || die "bench: no program '$path'"
-	printf '%s\t%s\t/bench/%s %s\t%s:/bench/%s\n' "$label" "$name" "$label" "$args" "$path" "$label"
+	label=${label:-${sched//[\/ ]/_}}
+	printf '%s\t%s\t/bench/%s %s\t%s:/bench/%s\n' "$label" "$name" "$label" "$options" "$path" "$label"
 }
 
 # One run. A guest that dies costs the cell that it died in, not the
@@ -1154,7 +1156,8 @@ bench() {
 bench_scheds() { # PEERSDIR SCHED...
 	local peers=$1 sched; shift
 	[ $# -gt 0 ] || set -- eevdf gamer $(awk '{ print $1 }' <<<"$PEERS")
-	for sched; do bench_sched "$sched" "$peers"; done
+	for sched; do bench_sched "$sched" "$peers"; done |
+		awk -F'\t' 'seen[$1]++ { print "test.sh: bench: two schedulers named " $1 >"/dev/stderr"; exit 1 } 1'
 }
 
 # ns per run of each BPF program, here and (where fentry and a scheduler can attach) in the lab

@@ -406,7 +406,7 @@ def svg(b):
         out += [f'<rect x="{x}" y="12" width="10" height="10" rx="2" fill="{color[sched]}"/>',
                 svg_text(x + 14, 21, sched, "o" if sched == b.ours() else "")]
         x += 30 + 7 * len(sched)
-    out.append(svg_text(LABELS, 42, f"a 60 Hz game next to each load; medians of {b.runs} runs, less is better", "s"))
+    out.append(svg_text(LABELS, 42, f"a 60 Hz game next to each load; medians of {b.runs} run{"s" if b.runs > 1 else ""}, less is better", "s"))
     for cell in b.games():
         there = [s for s in scheds if b.ran(cell, s)]
         out.append(svg_text(LABELS - 8, y + len(there) * LANE / 2 + 3, cell, "t", "end"))
