@@ -191,6 +191,9 @@ class Bench:
                 if value is not None:
                     figures.setdefault(key, []).append(value)
 
+    def what(self):
+        return f"medians of {self.runs} runs" if self.runs > 1 else "one run"
+
     def games(self):
         order = (FLOOR[0], *LOADED)
         return sorted((c for c in self.cells | self.failed if not c.startswith("side-")),
@@ -277,7 +280,7 @@ def table(b, title, rows):
 
 
 def tables(b, roles):
-    print(f"medians of {b.runs} run{'s' if b.runs > 1 else ''}, behind each the ratio to {KERNEL}'s; "
+    print(f"{b.what()}, behind each the ratio to {KERNEL}'s; "
           f"the last column: {b.ours()}'s to the best peer's")
     for label, version in b.versions.items():
         print(f"  {label:16} {version}")
@@ -406,7 +409,7 @@ def svg(b):
         out += [f'<rect x="{x}" y="12" width="10" height="10" rx="2" fill="{color[sched]}"/>',
                 svg_text(x + 14, 21, sched, "o" if sched == b.ours() else "")]
         x += 30 + 7 * len(sched)
-    out.append(svg_text(LABELS, 42, f"a 60 Hz game next to each load; medians of {b.runs} run{"s" if b.runs > 1 else ""}, less is better", "s"))
+    out.append(svg_text(LABELS, 42, f"a 60 Hz game next to each load; {b.what()}, less is better", "s"))
     for cell in b.games():
         there = [s for s in scheds if b.ran(cell, s)]
         out.append(svg_text(LABELS - 8, y + len(there) * LANE / 2 + 3, cell, "t", "end"))
