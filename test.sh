@@ -1096,26 +1096,34 @@ bench_sched() {
 	printf '%s\t%s\t/bench/%s %s\t%s:/bench/%s\n' "$label" "$name" "$label" "$options" "$path" "$label"
 }
 
-# One run. A guest that dies costs the cell that it died in, not the
-# rest: the next boot goes without that scheduler.
-bench_seed() { # SEED OUT ENV VM-OPTIONS...
-	local seed=$1 out=$2/$1 said=$2/$1.said scheds=$2/scheds env=$3 with=() w rc cell; shift 3
-	while read -r w; do [ -z "$w" ] || with+=(--with "$w"); done < <(cut -f4 "$scheds")
-	while :; do
-		cut -f1-3 "$scheds" >"$said.scheds"
-		rc=0
-		vm "$@" "${with[@]}" --with "$said.scheds:/bench/scheds" --out "$out" --log "$said.log" -- "$env bench.sh" |
-			tee "$said" | sed -u "s/^/seed $seed: /" >&2 || rc=$?
-		cell=$(sed -n 's/^\(.*\) under \(.*\)$/\1.\2/p' "$said" | tail -n 1)
-		case $rc in 124 | 125) ;; *) break ;; esac
-		case $cell in '' | *.eevdf) die "bench: seed $seed: the guest died, see $said.log" ;; esac
-		mkdir -p "$out"
-		echo "the guest died with it (kernel log: $said.log)" >"$out/$cell.failed"
-		awk -F'\t' -v l="${cell#*.}" '$1 != l' "$scheds" >"$said.rest"
-		scheds=$said.rest
+# What the guest says as it goes on: a figure as "=FILE TEXT", in OUT at once, or a line to show
+bench_hear() { # SEED OUT
+	local line file
+	while IFS= read -r line; do
+		file=${line%% *}
+		case $line in
+		=*) mkdir -p "$(dirname "$2/$1/${file#=}")"; printf '%s\n' "${line#* }" >>"$2/$1/${file#=}" ;;
+		*) note "seed $1: $line"; [ "${line#* under }" = "$line" ] || echo "$line" >"$2/$1.cell" ;;
+		esac
 	done
-	rm -f "$said.rest" "$said.scheds"
-	return "$rc"
+}
+# One run. A guest that dies costs the cell that it died in, not the rest: it is tried again
+# without that scheduler.
+bench_seed() { # SEED OUT ENV VM-OPTIONS...
+	local seed=$1 top=$2 out=$2/$1 scheds=$2/$1.scheds env=$3 with=() w rc cell; shift 3
+	while read -r w; do [ -z "$w" ] || with+=(--with "$w"); done < <(cut -f4 "$top/scheds")
+	cut -f1-3 "$top/scheds" >"$scheds"
+	while :; do
+		rc=0
+		vm "$@" "${with[@]}" --with "$scheds:/bench/scheds" --out "$out" --log "$out.log" -- "$env bench.sh" |
+			bench_hear "$seed" "$top" || rc=$?
+		case $rc in 124 | 125) ;; *) return "$rc" ;; esac
+		cell=$(sed 's/ under /./' "$out.cell" || true)
+		case $cell in '' | *.eevdf) die "bench: seed $seed: the guest died, see $out.log" ;; esac
+		echo "the guest died with it (kernel log: $out.log)" >"$out/$cell.failed"
+		find "$out" -type f ! -name '*.failed' -delete
+		sed -i "/^${cell#*.}\t/d" "$scheds"
+	done
 }
 
 bench() {

@@ -64,6 +64,11 @@ end() {
 	G=''
 }
 
+# What is there already is told at once: it outlives this guest.
+tell() {
+	for f; do [ ! -s "$f" ] || sed "s|^|=${f#/out/} |" "$f"; done
+}
+
 # cell CELL COMMAND...: one figure. The command prints JSON. The scheduler is started if it
 # does not run, and left running.
 cell() {
@@ -77,9 +82,11 @@ cell() {
 		stayed
 		case $NAME in gamer*) gamer status >"$to.status" 2>/dev/null ;; esac
 	}
-	[ -n "$WHY" ] || return
-	rm -f "$to.json" "$to.wait"
-	echo "$WHY" | tee "$to.failed"
+	if [ -n "$WHY" ]; then
+		rm -f "$to.json" "$to.wait"
+		echo "$WHY" | tee "$to.failed"
+	fi
+	tell "$to.json" "$to.wait" "$to.failed"
 }
 
 # each COMMAND...: under every scheduler, in the order of $SCHEDS
@@ -123,6 +130,7 @@ SCHEDS=/bench/scheds
 mkdir -p $OUT
 kernel_config
 each version >$OUT/versions
+tell $OUT/versions
 SHARE=$(nproc) # in the lab busy CPUs share one
 if [ -z "$WORK" ]; then # no lab: the same work for everybody all the same
 	SHARE=1
