@@ -1154,7 +1154,7 @@ bench() {
 	bench_scheds "$peers" "$@" >"$out/scheds"
 	env="LOADS='${loads//,/ }' SIDES='${side//,/ }' SECONDS_EACH=$seconds LOAD_THREADS=$((${cpus%%,*} * 2))"
 	# In the lab one instruction is one ns, so the work of a millisecond is known.
-	env+=" ROUNDS=$((parallel + 1)) WORK='${parallel:---iters-per-ms 62464}'"
+	env+=" ROUNDS=$((parallel + 1)) WORK='$([ "$parallel" ] || echo --iters-per-ms 62464)'"
 	set -- --kernel "$kernel" --cpus "$cpus" --mem 2048 --timeout $((3600 + seconds * 1000)) \
 		${parallel:+--parallel} $([ "$parallel" ] || echo '--lab {}')
 	helpers_build

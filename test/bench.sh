@@ -77,7 +77,7 @@ cell() {
 	echo "$cell under $LABEL"
 	[ -n "$G" ] && stayed || { end; begin; } && {
 		WHY=''
-		timeout -s KILL $((SECONDS_EACH * 3 + 60)) "$@" >"$to.json" 2>/tmp/said ||
+		timeout -s KILL $((SECONDS_EACH * 3 + 600)) "$@" >"$to.json" 2>/tmp/said ||
 			WHY="exit $?: $(tail -n 1 /tmp/said)"
 		stayed
 		case $NAME in gamer*) gamer status >"$to.status" 2>/dev/null ;; esac
