@@ -511,7 +511,7 @@ helpers_build() {
 	for c in "$ROOT"/test/*.c; do
 		out=$BUILD/test/$(basename "$c" .c)
 		[ "${out##*/}" != prio ] || continue # for Windows
-		[ "$out" -nt "$c" ] && continue
+		[ "$out" -nt "$c" ] && [ "$out" -nt "$ROOT/test/bpf.h" ] && continue
 		musl-gcc -static -O2 -std=gnu11 -Wall -Wextra -Wno-missing-field-initializers -Werror -pthread -idirafter /usr/include \
 			-idirafter /usr/include/x86_64-linux-gnu -o "$out.$$" "$c"
 		strip "$out.$$"
@@ -754,6 +754,46 @@ host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well forme
 	python3 -c 'import sys, xml.dom.minidom; assert xml.dom.minidom.parse(sys.argv[1]).documentElement.tagName == "svg"' "$dir/bench.svg"
 	grep -q '^fps,frametime' "$dir/bench.csv" || fail "the CSV lacks MangoHud's columns"
 	grep -qi p99 <<<"$("$GAMER" bench --seconds 1)" || fail "the text lacks p99"
+	rm -rf "$dir"
+}
+# host_compare_run DIR SEED: eevdf, gamer and peers in it; cake fails in seed 2
+host_compare_run() {
+	local s
+	mkdir "$1/$2"
+	while read -r s jitter work p99; do
+		printf '%s\t%s\n' "$s" "${s/#/scx_}" | sed 's/\tscx_gamer/\tgamer 1/' >>"$1/$2/versions"
+		echo "{\"v\":1,\"frames\":9,\"late_frames\":0,\"jitter_percent\":$jitter,\"load\":{\"hogs\":{\"ops_per_s\":$work}},
+			\"wakeup_us\":{\"sim\":{\"p99\":$p99,\"p999\":$((p99 * 2))},\"audio\":{\"p99\":1,\"p999\":2}}}" >"$1/$2/hogs.$s.json"
+	done <<-EOT
+		eevdf 40 $((100 * $2)) $((1000 * $2))
+		gamer 0.$2 $((90 * $2)) 50
+		lavd 20 $((100 * $2)) 40
+		$(printf '%s 30 100 4000\n' bpfland cosmos flash p2dq pandemonium)
+		cake 0 100 1
+	EOT
+	[ "$2" != 2 ] || mv "$1/$2/hogs.cake.json" "$1/$2/hogs.cake.failed"
+}
+host_compare() { : "bench's tables: medians, ratios, failed cells are no figures, goals; 120 columns; the plot is well formed"
+	local dir s
+	dir=$(mktemp -d)
+	for s in 1 2 3; do host_compare_run "$dir" $s; done
+	python3 "$ROOT/test/compare.py" --bench "$dir" --json "$dir/json" --svg "$dir/svg" >"$dir/text" || fail "exit $?"
+	[ "$(awk 'length > 120' "$dir/text")" = '' ] || fail "wider than 120: $(awk 'length > 120' "$dir/text")"
+	grep -q '^hogs *40.00  0.20 0.01 20.00 0.50 .* failed 1/3 0.01 lavd$' "$dir/text" || fail "$(grep ^hogs "$dir/text")"
+	python3 - "$dir" <<-'EOT'
+		import json, sys, xml.dom.minidom
+		doc = json.load(open(sys.argv[1] + "/json"))
+		hogs = doc["cells"]["hogs"]
+		assert hogs["eevdf"]["wake_p99"] == {"median": 2000, "values": [1000, 2000, 3000]}, hogs["eevdf"]
+		assert abs(hogs["gamer"]["throughput"]["median"] - 90) < 1e-9, hogs["gamer"]
+		assert list(hogs["cake"]) == ["failed"], hogs["cake"]
+		goals = {(g["metric"], g["goal"]): (g.get("value"), g.get("bound"), g.get("met")) for g in doc["goals"]}
+		want = {("jitter", "<= 0.2 %"): (0.2, 0.2, True), ("wake_p99", "<= best peer"): (50, 40, False),
+			("wake_p999", "<= 0.25 x eevdf"): (100, 1000, True), ("wake_p99", "<= 1.5 x floor"): (None, None, None),
+			("throughput", ">= 95 % of EEVDF"): (90, 95, False)}
+		assert {key: goals[key] for key in want} == want, goals
+		assert xml.dom.minidom.parse(sys.argv[1] + "/svg").documentElement.tagName == "svg"
+	EOT
 	rm -rf "$dir"
 }
 host_unit() { : "unit prints a systemd unit that starts this binary"
@@ -1016,47 +1056,116 @@ demo() {
 # ---------------------------------------------------------------------------
 # 11  bench
 # ---------------------------------------------------------------------------
-# One boot per seed; in it each load under each scheduler in turn, with the same work.
-# 64 frames of audio and 1 ms of work per frame: the lab has one CPU's worth of capacity,
-# which the busy CPUs share.
-BENCH='
-for load in $LOADS; do
-	for sched in eevdf gamer; do
-		if [ $sched = gamer ]; then
-			gamer run 2>/dev/null &
-			until grep -q enabled /sys/kernel/sched_ext/state; do usleep 100000; kill -0 $! || exit; done
-		fi
-		echo "$load under $sched"
-		gamer bench --json --seconds $SECONDS_EACH --load $load --load-threads $THREADS \
-			--iters-per-ms 62464 --frame-work-us 1000 --audio-frames 64 --no-uinput --no-drm \
-			>/out/$load.$sched.json || exit
-		if [ $sched = gamer ]; then gamer status >/out/$load.status; kill $!; wait $!; fi
+BENCH_USAGE="usage: test.sh bench [--seeds N] [--cpus N | --cpus 8,cores=4,threads=2] [--kernel SERIES]
+	[--seconds N] [--loads L,...|-] [--side S,...|none] [--peers DIR] [--parallel] [--jobs N]
+	[--out DIR] [--json FILE] [--svg FILE] [SCHED...]
+The synthetic game next to each load, and workloads without it, under each scheduler in turn;
+one boot of the lab per seed, --jobs of them at once. SCHED: eevdf, gamer, gamer:OPTIONS,
+gamer@BINARY, or a peer (see PEERS) from --peers or PATH; none: all there are. --parallel: not
+the lab but a host thread per CPU, each cell twice, in the order A B B A. Of gamer: and gamer@
+the column may have a name: old=gamer@/tmp/gamer, blind='gamer:--hooks=-gpu,-input'."
+
+# What each peer's program is called, the name that it attaches under, how it is started
+PEERS="
+	lavd         scx_lavd         lavd
+	bpfland      scx_bpfland      bpfland
+	cosmos       scx_cosmos       cosmos
+	flash        scx_flash        flash
+	p2dq         scx_p2dq         p2dq
+	cake         scx_cake         cake
+	pandemonium  scx_pandemonium  pandemonium
+"
+BENCH_SIDES=messaging,pipe,fork,compile,schbench,idle,cost
+# bench_sched SCHED PEERSDIR: its line for the guest (see test/bench.sh) and, after one more
+# tab, the program to pack; nothing if it is a peer that is not here.
+bench_sched() {
+	local sched=$1 label='' name=gamer program options=run path=$GAMER
+	case $sched in *=gamer[:@]*) label=${sched%%=*} sched=${sched#*=} ;; esac
+	case $sched in
+	eevdf) printf 'eevdf\t-\t-\t\n'; return ;;
+	gamer) ;;
+	gamer@*) path=$(realpath "${sched#*@}") label=${label:-$(basename "$sched")} ;;
+	gamer:*) options="run ${sched#*:}" ;;
+	*)
+		read -r _ program name options < <(awk -v s="$sched" '$1 == s' <<<"$PEERS") || die "bench: no scheduler '$sched'"
+		path=$2/$program
+		[ -x "$path" ] || path=$(command -v "$program") || return 0 ;;
+	esac
+	[ -x "$path" ] || die "bench: no program '$path'"
+	label=${label:-${sched//[\/ ]/_}}
+	printf '%s\t%s\t/bench/%s %s\t%s:/bench/%s\n' "$label" "$name" "$label" "$options" "$path" "$label"
+}
+
+# What the guest says as it goes on: a figure as "=FILE TEXT", in OUT at once, or a line to show
+bench_hear() { # SEED OUT
+	local line file
+	while IFS= read -r line; do
+		file=${line%% *}
+		case $line in
+		=*) mkdir -p "$(dirname "$2/$1/${file#=}")"; printf '%s\n' "${line#* }" >>"$2/$1/${file#=}" ;;
+		*) note "seed $1: $line"; [ "${line#* under }" = "$line" ] || echo "$line" >"$2/$1.cell" ;;
+		esac
 	done
-done
-'
-bench() { # [--seeds N] [--cpus N] [--kernel SERIES] [--seconds N] [--loads L,...]
-	local seeds=3 cpus=4 kernel=6.18 seconds=5 loads=none,hogs,fork,pipe,io,mixed seed out=$BUILD/bench
-	while [ $# -gt 1 ]; do
-		case $1 in
-		--seeds) seeds=$2 ;;
-		--cpus) cpus=$2 ;;
-		--kernel) kernel=$2 ;;
-		--seconds) seconds=$2 ;;
-		--loads) loads=$2 ;;
-		*) die "bench: unknown option $1" ;;
+}
+# One run. A guest that dies costs the cell that it died in, not the rest: it is tried again
+# without that scheduler.
+bench_seed() { # SEED OUT ENV VM-OPTIONS...
+	local seed=$1 top=$2 out=$2/$1 scheds=$2/$1.scheds env=$3 with=() w rc cell; shift 3
+	while read -r w; do [ -z "$w" ] || with+=(--with "$w"); done < <(cut -f4 "$top/scheds")
+	cut -f1-3 "$top/scheds" >"$scheds"
+	while :; do
+		rc=0
+		vm "$@" "${with[@]}" --with "$scheds:/bench/scheds" --out "$out" --log "$out.log" -- "$env bench.sh" |
+			bench_hear "$seed" "$top" || rc=$?
+		case $rc in 124 | 125) ;; *) return "$rc" ;; esac
+		cell=$(sed 's/ under /./' "$out.cell" || true)
+		case $cell in '' | *.eevdf) die "bench: seed $seed: the guest died, see $out.log" ;; esac
+		echo "the guest died with it (kernel log: $out.log)" >"$out/$cell.failed"
+		find "$out" -type f ! -name '*.failed' -delete
+		sed -i "/^${cell#*.}\t/d" "$scheds"
+	done
+}
+
+bench() {
+	local seeds=3 cpus=4 kernel=6.18 seconds=5 loads=none,hogs,fork,pipe,io,mixed side=all peers='' out=$BUILD/bench
+	local jobs=1 parallel='' results=() opt env
+	while case ${1:-} in --*) ;; *) false ;; esac do
+		opt=$1
+		case $opt in
+		--parallel) parallel=1; shift; continue ;;
+		--help) echo "$BENCH_USAGE"; return ;;
+		esac
+		[ $# -gt 1 ] || die "bench: $opt wants a value"
+		case $opt in
+		--seeds | --cpus | --kernel | --seconds | --loads | --side | --peers | --out | --jobs) declare "${opt#--}=$2" ;;
+		--json | --svg) results+=("$opt" "$2") ;;
+		*) die "$BENCH_USAGE" ;;
 		esac
 		shift 2
 	done
-	[ $# = 0 ] || die "bench: $1 wants a value"
+	[ "$loads" != - ] || loads=''
+	case $side in all) side=$BENCH_SIDES ;; none) side='' ;; esac
 	deps_or_die
 	make --no-print-directory -C "$ROOT" >&2
-	rm -rf "$out"
-	for seed in $(seq 7 $((6 + seeds))); do
-		note "seed $seed"
-		vm --kernel "$kernel" --cpus "$cpus" --lab "$seed" --out "$out/$seed" --timeout 3000 -- \
-			"LOADS='${loads//,/ }' SECONDS_EACH=$seconds THREADS=$((cpus * 2)); $BENCH" >&2
-	done
-	python3 "$ROOT/test/compare.py" --medians "$out"
+	mkdir -p "$out"
+	rm -rf "$out"/[0-9]*
+	cp "$GAMER" "$out/gamer" # someone may build while this runs
+	export GAMER=$out/gamer
+	bench_scheds "$peers" "$@" >"$out/scheds"
+	env="LOADS='${loads//,/ }' SIDES='${side//,/ }' SECONDS_EACH=$seconds LOAD_THREADS=$((${cpus%%,*} * 2))"
+	# In the lab one instruction is one ns, so the work of a millisecond is known.
+	env+=" ROUNDS=$((parallel + 1)) WORK='$([ "$parallel" ] || echo --iters-per-ms 62464)'"
+	set -- --kernel "$kernel" --cpus "$cpus" --mem 2048 --timeout $((3600 + seconds * 1000)) \
+		${parallel:+--parallel} $([ "$parallel" ] || echo '--lab {}')
+	helpers_build
+	seq 7 $((6 + seeds)) | xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" "$@" || note "some runs are missing"
+	python3 "$ROOT/test/compare.py" --bench "$out" "${results[@]}"
+}
+bench_scheds() { # PEERSDIR SCHED...
+	local peers=$1 sched; shift
+	[ $# -gt 0 ] || set -- eevdf gamer $(awk '{ print $1 }' <<<"$PEERS")
+	for sched; do bench_sched "$sched" "$peers"; done |
+		awk -F'\t' 'seen[$1]++ { print "test.sh: bench: two schedulers named " $1 >"/dev/stderr"; exit 1 } 1'
 }
 
 # ns per run of each BPF program, here and (where fentry and a scheduler can attach) in the lab
@@ -1133,7 +1242,7 @@ VERBS="
 	list       tests_list     every test and what it holds gamer to
 	vm         vm             [options] -- CMD: runs CMD in a guest; vm --help
 	kernels    kernels        which kernel series there are; kernels get SERIES... fetches
-	bench      bench          lab figures of the kernel's own scheduler and gamer, medians over seeds
+	bench      bench          [options] [SCHED...]: gamer beside other schedulers in the lab; bench --help
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	demo       demo           gamer next to the kernel's own scheduler
 	deps       deps           installs what is missing (as root), else names it
@@ -1141,6 +1250,7 @@ VERBS="
 	fetch-src  src_fetch      DIR NAME=VERSION...: upstream source archives
 	_host      host_one
 	_group     group
+	_seed      bench_seed
 "
 host_one() { case $1 in host_wine_*) locked host-wine host_wine "${1#host_}" ;; *) "$1" ;; esac; }
 

@@ -2,13 +2,19 @@
 """Results of `gamer bench --json` side by side.
 
 compare.py A.json B.json        two of them
-compare.py --medians DIR        DIR/SEED/LOAD.SCHED.json: medians over the seeds, a table per load
+compare.py --bench DIR [--roles] [--json FILE] [--svg FILE]
+                                all of `test.sh bench`: DIR/SEED/CELL.SCHED.json (.failed with
+                                the reason where a cell has no figure): medians over the
+                                seeds; --roles: a table per critical role too
 """
-import glob
+import argparse
 import json
+import math
+import operator
 import os
 import statistics
 import sys
+from html import escape
 
 #     what                          where in the JSON          unit   is less better?
 ROWS = [
@@ -32,58 +38,413 @@ def get(doc, path):
     return doc
 
 
-CRITICAL = ("sim", "worker", "render", "submit", "compositor", "input", "audio", "network")
-
-
 def load(name):
     with open(name, encoding="utf-8") as f:
         doc = json.load(f)
-    doc["late_percent"] = 100 * doc["late_frames"] / max(doc["frames"], 1)
+    if "late_frames" in doc:
+        doc["late_percent"] = 100 * doc["late_frames"] / max(doc["frames"], 1)
     return doc
 
 
-def table(a, b, names, rows):
-    """a, b: row -> figure or None"""
-    print(f"{'':28} {names[0]:>14} {names[1]:>14}")
-    for what, unit, less in rows:
-        x, y = a[what], b[what]
+def two(names):
+    docs = [load(n) for n in names]
+    a, b = (d.get("scheduler", "?") for d in docs)
+    print(f"{'':28} {a:>14} {b:>14}")
+    for what, path, unit, less in ROWS:
+        x, y = (get(d, path) for d in docs)
         if x is None or y is None:
             continue
         better = "" if x == y else "better" if (y < x) == less else "worse"
         print(f"{what:28} {x:14.2f} {y:14.2f} {unit:3} {better}".rstrip())
 
 
-def two(names):
-    docs = [load(n) for n in names]
-    figures = [{what: get(d, path) for what, path, _, _ in ROWS} for d in docs]
-    table(*figures, [d.get("scheduler", "?") for d in docs],
-          [(what, unit, less) for what, _, unit, less in ROWS])
+# ---- all of `test.sh bench` ----------------------------------------------------------------
+
+KERNEL, OURS = "eevdf", "gamer"
+# What wakeups cost in the lab where a CPU is left idle for them: the game alone, under EEVDF
+FLOOR = ("none", KERNEL)
+CRITICAL = ("sim", "worker", "render", "submit", "compositor", "input", "audio", "network")
+RANKS = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "maximum"}
+LOADED = ("hogs", "fork", "pipe", "io", "mixed")
 
 
-def medians(top):
-    runs = {}           # load -> sched -> [doc]
-    for name in sorted(glob.glob(os.path.join(top, "*", "*.json"))):
-        kind, sched = os.path.basename(name).split(".")[:2]
-        runs.setdefault(kind, {}).setdefault(sched, []).append(load(name))
-    rows = [(what, path, unit, less) for what, path, unit, less in ROWS if path[0] != "load"]
-    for role in CRITICAL:
-        for rank in ("p99", "p999", "max"):
-            rows.append((f"{role} wakeup {rank}", ("wakeup_us", role, rank), "us", True))
-    for kind, by in runs.items():
-        extra = [(f"{k} done", ("load", k, "ops_per_s"), "/s", False)
-                 for k in next(iter(by.values()))[0]["load"]]
-        out = {}
-        for sched, docs in by.items():
-            out[sched] = {}
-            for what, path, _, _ in rows + extra:
-                values = [v for v in (get(d, path) for d in docs) if v is not None]
-                out[sched][what] = statistics.median(values) if values else None
-        print(f"\nload {kind}, medians of {len(docs)} seeds")
-        table(*(out[s] for s in sorted(out)), sorted(out),
-              [(what, unit, less) for what, _, unit, less in rows + extra])
+def at(*path):
+    return lambda doc, _: get(doc, path)
 
 
-if sys.argv[1] == "--medians":
-    medians(sys.argv[2])
-else:
-    two(sys.argv[1:3])
+def worst(rank):
+    """the largest of the critical roles' percentiles"""
+    return lambda doc, _: max((v for role in CRITICAL if (v := get(doc, ("wakeup_us", role, rank)))
+                               is not None), default=None)
+
+
+def throughput(doc, base):
+    """of all kinds of load, in % of what the kernel's own scheduler gave them: geometric mean"""
+    rates = [(kind["ops_per_s"], get(base, ("load", name, "ops_per_s")) or 0)
+             for name, kind in (doc.get("load") or {}).items()] if base else []
+    if not rates or any(b <= 0 for _, b in rates):
+        return None
+    return 100 * math.prod(a / b for a, b in rates) ** (1 / len(rates))
+
+
+# key: title, unit, is less better?, from a cell's document and that of the kernel's scheduler
+GAME = {
+    "jitter":     ("frames with a wakeup > 500 us late", "%", True, at("jitter_percent")),
+    "wake_p99":   ("wakeup p99, worst critical role", "us", True, worst("p99")),
+    "wake_p999":  ("wakeup p99.9, worst critical role", "us", True, worst("p999")),
+    "wake_max":   ("wakeup maximum, worst critical role", "us", True, worst("max")),
+    "fps_low1":   ("1 % low", "fps", False, at("fps_low1")),
+    "frame_p99":  ("frame time p99", "ms", True, at("frame_time_ms", "p99")),
+    "input_p99":  ("input to present p99", "ms", True, at("input_present_ms", "p99")),
+    "xruns":      ("audio xruns at 64 frames", "", True, at("audio_xruns")),
+    "throughput": ("work done by the load", "% of EEVDF", False, throughput),
+    "wait_ms":    ("longest wait of any runnable task", "ms", True, at("longest", "wait_ms")),
+}
+ROLES = {f"{role}.{rank}": (f"{role} wakeup {label}", "us", True, at("wakeup_us", role, rank))
+         for role in CRITICAL for rank, label in RANKS.items()}
+SIDE = {
+    "time_s":     ("time", "s", True, at("time_s")),
+    "rate":       ("requests", "/s", False, at("requests_per_s")),
+    "p50_us":     ("latency p50", "us", True, at("p50_us")),
+    "p99_us":     ("latency p99", "us", True, at("p99_us")),
+    "p999_us":    ("latency p99.9", "us", True, at("p999_us")),
+    "switches":   ("context switches", "/s", True, at("switches_per_s")),
+    "wakeups":    ("wakeups on the idle machine", "/s", True, at("wakeups_per_s")),
+    "timers":     ("timer interrupts", "/s", True, at("timers_per_s")),
+    "ipis":       ("interrupts between CPUs", "/s", True, at("ipis_per_s")),
+    "runs":       ("BPF program runs", "/s", True, at("bpf_runs_per_s")),
+    "cost_ns":    ("BPF time per context switch", "ns", True, at("bpf_ns_per_switch")),
+    "cost_runs":  ("BPF runs per context switch", "", True, at("bpf_runs_per_switch")),
+}
+METRICS = GAME | ROLES | SIDE
+TABLES_SIDE = {    # title: rows of label, cell, metric
+    "without a game: time, s (less is better)":
+        [(s, "side-" + s, "time_s") for s in ("messaging", "pipe", "fork", "compile")],
+    "request latency, us, and requests per second":
+        [("p50", "side-schbench", "p50_us"), ("p99", "side-schbench", "p99_us"),
+         ("p99.9", "side-schbench", "p999_us"), ("requests/s", "side-schbench", "rate")],
+    "idle machine, per second (less is better)":
+        [("switches", "side-idle", "switches"), ("wakeups", "side-idle", "wakeups"),
+         ("timers", "side-idle", "timers"), ("IPIs", "side-idle", "ipis"),
+         ("BPF runs", "side-idle", "runs")],
+    "BPF programs per context switch, next to busy tasks (less is better)":
+        [("ns", "side-cost", "cost_ns"), ("runs", "side-cost", "cost_runs")],
+}
+
+# metric, cells, and what it must be compared with: factor x a reference + plus
+GOALS = [
+    ("jitter",     LOADED, "<=", 0, None, 0.2),
+    ("jitter",     LOADED, "<=", 1, "best peer", 0),
+    ("wake_p99",   LOADED, "<=", 1.5, "floor", 0),
+    ("wake_p99",   LOADED, "<=", 1, "best peer", 0),
+    ("wake_p999",  LOADED, "<=", 0.25, KERNEL, 0),
+    ("wake_p999",  LOADED, "<=", 1, "best peer", 0),
+    ("wake_max",   LOADED, "<=", 0.25, KERNEL, 0),
+    ("wake_max",   LOADED, "<=", 1, "best peer", 0),
+    ("fps_low1",   LOADED, ">", 1, "best peer", 0),
+    ("frame_p99",  LOADED, "<", 1, "best peer", 0),
+    ("input_p99",  LOADED, "<=", 0.7, KERNEL, 0),
+    ("input_p99",  LOADED, "<", 1, "best peer", 0),
+    ("xruns",      LOADED, "<=", 0, None, 0),
+    ("throughput", LOADED, ">=", 0, None, 95),
+    ("wait_ms",    LOADED, "<=", 0, None, 100),
+    ("time_s",     ("side-messaging", "side-pipe", "side-fork", "side-compile"), "<=", 1.05, KERNEL, 0),
+    ("wakeups",    ("side-idle",), "<=", 1, KERNEL, 5),
+    ("cost_ns",    ("side-cost",), "<", 1, "best peer", 0),
+]
+HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+class Bench:
+    """cells[cell][sched][metric] = values over the runs; failed[cell][sched] = reasons"""
+
+    def __init__(self, top):
+        self.cells, self.failed, self.versions, self.runs = {}, {}, {}, 0
+        self.seeds = sorted((d for d in os.listdir(top) if d.isdigit()), key=int)
+        # A second round of a boot lies in a folder of its own: one more run.
+        for folder in (os.path.join(top, seed, again) for seed in self.seeds for again in ("", "again")):
+            if os.path.isdir(folder):
+                self.add(folder)
+
+    def add(self, folder):
+        self.runs += 1
+        docs = {}
+        for name in sorted(os.listdir(folder)):
+            cell, _, rest = name.partition(".")
+            sched, _, kind = rest.rpartition(".")
+            path = os.path.join(folder, name)
+            if kind == "failed":
+                with open(path, encoding="utf-8", errors="replace") as f:
+                    self.failed.setdefault(cell, {}).setdefault(sched, []).append(f.read().strip())
+            elif kind == "json" and sched:
+                docs[cell, sched] = load(path)
+                longest = path.removesuffix("json") + "wait"
+                if os.path.exists(longest):
+                    docs[cell, sched]["longest"] = load(longest)
+            elif name == "versions":
+                with open(path, encoding="utf-8") as f:
+                    self.versions = dict(line.rstrip("\n").split("\t") for line in f) | self.versions
+        for (cell, sched), doc in docs.items():
+            figures = self.cells.setdefault(cell, {}).setdefault(sched, {})
+            for key, (_, _, _, of) in METRICS.items():
+                value = of(doc, docs.get((cell, KERNEL)))
+                if value is not None:
+                    figures.setdefault(key, []).append(value)
+
+    def what(self):
+        return f"medians of {self.runs} runs" if self.runs > 1 else "one run"
+
+    def games(self):
+        order = (FLOOR[0], *LOADED)
+        return sorted((c for c in self.cells | self.failed if not c.startswith("side-")),
+                      key=lambda c: order.index(c) if c in order else len(order))
+
+    def scheds(self):
+        """in the order in which they ran"""
+        found = {s: 0 for by in (*self.cells.values(), *self.failed.values()) for s in by}
+        return [s for s in self.versions if s in found] + [s for s in found if s not in self.versions]
+
+    def is_ours(self, sched):
+        return self.versions.get(sched, sched).startswith(OURS)
+
+    def ours(self):
+        """the first gamer: the one that is judged"""
+        return next((s for s in self.scheds() if self.is_ours(s)), None)
+
+    def peers(self):
+        return [s for s in self.scheds() if s != KERNEL and not self.is_ours(s)]
+
+    def ran(self, cell, sched):
+        return sched in self.cells.get(cell, {}) or sched in self.failed.get(cell, {})
+
+    def value(self, cell, sched, key):
+        """the median; None where there is none, or where the scheduler failed in some run"""
+        if self.failed.get(cell, {}).get(sched):
+            return None
+        values = self.cells.get(cell, {}).get(sched, {}).get(key)
+        return statistics.median(values) if values else None
+
+    def best_peer(self, cell, key):
+        found = [(v, s) for s in self.peers() if (v := self.value(cell, s, key)) is not None]
+        return (min if METRICS[key][2] else max)(found, key=lambda p: p[0], default=(None, None))
+
+    def reference(self, cell, ref, key):
+        if ref == "best peer":
+            return self.best_peer(cell, key)[0]
+        return self.value(*FLOOR, key) if ref == "floor" else self.value(cell, ref, key)
+
+
+# ---- text ----------------------------------------------------------------------------------
+
+def short(v, width=5):
+    """a figure in so many columns"""
+    if v is None:
+        return "-"
+    for digits in (2, 1, 0):
+        text = f"{v:.{digits}f}"
+        if len(text) <= width:
+            return text
+    return f"{v / 1000:.0f}k" if v < 1e6 else f"{v / 1e6:.0f}M"
+
+
+def ratio(a, b):
+    if a is None or b is None or (b == 0 and a != 0):
+        return "-"
+    return short(a / b if b else 1, 4)
+
+
+def cell_text(b, cell, sched, key):
+    bad = b.failed.get(cell, {}).get(sched)
+    if bad:
+        return "failed" if sched == KERNEL else f"failed {len(bad)}/{b.runs}"
+    v = b.value(cell, sched, key)
+    return short(v) if sched == KERNEL else f"{short(v):>5} {ratio(v, b.value(cell, KERNEL, key)):>4}"
+
+
+def table(b, title, rows):
+    """rows: label, cell, metric; those without a figure are left out"""
+    rows = [r for r in rows if any(b.cells.get(r[1], {}).get(s, {}).get(r[2]) for s in b.scheds())]
+    columns = [s for s in b.scheds() if any(b.ran(cell, s) for _, cell, _ in rows)]
+    if not rows:
+        return
+    width = {s: 6 if s == KERNEL else 11 for s in columns}
+    last = b.ours() and b.peers()
+    print(f"\n{title}\n{'':13}" + "".join(f"{s[:width[s] - 1]:>{width[s]}}" for s in columns)
+          + (" /best peer" if last else ""))
+    for label, cell, key in rows:
+        line = f"{label:13}" + "".join(f"{cell_text(b, cell, s, key):>{width[s]}}" for s in columns)
+        best, who = b.best_peer(cell, key)
+        if last and who:
+            line += f" {ratio(b.value(cell, b.ours(), key), best):>4} {who[:7]}"
+        print(line.rstrip())
+
+
+def tables(b, roles):
+    print(f"{b.what()}, behind each the ratio to {KERNEL}'s; "
+          f"the last column: {b.ours()}'s to the best peer's")
+    for label, version in b.versions.items():
+        print(f"  {label:16} {version}")
+    for key, (title, unit, less, _) in (GAME | (ROLES if roles else {})).items():
+        table(b, f"{title}{', ' + unit if unit else ''} ({'less' if less else 'more'} is better)",
+              [(cell, cell, key) for cell in b.games()])
+    for title, rows in TABLES_SIDE.items():
+        table(b, title, rows)
+    if b.failed:
+        print("\nfailed")
+    for cell, by in b.failed.items():
+        for sched, whys in by.items():
+            print(f"  {cell} under {sched}: {whys[0]}")
+
+
+# ---- goals ---------------------------------------------------------------------------------
+
+def goal(b, metric, cells, op, factor, ref, plus):
+    """of the cell in which it is farthest from its goal: cell, value, bound, met"""
+    found = []
+    for cell in cells:
+        v, r = b.value(cell, b.ours(), metric), b.reference(cell, ref, metric) if ref else 0
+        if b.failed.get(cell, {}).get(b.ours()):
+            found.append((math.inf, cell, None, None, False))
+        elif v is not None and r is not None:
+            bound = factor * r + plus
+            high, low = (v, bound) if op[0] == "<" else (bound, v)
+            off = high / low if low else math.inf if high else 1
+            found.append((off, cell, v, bound, HOLDS[op](v, bound)))
+    return max(found, key=lambda f: (not f[4], f[0]), default=None)
+
+
+def goals(b):
+    out = []
+    for metric, cells, op, factor, ref, plus in GOALS:
+        title, unit, _, _ = METRICS[metric]
+        terms = [ref if factor == 1 else f"{factor:g} x {ref}"] if ref else []
+        terms += [f"{plus:g} {unit}".strip()] if plus or not ref else []
+        got = goal(b, metric, cells, op, factor, ref, plus)
+        out.append({"metric": metric, "title": title, "goal": f"{op} {' + '.join(terms)}"}
+                   | (dict(zip(("cell", "value", "bound", "met"), got[1:])) if got else {}))
+    return out
+
+
+def print_goals(b):
+    print(f"\ngoals: {b.ours()} where it is farthest from each (floor: the game alone under {KERNEL})")
+    for g in goals(b):
+        verdict = {True: "met", False: "MISSED", None: "not measured"}[g.get("met")]
+        got = f"{short(g['value'], 7):>8} of {short(g['bound'], 7):>8}  {g['cell'].removeprefix('side-'):10}" \
+            if "value" in g else ""
+        print(f"  {g['title']:36} {g['goal']:20} {got:32} {verdict}")
+
+
+def document(b):
+    def of(cell, sched):
+        if b.failed.get(cell, {}).get(sched):
+            return {"failed": b.failed[cell][sched]}
+        return {key: {"median": statistics.median(v), "values": v}
+                for key, v in b.cells[cell][sched].items()}
+    return {"v": 1, "what": "bench matrix", "runs": b.runs, "seeds": b.seeds, "schedulers": b.versions,
+            "units": {key: unit for key, (_, unit, _, _) in METRICS.items()},
+            "cells": {cell: {s: of(cell, s) for s in b.scheds() if b.ran(cell, s)}
+                      for cell in b.cells | b.failed},
+            "goals": goals(b)}
+
+
+# ---- plot ----------------------------------------------------------------------------------
+
+LANE, LABELS, PANEL, GAP = 13, 64, 400, 36      # height of a bar; widths
+COLORS = ("#8a8f98", "#2f81f7", "#e5534b", "#d4a72c", "#57ab5a", "#b083f0", "#e0823d", "#39a7a0", "#d46aa0")
+STYLE = """text{font:11px system-ui,sans-serif;fill:#1f2328}.t{font-size:13px;font-weight:600}.s{fill:#59636e}
+.v{font-size:9px;fill:#59636e}.g{stroke:#8a8f98;stroke-opacity:.3}.o{font-weight:700}
+@media(prefers-color-scheme:dark){text{fill:#e6edf3}.s,.v{fill:#9198a1}}"""
+# metric, on a logarithmic scale?
+PANELS = (("wake_p999", True), ("jitter", False))
+
+
+def svg_text(x, y, text, cls="", anchor="start"):
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{cls}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def svg_axis(values, log):
+    """position 0..1 of a figure, and the grid's figures"""
+    if not log:
+        top = max(values)
+        step = next((s for s in (1, 2, 5, 10, 20, 25) if top / s <= 5), 50)
+        top = step * math.ceil(top / step) or 1
+        return lambda v: v / top, [step * i for i in range(math.floor(top / step) + 1)]
+    low = math.floor(math.log10(min(v for v in values if v > 0)))
+    high = max(math.ceil(math.log10(max(values))), low + 1)
+    return (lambda v: (math.log10(max(v, 10 ** low)) - low) / (high - low),
+            [10 ** e for e in range(low, high + 1)])
+
+
+def svg_panel(b, key, log, left, top, rows):
+    """rows: y, cell, scheduler, colour"""
+    title, unit, _, _ = METRICS[key]
+    values = [v for _, cell, s, _ in rows if (v := b.value(cell, s, key)) is not None] or [0]
+    log = log and max(values) > 0
+    place, grid = svg_axis(values, log)
+    bottom = rows[-1][0] + LANE + 4
+    out = [svg_text(left, top - 24, f"{title}, {unit}{' (logarithmic)' if log else ''}", "t")]
+    for v in grid:
+        x = left + PANEL * place(v)
+        out += [f'<path class="g" d="M{x:.1f} {top - 4}V{bottom}"/>',
+                svg_text(x, top - 9, f"{v:g}", "s", "middle")]
+    for y, cell, sched, color in rows:
+        v = b.value(cell, sched, key)
+        width = PANEL * place(v) if v is not None else 0
+        what = short(v) if v is not None else "failed" if b.failed.get(cell, {}).get(sched) else ""
+        inside = width > PANEL - 30
+        out += [f'<rect x="{left}" y="{y}" width="{max(width, 1):.1f}" height="{LANE - 3}" rx="2" fill="{color}">'
+                f"<title>{escape(f'{cell}, {sched}: {what} {unit}')}</title></rect>",
+                f'<text x="{left + width + (-4 if inside else 4):.1f}" y="{y + LANE - 5}" class="v" '
+                f'text-anchor="{"end" if inside else "start"}"{" style=" + chr(34) + "fill:#fff" + chr(34) if inside else ""}>'
+                f"{escape(what)}</text>"]
+    return out
+
+
+def svg(b):
+    scheds, top = b.scheds(), 92
+    color = {s: COLORS[i % len(COLORS)] for i, s in enumerate(scheds)}
+    width = LABELS + len(PANELS) * (PANEL + GAP)
+    out, rows, y, x = [], [], top, LABELS
+    for sched in scheds:
+        out += [f'<rect x="{x}" y="12" width="10" height="10" rx="2" fill="{color[sched]}"/>',
+                svg_text(x + 14, 21, sched, "o" if sched == b.ours() else "")]
+        x += 30 + 7 * len(sched)
+    out.append(svg_text(LABELS, 42, f"a 60 Hz game next to each load; {b.what()}, less is better", "s"))
+    for cell in b.games():
+        there = [s for s in scheds if b.ran(cell, s)]
+        out.append(svg_text(LABELS - 8, y + len(there) * LANE / 2 + 3, cell, "t", "end"))
+        for sched in there:
+            rows.append((y, cell, sched, color[sched]))
+            y += LANE
+        y += LANE
+    for i, (key, log) in enumerate(PANELS):
+        out += svg_panel(b, key, log, LABELS + i * (PANEL + GAP), top, rows)
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" '
+                      f'height="{y}" role="img" aria-label="gamer beside other schedulers">',
+                      f"<style>{STYLE}</style>", *out, "</svg>", ""])
+
+
+def main():
+    if sys.argv[1:2] != ["--bench"]:
+        two(sys.argv[1:3])
+        return
+    args = argparse.ArgumentParser()
+    args.add_argument("--bench")
+    args.add_argument("--json")
+    args.add_argument("--svg")
+    args.add_argument("--roles", action="store_true")
+    args = args.parse_args()
+    b = Bench(args.bench)
+    if not b.cells and not b.failed:
+        sys.exit(f"compare.py: no results in {args.bench}")
+    tables(b, args.roles)
+    print_goals(b)
+    if args.svg and b.games():
+        with open(args.svg, "w", encoding="utf-8") as f:
+            f.write(svg(b))
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as f:
+            json.dump(document(b), f, indent=1)
+
+
+main()

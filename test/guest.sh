@@ -885,6 +885,25 @@ lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and sta
 	[ $n -ge 7 ] || fail "on the fast CPU in $n of 10 looks"
 	stops TERM
 }
+lab_bench() { : "bench's cells: a peer that stays has figures; one that leaves in the middle or never comes has none"
+	local f
+	mkdir -p /bench
+	cp /bin/gamer /bench/peer
+	printf '#!/bin/busybox sh\ngamer run & sleep 2; kill $!; wait\n' >/bench/leaves
+	chmod +x /bench/leaves
+	printf '%s\t%s\t%s\n' eevdf - - peer gamer "/bench/peer run" leaves gamer /bench/leaves never gamer /bin/false >/bench/scheds
+	OUT=/out/lab_bench LOADS=none SIDES=pipe SECONDS_EACH=2 LOAD_THREADS=8 ROUNDS=1 WORK="--iters-per-ms 62464" bench.sh
+	for f in none.eevdf none.peer side-pipe.peer; do
+		[ -s /out/lab_bench/$f.json ] || fail "$f: $(cat /out/lab_bench/$f.failed)"
+	done
+	grep -q wait_ms /out/lab_bench/none.peer.wait || fail "no longest wait"
+	for f in leaves never; do
+		[ ! -e /out/lab_bench/none.$f.json ] || fail "$f has figures"
+	done
+	grep -q '^left in the middle' /out/lab_bench/none.leaves.failed || fail "leaves: $(cat /out/lab_bench/none.leaves.failed)"
+	grep -q '^did not attach' /out/lab_bench/none.never.failed || fail "never: $(cat /out/lab_bench/none.never.failed)"
+	is "state" "$(cat $SCX/state)" disabled
+}
 
 # What wine.sh wants; its checks are wine_*.
 # shellcheck disable=SC2034

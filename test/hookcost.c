@@ -12,30 +12,26 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/bpf.h>
 #include <linux/uinput.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "bpf.h"
 
 #define ROUNDS		15
 #define MAX_HOOKS	64
 
 enum { OUTSIDE, GAME, PHASES };
-
-struct count { uint64_t runs, ns; };
 
 /* A program of gamer's and its twins. */
 enum { PROGRAM, EMPTY, CLOCK, KINDS };
@@ -47,11 +43,6 @@ static struct hook {
 	struct count sum[KINDS][PHASES];	/* over all phases of a kind */
 } hooks[MAX_HOOKS];
 static int nr_hooks;
-
-static int bpf(int cmd, union bpf_attr *attr)
-{
-	return syscall(SYS_bpf, cmd, attr, sizeof(*attr));
-}
 
 static void nap(int ms)
 {
@@ -155,21 +146,6 @@ static pid_t events_start(void)
 
 /* ---- programs ---------------------------------------------------------------------- */
 
-static int fd_by_id(int cmd, uint32_t id)
-{
-	union bpf_attr attr = { .prog_id = id };	/* every kind of id lies there */
-
-	return bpf(cmd, &attr);
-}
-
-static int info(int fd, void *to, uint32_t size)
-{
-	union bpf_attr attr = { .info = { .bpf_fd = fd, .info_len = size, .info = (uintptr_t)to } };
-
-	memset(to, 0, size);
-	return bpf(BPF_OBJ_GET_INFO_BY_FD, &attr);
-}
-
 /* How a program is attached; false: not by a link of its own, as a scheduler's */
 static bool link_of(uint32_t prog_id, struct bpf_link_info *link)
 {
@@ -262,15 +238,6 @@ static int hooks_find(pid_t pid)
 	return nr_hooks - before;
 }
 
-static struct count count(int fd)
-{
-	struct bpf_prog_info prog;
-
-	if (fd < 0 || info(fd, &prog, sizeof(prog)))
-		return (struct count){ 0 };
-	return (struct count){ prog.run_cnt, prog.run_time_ns };
-}
-
 static void count_add(struct count *sum, struct count from, struct count to)
 {
 	sum->runs += to.runs - from.runs;
@@ -360,7 +327,6 @@ static void print_hook(const struct hook *h)
 
 int main(int argc, char **argv)
 {
-	union bpf_attr attr = { .enable_stats.type = BPF_STATS_RUN_TIME };
 	static char text[1 << 16];
 	pid_t pid[PHASES], gamer;
 
@@ -373,7 +339,7 @@ int main(int argc, char **argv)
 	for (int i = 0; i < nr_hooks; i++)
 		for (int kind = EMPTY; kind < KINDS; kind++)
 			hooks[i].fd[kind] = twin_attach(hooks[i].fd[PROGRAM], kind == CLOCK);
-	if (bpf(BPF_ENABLE_STATS, &attr) < 0) {
+	if (stats_on() < 0) {
 		perror("hookcost: no statistics");
 		return 1;
 	}

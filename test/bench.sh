@@ -1,0 +1,149 @@
+#!/bin/busybox sh
+# shellcheck shell=dash
+# bench.sh: what `test.sh bench` runs in a guest: every load under every scheduler in turn,
+# then the workloads without a game.
+#
+# /bench/scheds has a line per scheduler: label, how the name begins that it attaches under
+# ("-": the kernel's own), command. From the environment: LOADS, SIDES, SECONDS_EACH,
+# WORK (bench's options that fix the work), LOAD_THREADS, ROUNDS.
+# A cell leaves CELL.LABEL.json in /out, or CELL.LABEL.failed with the reason: what was
+# measured while its scheduler was not there is no figure.
+#
+# Start reading at the last lines.
+SCX=/sys/kernel/sched_ext
+OUT=${OUT:-/out}
+TAB=$(printf '\t')
+
+# wait_for TENTHS COMMAND...: until it holds
+wait_for() {
+	local tenths=$1; shift
+	until "$@"; do
+		[ $((tenths -= 1)) -ge 0 ] || return 1
+		usleep 100000
+	done
+}
+state_is() { [ "$(cat $SCX/state)" = "$1" ]; }
+attached() {
+	state_is enabled && case $(cat $SCX/root/ops 2>/dev/null) in "$NAME"*) ;; *) false ;; esac
+}
+alive() { kill -0 "$G" 2>/dev/null; }
+attached_or_dead() { attached || ! alive; }
+gone() { state_is disabled && ! alive; }
+# What a scheduler that failed has to say, and the kernel about it, on one line
+last_words() {
+	{ dmesg | sed -n 's/^\[[^]]*\] *\(sched_ext: .*\)/\1/p' | grep -v ' enabled$' | tail -n 2
+	  tail -n 2 "/tmp/$LABEL.log"; } | tr -cd '\12\40-\176' | cut -c1-200 | tr '\n' ';'
+}
+
+# begin: the scheduler $LABEL runs as $G, and $SEQ tells if it still is the same one later.
+begin() {
+	state_is disabled || { WHY="sched_ext is $(cat $SCX/state) before it starts"; return 1; }
+	[ "$NAME" != - ] || return 0
+	dmesg -c >>$OUT/dmesg-bench
+	$COMMAND >"/tmp/$LABEL.log" 2>&1 </dev/null &
+	G=$!
+	if ! wait_for 600 attached_or_dead || ! attached; then
+		WHY="did not attach: $(last_words)"
+		return 1
+	fi
+	SEQ=$(cat $SCX/enable_seq)
+	sleep 1
+}
+stayed() {
+	[ "$NAME" != - ] || return 0
+	attached && alive && [ "$(cat $SCX/enable_seq)" = "$SEQ" ] && return
+	WHY="left in the middle: $(last_words)"
+	false
+}
+end() {
+	[ -n "$G" ] || return 0
+	! alive || kill -INT "$G"
+	wait_for 200 gone || kill -KILL "$G"
+	wait_for 200 state_is disabled
+	wait "$G"
+	G=''
+}
+
+# What is there already is told at once: it outlives this guest.
+tell() {
+	for f; do [ ! -s "$f" ] || sed "s|^|=${f#/out/} |" "$f"; done
+}
+
+# cell CELL COMMAND...: one figure. The command prints JSON. The scheduler is started if it
+# does not run, and left running.
+cell() {
+	local cell=$1 to=$OUT/$1.$LABEL; shift
+	WHY=''
+	echo "$cell under $LABEL"
+	[ -n "$G" ] && stayed || { end; begin; } && {
+		WHY=''
+		timeout -s KILL $((SECONDS_EACH * 3 + 600)) "$@" >"$to.json" 2>/tmp/said ||
+			WHY="exit $?: $(tail -n 1 /tmp/said)"
+		stayed
+		case $NAME in gamer*) gamer status >"$to.status" 2>/dev/null ;; esac
+	}
+	if [ -n "$WHY" ]; then
+		rm -f "$to.json" "$to.wait"
+		echo "$WHY" | tee "$to.failed"
+	fi
+	tell "$to.json" "$to.wait" "$to.failed"
+}
+
+# each COMMAND...: under every scheduler, in the order of $SCHEDS
+each() {
+	while IFS=$TAB read -r LABEL NAME COMMAND <&3; do
+		G=''
+		"$@"
+		end
+	done 3<"$SCHEDS"
+}
+
+game() { # LOAD
+	cell "$1" longest "$OUT/$1.$LABEL.wait" gamer bench --json --seconds "$SECONDS_EACH" --load "$1" \
+		--load-threads "$LOAD_THREADS" $WORK
+}
+sides() { local side; for side in $SIDES; do cell "side-$side" side "$side" "$SHARE"; done; }
+version() {
+	case $NAME in
+	-) set -- "$(uname -r)" ;;
+	*) set -- "$(${COMMAND%% *} --version 2>&1 </dev/null | head -n 1)" ;;
+	esac
+	printf '%s\t%s\n' "$LABEL" "$1"
+}
+
+# Peers ask libbpf for these, which looks in a file that a distribution has. HZ: as measured.
+kernel_config() {
+	local a b
+	a=$(awk '$1 == "jiffies:" { print $2; exit }' /proc/timer_list)
+	sleep 1
+	b=$(awk '$1 == "jiffies:" { print $2; exit }' /proc/timer_list)
+	mkdir -p /boot
+	{
+		echo "CONFIG_HZ=$(((b - a + 5) / 10 * 10))"
+		echo "CONFIG_NR_CPUS=$(($(cat /sys/devices/system/cpu/kernel_max) + 1))"
+		echo CONFIG_X86_64=y
+		! pidof rcu_preempt >/dev/null || echo CONFIG_PREEMPT_RCU=y
+	} >"/boot/config-$(uname -r)"
+}
+
+SCHEDS=/bench/scheds
+mkdir -p $OUT
+kernel_config
+each version >$OUT/versions
+tell $OUT/versions
+SHARE=$(nproc) # in the lab busy CPUs share one
+if [ -z "$WORK" ]; then # no lab: the same work for everybody all the same
+	SHARE=1
+	gamer bench --json --seconds 1 --warmup-ms 0 >/tmp/calibrate
+	WORK="--iters-per-ms $(sed -n 's/.*"iters_per_ms": *\([0-9]*\).*/\1/p' /tmp/calibrate)"
+fi
+WORK="$WORK --frame-work-us 1000 --audio-frames 64 --no-uinput --no-drm"
+awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }' $SCHEDS >/tmp/backwards
+for round in $(seq "$ROUNDS"); do
+	if [ "$round" = 2 ]; then # A B, then B A
+		OUT=$OUT/again SCHEDS=/tmp/backwards
+		mkdir -p $OUT
+	fi
+	for load in $LOADS; do each game "$load"; done
+	each sides
+done

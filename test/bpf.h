@@ -1,0 +1,47 @@
+/*
+ * bpf.h: the system call and what it says of a loaded program; for hookcost, side, longest.
+ * The kernel counts runs and time while somebody holds what stats_on() returns.
+ */
+#include <linux/bpf.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct count { uint64_t runs, ns; };
+
+static inline int bpf(int cmd, union bpf_attr *attr)
+{
+	return syscall(SYS_bpf, cmd, attr, sizeof(*attr));
+}
+
+static inline int stats_on(void)
+{
+	union bpf_attr attr = { .enable_stats.type = BPF_STATS_RUN_TIME };
+
+	return bpf(BPF_ENABLE_STATS, &attr);
+}
+
+static inline int fd_by_id(int cmd, uint32_t id)
+{
+	union bpf_attr attr = { .prog_id = id };	/* every kind of id lies there */
+
+	return bpf(cmd, &attr);
+}
+
+static inline int info(int fd, void *to, uint32_t size)
+{
+	union bpf_attr attr = { .info = { .bpf_fd = fd, .info_len = size, .info = (uintptr_t)to } };
+
+	memset(to, 0, size);
+	return bpf(BPF_OBJ_GET_INFO_BY_FD, &attr);
+}
+
+static inline struct count count(int fd)
+{
+	struct bpf_prog_info prog;
+
+	if (fd < 0 || info(fd, &prog, sizeof(prog)))
+		return (struct count){ 0 };
+	return (struct count){ prog.run_cnt, prog.run_time_ns };
+}
