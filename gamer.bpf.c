@@ -88,6 +88,28 @@ enum class {
 	CLASS_NR
 };
 
+/*
+ * Parts of the scheduler that can be left out, to measure what they are worth. What is left
+ * out is gone: the verifier removes it.
+ */
+#define PARTS(X)									\
+	X(PREEMPT, preempt, "critical wakeups take a CPU from less important work")	\
+	X(DISPLACE, displace, "what is short takes a CPU from long critical work")	\
+	X(KEEP, keep, "critical work whose turn ended goes on before less important work") \
+	X(URGENT, urgent, "what devices and timers wake briefly is critical without a role") \
+	X(BOOST, boost, "what critical threads of the game wake is critical for a while") \
+	X(HANDOFF, handoff, "a waker about to sleep leaves its CPU to whom it wakes")	\
+	X(FRAME, frame, "a game's threads stay critical as long as its frames take")	\
+	X(SMT, smt, "critical threads avoid a core whose other thread is critical")	\
+	X(LLC, llc, "queues and victims by cache")
+
+enum part {
+#define X(id, name, help) PART_##id,
+	PARTS(X)
+#undef X
+	PART_NR
+};
+
 /* What runs on a CPU, by how little it minds being interrupted. */
 enum prio {
 	PRIO_IDLE = 0,
@@ -452,6 +474,7 @@ KERNEL_CONSTS(X)
 
 const volatile u32 nr_cpu_ids = 1;		/* possible CPUs; topology */
 const volatile u32 nr_llcs = 1;			/* last-level caches; topology */
+const volatile u32 left_out;			/* bits by enum part */
 const volatile u8 smt_on;			/* 1: some core has two threads */
 const volatile u8 perf_control;			/* 1: set CPU frequency targets */
 const volatile u8 have_cgroups;			/* 1: the kernel passes cgroup weights */
@@ -497,7 +520,7 @@ ROLES(X)
 #define CRITICAL_BUDGET_NS	(10 * NSEC_PER_MSEC)
 #define OTHERS_WORTH		4
 /* A thread that a device or timer wakes is urgent while its bursts are shorter. */
-#define URGENT_BURST_NS		(1 * NSEC_PER_MSEC)
+#define URGENT_BURST_NS		(2 * NSEC_PER_MSEC)
 #define URGENT_MAX_NS		(4 * NSEC_PER_MSEC)
 /* Critical work gives way to what is done in half of the time that it still needs, less this. */
 #define SHORTER_NS		(100 * NSEC_PER_USEC)
@@ -507,6 +530,8 @@ ROLES(X)
 #define DRIVEN_MOST		64
 /* Whoever runs longer without sleeping is no longer critical, whatever it was. */
 #define CRITICAL_BURST_NS	(16 * NSEC_PER_MSEC)
+/* Or longer than its game's frames take, but no longer than this: 20 frames a second. */
+#define CRITICAL_FRAME_NS	(50 * NSEC_PER_MSEC)
 #define BOOST_NS		(8 * NSEC_PER_MSEC)
 #define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)
 #define BOOST_HOPS		4
@@ -806,6 +831,11 @@ static __always_inline u8 role_prio(u8 role)
 
 #define BIT(n)	(1U << (n))
 
+static __always_inline bool has_part(enum part part)
+{
+	return !(left_out & BIT(part));
+}
+
 /* As a set: a switch over unknown roles costs the verifier a walk for each. */
 static __always_inline bool role_is_critical(u8 role)
 {
@@ -831,15 +861,16 @@ static __always_inline bool task_boosted(const struct task_ctx *t, u64 now)
 
 /*
  * Woken by devices and timers for a moment's work, or for a little more that leaves at least
- * half of its time. This needs no pattern: it holds from the first wakeup, and while we are
+ * a quarter of its time. This needs no pattern: it holds from the first wakeup, and while we are
  * the ones who spoil the rhythm.
  */
 static __always_inline bool task_urgent(const struct task_ctx *t)
 {
 	u32 burst = t->burst_avg_ns;
 
-	return t->driven >= DRIVEN_MOST &&
-	       (burst < URGENT_BURST_NS || (burst < URGENT_MAX_NS && burst * 2 < t->gap_avg_ns));
+	return has_part(PART_URGENT) && t->driven >= DRIVEN_MOST &&
+	       (burst < URGENT_BURST_NS ||
+		(burst < URGENT_MAX_NS && burst < t->gap_avg_ns - (t->gap_avg_ns >> 2)));
 }
 
 /* Did somebody just use an input device, or hold a key? */
@@ -858,12 +889,25 @@ static __always_inline bool is_gpu_submit_thread(const struct task_ctx *t)
 	return t->evidence[SOURCE_GPU].role == ROLE_GPU;
 }
 
+/*
+ * How long a thread stays critical without sleeping. A game that makes 30 frames a second
+ * works on each for longer than most threads may.
+ */
+static __always_inline u64 critical_burst_ns(const struct task_ctx *t)
+{
+	u64 interval = frame.interval_ns;
+
+	if (!has_part(PART_FRAME) || t->class != CLASS_GAME || interval < CRITICAL_BURST_NS)
+		return CRITICAL_BURST_NS;
+	return min_u64(interval, CRITICAL_FRAME_NS);
+}
+
 /* Importance now: by the role, by a boost, or by urgency. */
 static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
 	u8 prio = role_prio(t->acts_as);
 
-	if (t->burst_ns > CRITICAL_BURST_NS)
+	if (t->burst_ns > critical_burst_ns(t))
 		return prio == PRIO_BATCH ? PRIO_BATCH : PRIO_NORMAL;
 	if (task_boosted(t, now) || task_urgent(t))
 		prio = PRIO_CRITICAL;
@@ -1404,7 +1448,7 @@ static __always_inline bool same_team(struct task_struct *p, struct task_ctx *t,
 static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ctx *t,
 					   struct cpu_state *waker, u64 now)
 {
-	if (waker->prio != PRIO_CRITICAL || !waker->boost_depth || !same_team(p, t, waker, now))
+	if (!has_part(PART_BOOST) || waker->prio != PRIO_CRITICAL || !waker->boost_depth || !same_team(p, t, waker, now))
 		return false;
 	t->boost_until_ns = now + BOOST_NS;
 	t->boost_depth = waker->boost_depth - 1;
@@ -1474,42 +1518,53 @@ static __always_inline u8 cpu_prio(const struct cpu_state *cs, u64 now)
 }
 
 /*
- * May a critical wakeup of `t` displace what this CPU runs? Critical work gives way to what
- * is far shorter: that a moment's work waits for the end of a long burst costs more than the
- * long burst loses.
+ * May a critical wakeup of `t` displace what this CPU runs, at importance `prio`? Critical
+ * work gives way to what is far shorter: that a moment's work waits for the end of a long
+ * burst costs more than the long burst loses.
  */
-static __always_inline bool cpu_yields(const struct cpu_state *cs, const struct task_ctx *t,
-				       u64 now)
+static __always_inline bool cpu_yields(const struct cpu_state *cs, u8 prio,
+				       const struct task_ctx *t, u64 now)
 {
-	u8 prio = cpu_prio(cs, now);
-
 	if (prio < PRIO_CRITICAL)
 		return cs->critical_ns < CRITICAL_BUDGET_NS;
-	return prio == PRIO_CRITICAL && cs->expects < PRIO_CRITICAL && t->burst_avg_ns &&
+	return has_part(PART_DISPLACE) && prio == PRIO_CRITICAL &&
+	       cs->expects < PRIO_CRITICAL && t->burst_avg_ns &&
 	       (s64)(cs->ends_at_ns - now) > (s64)(2 * t->burst_avg_ns + SHORTER_NS);
+}
+
+#define COST_NEVER	255
+#define COST_LITTLE	(PRIO_BATCH * 2)
+
+/*
+ * What it costs to displace what a CPU runs; COST_NEVER: it stays. A function of its own,
+ * because 6.18's verifier warns when it compares two numbers whose few values it knows.
+ */
+__noinline u32 cpu_cost(struct task_ctx *t __arg_nonnull, u32 cpu, u64 now)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+	u8 prio = cpu_prio(cs, now);
+
+	if (!cpu_yields(cs, prio, t, now))
+		return COST_NEVER;
+	return prio * 2 +
+	       (smt_on &&
+		cpu_prio(cpu_state_of(cpu_sibling[cpu & (MAX_CPUS - 1)]), now) == PRIO_CRITICAL);
 }
 
 /* Walk one cache's ring from `cpu` for the allowed CPU with the least important work. */
 static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx *t, u32 cpu,
 					  u64 now)
 {
-	u32 start = cpu, best_score = 255, score;
+	u32 start = cpu, least = COST_NEVER, cost;
 	s32 best = -1;
 	int i;
 
 	for (i = 0; i < VICTIM_SCAN; i++) {
-		struct cpu_state *cs = cpu_state_of(cpu);
-
-		if (cpu_yields(cs, t, now) && bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
-			score = cpu_prio(cs, now) * 2;
-			if (smt_on && cpu_state_of(cpu_sibling[cpu & (MAX_CPUS - 1)])->prio ==
-			    PRIO_CRITICAL)
-				score++;
-			if (score < best_score) {
-				best_score = score;
-				best = cpu;
-			}
-			if (score <= PRIO_BATCH * 2)
+		cost = cpu_cost(t, cpu, now);
+		if (cost < least && bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
+			least = cost;
+			best = cpu;
+			if (cost <= COST_LITTLE)
 				break;
 		}
 		cpu = cpu_next[cpu & (MAX_CPUS - 1)];
@@ -1533,6 +1588,8 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 	u64 slice = task_slice(t, PRIO_CRITICAL, true);
 	s32 cpu;
 
+	if (!has_part(PART_PREEMPT))
+		return -1;
 	/* Who was woken by an interrupt best takes the CPU that it came to. */
 	cpu = victim_in_ring(p, t, compat_in_interrupt() ? me : near, now);
 	if (cpu < 0 && nr_llcs > 1)
@@ -1559,7 +1616,7 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 				    struct cpu_state *cs, u64 wake_flags, u64 now)
 {
-	if (!(wake_flags & k_SCX_WAKE_SYNC) || now - cs->dispatched_at_ns > SLICE_NORMAL_NS ||
+	if (!has_part(PART_HANDOFF) || !(wake_flags & k_SCX_WAKE_SYNC) || now - cs->dispatched_at_ns > SLICE_NORMAL_NS ||
 	    !bpf_cpumask_test_cpu(bpf_get_smp_processor_id(), p->cpus_ptr) ||
 	    scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
 	    scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(bpf_get_smp_processor_id()))))
@@ -1645,7 +1702,8 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), enq_flags);
 		return;
 	}
-	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) && cpu_yields(cs, t, now)) {
+	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) &&
+	    cpu_yields(cs, cpu_prio(cs, now), t, now)) {
 		cpu_expect(cs, prio, now);
 		stat_inc(me, BPF_STAT_PREEMPTIONS);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false),
@@ -1776,7 +1834,7 @@ static __always_inline bool critical_goes_on(const struct cpu_state *cs, struct 
 {
 	struct task_ctx *t;
 
-	if (cs->prio != PRIO_CRITICAL || !prev || !(prev->scx.flags & k_SCX_TASK_QUEUED))
+	if (!has_part(PART_KEEP) || cs->prio != PRIO_CRITICAL || !prev || !(prev->scx.flags & k_SCX_TASK_QUEUED))
 		return false;
 	t = task_ctx_of(prev);
 	if (!t || task_prio(t, now) != PRIO_CRITICAL)

@@ -179,6 +179,8 @@ static const struct command {
 	  "treat this process as the game; 0: find it")		\
 	X(FAST_CPUS, "fast-cpus", 0, STR, C(run), 0, 0, 0, "LIST",		\
 	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
+	X(WITHOUT, "without", 0, STR, C(run), 0, 0, 0, "PART,...",		\
+	  "leave out parts of the scheduler, to measure what they are worth")	\
 	X(SECONDS, "seconds", 's', NUM, C(bench), 10, 1, 86400, NULL, "measured time") \
 	X(WARMUP_MS, "warmup-ms", 0, NUM, C(bench), 1000, 0, 60000, NULL,	\
 	  "time before it, not measured")					\
@@ -258,7 +260,7 @@ enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_P
 	X(CPUPERF, "cpuperf", FUNC, "scx_bpf_cpuperf_set", NULL, 1,		\
 	  "the governor's own choice", "CPU frequency targets by role")		\
 	X(KICK, "kick", FUNC, "scx_bpf_kick_cpu", NULL, 1,			\
-	  "insert into the idle CPU's own queue", "wake an idle CPU for queued work") \
+	  "insert into that CPU's own queue", "tell a CPU to take queued work") \
 	X(IRQ, "irq", IRQ_BITS, "__preempt_count", NULL, 1,			\
 	  "patterns alone", "tell what devices and timers wake from the first wakeup on") \
 	X(IMMED, "immed", CONST, "scx_enq_flags", "SCX_ENQ_IMMED", 1,		\
@@ -413,6 +415,7 @@ static struct state {
 	u64 load_us, attach_us;
 	u64 restarts, clients_dropped;
 	enum profile profile;		/* in force, after auto was resolved */
+	u32 left_out;			/* bits by enum part; parts_parse() */
 	u64 kernel_const[KCONST_NR];	/* values in the running kernel's BTF */
 	u32 irq_mask;			/* interrupt bits of the preemption counter */
 	bool hook_off[HOOK_NR];		/* by --hooks */
@@ -939,6 +942,13 @@ static void topo_read(void)
 		worst = MIN(worst, topo.rank[cpu]);
 	}
 	topo.hybrid = worst != best;
+	if (st.left_out & 1U << PART_SMT)
+		topo.smt = false;
+	if (st.left_out & 1U << PART_LLC) {
+		memset(topo.llc, 0, sizeof(topo.llc));
+		topo.llc_cpus[0] = topo.nr_cpus;
+		topo.nr_llcs = 1;
+	}
 	if (opt[OPT_FAST_CPUS].s) {
 		bool fast[MAX_CPUS] = { 0 };
 
@@ -1388,6 +1398,27 @@ static void hooks_parse(const char *list)
 	}
 }
 
+/* --without=a,b: parts of the scheduler that are left out. */
+static void parts_parse(const char *list)
+{
+	static const char *const names[] = {
+#define X(id, name, help) #name,
+		PARTS(X)
+#undef X
+	};
+	size_t len, i;
+
+	for (st.left_out = 0; list && *list; list += len + (list[len] == ',')) {
+		len = strcspn(list, ",");
+		for (i = 0; i < PART_NR; i++)
+			if (strlen(names[i]) == len && !strncmp(names[i], list, len))
+				break;
+		if (i == PART_NR)
+			die(EX_USAGE, "--without: the scheduler has no part called '%.*s'", (int)len, list);
+		st.left_out |= 1U << i;
+	}
+}
+
 /* Fill st.kernel_const and st.hook_why; the first thing that makes scheduling impossible. */
 static const char *kernel_probe(struct btf *btf)
 {
@@ -1569,6 +1600,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 #undef X
 	bpf_configure_sched(skel);
 	bpf_configure_names(skel);
+	skel->rodata->left_out = st.left_out;
 	skel->rodata->observing = opt[OPT_OBSERVE].n;
 	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->have_patterns = !st.hook_why[HOOK_RUNTIME];
@@ -5106,6 +5138,7 @@ static int cmd_run(void)
 	int code;
 
 	hooks_parse(opt[OPT_HOOKS].s);
+	parts_parse(opt[OPT_WITHOUT].s);
 	game_check_option();
 	run_check_kernel();
 	loop_open();

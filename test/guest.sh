@@ -885,6 +885,45 @@ lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and sta
 	[ $n -ge 7 ] || fail "on the fast CPU in $n of 10 looks"
 	stops TERM
 }
+
+# Each part of the scheduler that must show its effect, on 2 packages of 2 cores of 2 threads:
+# the same work with and without it.
+
+# role_p99 PARTS ROLE: wakeup latency of bench's threads of a role next to busy threads, us
+role_p99() {
+	start ${1:+--without=$1}
+	gamer bench --seconds 3 --iters-per-ms 62464 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
+		--load hogs --load-threads $((CPUS * 2)) >/tmp/bench || fail "bench: exit $?"
+	stops TERM
+	awk -v role="$2" '$1 == role && NF == 7 { print int($5) }' /tmp/bench
+}
+# worth PART TIMES WITH WITHOUT UNIT: says what both measured and holds them to a ratio
+worth() {
+	echo "# $1: $3 $5 with it, $4 $5 without" | tee -a /out/worth
+	[ $(($3 * $2)) -le "$4" ] || fail "$1: $3 $5 with it, $4 $5 without"
+}
+part_preempt() { : "preemption: input wakes 4 times faster (p99) next to busy threads than without it"
+	worth preempt 4 "$(role_p99 '' input)" "$(role_p99 preempt input)" us
+}
+part_boost() { : "the boost along wakeups: job workers wake 3 times faster (p99) than without it"
+	worth boost 3 "$(role_p99 '' worker)" "$(role_p99 boost worker)" us
+}
+part_urgent() { : "urgency by interrupts: sound wakes 3 times faster (p99) than without it"
+	worth urgent 3 "$(role_p99 '' audio)" "$(role_p99 urgent audio)" us
+}
+# where_is PARTS FIELD: what `where` counts next to 2 busy threads per CPU
+where_is() {
+	start ${1:+--without=$1}
+	where 2 40000 500 100 $((CPUS * 2)) >/tmp/where || fail "where: exit $?"
+	stops TERM
+	sed -n "s/.*$2 \([0-9]*\).*/\1/p" /tmp/where
+}
+part_smt() { : "critical threads share a core half as often as without knowing of SMT"
+	worth smt 2 "$(where_is '' shared)" "$(where_is smt shared)" bursts
+}
+part_llc() { : "busy threads change the package a twentieth as often as without knowing of caches"
+	worth llc 20 "$(where_is '' crossed)" "$(where_is llc crossed)" changes
+}
 lab_bench() { : "bench's cells: a peer that stays has figures; one that leaves in the middle or never comes has none"
 	local f
 	mkdir -p /bench
