@@ -92,19 +92,19 @@ enum class {
  * Parts of the scheduler that can be left out, to measure what they are worth. What is left
  * out is gone: the verifier removes it.
  */
-#define PARTS(X)									\
-	X(PREEMPT, preempt, "critical wakeups take a CPU from less important work")	\
-	X(DISPLACE, displace, "what is short takes a CPU from long critical work")	\
-	X(KEEP, keep, "critical work whose turn ended goes on before less important work") \
-	X(URGENT, urgent, "what devices and timers wake briefly is critical without a role") \
-	X(BOOST, boost, "what critical threads of the game wake is critical for a while") \
-	X(HANDOFF, handoff, "a waker about to sleep leaves its CPU to whom it wakes")	\
-	X(FRAME, frame, "a game's threads stay critical as long as its frames take")	\
-	X(SMT, smt, "critical threads avoid a core whose other thread is critical")	\
-	X(LLC, llc, "queues and victims by cache")
+#define PARTS(X)				\
+	X(PREEMPT, preempt)	/* critical wakeups take a CPU from less important work */ \
+	X(DISPLACE, displace)	/* what is short takes a CPU from long critical work */ \
+	X(KEEP, keep)		/* critical work whose turn ended goes on before others */ \
+	X(URGENT, urgent)	/* what devices and timers wake briefly needs no role */ \
+	X(BOOST, boost)		/* whom critical threads of the game wake is critical too */ \
+	X(HANDOFF, handoff)	/* a waker about to sleep leaves its CPU to whom it wakes */ \
+	X(FRAME, frame)		/* a game's threads stay critical as long as a frame takes */ \
+	X(SMT, smt)		/* critical threads avoid a core that runs one already */ \
+	X(LLC, llc)		/* queues and victims by cache */
 
 enum part {
-#define X(id, name, help) PART_##id,
+#define X(id, name) PART_##id,
 	PARTS(X)
 #undef X
 	PART_NR
@@ -1448,7 +1448,8 @@ static __always_inline bool same_team(struct task_struct *p, struct task_ctx *t,
 static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ctx *t,
 					   struct cpu_state *waker, u64 now)
 {
-	if (!has_part(PART_BOOST) || waker->prio != PRIO_CRITICAL || !waker->boost_depth || !same_team(p, t, waker, now))
+	if (!has_part(PART_BOOST) || waker->prio != PRIO_CRITICAL || !waker->boost_depth ||
+	    !same_team(p, t, waker, now))
 		return false;
 	t->boost_until_ns = now + BOOST_NS;
 	t->boost_depth = waker->boost_depth - 1;
@@ -1616,7 +1617,8 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 				    struct cpu_state *cs, u64 wake_flags, u64 now)
 {
-	if (!has_part(PART_HANDOFF) || !(wake_flags & k_SCX_WAKE_SYNC) || now - cs->dispatched_at_ns > SLICE_NORMAL_NS ||
+	if (!has_part(PART_HANDOFF) || !(wake_flags & k_SCX_WAKE_SYNC) ||
+	    now - cs->dispatched_at_ns > SLICE_NORMAL_NS ||
 	    !bpf_cpumask_test_cpu(bpf_get_smp_processor_id(), p->cpus_ptr) ||
 	    scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
 	    scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(bpf_get_smp_processor_id()))))
@@ -1834,7 +1836,8 @@ static __always_inline bool critical_goes_on(const struct cpu_state *cs, struct 
 {
 	struct task_ctx *t;
 
-	if (!has_part(PART_KEEP) || cs->prio != PRIO_CRITICAL || !prev || !(prev->scx.flags & k_SCX_TASK_QUEUED))
+	if (!has_part(PART_KEEP) || cs->prio != PRIO_CRITICAL || !prev ||
+	    !(prev->scx.flags & k_SCX_TASK_QUEUED))
 		return false;
 	t = task_ctx_of(prev);
 	if (!t || task_prio(t, now) != PRIO_CRITICAL)

@@ -1402,10 +1402,13 @@ static void hooks_parse(const char *list)
 static void parts_parse(const char *list)
 {
 	static const char *const names[] = {
-#define X(id, name, help) #name,
+#define X(id, name) #name,
 		PARTS(X)
 #undef X
 	};
+#define X(id, name) " " #name
+	static const char all[] = PARTS(X);
+#undef X
 	size_t len, i;
 
 	for (st.left_out = 0; list && *list; list += len + (list[len] == ',')) {
@@ -1414,7 +1417,7 @@ static void parts_parse(const char *list)
 			if (strlen(names[i]) == len && !strncmp(names[i], list, len))
 				break;
 		if (i == PART_NR)
-			die(EX_USAGE, "--without: the scheduler has no part called '%.*s'", (int)len, list);
+			die(EX_USAGE, "--without: '%.*s' is none of%s", (int)len, list, all);
 		st.left_out |= 1U << i;
 	}
 }
