@@ -889,13 +889,22 @@ lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and sta
 # Each part of the scheduler that must show its effect, on 2 packages of 2 cores of 2 threads:
 # the same work with and without it.
 
+# part_run PARTS COMMAND...: what it prints under a scheduler without PARTS, in /tmp/part-PARTS-COMMAND.
+# The whole scheduler is what several checks compare with: it runs once.
+part_run() {
+	local said=/tmp/part-$1-$2
+	[ ! -s "$said" ] || return 0
+	start ${1:+--without=$1}
+	shift
+	"$@" >/tmp/part || fail "$*: exit $?"
+	mv /tmp/part "$said"
+	stops TERM
+}
 # role_p99 PARTS ROLE: wakeup latency of bench's threads of a role next to busy threads, us
 role_p99() {
-	start ${1:+--without=$1}
-	gamer bench --seconds 3 --iters-per-ms 62464 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
-		--load hogs --load-threads $((CPUS * 2)) >/tmp/bench || fail "bench: exit $?"
-	stops TERM
-	awk -v role="$2" '$1 == role && NF == 7 { print int($5) }' /tmp/bench
+	part_run "$1" gamer bench --seconds 3 --iters-per-ms 62464 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
+		--load hogs --load-threads $((CPUS * 2)) || exit
+	awk -v role="$2" '$1 == role && NF == 7 { print int($5) }' "/tmp/part-$1-gamer"
 }
 # worth PART TIMES WITH WITHOUT UNIT: says what both measured and holds them to a ratio
 worth() {
@@ -913,10 +922,8 @@ part_urgent() { : "urgency by interrupts: sound wakes 3 times faster (p99) than 
 }
 # where_is PARTS FIELD: what `where` counts next to 2 busy threads per CPU
 where_is() {
-	start ${1:+--without=$1}
-	where 2 40000 500 100 $((CPUS * 2)) >/tmp/where || fail "where: exit $?"
-	stops TERM
-	sed -n "s/.*$2 \([0-9]*\).*/\1/p" /tmp/where
+	part_run "$1" where 2 40000 500 100 $((CPUS * 2)) || exit
+	sed -n "s/.*$2 \([0-9]*\).*/\1/p" "/tmp/part-$1-where"
 }
 part_smt() { : "critical threads share a core half as often as without knowing of SMT"
 	worth smt 2 "$(where_is '' shared)" "$(where_is smt shared)" bursts
