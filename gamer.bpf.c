@@ -174,7 +174,7 @@ enum bpf_stat {
 /* One scheduled CPU. Hot fields first, one cache line; other CPUs read them for O(1) choice. */
 struct cpu_state {
 	__u64 run_at_ns;	/* when the running task got the CPU; running() */
-	__u64 critical_ns;	/* critical run time since other work ran; stopping() */
+	__u64 critical_ns;	/* critical run time that others' has not paid back; stopping() */
 	__u64 dispatched_at_ns;	/* last time it chose from the queues; dispatch() */
 	__u32 tgid;		/* process of the running task; running() */
 	__u32 perf;		/* last frequency request, 0..1024; running() */

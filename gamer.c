@@ -791,6 +791,12 @@ static size_t utf8_len(const char *s)
 	return len;
 }
 
+/* Are the `len` bytes at `at`, which go on, that word? */
+static bool word_is(const char *at, size_t len, const char *word)
+{
+	return strlen(word) == len && !strncmp(at, word, len);
+}
+
 /* Another program's words, fit for a terminal; returns buf. */
 static const char *text_clean(char *buf, size_t size, const char *s)
 {
@@ -1385,8 +1391,7 @@ static void hooks_parse(const char *list)
 		int i;
 
 		for (i = 0; i < HOOK_NR; i++)
-			if (strlen(hooks[i].name) == len - (name - list) &&
-			    !strncmp(hooks[i].name, name, len - (name - list)))
+			if (word_is(name, len - (name - list), hooks[i].name))
 				break;
 		if (i == HOOK_NR)
 			die(EX_USAGE, "--hooks: no hook is called '%.*s' (see gamer check)",
@@ -1414,7 +1419,7 @@ static void parts_parse(const char *list)
 	for (st.left_out = 0; list && *list; list += len + (list[len] == ',')) {
 		len = strcspn(list, ",");
 		for (i = 0; i < PART_NR; i++)
-			if (strlen(names[i]) == len && !strncmp(names[i], list, len))
+			if (word_is(list, len, names[i]))
 				break;
 		if (i == PART_NR)
 			die(EX_USAGE, "--without: '%.*s' is none of%s", (int)len, list, all);
@@ -5382,7 +5387,7 @@ static s64 parse_choice(const struct option_desc *d, const char *text)
 	for (i = 0; at; i++) {
 		size_t len = strcspn(at, "|");
 
-		if (strlen(text) == len && !strncmp(at, text, len))
+		if (word_is(at, len, text))
 			return i;
 		at = at[len] ? at + len + 1 : NULL;
 	}
@@ -5418,8 +5423,7 @@ static enum opt_id parse_name(enum command_id cmd, const char *arg, const char *
 
 		if (!(d->cmds & (1u << cmd)))
 			continue;
-		if (!strncmp(arg, "--", 2) && strlen(d->name) == len - 2 &&
-		    !strncmp(arg + 2, d->name, len - 2))
+		if (!strncmp(arg, "--", 2) && word_is(arg + 2, len - 2, d->name))
 			return i;
 		if (arg[1] != '-' && d->letter && d->letter == arg[1] && len == 2)
 			return i;
