@@ -4,7 +4,7 @@
 #   1. what can be set on the command line
 #   2. the libraries: name, version, SHA-256
 #   3. library objects (compiled from the archives as they are)
-#   4. BPF object and skeleton
+#   4. BPF object, packed, and skeleton
 #   5. the binary
 #   6. install, clean, and the aliases for test.sh
 #
@@ -116,18 +116,24 @@ $(B)/gamer.bpf.o: gamer.bpf.c vmlinux.h | $(L)/include/bpf
 $(B)/gamer.skel.h: $(B)/gamer.bpf.o
 	$(call say,SKEL,$@)tool="$(BPFTOOL)"; [ -n "$$tool" ] && \
 	$$tool gen object $(B)/gamer.linked.o $< && \
-	$$tool gen skeleton $(B)/gamer.linked.o name gamer_bpf >$@
+	$$tool gen skeleton $(B)/gamer.linked.o name gamer_bpf >$@ && \
+	sed -i '/s->data = gamer_bpf__elf_bytes/d' $@
+
+# The object itself: gamer.c includes it packed, and not as the skeleton's text.
+$(B)/gamer.bpf.gz: $(B)/gamer.skel.h
+	$(call say,GZIP,$@)gzip -9nc $(B)/gamer.linked.o >$@
 
 # --- 5. the binary ---------------------------------------------------------------------
 CFLAGS := $(OPT) -std=gnu11 -Wall -Wextra -Werror -fno-strict-aliasing \
 	-ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
-CPPFLAGS := -D_GNU_SOURCE -DGAMER_VERSION='"$(VERSION)"' -I. -I$(B) -I$(L)/include \
-	-I$(L)/libbpf/include/uapi -idirafter $(L)/uapi
+CPPFLAGS := -D_GNU_SOURCE -DGAMER_VERSION='"$(VERSION)"' -DBPF_PACKED='"$(B)/gamer.bpf.gz"' \
+	-I. -I$(B) -I$(L)/include -I$(L)/libbpf/include/uapi -I$(L)/elfutils/libelf -I$(L)/zlib \
+	-idirafter $(L)/uapi
 # malloc and its family are wrapped to count what is allocated after attach.
 LDFLAGS := -static -s -Wl,--gc-sections -Wl,--build-id=none \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
-$(B)/gamer: gamer.c gamer.bpf.c $(B)/gamer.skel.h $(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
+$(B)/gamer: gamer.c gamer.bpf.c $(B)/gamer.skel.h $(B)/gamer.bpf.gz $(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
 	$(call say,CC,$@)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< \
 	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
 

@@ -7,10 +7,11 @@
  *   3. maps                  task storage, per-CPU and per-cache state, the event ring
  *   4. kernel compatibility  one name for what kernels 6.12 to 7.3 call differently
  *   5. task context          lookup, fair charge, queue key, slice
- *   6. roles and evidence    evidence by source -> role -> importance; run/sleep patterns
+ *   6. roles and evidence    evidence by source -> role -> importance; learning; run/sleep patterns
  *   7. scheduler callbacks   in the order of a task's life
  *   8. detection hooks       what threads do in the kernel and in Wine -> evidence
- *   9. ops table             init, exit, the table that the kernel attaches
+ *   9. profiler              times off the CPU, system calls, block I/O of a process tree
+ *  10. ops table             init, exit, the table that the kernel attaches
  *
  * A wakeup's path is gamer_select_cpu -> gamer_enqueue -> gamer_dispatch -> gamer_running
  * -> gamer_stopping. Start reading at section 7. What a hook sees becomes evidence_set() ->
@@ -101,7 +102,8 @@ enum class {
 	X(HANDOFF, handoff)	/* a waker about to sleep leaves its CPU to whom it wakes */ \
 	X(FRAME, frame)		/* a game's threads stay critical as long as a frame takes */ \
 	X(SMT, smt)		/* critical threads avoid a core that runs one already */ \
-	X(LLC, llc)		/* queues and victims by cache */
+	X(LLC, llc)		/* queues and victims by cache */ \
+	X(LEARN, learn)		/* new tasks begin as the process database knows their program */
 
 enum part {
 #define X(id, name) PART_##id,
@@ -132,11 +134,14 @@ enum prio {
 	X(BUDGET_YIELDS, budget_yields, "critical work that let normal work pass") \
 	X(STEALS, steals, "tasks taken from another cache's queue")		\
 	X(SLICE_CUTS, slice_cuts, "slices cut at the tick because work waited")	\
-	X(MIGRATIONS, migrations, "tasks that ran on another CPU than before")	\
 	X(HANDOFFS, handoffs, "wakeups that took over the CPU of a waker about to sleep") \
 	X(BOOSTS, boosts, "wakeups that carried a boost to the woken thread")	\
 	X(ROLE_CHANGES, role_changes, "changes of a thread's role")		\
-	X(EVENTS_LOST, events_lost, "events that found the ring full")		\
+	X(LEARN_KNOWN, learn_known, "programs and threads that began as the database knows them") \
+	X(LEARN_RIGHT, learn_right, "tasks that were of the tier that they began in") \
+	X(LEARN_WRONG, learn_wrong, "tasks that were of another")		\
+	X(LEARN_LOST, learn_lost, "observations of tasks that found no room")	\
+	X(NEW_PREEMPTIONS, new_preemptions, "preemptions by tasks that nobody had observed yet") \
 	X(GPU_SUBMITS, gpu_submits, "GPU submits of the game")			\
 	X(INPUT_MOUSE, input_mouse, "input events of mice")			\
 	X(INPUT_KEYBOARD, input_keyboard, "input events of keyboards")		\
@@ -149,6 +154,63 @@ enum bpf_stat {
 #undef X
 	BPF_STAT_NR
 };
+
+/*
+ * What is told as it happens, in a ring each: id, name, KiB of the ring, whether it is frequent:
+ * user space takes such records in batches. But for the game's ring, which user space needs
+ * itself, nothing is sent while nobody listens.
+ */
+#define EVENTS(X)				\
+	X(INPUT, input, 64, 1)			\
+	X(GAME, game, 256, 0)			\
+	X(FRAME, frame_timing, 64, 1)		\
+	X(SUBMIT, gpu_submit, 64, 1)		\
+	X(MIGRATION, migration, 64, 1)		\
+	X(CLASSIFICATION, classification, 64, 0) \
+	X(MISS, deadline_miss, 64, 0)
+
+enum event_type {
+#define X(id, name, kib, frequent) EVENT_##id,
+	EVENTS(X)
+#undef X
+	EVENT_NR
+};
+
+/* How a task came to the CPU that it runs on: id, name. */
+#define REASONS(X)			\
+	X(KERNEL, kernel)	/* the kernel's own scheduler chose */ \
+	X(IDLE, idle)		/* it was idle at the wakeup */ \
+	X(PREEMPT, preempt)	/* it ran the least important work */ \
+	X(HANDOFF, handoff)	/* the waker left it */ \
+	X(QUEUE, queue)		/* of those that share a cache it was free first */ \
+	X(STEAL, steal)		/* it had nothing to do, in another cache */ \
+	X(PINNED, pinned)	/* no other was allowed */
+
+enum reason {
+#define X(id, name) REASON_##id,
+	REASONS(X)
+#undef X
+	REASON_NR
+};
+
+/* Histograms of how long something took: id, name, help. Slots as of hist_slot(ns >> 3). */
+#define HISTS(X)								\
+	X(FRAME, frame_time, "time from frame to frame")			\
+	X(SUBMIT_PRESENT, submit_to_present, "from the game's submit to the display") \
+	X(COMPOSITOR, compositor, "from the game's submit to the page flip")	\
+	X(INPUT_READER, input_to_reader, "from a device's event until its reader ran") \
+	X(INPUT_SUBMIT, input_to_submit, "from a device's event to the next submit") \
+	X(INPUT_PRESENT, input_to_present, "from a device's event to the display") \
+	X(DETECTION, detection, "from a thread's first evidence to its role")
+
+enum hist {
+#define X(id, name, help) HIST_##id,
+	HISTS(X)
+#undef X
+	HIST_NR
+};
+#define HIST_SHIFT		3	/* theirs reach from 2 us to 268 ms */
+#define FRAME_LOG		4096	/* frames that are remembered one by one; a power of two */
 
 /*
  * Constants of the running kernel, read from its BTF by user space before load. A required
@@ -189,7 +251,14 @@ struct cpu_state {
 	__u64 expects_at_ns;	/* since when; cpu_expect() */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
+	__u64 misses[ROLE_NR];				/* deadlines missed; deadline_check() */
+	__u64 by_source[SOURCE_NR];			/* changes of role; role_settle() */
+	__u64 moves[REASON_NR];				/* ran elsewhere than before; task_moved() */
+	__u64 move_wait_ns[REASON_NR];			/* how long those waited; task_moved() */
+	__u64 sent[EVENT_NR];				/* events, into a ring; event_sent() */
+	__u64 lost[EVENT_NR];				/* events that found it full; event_sent() */
 	__u32 wake_hist[ROLE_NR][HIST_SLOTS];		/* wakeup latency; running() */
+	__u32 hist[HIST_NR][HIST_SLOTS];		/* hist_add() */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct cpu_state) % 64 == 0, "cpu_state shares no cache line");
 _Static_assert(__builtin_offsetof(struct cpu_state, stat) == 64, "hot part is one line");
@@ -202,44 +271,96 @@ struct llc_state {
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct llc_state) == 64, "one line per cache");
 
-/* Event ring records begin with their time and have their type at the same place. */
-enum event_type { EVENT_EXIT = 1, EVENT_HINT, EVENT_CLASSIFICATION };
+/* Every record begins so. at_ns: CLOCK_MONOTONIC; tid, tgid: 0 where no thread did it. */
+#define EVENT_HEAD						\
+	__u64 at_ns;						\
+	__u32 tid;						\
+	__u32 tgid;						\
+	__u16 cpu;	/* where it was seen */			\
+	__u8 type;	/* enum event_type */			\
+	__u8 role	/* enum role of the thread */
 
-/* What made a process worth a look; bits of event_hint.what. */
+struct event { EVENT_HEAD; };
+
+/* A device's event. Not which key, nor how far: this is no key logger. */
+struct event_input {
+	EVENT_HEAD;
+	__u8 kind;		/* enum input_kind */
+	__u8 what;		/* enum input_what */
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct event_input) == 24, "ABI");
+enum input_what { INPUT_MOTION, INPUT_RELEASE, INPUT_PRESS };
+
+/* What made a process worth a look; bits of event_game.what. */
 enum hint {
 	HINT_NAME = 1,		/* its program or name is one of those that matter */
 	HINT_GPU = 2,		/* it submits to a GPU at the rate of frames */
 	HINT_INPUT = 4,		/* it reads an input device */
 	HINT_FLIP = 8,		/* it flips pages of a display: it is a compositor by that */
 	HINT_AUDIO = 16,	/* it transfers sound */
+	HINT_EXIT = 32,		/* no process: the scheduler ended, see event_exit */
 };
 
 /* A process that may matter; once per process and kind. */
-struct event_hint {
-	__u64 at_ns;		/* CLOCK_MONOTONIC */
-	__u32 tgid;
+struct event_game {
+	EVENT_HEAD;
 	__u32 what;		/* enum hint */
-	__u32 type;		/* EVENT_HINT */
 	char comm[16];		/* of the process's first thread; not trusted, may lack its end */
+};
+_Static_assert(sizeof(struct event_game) == 40, "ABI");
+
+/* A frame reached the display, or began where no display is seen. The game's thread, or 0. */
+struct event_frame {
+	EVENT_HEAD;
+	__u32 interval_ns;	/* since the frame before, 0: none lately */
+	__u32 submit_to_present_ns;	/* of this frame, 0: unknown */
+	__u32 compositor_ns;	/* of this frame, from submit to flip, 0: unknown */
+	__u32 dropped;		/* the game's frames that it replaced */
+	__u32 missed;		/* 1: the display waited longer than its period */
+	__u32 source;		/* enum frame_source */
 	__u32 pad;
 };
-_Static_assert(sizeof(struct event_hint) == 40, "ABI");
+_Static_assert(sizeof(struct event_frame) == 48, "ABI");
+
+/* A thread of the game handed work to the GPU. */
+struct event_submit {
+	EVENT_HEAD;
+	__u32 gap_ns;		/* since its last one, 0: none lately */
+	__u8 submit;		/* entry of GPU_SUBMITS: driver and request */
+	__u8 primary;		/* 1: it is the thread with the most submits */
+	__u8 pad[6];
+};
+_Static_assert(sizeof(struct event_submit) == 32, "ABI");
+
+/* A thread of the game, or one that serves it, runs on another CPU than before. */
+struct event_migration {
+	EVENT_HEAD;
+	__u32 wait_ns;		/* from being ready to run until it ran: what the move cost it */
+	__u16 from;		/* CPU before */
+	__u8 reason;		/* enum reason */
+	__u8 pad[5];
+};
+_Static_assert(sizeof(struct event_migration) == 32, "ABI");
 
 /* A thread's role changed. */
 struct event_classification {
-	__u64 at_ns;		/* CLOCK_MONOTONIC */
-	__u32 tid;
-	__u32 tgid;
-	__u32 type;		/* EVENT_CLASSIFICATION */
-	__u32 cpu;		/* where it was noticed */
-	__u8 role;		/* enum role now */
+	EVENT_HEAD;		/* role: now */
 	__u8 old_role;
 	__u8 source;		/* enum source */
 	__u8 confidence;	/* 0..100 */
 	__u8 class;		/* enum class */
-	__u8 pad[3];
 };
-_Static_assert(sizeof(struct event_classification) == 32, "ABI");
+_Static_assert(sizeof(struct event_classification) == 24, "ABI");
+
+/* A critical thread's work took longer than the time until it is due again. */
+struct event_miss {
+	EVENT_HEAD;
+	__u32 amount_ns;	/* actual - expected */
+	__u64 expected_ns;	/* CLOCK_MONOTONIC */
+	__u64 actual_ns;
+};
+_Static_assert(sizeof(struct event_miss) == 40, "ABI");
 
 /* One thread that belongs to the game or serves it; the thread iterator's record. */
 struct thread_row {
@@ -251,6 +372,8 @@ struct thread_row {
 	__u64 role_wakeups;	/* wakeups until its role last changed */
 	__u64 burst_ns;		/* EWMA of run time between sleeps */
 	__u64 gap_ns;		/* EWMA of time between wakeups */
+	__u64 run_ns;		/* on a CPU, since first seen */
+	__u64 wait_ns;		/* ready, and waiting for one */
 	__u32 tid;
 	__u32 tgid;
 	__u8 class;		/* enum class */
@@ -258,10 +381,11 @@ struct thread_row {
 	__u8 source;		/* enum source */
 	__u8 confidence;	/* 0..100 */
 	__u8 primary;		/* 1: the game's thread with the most submits */
-	__u8 pad[3];
+	__u8 pad;
+	__u16 cpu;		/* where it ran last */
 	char comm[16];		/* not trusted, may lack its end */
 };
-_Static_assert(sizeof(struct thread_row) == 96, "ABI");
+_Static_assert(sizeof(struct thread_row) == 112, "ABI");
 
 /* Frames as the display shows them, or as the game submits them. One writer at a time. */
 enum frame_source { FRAME_NONE, FRAME_CADENCE, FRAME_FLIP };
@@ -280,9 +404,11 @@ struct frame_state {
 	__u32 crtc;		/* display that is followed */
 	__u32 source;		/* enum frame_source */
 	__u32 pending;		/* game frames since the last flip request */
-	__u32 pad;
+	__u32 flip_replaced;	/* game frames that the last flip request left out */
+	__u64 submit_gap_ns;	/* EWMA between the primary thread's submits; gpu_submitted() */
+	__u64 flip_behind_ns;	/* from the game's submit to the last flip request, 0: unknown */
 };
-_Static_assert(sizeof(struct frame_state) == 104, "ABI");
+_Static_assert(sizeof(struct frame_state) == 120, "ABI");
 
 /*
  * What counts as a GPU submit: the driver's own name, the request's number, and its symbol in
@@ -418,16 +544,162 @@ enum input_kind {
 	INPUT_KIND_NR
 };
 
-/* Why the kernel let the scheduler go; written once by gamer_exit. */
+/*
+ * What the process database knows programs as: id, name. What a tier means to the scheduler
+ * stands at the database, in gamer.c.
+ */
+#define TIERS(X)		\
+	X(BATCH, batch)		\
+	X(INTERACTIVE, interactive) \
+	X(LAT_CRITICAL, lat_critical)
+
+enum tier {
+#define X(id, name) TIER_##id,
+	TIERS(X)
+#undef X
+	TIER_NR
+};
+
+/* A program: two of one name are told apart by where they were started from. */
+struct learn_key {
+	char comm[16];		/* of the thread, zero-padded; not trusted */
+	__u32 exe;		/* hash of the path, 0: any; program_began() */
+};
+_Static_assert(sizeof(struct learn_key) == 20, "ABI");
+
+/* What its tasks did since user space took the last of these; learn_observe() */
+struct learn_sum {
+	__u64 burst_ns;		/* EWMA of their bursts: of those that took most of their time */
+	__u64 dev_ns;		/* EWMA of how far one task's was from that */
+	__u64 wakeups_hz;	/* EWMA of wakeups per second */
+	__u64 switches_hz;	/* EWMA of context switches per second */
+	__u32 count;		/* observations */
+	__u32 votes[TIER_NR];	/* of them, by tier */
+	__u32 role_votes;	/* of them, those whose role was `role` by exact evidence */
+	__u8 role;		/* enum role, NONE: none had one */
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct learn_sum) == 56, "ABI");
+
+/* How a new task begins; user space */
+struct prediction {
+	__u32 burst_ns;		/* 0: unknown */
+	__u32 gap_ns;		/* between wakeups, 0: unknown */
+	__u8 tier;		/* enum tier, TIER_NR: unknown */
+	__u8 confidence;	/* 0..100 of the tier */
+	__u8 role;		/* enum role, NONE: unknown */
+	__u8 role_confidence;	/* 0..100 */
+};
+_Static_assert(sizeof(struct prediction) == 12, "ABI");
+enum { LEARN_PROGRAMS = 512, LEARN_SUMS = 1024 };
+
+/* Why the kernel let the scheduler go, in the game's ring; written once by gamer_exit. */
 struct event_exit {
-	__u64 at_ns;		/* CLOCK_MONOTONIC */
+	EVENT_HEAD;
+	__u32 what;		/* HINT_EXIT */
 	__u64 exit_code;	/* kernel's or the hotplug restart code */
-	__u32 type;		/* EVENT_EXIT */
 	__s32 kind;		/* enum scx_exit_kind of the kernel */
+	__u32 pad;
 	char reason[64];
 	char msg[256];
 };
-_Static_assert(sizeof(struct event_exit) == 344, "ABI");
+_Static_assert(sizeof(struct event_exit) == 360, "ABI");
+
+/*
+ * --- gamer profile ---
+ * Why a thread was off its CPU. A blocked thread is in its state until somebody wakes it and
+ * waits for a CPU from then on; a preempted one waits for a CPU all the time.
+ */
+#define PROF_STATES(X)							\
+	X(SLEEP, sleep, "waits for something, signals wake it")		\
+	X(DISK, disk, "waits for I/O, uninterruptible")			\
+	X(LOCK, uninterruptible, "waits in the kernel for something else than I/O") \
+	X(PREEMPTED, preempted, "could run, others had the CPU")	\
+	X(RUNQUEUE, runqueue, "was woken and waited for a CPU")		\
+	X(STOPPED, stopped, "stopped by a signal")			\
+	X(TRACED, traced, "stopped by a debugger")			\
+	X(OTHER, other, "parked, frozen")
+
+enum prof_state {
+#define X(id, name, help) PROF_##id,
+	PROF_STATES(X)
+#undef X
+	PROF_STATE_NR
+};
+
+/* What a walk over all tasks does. */
+enum prof_walk {
+	PROF_WALK_MARK,		/* follow those that belong to the tree; shows none */
+	PROF_WALK_LIST,		/* show those that are followed */
+	PROF_WALK_COLLECT,	/* and end their times off the CPU */
+};
+
+#define PROF_FRAMES	127	/* of a stack; deeper ones lose their outer end */
+#define PROF_SYSCALLS	512	/* numbers that are counted, of each kind */
+#define PROF_NO_SYSCALL	0xffff	/* a fault, an interrupt, a thread of the kernel */
+#define PROF_IA32	0x8000	/* set in the number of a 32-bit call */
+
+/* What one thread did in one program: it gets a new record by exec. */
+struct prof_thread {
+	__u64 start_ns, end_ns;	/* CLOCK_MONOTONIC; marked or forked, exited or exec or the end */
+	__u64 events;		/* times off the CPU, within the bounds */
+	__u64 min_ns, max_ns;	/* of these, from the CPU's loss to its return */
+	__u64 n[PROF_STATE_NR];	/* by state; one event may count in its state and in runqueue */
+	__u64 ns[PROF_STATE_NR];
+	__u64 futex_n, futex_ns;	/* of sleep: inside of a futex call */
+	__u64 minor_faults, major_faults;
+	__u64 voluntary, involuntary;	/* context switches as the kernel counts them */
+	__u64 cpu_ns;		/* time on CPUs, likewise */
+	__u32 id;		/* of this record; no two have the same */
+	__u32 tgid, tid;
+	__u32 gone;		/* 1: the thread has ended or executed another program */
+	char comm[16];		/* not trusted */
+};
+_Static_assert(sizeof(struct prof_thread) == 256, "ABI");
+
+/* Where and why a thread was off its CPU. */
+struct prof_key {
+	__u64 ustack, kstack;	/* keys of stacks, 0: unknown */
+	__u32 id;		/* of the thread's record */
+	__u16 nr;		/* system call that it was in, or PROF_NO_SYSCALL */
+	__u8 state;		/* enum prof_state, never RUNQUEUE */
+	__u8 pad;
+};
+_Static_assert(sizeof(struct prof_key) == 24, "ABI");
+
+struct prof_off {
+	__u64 n;		/* times */
+	__u64 ns;		/* in that state */
+	__u64 wait_ns;		/* then waiting for a CPU */
+	__u64 max_ns;		/* longest, both together */
+};
+_Static_assert(sizeof(struct prof_off) == 32, "ABI");
+
+/* Innermost first. */
+struct prof_stack {
+	__u64 ip[PROF_FRAMES];
+	__u64 n;		/* of these; beyond lies what an earlier, deeper one left */
+};
+_Static_assert(sizeof(struct prof_stack) == 1024, "ABI");
+
+struct prof_counts {
+	__u64 n[2][PROF_SYSCALLS];	/* system calls by number; 64-bit, 32-bit */
+	__u64 odd;			/* with numbers beyond, or none */
+};
+
+/* Block requests that are done, by the record of whoever made them, who may be gone. */
+struct prof_io_sum {
+	__u64 n, ns, bytes, max_ns;	/* from the request to its end */
+};
+
+/* What did not fit, or could not be had. */
+struct prof_lost {
+	__u64 threads;		/* no memory to follow a thread */
+	__u64 records;		/* the ring was full when a thread ended */
+	__u64 offs;		/* times off the CPU whose stack is not known */
+	__u64 stacks;		/* new stacks that found no room */
+	__u64 ios;		/* block requests that found no room */
+};
 
 /* Histogram over nanoseconds: slots 0..3 are 256 ns wide, then 4 per doubling, to 33 ms. */
 static inline __attribute__((always_inline, unused)) __u32 hist_slot(__u64 ns)
@@ -473,6 +745,7 @@ KERNEL_CONSTS(X)
 #undef X
 
 const volatile u32 nr_cpu_ids = 1;		/* possible CPUs; topology */
+const volatile u32 cpu_mask = MAX_CPUS - 1;	/* possible CPUs, to the next power of two, less 1 */
 const volatile u32 nr_llcs = 1;			/* last-level caches; topology */
 const volatile u32 left_out;			/* bits by enum part */
 const volatile u8 smt_on;			/* 1: some core has two threads */
@@ -482,6 +755,7 @@ const volatile u8 have_patterns;		/* 1: run and sleep patterns are evidence */
 const volatile u8 have_gpu;			/* 1: submits are evidence */
 const volatile u8 have_frames;			/* 1: page flips are looked at */
 const volatile u8 have_names;			/* 1: thread names are evidence */
+const volatile u8 learning;			/* 1: tasks are observed for the database */
 const volatile u8 observing;			/* 1: no scheduler; contexts are made when needed */
 const volatile struct prefix thread_names[THREAD_NAME_MAX];	/* from THREAD_NAMES */
 const volatile u8 thread_name_roles[THREAD_NAME_MAX];		/* enum role of each */
@@ -542,6 +816,16 @@ ROLES(X)
 /* Windows' names for what Wine passes on. */
 #define WINE_TIME_CRITICAL	15
 #define WINE_REALTIME_CLASS	4
+/* Older stamps belong to no frame. */
+#define FRAME_FRESH_NS		NSEC_PER_SEC
+/* What takes most of its time in bursts over this is batch work; the pattern's bound too. */
+#define LONG_BURST_NS		(5 * NSEC_PER_MSEC)
+/* Bursts after which averages say something, may contradict the database, and are told again. */
+#define LEARN_MATURE		8
+#define LEARN_DOUBT		64
+#define LEARN_AGAIN		320
+/* User space is told at most so often that there is something to take. */
+#define LEARN_TELL_NS		(2 * NSEC_PER_SEC)
 /* CPUs looked at for a victim: bounds the wakeup path on any machine. */
 #define VICTIM_SCAN		8
 
@@ -561,6 +845,8 @@ struct task_ctx {
 	u64 fair_at_ns;		/* earliest time its fair share lets it run; stopping(), enqueue() */
 	u64 run_at_ns;		/* got a CPU; running() */
 	u64 wake_at_ns;		/* became runnable by a wakeup, 0 once running; task_woke() */
+	u64 ready_at_ns;	/* became runnable, 0 once running; task_woke(), runtime_ran() */
+	u64 run_ns, wait_ns;	/* sums; runtime_ran(), runtime_waited() */
 	u64 last_wake_ns;	/* last wakeup, kept for the rate; task_woke() */
 	u64 slept_at_ns;	/* last went to sleep; stopping() */
 	u64 waker_ns;		/* run_at_ns of that waker, 0: something else woke it; task_woke() */
@@ -576,7 +862,7 @@ struct task_ctx {
 	u16 slice_scale;	/* 1024 = nice 0, 256..4096; task_set_weight() */
 	u16 driven;		/* EWMA of wakeups by a device, a timer or a boost, 0..256; task_woke() */
 	u16 preempted;		/* switches by force since the last sleep; stopping() */
-	u16 last_cpu;		/* where it ran last; running() */
+	u16 last_cpu;		/* where it ran last, plus 1; task_moved() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
 	u16 fanned;		/* EWMA of wakeups as one of several, 0..256; runtime_slept() */
 	u16 waker_cpu;		/* where the last waker of its process ran; task_woke() */
@@ -593,7 +879,7 @@ struct task_ctx {
 	u8 wine_class;		/* of a first thread: its process's priority class, 0: not set */
 	u8 boost_depth;		/* hops left while boosted */
 	u8 late_gaps;		/* gaps that told of our delay; task_woke() */
-	u8 pad;
+	u8 via;			/* enum reason why it runs where it does; select_cpu(), enqueue() */
 	u32 class_gen;		/* class_gen that class knows of; class_refresh() */
 	u32 wakeups;		/* real ones; task_woke() */
 	u32 role_wakeups;	/* wakeups when the role last changed; role_settle() */
@@ -602,6 +888,14 @@ struct task_ctx {
 	u64 submit_at_ns;	/* last one; gpu_submitted() */
 	u64 role_at_ns;		/* when the role last changed, CLOCK_MONOTONIC; role_settle() */
 	u64 seen_at_ns;		/* first evidence, CLOCK_MONOTONIC; evidence_set() */
+	u64 learn_run_ns;	/* run time since it was last observed; learn_slept() */
+	u64 learn_long_ns;	/* of it, in long bursts; learn_slept() */
+	u32 learn_longs;	/* their number; learn_slept() */
+	u32 exe;		/* hash of its program's path, 0: unknown; program_began() */
+	u16 bursts;		/* since the program began, restarts at LEARN_DOUBT; learn_slept() */
+	u16 observe_at;		/* bursts at which it is observed next; learn_observe() */
+	u8 began_as;		/* enum tier that it began in; learn_begin() */
+	u8 foretold;		/* 1: its averages began as the database's; learn_begin() */
 	struct evidence evidence[SOURCE_NR];	/* evidence_set() */
 };
 
@@ -623,11 +917,43 @@ struct {
 u32 class_gen = 1;	/* moves after each change in procs; threads look again when it did */
 u32 game_tgid;		/* the game's process, 0: none; user space */
 
-/* Rare events, woken at once. */
+#define X(id, name, kib, frequent)			\
+struct {						\
+	__uint(type, BPF_MAP_TYPE_RINGBUF);		\
+	__uint(max_entries, (kib) * 1024);		\
+} name##_ring SEC(".maps");
+EVENTS(X)
+#undef X
+
+u32 events_wanted = 1U << EVENT_GAME;	/* bits by enum event_type that somebody reads; user space */
+
+/*
+ * The way to the process database and back. Tasks that end by the thousand a second must not
+ * cost an event each, so observations are summed by program where they are made, and user
+ * space takes the sums away when a record in `learn_ring` wakes it: every LEARN_TELL_NS at most,
+ * and not at all while nobody is observed. Full, the map drops what is new.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LEARN_SUMS);
+	__type(key, struct learn_key);
+	__type(value, struct learn_sum);
+} learn_sums SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LEARN_PROGRAMS);
+	__type(key, struct learn_key);
+	__type(value, struct prediction);
+} predictions SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 64 * 1024);
-} events SEC(".maps");
+	__uint(max_entries, 4096);
+} learn_ring SEC(".maps");
+
+u64 learn_told_ns;		/* last record in learn_ring; learn_tell() */
+u32 predict_any;		/* some prediction holds for any path; user space */
 
 /* Weight of a cgroup relative to the default, 1024 = 100; cgroup callbacks. */
 struct {
@@ -651,18 +977,69 @@ u32 input_open;			/* was the window open at the last walk over threads(); its cl
 u32 primary_tid;		/* the game's thread with the most GPU submits; gpu_submitted() */
 u32 primary_tgid, primary_submits;	/* its process, its submits */
 
-struct cpu_state cpu_states[MAX_CPUS];
+/*
+ * An input's way to the display: when the oldest event came that has not gone on. Each stage
+ * hands it to the next; scheduler-clock ns, 0: none.
+ */
+struct {
+	u64 event_ns;		/* no reader ran since; input_seen() */
+	u64 read_ns;		/* no submit since; input_taken() */
+	u64 submit_ns;		/* no flip since; gpu_submitted() */
+	u64 flip_ns;		/* not on the display yet; flip_requested() */
+} input_path;
+
+/* The last frames, for whoever asks: frame n lies at n % FRAME_LOG. frame_logged() */
+u32 frame_log_ns[FRAME_LOG];
+u64 frames_logged;
+
+/* Made as long as cpu_mask says before it is loaded: all of it is resident in user space. */
+struct cpu_state cpu_states[MAX_CPUS] SEC(".bss.cpus");
 struct llc_state llc_states[MAX_LLCS];
 
 static __always_inline struct cpu_state *cpu_state_of(u32 cpu)
 {
-	return &cpu_states[cpu & (MAX_CPUS - 1)];
+	return &cpu_states[cpu & cpu_mask];
+}
+
+static __always_inline u32 llc_of(u32 cpu)
+{
+	return cpu_llc[cpu & (MAX_CPUS - 1)] & (MAX_LLCS - 1);
 }
 
 static __always_inline void stat_inc(struct cpu_state *cs, enum bpf_stat id)
 {
 	cs->stat[id]++;
 }
+
+static __always_inline void hist_add(struct cpu_state *cs, enum hist hist, u64 ns)
+{
+	u32 slot = hist_slot(ns >> HIST_SHIFT);
+
+	if (slot < HIST_SLOTS)
+		cs->hist[hist][slot]++;
+}
+
+static __always_inline bool event_wanted(enum event_type type)
+{
+	return events_wanted & (1U << type);
+}
+
+/* The one way into a ring. A full one costs the event and nothing else: it is counted. */
+#define EVENT_SEND(id, ring, e) event_sent(id, bpf_ringbuf_output(&ring, e, sizeof(*(e)), 0))
+static __always_inline void event_sent(enum event_type type, long err)
+{
+	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+
+	if (err)
+		cs->lost[type]++;
+	else
+		cs->sent[type]++;
+}
+
+/* How a record of thread `ids` begins; the rest of it is 0. */
+#define EVENT_INIT(id, ids)								\
+	.at_ns = bpf_ktime_get_ns(), .tid = (u32)(ids), .tgid = (ids) >> 32,		\
+	.cpu = bpf_get_smp_processor_id(), .type = EVENT_##id
 
 /* DSQ ids: two per cache, one per CPU. */
 #define DSQ_CRITICAL(llc)	(0x1000ULL + (llc) * 2)
@@ -1036,12 +1413,6 @@ static __always_inline u8 source_seconds(u8 source)
 	return 0;
 }
 
-static __always_inline void event_send(const void *event, u32 size)
-{
-	if (bpf_ringbuf_output(&events, (void *)event, size, 0))
-		stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_EVENTS_LOST);
-}
-
 /* Roles that evidence may give to the threads of a process of this class. */
 static __always_inline u32 class_roles(u8 class)
 {
@@ -1070,13 +1441,12 @@ static __always_inline u8 class_default_role(u8 class)
 static __always_inline void classification_send(const struct task_ctx *t, u64 ids, u8 old_role)
 {
 	struct event_classification e = {
-		.at_ns = t->role_at_ns, .tid = ids, .tgid = ids >> 32,
-		.type = EVENT_CLASSIFICATION, .cpu = bpf_get_smp_processor_id(), .role = t->role,
-		.old_role = old_role, .source = t->source, .confidence = t->confidence,
-		.class = t->class,
+		EVENT_INIT(CLASSIFICATION, ids), .role = t->role, .old_role = old_role,
+		.source = t->source, .confidence = t->confidence, .class = t->class,
 	};
 
-	event_send(&e, sizeof(e));
+	if (event_wanted(EVENT_CLASSIFICATION))
+		EVENT_SEND(EVENT_CLASSIFICATION, classification_ring, &e);
 }
 
 /* Thread and process number of a task in one word. */
@@ -1101,7 +1471,7 @@ static __always_inline bool evidence_says(const struct task_ctx *t, u8 role)
 __noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
 {
 	u32 roles = class_roles(t->class);
-	u32 sources = t->class == CLASS_OTHER ? BIT(SOURCE_PATTERN) : ~0U;
+	u32 sources = t->class == CLASS_OTHER ? BIT(SOURCE_PATTERN) | BIT(SOURCE_LEARNED) : ~0U;
 	int i;
 
 	t->role = class_default_role(t->class);
@@ -1132,6 +1502,7 @@ __noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
  */
 __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 {
+	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
 	u8 old_role = t->role, role, source;
 
 	evidence_strongest(t, now);
@@ -1161,7 +1532,11 @@ __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 		return 0;
 	t->role_at_ns = bpf_ktime_get_ns();
 	t->role_wakeups = t->wakeups;
-	stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_ROLE_CHANGES);
+	stat_inc(cs, BPF_STAT_ROLE_CHANGES);
+	if (t->source < SOURCE_NR)
+		cs->by_source[t->source]++;
+	if (!old_role && t->seen_at_ns)
+		hist_add(cs, HIST_DETECTION, t->role_at_ns - t->seen_at_ns);
 	if (t->class != CLASS_OTHER || role_is_critical(old_role))
 		classification_send(t, ids, old_role);
 	return 0;
@@ -1263,6 +1638,191 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 	return t->class;
 }
 
+/* --- learning: how a program's tasks begin, and what they turn out to be --- */
+
+/* There is something for user space to take: wakes it, rarely. */
+static __always_inline void learn_tell(void)
+{
+	u64 now = bpf_ktime_get_ns(), last = learn_told_ns;
+
+	if (now - last < LEARN_TELL_NS || __sync_val_compare_and_swap(&learn_told_ns, last, now) != last)
+		return;
+	bpf_ringbuf_output(&learn_ring, &now, sizeof(now), 0);
+}
+
+/*
+ * What the task turned out to be. Not by what the database told of it, or that would prove
+ * itself; and nothing short-lived shows that devices drive it.
+ */
+static __always_inline u8 learn_tier(const struct task_ctx *t)
+{
+	if (t->source > SOURCE_LEARNED && role_is_critical(t->acts_as))
+		return TIER_LAT_CRITICAL;
+	if (t->class == CLASS_OTHER && t->learn_long_ns > t->learn_run_ns >> 1)
+		return TIER_BATCH;
+	return t->bursts >= LEARN_MATURE && task_urgent(t) ? TIER_LAT_CRITICAL : TIER_INTERACTIVE;
+}
+
+/* What the task does is not what was foretold: then that counts no more. */
+static __always_inline void learn_doubt(struct task_struct *p, struct task_ctx *t, u8 tier, u8 role)
+{
+	u8 told = t->evidence[SOURCE_LEARNED].role;
+
+	if (!told || t->bursts < LEARN_DOUBT)
+		return;
+	/* A thread may load for long before its first submit. */
+	if (told == ROLE_CPU_BOUND ? tier != TIER_BATCH : told != role && t->bursts >= LEARN_AGAIN)
+		evidence_set(p, t, SOURCE_LEARNED, ROLE_NONE, 0, compat_now());
+}
+
+/* One observation more in its program's sum. Sums of several CPUs at once may lose one. */
+static __always_inline void learn_add(struct learn_sum *sum, u64 burst, u64 wakeups_hz,
+				      u64 switches_hz, u8 tier, u8 role)
+{
+	u64 far = burst > sum->burst_ns ? burst - sum->burst_ns : sum->burst_ns - burst;
+
+	if (sum->count++) {
+		sum->dev_ns += ((s64)far - (s64)sum->dev_ns) >> EWMA_SHIFT;
+		sum->burst_ns += ((s64)burst - (s64)sum->burst_ns) >> EWMA_SHIFT;
+		sum->wakeups_hz += ((s64)wakeups_hz - (s64)sum->wakeups_hz) >> EWMA_SHIFT;
+		sum->switches_hz += ((s64)switches_hz - (s64)sum->switches_hz) >> EWMA_SHIFT;
+	} else {
+		sum->burst_ns = burst;
+		sum->wakeups_hz = wakeups_hz;
+		sum->switches_hz = switches_hz;
+	}
+	if (tier < TIER_NR)
+		sum->votes[tier]++;
+	if (role && role != sum->role) {
+		sum->role = role;
+		sum->role_votes = 0;
+	}
+	if (role)
+		sum->role_votes++;
+}
+
+/* Its averages have matured, or it ends. Rare, and so not inlined into every sleep. */
+__noinline int learn_observe(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull)
+{
+	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	u64 age = bpf_ktime_get_ns() - p->start_time, burst = t->burst_avg_ns;
+	u8 tier = learn_tier(t), role = t->source >= SOURCE_NETWORK ? t->role : ROLE_NONE;
+	struct learn_key key = { .exe = t->exe };
+	struct learn_sum empty = {}, *sum;
+
+	if (t->observe_at == LEARN_MATURE && t->exe)
+		stat_inc(cs, tier == t->began_as ? BPF_STAT_LEARN_RIGHT : BPF_STAT_LEARN_WRONG);
+	t->observe_at = t->bursts < LEARN_DOUBT ? LEARN_DOUBT : LEARN_AGAIN;
+	if (!t->exe)
+		return 0;
+	learn_doubt(p, t, tier, role);
+	if (tier == TIER_BATCH && t->learn_longs)
+		burst = t->learn_long_ns / t->learn_longs;
+	if (t->bursts >= LEARN_AGAIN)
+		t->bursts = LEARN_DOUBT;
+	t->learn_run_ns = t->learn_long_ns = 0;
+	t->learn_longs = 0;
+	__builtin_memcpy(key.comm, p->comm, sizeof(key.comm));
+	sum = bpf_map_lookup_elem(&learn_sums, &key);
+	if (!sum) {
+		bpf_map_update_elem(&learn_sums, &key, &empty, BPF_NOEXIST);
+		sum = bpf_map_lookup_elem(&learn_sums, &key);
+	}
+	if (sum && age)
+		learn_add(sum, burst, t->wakeups * NSEC_PER_SEC / age,
+			  (p->nvcsw + p->nivcsw) * NSEC_PER_SEC / age, tier, role);
+	else
+		stat_inc(cs, BPF_STAT_LEARN_LOST);
+	learn_tell();
+	return 0;
+}
+
+/* A burst ended in sleep. */
+static __always_inline void learn_slept(struct task_struct *p, struct task_ctx *t)
+{
+	if (!learning)
+		return;
+	t->learn_run_ns += t->burst_ns;
+	if (t->burst_ns > LONG_BURST_NS) {
+		t->learn_long_ns += t->burst_ns;
+		t->learn_longs++;
+	}
+	if (++t->bursts == t->observe_at)
+		learn_observe(p, t);
+}
+
+/* Begin as the database foretells; what it foretold under another name is taken back. */
+static __always_inline void learn_apply(struct task_struct *p, struct task_ctx *t,
+					const struct prediction *to, bool young)
+{
+	u8 role = ROLE_NONE, confidence = 0;
+
+	if (t->foretold && young) {
+		t->burst_avg_ns = t->gap_avg_ns = 0;
+		t->driven = 0;
+	}
+	t->foretold = 0;
+	if (to && to->tier < TIER_NR) {
+		t->foretold = 1;
+		t->began_as = to->tier;
+		t->burst_avg_ns = to->burst_ns;
+		t->gap_avg_ns = to->gap_ns;
+		t->gap_dev_ns = 0;
+		if (to->tier == TIER_LAT_CRITICAL)
+			t->driven = 2 * DRIVEN_MOST;
+		if (to->tier == TIER_BATCH) {
+			role = ROLE_CPU_BOUND;
+			confidence = to->confidence;
+		}
+	}
+	if (to && to->role) {
+		role = to->role;
+		confidence = to->role_confidence;
+	}
+	if (role || t->evidence[SOURCE_LEARNED].role)
+		evidence_set(p, t, SOURCE_LEARNED, role, confidence, 0);
+}
+
+/*
+ * A program begins in this task, or a thread gets a name: what is known of that? Nothing of
+ * what began before us, whose path nobody has seen.
+ */
+__noinline int learn_begin(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull,
+			   struct learn_key *key __arg_nonnull)
+{
+	bool young = t->observe_at == LEARN_MATURE;	/* its averages are hardly its own yet */
+	struct prediction *to = NULL;
+
+	t->learn_run_ns = t->learn_long_ns = 0;
+	t->learn_longs = 0;
+	t->bursts = 0;
+	t->observe_at = LEARN_MATURE;
+	t->began_as = TIER_INTERACTIVE;
+	if (!t->exe || !has_part(PART_LEARN))
+		return 0;
+	key->exe = t->exe;
+	to = bpf_map_lookup_elem(&predictions, key);
+	if (!to && predict_any) {
+		key->exe = 0;
+		to = bpf_map_lookup_elem(&predictions, key);
+	}
+	if (to)
+		stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_LEARN_KNOWN);
+	learn_apply(p, t, to, young);
+	return 0;
+}
+
+/* The same for a name that may be the kernel's own memory. */
+static __always_inline void learn_named(struct task_struct *p, struct task_ctx *t, const void *comm)
+{
+	struct learn_key key = {};
+
+	if (!learning)
+		return;
+	__builtin_memcpy(key.comm, comm, sizeof(key.comm));
+	learn_begin(p, t, &key);
+}
+
 #define HZ_GAP_NS(hz)	(NSEC_PER_SEC / (hz))
 
 static __always_inline bool gap_is_between(const struct task_ctx *t, u64 most_hz, u64 least_hz)
@@ -1330,13 +1890,42 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	return ROLE_NONE;
 }
 
+/*
+ * What is critical and comes back regularly should be done before it is due again. What it
+ * had to wait for counts, not only the scheduler: the thread was late, whoever is to blame.
+ */
+static __always_inline void deadline_check(struct task_struct *p, const struct task_ctx *t,
+					   struct cpu_state *cs, u64 now)
+{
+	u64 took = now - t->last_wake_ns, period = t->gap_avg_ns;
+	u8 role = t->acts_as;
+
+	if (t->class == CLASS_OTHER || !role_is_critical(role) || !period ||
+	    t->gap_dev_ns > period >> 1 || took <= period + (period >> 3) || role >= ROLE_NR)
+		return;
+	cs->misses[role]++;
+	if (event_wanted(EVENT_MISS)) {
+		struct event_miss e = {
+			EVENT_INIT(MISS, task_ids(p)), .role = role,
+			.amount_ns = clamp_u32(took - period),
+		};
+
+		e.actual_ns = e.at_ns;
+		e.expected_ns = e.at_ns - (took - period);
+		EVENT_SEND(EVENT_MISS, deadline_miss_ring, &e);
+	}
+}
+
 /* A burst ended in sleep: update the averages, then see what the task looks like now. */
-static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx *t, u64 now)
+static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx *t,
+					  struct cpu_state *cs, u64 now)
 {
 	u8 role;
 
+	deadline_check(p, t, cs, now);
 	t->slept_at_ns = now;
 	t->burst_avg_ns = t->burst_avg_ns ? ewma(t->burst_avg_ns, t->burst_ns) : t->burst_ns;
+	learn_slept(p, t);
 	t->burst_ns = 0;
 	/* Asked only now: when the first of several was woken, nobody knew of the others. */
 	t->fanned -= t->fanned >> EWMA_SHIFT;
@@ -1369,12 +1958,36 @@ static __always_inline void runtime_ran(struct task_struct *p, struct task_ctx *
 					struct cpu_state *cs, u64 now, u64 used, bool runnable)
 {
 	t->burst_ns = clamp_u32(t->burst_ns + used);
+	t->run_ns += used;
 	if (t->role < ROLE_NR)
 		cs->role_run_ns[t->role] += used;
-	if (runnable)
-		t->preempted++;
-	else
-		runtime_slept(p, t, now);
+	if (!runnable) {
+		runtime_slept(p, t, cs, now);
+		return;
+	}
+	t->preempted++;
+	t->ready_at_ns = now;
+}
+
+/* The oldest input event that waits at `from` goes on to `to`, if there is a further stage. */
+static __always_inline void input_hop(struct cpu_state *cs, u64 *from, u64 *to, enum hist hist,
+				      u64 now)
+{
+	u64 at = *from;
+
+	if (!at)
+		return;
+	*from = 0;
+	if (now - at >= FRAME_FRESH_NS)
+		return;
+	hist_add(cs, hist, now - at);
+	if (to && !*to)
+		*to = at;
+}
+
+static __always_inline void input_taken(struct cpu_state *cs, u64 now)
+{
+	input_hop(cs, &input_path.event_ns, &input_path.read_ns, HIST_INPUT_READER, now);
 }
 
 /* How long it took from the wakeup to the CPU. */
@@ -1382,6 +1995,9 @@ static __always_inline void runtime_waited(struct task_ctx *t, struct cpu_state 
 {
 	u32 slot;
 
+	if (t->ready_at_ns)
+		t->wait_ns += run_at - t->ready_at_ns;
+	t->ready_at_ns = 0;
 	if (!t->wake_at_ns)
 		return;
 	slot = hist_slot(run_at - t->wake_at_ns);
@@ -1399,6 +2015,35 @@ static __always_inline void runtime_judge(const struct task_ctx *t, struct cpu_s
 			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
 }
 
+/* It runs on another CPU than last time; before its wait is added up. */
+static __always_inline void task_moved(struct task_struct *p, struct task_ctx *t,
+				       struct cpu_state *cs, u32 cpu, u64 run_at)
+{
+	u32 from = t->last_cpu - 1;
+	u8 reason = t->via;
+	u64 wait = t->ready_at_ns ? run_at - t->ready_at_ns : 0;
+
+	t->last_cpu = cpu + 1;
+	if (from == cpu || from >= MAX_CPUS)
+		return;
+	if (nr_llcs > 1 && (reason == REASON_QUEUE || reason == REASON_PREEMPT) &&
+	    llc_of(from) != llc_of(cpu))
+		reason = REASON_STEAL;
+	if (reason >= REASON_NR)
+		return;
+	cs->moves[reason]++;
+	cs->move_wait_ns[reason] += wait;
+	if (t->class != CLASS_OTHER && event_wanted(EVENT_MIGRATION)) {
+		struct event_migration e = {
+			EVENT_INIT(MIGRATION, task_ids(p)), .role = t->role,
+			.wait_ns = clamp_u32(wait), .from = from, .reason = reason,
+		};
+
+		e.cpu = cpu;
+		EVENT_SEND(EVENT_MIGRATION, migration_ring, &e);
+	}
+}
+
 /* The task got the CPU. */
 static __always_inline void runtime_runs(struct task_struct *p, struct task_ctx *t,
 					 struct cpu_state *cs, u64 now)
@@ -1409,7 +2054,10 @@ static __always_inline void runtime_runs(struct task_struct *p, struct task_ctx 
 	cs->fanout = 0;
 	runtime_judge(t, cs, now);
 	t->run_at_ns = now;
+	task_moved(p, t, cs, p->thread_info.cpu, now);
 	runtime_waited(t, cs, now);
+	if (input_path.event_ns && cs->class && t->evidence[SOURCE_INPUT].role)
+		input_taken(cs, now);
 }
 
 /*
@@ -1484,7 +2132,7 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 	if (driven)
 		t->driven += 256 >> EWMA_SHIFT;
 	runtime_woke(t, now);
-	t->wake_at_ns = now;
+	t->wake_at_ns = t->ready_at_ns = now;
 	stat_inc(cs, BPF_STAT_WAKEUPS);
 }
 
@@ -1495,11 +2143,6 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 #define BPF_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
 #define BPF_OPS_SLEEPABLE(name, args...) SEC("struct_ops.s/" #name) BPF_PROG(name, ##args)
 #include <bpf/bpf_tracing.h>
-
-static __always_inline u32 llc_of(u32 cpu)
-{
-	return cpu_llc[cpu & (MAX_CPUS - 1)] & (MAX_LLCS - 1);
-}
 
 /* Tells other wakers what this CPU is about to run, so that they look elsewhere. */
 static __always_inline void cpu_expect(struct cpu_state *cs, u8 prio, u64 now)
@@ -1598,6 +2241,9 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 	if (cpu < 0)
 		return cpu;
 	stat_inc(cpu_state_of(me), BPF_STAT_PREEMPTIONS);
+	t->via = REASON_PREEMPT;
+	if (learning && t->exe && t->observe_at == LEARN_MATURE)
+		stat_inc(cpu_state_of(me), BPF_STAT_NEW_PREEMPTIONS);
 	cpu_expect(cpu_state_of(cpu), PRIO_CRITICAL, now);
 	if (!have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu) || cpu == (s32)me) {
 		compat_insert(p, k_SCX_DSQ_LOCAL_ON | cpu, slice,
@@ -1624,6 +2270,7 @@ static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 	    scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(bpf_get_smp_processor_id()))))
 		return false;
 	stat_inc(cs, BPF_STAT_HANDOFFS);
+	t->via = REASON_HANDOFF;
 	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, PRIO_NORMAL, true), 0);
 	return true;
 }
@@ -1660,6 +2307,7 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 		cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
 	if (idle) {
 		stat_inc(cs, BPF_STAT_IDLE_HITS);
+		t->via = REASON_IDLE;
 		cpu_expect(cpu_state_of(cpu), prio, now);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), 0);
 		return cpu;
@@ -1770,6 +2418,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	if (enq_flags & k_SCX_ENQ_REENQ)	/* pushed off by a higher class, which has the CPU */
 		cpu_state_of(cpu)->prio = PRIO_FOREIGN;
 	prio = task_prio(t, now);
+	t->via = pinned ? REASON_PINNED : REASON_QUEUE;
 	if (pinned) {
 		enqueue_pinned(p, t, cpu, prio, now, enq_flags);
 		return;
@@ -1907,10 +2556,6 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 		cs->expects = 0;
 	cs->ends_at_ns = now + t->burst_avg_ns -
 			 (t->burst_ns < t->burst_avg_ns ? t->burst_ns : 0);
-	if (t->last_cpu != cpu) {
-		t->last_cpu = cpu;
-		stat_inc(cs, BPF_STAT_MIGRATIONS);
-	}
 	if (perf_control)
 		cpu_set_perf(cs, cpu, cs->prio);
 }
@@ -2014,12 +2659,16 @@ void BPF_OPS(gamer_cgroup_move, struct task_struct *p, struct cgroup *from, stru
 s32 BPF_OPS_SLEEPABLE(gamer_init_task, struct task_struct *p, struct scx_init_task_args *args)
 {
 	struct task_ctx *t = bpf_task_storage_get(&task_ctxs, p, 0,
-						  BPF_LOCAL_STORAGE_GET_F_CREATE);
+						  BPF_LOCAL_STORAGE_GET_F_CREATE), *parent;
 
 	if (!t)
 		return -12;	/* ENOMEM: fork fails instead of a task that nobody tracks */
 	t->weight = 100;
 	task_set_weight(t, 1024);
+	/* What forks is the current task, and its program is that of the child. */
+	parent = learning && args->fork ? task_ctx_of(bpf_get_current_task_btf()) : NULL;
+	if (parent)
+		t->exe = parent->exe;
 	return 0;
 }
 
@@ -2027,8 +2676,21 @@ void BPF_OPS(gamer_enable, struct task_struct *p)
 {
 	struct task_ctx *t = task_ctx_of(p);
 
-	if (t)
-		t->fair_at_ns = compat_now();
+	if (!t)
+		return;
+	t->fair_at_ns = compat_now();
+	/* Again after a time in another class: then it is no new task. */
+	if (!t->observe_at)
+		learn_named(p, t, p->comm);
+}
+
+/* Who ends before its averages matured shows what it was by its end. */
+void BPF_OPS(gamer_exit_task, struct task_struct *p, struct scx_exit_task_args *args)
+{
+	struct task_ctx *t = task_ctx_of(p);
+
+	if (t && t->bursts && t->observe_at == LEARN_MATURE)
+		learn_observe(p, t);
 }
 
 /* ===================================================================================== */
@@ -2040,9 +2702,7 @@ void BPF_OPS(gamer_enable, struct task_struct *p)
 /* Tell user space of a process, once per thread and kind. */
 static __always_inline void hint_send(struct task_struct *p, struct task_ctx *t, u8 what)
 {
-	struct event_hint e = {
-		.at_ns = bpf_ktime_get_ns(), .tgid = p->tgid, .what = what, .type = EVENT_HINT,
-	};
+	struct event_game e = { EVENT_INIT(GAME, task_ids(p)), .what = what };
 
 	if (t) {
 		if (t->told & what)
@@ -2051,7 +2711,7 @@ static __always_inline void hint_send(struct task_struct *p, struct task_ctx *t,
 	}
 	if (p->group_leader)
 		__builtin_memcpy(e.comm, p->group_leader->comm, sizeof(e.comm));
-	event_send(&e, sizeof(e));
+	EVENT_SEND(EVENT_GAME, game_ring, &e);
 }
 
 /* --- runtime, for the observer: what the scheduler's callbacks see otherwise --- */
@@ -2079,7 +2739,10 @@ int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task
 		t = task_ctx_make(prev);
 		if (t) {
 			task_class(prev, t, now);
+			task_moved(prev, t, cs, bpf_get_smp_processor_id(), cs->run_at_ns);
 			runtime_waited(t, cs, cs->run_at_ns);
+			if (input_path.event_ns && t->evidence[SOURCE_INPUT].role)
+				input_taken(cs, now);
 			runtime_ran(prev, t, cs, now, now - cs->run_at_ns,
 				    preempt || !prev_state);
 		}
@@ -2128,7 +2791,6 @@ int BPF_PROG(runtime_waking, struct task_struct *p)
 #define DRM_MODE_ATOMIC_NR	0xbc
 #define DRM_MODE_ATOMIC_TEST_ONLY 0x0100
 #define DRM_EVENT_FLIP_COMPLETE	0x02
-#define FRAME_FRESH_NS		NSEC_PER_SEC	/* older stamps belong to no frame */
 #define FRAME_BREAK_NS		(2 * NSEC_PER_MSEC)
 #define HINT_SUBMITS		30	/* submits at the rate of frames that make a candidate */
 #define HINT_GAP_NS		(50 * NSEC_PER_MSEC)
@@ -2142,8 +2804,8 @@ static const struct gpu_submit {
 #undef X
 };
 
-/* Does request `nr` hand work to the GPU on this driver? */
-static __always_inline bool gpu_is_submit(struct file *filp, u32 nr)
+/* The entry by which request `nr` hands work to the GPU on this driver, or -1. */
+static __always_inline s32 gpu_submit_of(struct file *filp, u32 nr)
 {
 	struct drm_file *file = filp->private_data;
 	const char *text = BPF_CORE_READ(file, minor, dev, driver, name);
@@ -2151,18 +2813,42 @@ static __always_inline bool gpu_is_submit(struct file *filp, u32 nr)
 	u32 i;
 
 	if (bpf_probe_read_kernel_str(name, sizeof(name), text) < 0)
-		return false;
+		return -1;
 	for (i = 0; i < sizeof(gpu_submits) / sizeof(gpu_submits[0]); i++)
 		if (gpu_submits[i].nr == nr &&
 		    *(u64 *)gpu_submits[i].driver == *(u64 *)name &&
 		    *(u64 *)(gpu_submits[i].driver + 8) == *(u64 *)(name + 8))
-			return true;
-	return false;
+			return i;
+	return -1;
 }
 
 static __always_inline u64 ewma_u64(u64 avg, u64 sample)
 {
 	return avg ? avg - (avg >> EWMA_SHIFT) + (sample >> EWMA_SHIFT) : sample;
+}
+
+static __always_inline void frame_logged(u64 interval)
+{
+	u64 n = frames_logged;
+
+	frame_log_ns[n & (FRAME_LOG - 1)] = clamp_u32(interval);
+	frames_logged = n + 1;
+	hist_add(cpu_state_of(bpf_get_smp_processor_id()), HIST_FRAME, interval);
+}
+
+/* Of the frame that was just presented; 0: not known, or too long ago to belong together. */
+static __always_inline void frame_send(u64 interval, u64 submit_to_present, u64 compositor,
+				       u32 dropped, u32 missed)
+{
+	struct event_frame e = {
+		EVENT_INIT(FRAME, (u64)primary_tgid << 32 | primary_tid), .role = ROLE_GPU,
+		.interval_ns = interval < FRAME_FRESH_NS ? interval : 0,
+		.submit_to_present_ns = submit_to_present < FRAME_FRESH_NS ? submit_to_present : 0,
+		.compositor_ns = compositor < FRAME_FRESH_NS ? compositor : 0,
+		.dropped = dropped, .missed = missed, .source = frame.source,
+	};
+
+	EVENT_SEND(EVENT_FRAME, frame_timing_ring, &e);
 }
 
 /* A new frame of the game begins: its primary thread submits again after a pause. */
@@ -2176,9 +2862,13 @@ static __always_inline void frame_begins(u64 now)
 	/* Nobody flips pages that we can see: the submits stand in. */
 	frame.source = FRAME_CADENCE;
 	frame.presented++;
-	if (gap < FRAME_FRESH_NS)
+	if (gap < FRAME_FRESH_NS) {
 		frame.interval_ns = ewma_u64(frame.interval_ns, gap);
+		frame_logged(gap);
+	}
 	frame.present_at_ns = now;
+	if (event_wanted(EVENT_FRAME))
+		frame_send(gap, 0, 0, 0, 0);
 }
 
 /* The thread with the most submits since its process became the game. */
@@ -2195,10 +2885,23 @@ static __always_inline bool gpu_is_primary(struct task_struct *p, struct task_ct
 	return true;
 }
 
-static __always_inline void gpu_submitted(u64 now)
+static __always_inline void submit_send(struct task_struct *p, const struct task_ctx *t, u64 gap,
+					u32 submit, bool primary)
 {
+	struct event_submit e = {
+		EVENT_INIT(SUBMIT, task_ids(p)), .role = t->role, .submit = submit,
+		.gap_ns = gap < FRAME_FRESH_NS ? gap : 0, .primary = primary,
+	};
+
+	EVENT_SEND(EVENT_SUBMIT, gpu_submit_ring, &e);
+}
+
+static __always_inline void gpu_submitted(u64 now, u32 submit)
+{
+	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
 	struct task_struct *p = bpf_get_current_task_btf();
 	struct task_ctx *t = task_ctx_make(p);
+	bool primary;
 	u64 last, gap;
 	u8 class;
 
@@ -2217,12 +2920,18 @@ static __always_inline void gpu_submitted(u64 now)
 			hint_send(p, t, HINT_GPU);
 		return;
 	}
-	stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_GPU_SUBMITS);
-	if (!gpu_is_primary(p, t))
+	stat_inc(cs, BPF_STAT_GPU_SUBMITS);
+	primary = gpu_is_primary(p, t);
+	if (event_wanted(EVENT_SUBMIT))
+		submit_send(p, t, gap, submit, primary);
+	if (!primary)
 		return;
+	/* What readers took on until now is answered by this submit. */
+	input_hop(cs, &input_path.read_ns, &input_path.submit_ns, HIST_INPUT_SUBMIT, now);
 	if ((s64)(t->slept_at_ns - last) > 0 || gap > FRAME_BREAK_NS)
 		frame_begins(now);
 	frame.submit_at_ns = now;
+	frame.submit_gap_ns = t->submit_gap_ns;
 }
 
 /* Who flips pages is a compositor, unless it is the game itself. */
@@ -2247,11 +2956,20 @@ static __always_inline void flip_requested(u64 now)
 	task_class(p, t, now);
 	frame.flip_at_ns = now;
 	frame.shown_submit_ns = frame.submit_at_ns;
-	if (now - frame.submit_at_ns < FRAME_FRESH_NS && frame.pending)
-		frame.compositor_ns = ewma_u64(frame.compositor_ns, now - frame.submit_at_ns);
-	if (frame.pending > 1)
-		frame.dropped += frame.pending - 1;
+	frame.flip_replaced = frame.pending > 1 ? frame.pending - 1 : 0;
+	frame.dropped += frame.flip_replaced;
+	frame.flip_behind_ns = 0;
+	if (now - frame.submit_at_ns < FRAME_FRESH_NS && frame.pending) {
+		frame.flip_behind_ns = now - frame.submit_at_ns;
+		frame.compositor_ns = ewma_u64(frame.compositor_ns, frame.flip_behind_ns);
+		hist_add(cpu_state_of(bpf_get_smp_processor_id()), HIST_COMPOSITOR,
+			 frame.flip_behind_ns);
+	}
 	frame.pending = 0;
+	if (!input_path.flip_ns) {
+		input_path.flip_ns = input_path.submit_ns;
+		input_path.submit_ns = 0;
+	}
 }
 
 /* A commit that only asks whether it would work shows nothing. */
@@ -2267,14 +2985,37 @@ SEC("fentry/drm_ioctl")
 int BPF_PROG(gpu_ioctl, struct file *filp, unsigned int cmd, unsigned long arg)
 {
 	u32 nr = IOC_NR(cmd);
+	s32 submit;
 
 	if (IOC_TYPE(cmd) != 'd' || nr < 0x40)
 		return 0;
 	if (have_frames && (nr == DRM_MODE_PAGE_FLIP_NR ||
 			    (nr == DRM_MODE_ATOMIC_NR && !atomic_is_test(arg))))
 		flip_requested(compat_now());
-	else if (have_gpu && nr < 0x90 && gpu_is_submit(filp, nr))
-		gpu_submitted(compat_now());
+	if (!have_gpu || nr >= 0x90)
+		return 0;
+	submit = gpu_submit_of(filp, nr);
+	if (submit >= 0)
+		gpu_submitted(compat_now(), submit);
+	return 0;
+}
+
+/*
+ * One more interval between frames on the display: returns 1 where it waited longer than its
+ * period. That is the shortest interval; it may grow slowly (a new mode).
+ */
+static __always_inline u32 frame_paced(u64 interval)
+{
+	frame.interval_ns = ewma_u64(frame.interval_ns, interval);
+	frame_logged(interval);
+	if (!frame.refresh_ns || interval < frame.refresh_ns) {
+		frame.refresh_ns = interval;
+	} else if (interval < frame.refresh_ns + (frame.refresh_ns >> 1)) {
+		frame.refresh_ns += (interval - frame.refresh_ns) >> 4;
+	} else {
+		frame.missed++;
+		return 1;
+	}
 	return 0;
 }
 
@@ -2288,7 +3029,9 @@ int BPF_PROG(frame_flipped, struct drm_device *dev, struct drm_pending_event *pe
 	     long long timestamp)
 {
 	struct drm_event_vblank e = {};
+	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
 	u64 now, interval, behind;
+	u32 missed = 0;
 
 	if (bpf_probe_read_kernel(&e, sizeof(e), pending->event) ||
 	    e.type != DRM_EVENT_FLIP_COMPLETE)
@@ -2304,19 +3047,16 @@ int BPF_PROG(frame_flipped, struct drm_device *dev, struct drm_pending_event *pe
 		frame.source = FRAME_FLIP;
 		return 0;
 	}
-	behind = now - frame.shown_submit_ns;
-	if (frame.shown_submit_ns && behind < FRAME_FRESH_NS)
+	behind = frame.shown_submit_ns ? now - frame.shown_submit_ns : FRAME_FRESH_NS;
+	if (behind < FRAME_FRESH_NS) {
 		frame.submit_to_present_ns = ewma_u64(frame.submit_to_present_ns, behind);
-	if (interval >= FRAME_FRESH_NS)
-		return 0;
-	frame.interval_ns = ewma_u64(frame.interval_ns, interval);
-	/* The display's period is the shortest interval; it may grow slowly (a new mode). */
-	if (!frame.refresh_ns || interval < frame.refresh_ns)
-		frame.refresh_ns = interval;
-	else if (interval < frame.refresh_ns + (frame.refresh_ns >> 1))
-		frame.refresh_ns += (interval - frame.refresh_ns) >> 4;
-	else
-		frame.missed++;
+		hist_add(cs, HIST_SUBMIT_PRESENT, behind);
+	}
+	input_hop(cs, &input_path.flip_ns, NULL, HIST_INPUT_PRESENT, now);
+	if (interval < FRAME_FRESH_NS)
+		missed = frame_paced(interval);
+	if (event_wanted(EVENT_FRAME))
+		frame_send(interval, behind, frame.flip_behind_ns, frame.flip_replaced, missed);
 	return 0;
 }
 
@@ -2410,21 +3150,33 @@ static __always_inline void input_hold(u64 dev, bool down)
 	__sync_fetch_and_add(&input_held, down ? 1 : -1);
 }
 
+/* Somebody did something with a device of that kind. */
+static __always_inline void input_seen(int kind, u8 what, u64 now)
+{
+	struct event_input e = { EVENT_INIT(INPUT, 0ULL), .kind = kind, .what = what };
+
+	if (!input_path.event_ns || now - input_path.event_ns > FRAME_FRESH_NS)
+		input_path.event_ns = now;
+	if (event_wanted(EVENT_INPUT))
+		EVENT_SEND(EVENT_INPUT, input_ring, &e);
+}
+
 SEC("fentry/input_event")
 int BPF_PROG(input_event_seen, struct input_dev *dev, unsigned int type, unsigned int code,
 	     int value)
 {
-	u64 until;
+	u64 until, now;
 	int kind;
 
 	if (type < EV_KEY || type > EV_ABS || !input_changes(dev, type, code, value))
 		return 0;
 	kind = input_kind(dev, type, code);
+	now = compat_now();
 	switch (kind) {
 #define X(id, name, ms)									\
 	case INPUT_##id:								\
 		stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_INPUT_##id); \
-		until = compat_now() + ms * NSEC_PER_MSEC;				\
+		until = now + ms * NSEC_PER_MSEC;					\
 		break;
 	INPUT_KINDS(X)
 #undef X
@@ -2434,6 +3186,7 @@ int BPF_PROG(input_event_seen, struct input_dev *dev, unsigned int type, unsigne
 	if (type == EV_KEY)
 		input_hold((u64)dev, value);
 	input_until_ns = later(input_until_ns, until);
+	input_seen(kind, type != EV_KEY ? INPUT_MOTION : value ? INPUT_PRESS : INPUT_RELEASE, now);
 	return 0;
 }
 
@@ -2466,6 +3219,8 @@ static __always_inline void current_did(u8 source, u8 role, u8 confidence, u8 hi
 	evidence_set(p, t, source, role, confidence, now);
 	if (t->class == CLASS_OTHER)
 		hint_send(p, t, hint);
+	else if (source == SOURCE_INPUT)
+		input_taken(cpu_state_of(bpf_get_smp_processor_id()), now);
 }
 
 SEC("fentry/evdev_read")
@@ -2567,6 +3322,19 @@ static __always_inline bool name_matters(const u64 *name)
 
 #define PATH_SEEN	200	/* bytes of a program's path that are looked at */
 
+/*
+ * FNV-1a of a path, never 0. With the name that must fit too, 32 bits tell programs apart. A
+ * path and not an inode, which another boot or an update changes.
+ */
+static __always_inline u32 path_hash(const char *path)
+{
+	u32 hash = 2166136261, i;
+
+	for (i = 0; i < PATH_SEEN && path[i]; i++)
+		hash = (hash ^ (u8)path[i]) * 16777619;
+	return hash ? hash : 1;
+}
+
 /* A program began in this process. What the thread did before counts no more. */
 static __always_inline int program_began(struct task_struct *p, const struct linux_binprm *bprm)
 {
@@ -2587,11 +3355,15 @@ static __always_inline int program_began(struct task_struct *p, const struct lin
 		role_settle(t, task_ids(p), 0);
 	}
 	__builtin_memcpy(name, p->comm, sizeof(name));
-	if (!name_matters(name) && (u32)p->tgid != game_tgid) {
-		if (bpf_probe_read_kernel_str(path, sizeof(path), bprm->filename) < 0 ||
-		    !has_word(path, sizeof(path), 0x7070616d61657473ULL, 8)) /* "steamapp" */
-			return 0;
+	if (bpf_probe_read_kernel_str(path, sizeof(path), bprm->filename) < 0)
+		path[0] = 0;
+	if (t && learning) {
+		t->exe = path_hash(path);
+		learn_named(p, t, name);
 	}
+	if (!name_matters(name) && (u32)p->tgid != game_tgid &&
+	    !has_word(path, sizeof(path), 0x7070616d61657473ULL, 8)) /* "steamapp" */
+		return 0;
 	hint_send(p, NULL, HINT_NAME);
 	return 0;
 }
@@ -2620,6 +3392,9 @@ int BPF_PROG(name_changed, struct task_struct *p, const char *comm)
 	__builtin_memcpy(name, text, sizeof(name));
 	if (p->pid == p->tgid && name_matters(name))
 		hint_send(p, NULL, HINT_NAME);
+	t = learning ? task_ctx_of(p) : NULL;
+	if (t)
+		learn_named(p, t, name);
 	if (!have_names || (u32)p->tgid != game_tgid)
 		return 0;
 	t = task_ctx_make(p);
@@ -2721,6 +3496,9 @@ int threads(struct bpf_iter__task *ctx)
 	row.submit_gap_ns = t->submit_gap_ns;
 	row.wakeups = t->wakeups;
 	row.role_wakeups = t->role_wakeups;
+	row.run_ns = t->run_ns;
+	row.wait_ns = t->wait_ns;
+	row.cpu = p->thread_info.cpu;
 	row.burst_ns = t->burst_avg_ns;
 	row.gap_ns = t->gap_avg_ns;
 	row.tid = p->pid;
@@ -2736,7 +3514,580 @@ int threads(struct bpf_iter__task *ctx)
 }
 
 /* ===================================================================================== */
-/* 9. ops table                                                                          */
+/* 9. profiler                                                                           */
+/* ===================================================================================== */
+
+/*
+ * For `gamer profile`, which loads these programs alone, without a scheduler or detection. A
+ * thread is followed while it has a prof_task: those of the wanted process and its
+ * descendants (prof_threads), and whatever they fork. All that is known of a thread is in
+ * its own storage until it ends; only stacks and what happened at them are in shared maps.
+ */
+
+#define PF_USER_WORKER		0x00004000
+#define TS_COMPAT		2	/* in thread_info.status: in a 32-bit call */
+#define TASK_INTERRUPTIBLE	1
+#define TASK_UNINTERRUPTIBLE	2
+#define TASK_STOPPED		4
+#define TASK_TRACED		8
+#define TASK_ENDED		(0x10 | 0x20 | 0x80)	/* dead, zombie */
+#define TASK_NOLOAD		0x400
+
+const volatile u64 prof_min_ns, prof_max_ns;	/* shorter and longer times off the CPU are left out */
+const volatile u8 prof_state;			/* enum prof_state + 1 that alone counts, 0: all */
+const volatile u8 prof_kernel_stacks;		/* 1: kernel stacks too */
+const volatile u8 prof_command;			/* 1: prof_root is followed from its exec on */
+const volatile u64 prof_entry, prof_entry_end;	/* do_syscall_64 in memory, 0, 0: unknown */
+u32 prof_root;		/* process whose tree is followed; user space */
+u32 prof_walk;		/* enum prof_walk; user space */
+u32 prof_marked;	/* threads that it marked */
+u32 prof_ids;		/* records so far */
+struct prof_lost prof_lost;
+
+/* A followed thread. Its record is filled by itself only, by the CPU that switches it. */
+struct prof_task {
+	u64 off_at_ns;		/* lost its CPU, 0: it runs; prof_out(), prof_in() */
+	u64 wake_at_ns;		/* last wakeup; prof_waking() */
+	u64 ran_ns;		/* CPU time then, as the kernel counts it; prof_out() */
+	struct prof_key key;	/* what it is off its CPU for; prof_out() */
+	u64 base[5];		/* the kernel's counters when it was marked; prof_mark() */
+	struct prof_thread sum;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct prof_task);
+} prof_tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct prof_key);
+	__type(value, struct prof_off);
+} prof_offs SEC(".maps");
+
+/*
+ * By a hash of the frames, so that no two stacks compete for a place. Its memory is there from
+ * the start: in the scheduler the allocator has only a few blocks of such a size at hand.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, struct prof_stack);
+} prof_stacks SEC(".maps");
+
+#define PROF_RAW	160	/* words of a kernel stack that are looked at */
+
+struct prof_buffers {
+	struct prof_stack stack;
+	u64 raw[PROF_RAW];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct prof_buffers);
+} prof_scratch SEC(".maps");
+
+/* Keys of kernel stacks by what the stack's memory looks like; prof_kernel_stack(). */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, u64);
+} prof_looks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct prof_counts);
+} prof_syscalls SEC(".maps");
+
+/* Records of threads that ended. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 2 * 1024 * 1024);
+} prof_ended SEC(".maps");
+
+/* A block request under way, by its address. */
+struct prof_io {
+	u64 at_ns;	/* made; prof_io_start() */
+	u64 bytes;
+	u32 id;		/* record of whoever made it */
+	u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, u64);
+	__type(value, struct prof_io);
+} prof_ios SEC(".maps");
+
+/* By the record of whoever made them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, u32);
+	__type(value, struct prof_io_sum);
+} prof_io_sums SEC(".maps");
+
+static __always_inline struct prof_task *prof_task_of(struct task_struct *p)
+{
+	return bpf_task_storage_get(&prof_tasks, p, 0, 0);
+}
+
+static __always_inline u32 prof_new_id(void)
+{
+	return __sync_fetch_and_add(&prof_ids, 1) + 1;
+}
+
+/* Follow a thread from now on. */
+static __always_inline struct prof_task *prof_mark(struct task_struct *p, u64 now)
+{
+	struct prof_task *t = bpf_task_storage_get(&prof_tasks, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!t) {
+		__sync_fetch_and_add(&prof_lost.threads, 1);
+		return NULL;
+	}
+	t->sum.id = prof_new_id();
+	t->sum.start_ns = now;
+	t->base[0] = p->min_flt;
+	t->base[1] = p->maj_flt;
+	t->base[2] = p->nvcsw;
+	t->base[3] = p->nivcsw;
+	t->base[4] = p->se.sum_exec_runtime;
+	return t;
+}
+
+/* The record as user space gets it. */
+static __always_inline void prof_record(struct task_struct *p, const struct prof_task *t,
+					struct prof_thread *to, u64 now)
+{
+	*to = t->sum;
+	to->end_ns = now;
+	to->tgid = p->tgid;
+	to->tid = p->pid;
+	to->minor_faults = p->min_flt - t->base[0];
+	to->major_faults = p->maj_flt - t->base[1];
+	to->voluntary = p->nvcsw - t->base[2];
+	to->involuntary = p->nivcsw - t->base[3];
+	to->cpu_ns = p->se.sum_exec_runtime - t->base[4];
+	__builtin_memcpy(to->comm, p->comm, sizeof(to->comm));
+}
+
+/* Tell user space of a record that is complete. */
+static __always_inline void prof_tell(struct task_struct *p, const struct prof_task *t, u32 tid,
+				      u64 now)
+{
+	struct prof_thread *e = bpf_ringbuf_reserve(&prof_ended, sizeof(*e), 0);
+
+	if (!e) {
+		__sync_fetch_and_add(&prof_lost.records, 1);
+		return;
+	}
+	prof_record(p, t, e, now);
+	e->tid = tid;
+	e->gone = 1;
+	bpf_ringbuf_submit(e, 0);
+}
+
+#define PROF_HASH	14695981039346656037ULL
+
+static __always_inline u64 prof_hash(u64 hash, u64 word)
+{
+	hash = (hash ^ word) * 1099511628211ULL;
+	return hash ^ hash >> 29;
+}
+
+/* Key of the stack of the current task, 0: none. A stack that was the last one is known. */
+static __always_inline u64 prof_stack(void *ctx, struct prof_stack *s, u64 flags, u64 last)
+{
+	long n = bpf_get_stack(ctx, s->ip, sizeof(s->ip), flags);
+	u64 hash = PROF_HASH;
+	u32 i;
+
+	if (n <= 0)
+		return 0;
+	s->n = (u32)n / sizeof(s->ip[0]);
+	for (i = 0; i < PROF_FRAMES && i < (u32)n / sizeof(s->ip[0]); i++)
+		hash = prof_hash(hash, s->ip[i]);
+	if (hash == last || bpf_map_lookup_elem(&prof_stacks, &hash))
+		return hash;
+	if (bpf_map_update_elem(&prof_stacks, &hash, s, BPF_ANY)) {
+		__sync_fetch_and_add(&prof_lost.stacks, 1);
+		return 0;
+	}
+	return hash;
+}
+
+/*
+ * The kernel takes 2 us to unwind its own stack. What a stack's frames are follows from the
+ * return addresses in its memory: where all words there that may be such are those of an
+ * earlier stack, in the same order, so are the frames, and they need not be unwound again.
+ * Words that are none, left over or pointers to data, only make it look new. ctx lies in
+ * the frame that called us, the registers of the user at the stack's beginning.
+ *
+ * A system call leaves a gap of random size there, full of left-overs, so its first frame
+ * ends the look; that frame's distance counts too, lest a left-over of its kind pass for it.
+ */
+static __always_inline u64 prof_look(void *ctx, struct task_struct *p, u64 nr, u64 *raw)
+{
+	u64 bytes = (u64)bpf_task_pt_regs(p) - (u64)ctx, hash = prof_hash(PROF_HASH, nr);
+	bool whole = bytes <= PROF_RAW * sizeof(*raw);
+	u32 i;
+
+	if (!prof_entry)
+		return 0;
+	if (!whole)
+		bytes = PROF_RAW * sizeof(*raw);
+	if (bpf_probe_read_kernel(raw, bytes, ctx))
+		return 0;
+	for (i = 0; i < PROF_RAW && i < bytes / sizeof(*raw); i++) {
+		if (raw[i] < 0xffffffff80000000ULL)
+			continue;
+		if (raw[i] >= prof_entry && raw[i] < prof_entry_end)
+			return prof_hash(hash, i);
+		hash = prof_hash(hash, raw[i]);
+	}
+	return whole ? hash : 0;
+}
+
+static __always_inline u64 prof_kernel_stack(void *ctx, struct task_struct *p, u64 nr,
+					     struct prof_buffers *b, u64 last)
+{
+	u64 look = prof_look(ctx, p, nr, b->raw), key, *known;
+
+	known = look ? bpf_map_lookup_elem(&prof_looks, &look) : NULL;
+	if (known)
+		return *known;
+	key = prof_stack(ctx, &b->stack, 0, last);
+	if (look && key)
+		bpf_map_update_elem(&prof_looks, &look, &key, BPF_NOEXIST);
+	return key;
+}
+
+/* The system call that a task is in. */
+static __always_inline u16 prof_syscall_of(struct task_struct *p)
+{
+	struct pt_regs *regs;
+	u64 nr;
+
+	if (p->flags & (PF_KTHREAD | PF_USER_WORKER))
+		return PROF_NO_SYSCALL;
+	regs = (struct pt_regs *)bpf_task_pt_regs(p);
+	nr = regs->orig_ax;
+	if (nr >= PROF_SYSCALLS)
+		return PROF_NO_SYSCALL;
+	return nr | (p->thread_info.status & TS_COMPAT ? PROF_IA32 : 0);
+}
+
+/* enum prof_state by the kernel's bits of task state, PROF_STATE_NR: it has ended. */
+static __always_inline u8 prof_state_of(struct task_struct *p, u32 bits)
+{
+	if (!bits)
+		return PROF_PREEMPTED;
+	if (bits & (TASK_INTERRUPTIBLE | TASK_NOLOAD))
+		return PROF_SLEEP;
+	if (bits & TASK_UNINTERRUPTIBLE)
+		return BPF_CORE_READ_BITFIELD_PROBED(p, in_iowait) ? PROF_DISK : PROF_LOCK;
+	if (bits & TASK_STOPPED)
+		return PROF_STOPPED;
+	if (bits & TASK_TRACED)
+		return PROF_TRACED;
+	return bits & TASK_ENDED ? PROF_STATE_NR : PROF_OTHER;
+}
+
+static __always_inline void prof_sum(struct prof_thread *sum, u32 state, u64 ns)
+{
+	if (state < PROF_STATE_NR) {
+		sum->n[state]++;
+		sum->ns[state] += ns;
+	}
+}
+
+static __always_inline void prof_sum_at(const struct prof_key *key, u64 ns, u64 wait_ns)
+{
+	struct prof_off first = { .n = 1, .ns = ns, .wait_ns = wait_ns, .max_ns = ns + wait_ns };
+	struct prof_off *o = bpf_map_lookup_elem(&prof_offs, key);
+
+	if (!o) {
+		if (bpf_map_update_elem(&prof_offs, key, &first, BPF_NOEXIST))
+			__sync_fetch_and_add(&prof_lost.offs, 1);
+		return;
+	}
+	/* the thread's own entry: nobody else writes it */
+	o->n++;
+	o->ns += ns;
+	o->wait_ns += wait_ns;
+	if (ns + wait_ns > o->max_ns)
+		o->max_ns = ns + wait_ns;
+}
+
+static __always_inline bool prof_is_futex(u16 nr)
+{
+	return nr == 202 || nr == 449 || nr == 455 || nr == (PROF_IA32 | 240) ||
+	       nr == (PROF_IA32 | 422) || nr == (PROF_IA32 | 449) || nr == (PROF_IA32 | 455);
+}
+
+/* The time off the CPU is over. */
+static __always_inline void prof_in(struct prof_task *t, u64 now)
+{
+	u64 off_ns = now - t->off_at_ns, wait_ns = 0;
+	struct prof_thread *sum = &t->sum;
+
+	/* whoever woke it may have begun before it was off its CPU */
+	if (t->key.state != PROF_PREEMPTED && t->wake_at_ns && t->wake_at_ns < now)
+		wait_ns = t->wake_at_ns > t->off_at_ns ? now - t->wake_at_ns : off_ns;
+	off_ns -= wait_ns;
+	t->off_at_ns = 0;
+	t->wake_at_ns = 0;
+	if (prof_state == PROF_RUNQUEUE + 1)
+		off_ns = 0;
+	else if (prof_state && prof_state != t->key.state + 1)
+		return;
+	else if (prof_state)
+		wait_ns = 0;
+	if (off_ns + wait_ns < prof_min_ns || off_ns + wait_ns > prof_max_ns)
+		return;
+	if (off_ns)
+		prof_sum(sum, t->key.state, off_ns);
+	if (wait_ns)
+		prof_sum(sum, PROF_RUNQUEUE, wait_ns);
+	if (off_ns && t->key.state == PROF_SLEEP && prof_is_futex(t->key.nr)) {
+		sum->futex_n++;
+		sum->futex_ns += off_ns;
+	}
+	if (!sum->events++ || off_ns + wait_ns < sum->min_ns)
+		sum->min_ns = off_ns + wait_ns;
+	if (off_ns + wait_ns > sum->max_ns)
+		sum->max_ns = off_ns + wait_ns;
+	prof_sum_at(&t->key, off_ns, wait_ns);
+}
+
+/*
+ * Some kernels now and then switch without calling us (6.18: about one switch of a thousand on
+ * a busy machine). Where the thread runs and we think that it does not, its CPU time tells when
+ * it got the CPU.
+ */
+static __always_inline void prof_catch_up(struct task_struct *p, struct prof_task *t, u64 now)
+{
+	u64 ran = p->se.sum_exec_runtime - t->ran_ns;
+
+	if (t->off_at_ns)
+		prof_in(t, ran < now - t->off_at_ns ? now - ran : t->off_at_ns + 1);
+}
+
+/* The current task loses its CPU. */
+static __always_inline void prof_out(void *ctx, struct task_struct *p, struct prof_task *t,
+				     u32 bits, u64 now)
+{
+	u8 state = prof_state_of(p, bits);
+	u32 zero = 0;
+	struct prof_buffers *b = bpf_map_lookup_elem(&prof_scratch, &zero);
+
+	prof_catch_up(p, t, now);
+	if (state == PROF_STATE_NR || t->sum.gone || !b)
+		return;
+	t->ran_ns = p->se.sum_exec_runtime;
+	t->off_at_ns = now;
+	t->key.id = t->sum.id;
+	t->key.state = state;
+	t->key.nr = prof_syscall_of(p);
+	t->key.ustack = p->flags & (PF_KTHREAD | PF_USER_WORKER) ? 0 :
+			prof_stack(ctx, &b->stack, BPF_F_USER_STACK, t->key.ustack);
+	if (prof_kernel_stacks)
+		t->key.kstack = prof_kernel_stack(ctx, p, t->key.nr, b, t->key.kstack);
+}
+
+SEC("?tp_btf/sched_switch")
+int BPF_PROG(prof_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
+	     unsigned int prev_state)
+{
+	struct prof_task *t = prof_task_of(prev);
+	u64 now = 0;
+
+	if (t) {
+		now = bpf_ktime_get_ns();
+		prof_out(ctx, prev, t, preempt ? 0 : prev_state, now);
+	}
+	t = prof_task_of(next);
+	if (t && t->off_at_ns)
+		prof_in(t, now ? now : bpf_ktime_get_ns());
+	return 0;
+}
+
+/*
+ * The wakeup may come before the switch that it ends is seen, so what is older than that
+ * counts too; it is forgotten when the thread runs.
+ */
+SEC("?tp_btf/sched_waking")
+int BPF_PROG(prof_waking, struct task_struct *p)
+{
+	struct prof_task *t = prof_task_of(p);
+
+	if (t)
+		t->wake_at_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("?tp_btf/sys_enter")
+int BPF_PROG(prof_sys_enter, struct pt_regs *regs, long nr)
+{
+	struct task_struct *p = bpf_get_current_task_btf();
+	struct prof_counts *c;
+	u32 zero = 0;
+
+	if (!prof_task_of(p))
+		return 0;
+	c = bpf_map_lookup_elem(&prof_syscalls, &zero);
+	if (!c)
+		return 0;
+	if (nr < 0 || nr >= PROF_SYSCALLS)
+		c->odd++;
+	else
+		c->n[!!(p->thread_info.status & TS_COMPAT)][nr]++;
+	return 0;
+}
+
+/* --- the tree: forks, programs, ends --- */
+
+SEC("?tp_btf/task_newtask")
+int BPF_PROG(prof_fork, struct task_struct *child, u64 clone_flags)
+{
+	if (prof_task_of(bpf_get_current_task_btf()))
+		prof_mark(child, bpf_ktime_get_ns());
+	return 0;
+}
+
+/* Its stacks now lie in another program: a new record. The thread may have had another id. */
+SEC("?tp_btf/sched_process_exec")
+int BPF_PROG(prof_exec, struct task_struct *p, int old_pid)
+{
+	struct prof_task *t = prof_task_of(p);
+	u64 now = bpf_ktime_get_ns();
+
+	if (!t && (!prof_command || (u32)p->tgid != prof_root))
+		return 0;
+	if (t) {
+		prof_catch_up(p, t, now);
+		prof_tell(p, t, old_pid, now);
+		__builtin_memset(&t->sum, 0, sizeof(t->sum));
+	}
+	prof_mark(p, now);
+	return 0;
+}
+
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(prof_exit, struct task_struct *p)
+{
+	struct prof_task *t = prof_task_of(p);
+
+	u64 now = bpf_ktime_get_ns();
+
+	if (!t)
+		return 0;
+	prof_catch_up(p, t, now);
+	prof_tell(p, t, p->pid, now);
+	t->sum.gone = 1;
+	return 0;
+}
+
+/* --- block I/O: from the request to its end, for whoever made it --- */
+
+SEC("?tp_btf/block_io_start")
+int BPF_PROG(prof_io_start, struct request *rq)
+{
+	struct prof_task *t = prof_task_of(bpf_get_current_task_btf());
+	struct prof_io io;
+	u64 key = (u64)rq;
+
+	if (!t)
+		return 0;
+	io = (struct prof_io){ bpf_ktime_get_ns(), rq->__data_len, t->sum.id, 0 };
+	if (bpf_map_update_elem(&prof_ios, &key, &io, BPF_ANY))
+		__sync_fetch_and_add(&prof_lost.ios, 1);
+	return 0;
+}
+
+SEC("?tp_btf/block_io_done")
+int BPF_PROG(prof_io_done, struct request *rq)
+{
+	struct prof_io_sum none = {}, *sum;
+	u64 key = (u64)rq, ns;
+	struct prof_io *io = bpf_map_lookup_elem(&prof_ios, &key);
+
+	if (!io)
+		return 0;
+	ns = bpf_ktime_get_ns() - io->at_ns;
+	sum = bpf_map_lookup_elem(&prof_io_sums, &io->id);
+	if (!sum) {
+		bpf_map_update_elem(&prof_io_sums, &io->id, &none, BPF_NOEXIST);
+		sum = bpf_map_lookup_elem(&prof_io_sums, &io->id);
+	}
+	if (sum) {
+		__sync_fetch_and_add(&sum->n, 1);
+		__sync_fetch_and_add(&sum->ns, ns);
+		__sync_fetch_and_add(&sum->bytes, io->bytes);
+		if (ns > sum->max_ns)
+			sum->max_ns = ns;
+	} else {
+		__sync_fetch_and_add(&prof_lost.ios, 1);
+	}
+	bpf_map_delete_elem(&prof_ios, &key);
+	return 0;
+}
+
+/* --- all threads of the tree: marks them, or shows what is known of them at the end --- */
+
+SEC("?iter/task")
+int prof_threads(struct bpf_iter__task *ctx)
+{
+	struct task_struct *p = ctx->task;
+	u64 now = bpf_ktime_get_ns();
+	struct prof_thread row;
+	struct prof_task *t;
+
+	if (!p || !p->real_parent)
+		return 0;
+	t = prof_task_of(p);
+	if (prof_walk != PROF_WALK_MARK) {
+		if (!t || t->sum.gone)
+			return 0;
+		/* nobody else looks any more: the switch hook is gone */
+		if (prof_walk == PROF_WALK_COLLECT && t->off_at_ns)
+			prof_in(t, now);
+		prof_record(p, t, &row, now);
+		bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+		return 0;
+	}
+	if (t || ((u32)p->tgid != prof_root && !prof_task_of(p->real_parent)))
+		return 0;
+	t = prof_mark(p, now);
+	if (!t)
+		return 0;
+	prof_marked++;
+	if (p->on_cpu || !p->__state)
+		return 0;
+	/* blocked since before: what for is known, from where is not */
+	t->off_at_ns = now;
+	t->ran_ns = p->se.sum_exec_runtime;
+	t->key.id = t->sum.id;
+	t->key.nr = prof_syscall_of(p);
+	t->key.state = prof_state_of(p, p->__state);
+	if (t->key.state == PROF_STATE_NR)
+		t->off_at_ns = 0;
+	return 0;
+}
+
+/* ===================================================================================== */
+/* 10. ops table                                                                         */
 /* ===================================================================================== */
 
 static __always_inline s32 fast_cpus_fill(void)
@@ -2775,12 +4126,14 @@ s32 BPF_OPS_SLEEPABLE(gamer_init)
 
 void BPF_OPS(gamer_exit, struct scx_exit_info *info)
 {
-	struct event_exit *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct event_exit *e = bpf_ringbuf_reserve(&game_ring, sizeof(*e), 0);
 
 	if (!e)
 		return;
+	__builtin_memset(e, 0, sizeof(*e));
 	e->at_ns = bpf_ktime_get_ns();
-	e->type = EVENT_EXIT;
+	e->type = EVENT_GAME;
+	e->what = HINT_EXIT;
 	e->kind = info->kind;
 	e->exit_code = bpf_core_field_exists(info->exit_code) ? info->exit_code : 0;
 	if (bpf_probe_read_kernel_str(e->reason, sizeof(e->reason), info->reason) < 0)
@@ -2804,6 +4157,7 @@ struct sched_ext_ops gamer_ops = {
 	.cgroup_set_weight = (void *)gamer_cgroup_set_weight,
 	.cpu_release	= (void *)gamer_cpu_release,
 	.init_task	= (void *)gamer_init_task,
+	.exit_task	= (void *)gamer_exit_task,
 	.enable		= (void *)gamer_enable,
 	.init		= (void *)gamer_init,
 	.exit		= (void *)gamer_exit,

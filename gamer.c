@@ -9,14 +9,17 @@
  *   5. log and errors        messages, allocation count, exit
  *   6. small I/O             files, numbers, output buffer, JSON
  *   7. topology              caches, siblings, capacity, power supply -> BPF constants
- *   8. load and attach       kernel probes, hooks, the BPF object's life
- *   9. wine                  uprobes on the ntdll.so of whatever Wine the game brings
- *  10. game                  which process is the game, which serve it
- *  11. output                status as text, JSON and OpenMetrics
- *  12. event consumers       the epoll loop: signals, BPF events, clients, power changes
- *  13. bench                 the synthetic game, its loads and its report
- *  14. commands              run, status, bench, check, unit
- *  15. main                  option parser
+ *   8. process database      what programs were like: files, merge, predictions
+ *   9. load and attach       kernel probes, hooks, the BPF object's life
+ *  10. wine                  uprobes on the ntdll.so of whatever Wine the game brings
+ *  11. game                  which process is the game, which serve it
+ *  12. output                status as text, JSON and OpenMetrics
+ *  13. event consumers       the epoll loop: signals, BPF events, clients, power changes
+ *  14. bench                 the synthetic game, its loads and its report
+ *  15. clients               of a running gamer: events, trace, top; JSON reader
+ *  16. profile               times off the CPU and system calls of a process tree
+ *  17. commands              run, status, db, bench, check, unit
+ *  18. main                  option parser
  *
  * `gamer run` is cmd_run -> run_once -> bpf_load -> bpf_attach -> loop. Start reading there;
  * the four tables of section 3 tell what exists.
@@ -31,6 +34,8 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <gelf.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
@@ -46,6 +51,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -61,15 +67,18 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <sysexits.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 #include <linux/futex.h>
 #include <linux/netlink.h>
+#include <linux/perf_event.h>
 #include <linux/types.h>
 #include <linux/uinput.h>
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
+#include <zlib.h>
 
 #include "gamer.bpf.c"
 
@@ -95,6 +104,9 @@ typedef int64_t s64;
 #define MAX_CLIENTS	8
 #define OUT_SIZE	(64 * 1024)	/* the longest answer to a client */
 #define CLIENT_LINE	256		/* the longest request of a client */
+#define CLIENT_OUT	(32 * 1024)	/* event lines that are sent at once: a batch at 8 kHz */
+#define BATCH_NS	(20 * NSEC_PER_MSEC)	/* how long frequent events may lie in their ring */
+#define METRICS_NS	(10 * NSEC_PER_SEC)	/* how old the metrics file gets */
 #define CPUPERF_ONE	1024		/* SCX_CPUPERF_ONE: full speed */
 #define SCX_DIR		"/sys/kernel/sched_ext/"
 
@@ -131,7 +143,12 @@ enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWE
 #define COMMANDS(X)								\
 	X(run, "schedule in the foreground until SIGINT or SIGTERM (the default)") \
 	X(status, "one snapshot of a running gamer")				\
+	X(top, "live view of a running gamer")					\
+	X(events, "a running gamer's event stream as JSON lines")		\
+	X(trace, "a running gamer's event stream as a trace that Perfetto opens") \
 	X(bench, "synthetic game: frame, input, audio and wakeup figures")	\
+	X(db, "the process database: list, export, import, check, clear")	\
+	X(profile, "where a process tree's time goes: -p PID, or -- COMMAND") \
 	X(check, "what this kernel offers, hook by hook")			\
 	X(unit, "print a systemd unit")						\
 	X(options, "print the option table, one option a line")
@@ -164,10 +181,10 @@ static const struct command {
 #define OPTIONS(X)								\
 	X(HELP, "help", 'h', FLAG, C_ALL, 0, 0, 1, NULL, "show help")		\
 	X(VERSION, "version", 'V', FLAG, C_ALL, 0, 0, 1, NULL, "show version")	\
-	X(JSON, "json", 'j', FLAG, C(status) | C(check) | C(bench), 0, 0, 1, NULL, \
-	  "print JSON")								\
+	X(JSON, "json", 'j', FLAG, C(status) | C(check) | C(bench) | C(top) | C(db) |	\
+	  C(profile), 0, 0, 1, NULL, "print JSON")								\
 	X(METRICS, "metrics", 'm', FLAG, C(status), 0, 0, 1, NULL, "print OpenMetrics") \
-	X(VERBOSE, "verbose", 'v', FLAG, C(run) | C(check), 0, 0, 1, NULL,	\
+	X(VERBOSE, "verbose", 'v', FLAG, C(run) | C(check) | C(profile), 0, 0, 1, NULL,	\
 	  "show what libbpf says")						\
 	X(PROFILE, "profile", 'p', CHOICE, C(run), 0, 0, 3,			\
 	  "auto|performance|balanced|powersave", "power profile; auto follows AC and platform_profile") \
@@ -179,9 +196,31 @@ static const struct command {
 	  "treat this process as the game; 0: find it")		\
 	X(FAST_CPUS, "fast-cpus", 0, STR, C(run), 0, 0, 0, "LIST",		\
 	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
+	X(DB, "db", 0, STR, C(run) | C(db), 0, 0, 0, "FILE",			\
+	  "process database; empty: in memory only")				\
 	X(WITHOUT, "without", 0, STR, C(run), 0, 0, 0, "PART,...",		\
 	  "leave out parts of the scheduler, to measure what they are worth")	\
+	X(METRICS_FILE, "metrics-file", 0, STR, C(run), 0, 0, 0, "FILE",	\
+	  "keep metrics in a file, for a textfile collector; anew every 10 s")	\
+	X(SOCKET_GROUP, "socket-group", 0, STR, C(run), 0, 0, 0, "GROUP",	\
+	  "who besides root may ask; default: nobody")				\
+	X(ACTION, "action", 0, CHOICE, C(db), 0, 0, 4, "list|export|import|check|clear", \
+	  "what to do, also as the first word")					\
+	X(FILE, "file", 0, STR, C(db), 0, 0, 0, "FILE",				\
+	  "to export to or to import, also as the second word; else standard output or input") \
+	X(V2, "v2", 0, FLAG, C(db), 0, 0, 1, NULL,				\
+	  "export what is sure in the older format, without paths and roles")	\
 	X(SECONDS, "seconds", 's', NUM, C(bench), 10, 1, 86400, NULL, "measured time") \
+	X(ONCE, "once", 0, FLAG, C(top), 0, 0, 1, NULL, "print one snapshot and end") \
+	X(TYPE, "type", 't', STR, C(events) | C(trace), 0, 0, 0, "TYPE,...",	\
+	  "types of events; default: all")					\
+	X(TID, "tid", 0, NUM, C(events) | C(trace), 0, 0, 4194304, NULL,	\
+	  "events of this thread; 0: of all")					\
+	X(PID, "pid", 0, NUM, C(events) | C(trace), 0, 0, 4194304, NULL,	\
+	  "events of this process; 0: of all")					\
+	X(FOLLOW_SECONDS, "seconds", 's', NUM, C(events) | C(trace) | C(profile), 0, 0, 86400, \
+	  NULL, "how long; 0: until Ctrl-C, or the end of what is followed")						\
+	X(OUTPUT, "output", 'o', STR, C(trace), 0, 0, 0, "FILE", "the trace")	\
 	X(WARMUP_MS, "warmup-ms", 0, NUM, C(bench), 1000, 0, 60000, NULL,	\
 	  "time before it, not measured")					\
 	X(FPS, "fps", 'f', NUM, C(bench), 60, 10, 480, NULL, "frame limiter and vblank rate, Hz") \
@@ -199,6 +238,22 @@ static const struct command {
 	  "work of a frame over all threads; 0: 24 % of its period")		\
 	X(NO_UINPUT, "no-uinput", 0, FLAG, C(bench), 0, 0, 1, NULL, "input from a timer, not a device") \
 	X(NO_DRM, "no-drm", 0, FLAG, C(bench), 0, 0, 1, NULL, "frames end by a timer, not a GPU") \
+	X(TREE, "pid", 'p', NUM, C(profile), 0, 0, 4194304, NULL,		\
+	  "process to follow, with all that it started and starts")		\
+	X(ONLY, "only", 0, CHOICE, C(profile), 0, 0, 2, "all|offcpu|syscalls",	\
+	  "what to record; the rest costs nothing then")			\
+	X(STATE, "state", 0, CHOICE, C(profile), 0, 0, 8,			\
+	  "all|sleep|disk|uninterruptible|preempted|runqueue|stopped|traced|other", \
+	  "count only times in this state")					\
+	X(MIN_US, "min-us", 'm', NUM, C(profile), 0, 0, 86400000000, NULL,	\
+	  "leave out times off the CPU that are shorter, us")			\
+	X(MAX_US, "max-us", 'M', NUM, C(profile), 0, 0, 86400000000, NULL,	\
+	  "leave out those that are longer, us; 0: none")			\
+	X(USER_STACKS, "user-stacks", 0, FLAG, C(profile), 0, 0, 1, NULL,	\
+	  "no stacks of the kernel: costs less")				\
+	X(FOLDED, "folded", 0, FLAG, C(profile), 0, 0, 1, NULL,			\
+	  "print a line per stack and its time in us, for flame graphs")	\
+	X(REPORT, "output", 'o', STR, C(profile), 0, 0, 0, "FILE", "write the report there") \
 	X(SVG, "svg", 0, STR, C(bench), 0, 0, 0, "FILE", "plot of the frame times") \
 	X(CSV, "csv", 0, STR, C(bench), 0, 0, 0, "FILE", "frame times in MangoHud's columns")
 
@@ -336,41 +391,6 @@ static const struct prog {
 #undef X
 };
 
-/* Kept by user space: id, name, unit, type, help. */
-#define USER_STATS(X)								\
-	X(UPTIME, uptime_s, "s", GAUGE, "time since attach")			\
-	X(LOAD_US, load_us, "us", GAUGE, "time to open and verify the BPF programs") \
-	X(ATTACH_US, attach_us, "us", GAUGE, "time to switch all tasks to gamer") \
-	X(RESTARTS, restarts, "", COUNTER, "restarts after CPU hotplug")	\
-	X(ALLOCS, allocations_after_attach, "", COUNTER, "memory allocations since attach") \
-	X(RSS_KB, rss_kb, "KiB", GAUGE, "resident memory of gamer")		\
-	X(REJECTED, nr_rejected, "", COUNTER, "tasks that sched_ext refused")	\
-	X(CLIENTS_DROPPED, clients_dropped, "", COUNTER, "clients too slow or too many")
-
-enum user_stat {
-#define X(id, ...) USTAT_##id,
-	USER_STATS(X)
-#undef X
-	USTAT_NR
-};
-
-enum stat_type { STAT_COUNTER, STAT_GAUGE };
-
-/* BPF's counters first, in the order of the ABI; then those of user space. */
-static const struct stat_desc {
-	const char *name;
-	const char *unit;
-	u8 type;		/* enum stat_type */
-	const char *help;
-} stats[BPF_STAT_NR + USTAT_NR] = {
-#define X(id, name, help) { #name, "", STAT_COUNTER, help },
-	BPF_STATS(X)
-#undef X
-#define X(id, name, unit, type, help) { #name, unit, STAT_##type, help },
-	USER_STATS(X)
-#undef X
-};
-
 static const char *const source_names[] = {
 #define X(id, name, seconds) #name,
 	SOURCES(X)
@@ -389,6 +409,129 @@ static const char *const role_names[] = {
 #undef X
 };
 
+static const char *const reason_names[] = {
+#define X(id, name) #name,
+	REASONS(X)
+#undef X
+};
+
+static const char *const type_names[] = {
+#define X(id, name, kib, frequent) #name,
+	EVENTS(X)
+#undef X
+};
+
+static const char *const input_names[] = {
+#define X(id, name, ms) #name,
+	INPUT_KINDS(X)
+#undef X
+};
+
+/* A value's unit: id, what is added to its name, the same for OpenMetrics, how many of those */
+#define UNITS(X)			\
+	X(NONE, "", "", 1)		\
+	X(S, "_s", "_seconds", 1)	\
+	X(MS, "_ms", "_seconds", 1e-3)	\
+	X(US, "_us", "_seconds", 1e-6)	\
+	X(NS, "_ns", "_seconds", 1e-9)	\
+	X(KB, "_kb", "_bytes", 1024)
+
+enum unit {
+#define X(id, suffix, base, scale) UNIT_##id,
+	UNITS(X)
+#undef X
+};
+
+static const struct unit_desc {
+	const char *suffix;	/* of names in text and JSON */
+	const char *base;	/* of names in OpenMetrics */
+	double scale;		/* value * scale is in that base unit */
+} units[] = {
+#define X(id, suffix, base, scale) { suffix, base, scale },
+	UNITS(X)
+#undef X
+};
+
+/* Kept by BPF for each of something: field of cpu_state, name, unit, of what, help. */
+#define BPF_FAMILIES(X)								\
+	X(role_run_ns, run, NS, role, "CPU time by role")			\
+	X(misses, deadline_misses, NONE, role, "critical work that was not done when due again") \
+	X(by_source, classifications, NONE, source, "changes of role by what told of it") \
+	X(moves, migrations, NONE, reason, "tasks that ran on another CPU than before") \
+	X(move_wait_ns, migration_wait, NS, reason, "what they had waited for it") \
+	X(sent, events, NONE, type, "events that BPF sent")			\
+	X(lost, events_lost, NONE, type, "events that found their ring full")
+
+/* Kept by user space: id, name, unit, type, help. */
+#define USER_STATS(X)								\
+	X(UPTIME, uptime, S, GAUGE, "time since attach")			\
+	X(LOAD, load, US, GAUGE, "time to open and verify the BPF programs")	\
+	X(ATTACH, attach, US, GAUGE, "time to switch all tasks to gamer")	\
+	X(RESTARTS, restarts, NONE, COUNTER, "restarts after CPU hotplug")	\
+	X(ALLOCS, allocations_after_attach, NONE, COUNTER, "memory allocations since attach") \
+	X(RSS, rss, KB, GAUGE, "resident memory of gamer")			\
+	X(CPU, cpu, US, COUNTER, "CPU time of gamer itself, outside BPF")	\
+	X(REJECTED, nr_rejected, NONE, COUNTER, "tasks that sched_ext refused")	\
+	X(CLIENTS, clients, NONE, GAUGE, "clients that are connected")		\
+	X(CLIENTS_DROPPED, clients_dropped, NONE, COUNTER, "clients too slow or too many") \
+	X(DB_PROGRAMS, db_programs, NONE, GAUGE, "programs in the process database") \
+	X(DB_MERGE, db_merge, US, GAUGE, "the longest merge of observations into it") \
+	X(DETECTED, game_detected, US, GAUGE, "from the first sign of the game until it was known") \
+	X(FRAMES, frames_presented, NONE, COUNTER, "frames that reached the display") \
+	X(DROPPED, frames_dropped, NONE, COUNTER, "the game's frames that were never shown") \
+	X(MISSED, vblanks_missed, NONE, COUNTER, "refreshes of the display without a new frame") \
+	X(SUBMIT_HZ, gpu_submit_hz, NONE, GAUGE, "GPU submits a second of the game's primary thread") \
+	X(FPS, fps, NONE, GAUGE, "frames in the last second that had some")	\
+	X(LOW1, fps_1_percent_low, NONE, GAUGE, "mean of the slowest 1 % of frames") \
+	X(LOW01, fps_01_percent_low, NONE, GAUGE, "mean of the slowest 0.1 % of frames")
+
+enum user_stat {
+#define X(id, ...) USTAT_##id,
+	USER_STATS(X)
+#undef X
+	USTAT_NR
+};
+
+enum stat_type { STAT_COUNTER, STAT_GAUGE, STAT_HIST };
+
+static const struct stat_desc {
+	const char *name;	/* without its unit */
+	u8 unit;		/* enum unit */
+	u8 type;		/* enum stat_type */
+	u8 user;		/* 1: kept by user space, at: enum user_stat */
+	u8 shift;		/* of a histogram: ns >> shift is what its slots count */
+	u32 at;			/* of BPF's: offset of the (first) value in struct cpu_state */
+	u32 n;			/* values */
+	const char *label;	/* what they are for each of, NULL: there is one */
+	const char *const *members;	/* names of those */
+	const char *help;
+} stats[] = {
+#define AT(field) offsetof(struct cpu_state, field)
+#define EACH(label) ARRAY_SIZE(label##_names), #label, label##_names
+#define X(id, name, help) \
+	{ #name, UNIT_NONE, STAT_COUNTER, 0, 0, AT(stat[BPF_STAT_##id]), 1, NULL, NULL, help },
+	BPF_STATS(X)
+#undef X
+#define X(field, name, unit, label, help) \
+	{ #name, UNIT_##unit, STAT_COUNTER, 0, 0, AT(field), EACH(label), help },
+	BPF_FAMILIES(X)
+#undef X
+#define X(id, name, unit, type, help) \
+	{ #name, UNIT_##unit, STAT_##type, 1, 0, USTAT_##id, 1, NULL, NULL, help },
+	USER_STATS(X)
+#undef X
+	{ "wakeup", UNIT_US, STAT_HIST, 0, 0, AT(wake_hist), EACH(role),
+	  "from a wakeup until the task ran" },
+#define X(id, name, help) \
+	{ #name, UNIT_US, STAT_HIST, 0, HIST_SHIFT, AT(hist[HIST_##id]), 1, NULL, NULL, help },
+	HISTS(X)
+#undef X
+	{ "events_read", UNIT_NONE, STAT_COUNTER, 1, 0, USTAT_NR, EACH(type), "events that gamer took" },
+	{ "event_delay", UNIT_US, STAT_HIST, 1, 0, 0, 1, NULL, NULL,
+	  "from a rare event until gamer has read it" },
+};
+
+
 /* ===================================================================================== */
 /* 4. state                                                                              */
 /* ===================================================================================== */
@@ -397,14 +540,29 @@ static const char *const role_names[] = {
 struct client {
 	int fd;
 	u32 len;			/* bytes of a request gathered in line */
+	u32 types;			/* events that it wants, bits by enum event_type */
+	u32 tid, pid;			/* only of this thread, of this process; 0: of all */
+	u32 gathered;			/* bytes of event lines in its row of client_out */
 	char line[CLIENT_LINE];
+};
+
+/* A ring of BPF's, mapped while somebody reads it. */
+struct ring {
+	u64 *taken;			/* how far we have read; the kernel looks there. NULL: not mapped */
+	const u64 *written;		/* how far BPF has written */
+	const char *data;		/* mapped twice in a row, so that no record is torn */
+	u32 size;			/* bytes, a power of two */
+	u64 lost;			/* events that found it full, as far as clients were told */
 };
 
 static struct state {
 	struct gamer_bpf *skel;		/* NULL while detached */
 	struct bpf_link *link;		/* the attached scheduler */
-	struct ring_buffer *ring;	/* events from BPF */
+	struct ring rings[EVENT_NR];
 	int epoll_fd, signal_fd, listen_fd, uevent_fd, watchdog_fd, lock_fd;
+	int batch_fd;			/* timer: frequent events are taken when it ends */
+	int publish_fd;			/* timer: the status and metrics files are written anew */
+	bool batch_armed;
 	struct client clients[MAX_CLIENTS];
 	bool attached;			/* allocations are counted while set */
 	bool stop;			/* a signal asked to stop */
@@ -414,6 +572,9 @@ static struct state {
 	u64 attach_at_ns;		/* CLOCK_MONOTONIC */
 	u64 load_us, attach_us;
 	u64 restarts, clients_dropped;
+	u64 taken[EVENT_NR];		/* events read; ring_take() */
+	u64 event_delay[HIST_SLOTS];	/* by hist_slot(); ring_take() */
+	u64 metrics_at_ns;		/* when the metrics file was written; CLOCK_MONOTONIC */
 	enum profile profile;		/* in force, after auto was resolved */
 	u32 left_out;			/* bits by enum part; parts_parse() */
 	u64 kernel_const[KCONST_NR];	/* values in the running kernel's BTF */
@@ -424,10 +585,14 @@ static struct state {
 	struct bpf_link *prog_links[PROG_NR];	/* NULL: not attached (of uprobes: by wine_attach) */
 	struct bpf_link *threads_link;	/* the thread iterator */
 	const char *refused;		/* program that the verifier refused last, or NULL */
+	char **argv;			/* the command behind "--", NULL: none; parse_options() */
 } st = {
 	.epoll_fd = -1, .signal_fd = -1, .listen_fd = -1, .uevent_fd = -1, .watchdog_fd = -1,
-	.lock_fd = -1,
+	.lock_fd = -1, .batch_fd = -1, .publish_fd = -1,
 };
+
+/* Event lines on their way. Not in `st`, which has initial values: the file would hold them. */
+static char client_out[MAX_CLIENTS][CLIENT_OUT];
 
 static union opt_value {
 	s64 n;
@@ -623,32 +788,62 @@ static void out_f(struct out *o, const char *fmt, ...)
 	o->failed = true;
 }
 
-/* key NULL inside arrays */
+/*
+ * Event lines are made of many short pieces, thousands of lines a second. Not for size, and
+ * byte by byte, they take 0.6 instead of 0.9 % of a CPU at 8000 a second (bench-events).
+ */
+#define HOT __attribute__((optimize("O2", "no-tree-loop-distribute-patterns")))
+
+/* As it is; what does not fit is cut, or written out first. */
+HOT static void out_put(struct out *o, const char *s, size_t len)
+{
+	char *to;
+
+	if (OUT_SIZE - o->len <= len && o->fd >= 0)
+		out_flush(o);
+	if (OUT_SIZE - o->len <= len) {
+		o->failed = true;
+		return;
+	}
+	for (to = o->buf + o->len, o->len += len; len; len--)
+		*to++ = *s++;
+}
+
+/* key NULL inside arrays. No formats on the way of events: there are thousands a second. */
 static void json_key(struct json *j, const char *key)
 {
-	out_f(j->o, "%s", j->comma & (1ULL << j->depth) ? "," : "");
+	if (j->comma & (1ULL << j->depth))
+		out_put(j->o, ",", 1);
 	j->comma |= 1ULL << j->depth;
-	if (key)
-		out_f(j->o, "\"%s\":", key);
+	if (!key)
+		return;
+	out_put(j->o, "\"", 1);
+	out_put(j->o, key, strlen(key));
+	out_put(j->o, "\":", 2);
 }
 
 static void json_open(struct json *j, const char *key, char bracket)
 {
 	json_key(j, key);
-	out_f(j->o, "%c", bracket);
+	out_put(j->o, &bracket, 1);
 	j->comma &= ~(1ULL << ++j->depth);
 }
 
 static void json_close(struct json *j, char bracket)
 {
 	j->depth--;
-	out_f(j->o, "%c", bracket);
+	out_put(j->o, &bracket, 1);
 }
 
-static void json_u64(struct json *j, const char *key, u64 v)
+HOT static void json_u64(struct json *j, const char *key, u64 v)
 {
+	char digits[20], *at = digits + sizeof(digits);
+
+	do
+		*--at = '0' + v % 10;
+	while (v /= 10);
 	json_key(j, key);
-	out_f(j->o, "%" PRIu64, v);
+	out_put(j->o, at, digits + sizeof(digits) - at);
 }
 
 /* Fixed point with `digits` after it; null where there is no number. */
@@ -662,21 +857,28 @@ static void json_f64(struct json *j, const char *key, double v, int digits)
 }
 
 /* Bytes outside printable ASCII are escaped: names come from other processes. */
-static void json_str(struct json *j, const char *key, const char *s)
+HOT static void json_str(struct json *j, const char *key, const char *s)
 {
+	const char *plain = s;	/* from here on nothing needs escaping */
+
 	json_key(j, key);
-	out_f(j->o, "\"");
+	out_put(j->o, "\"", 1);
 	for (; *s; s++) {
 		u8 c = *s;
 
-		if (c == '"' || c == '\\')
-			out_f(j->o, "\\%c", c);
-		else if (c < 0x20 || c >= 0x7f)
-			out_f(j->o, "\\u%04x", c);
-		else
-			out_f(j->o, "%c", c);
+		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\')
+			continue;
+		out_put(j->o, plain, s - plain);
+		plain = s;
+		if (c == '"' || c == '\\') {
+			out_put(j->o, "\\", 1);
+			continue;
+		}
+		out_f(j->o, "\\u%04x", c);
+		plain++;
 	}
-	out_f(j->o, "\"");
+	out_put(j->o, plain, s - plain);
+	out_put(j->o, "\"", 1);
 }
 
 /* Every answer begins so. */
@@ -691,7 +893,7 @@ static void json_begin(struct json *j, struct out *o, const char *command)
 static void json_end(struct json *j)
 {
 	json_close(j, '}');
-	out_f(j->o, "\n");
+	out_put(j->o, "\n", 1);
 }
 
 /* Where the socket, status and last_exit live. */
@@ -702,19 +904,52 @@ static const char *runtime_dir(void)
 	return dir && dir[0] == '/' && strlen(dir) < 80 ? dir : "/run/gamer";
 }
 
-/* Replace a file of the runtime directory whole, so that a reader never sees half of one. */
+/*
+ * Replace a file whole, so that nobody ever sees half of one; `sync`: not even after a power
+ * cut. Returns 0 or -errno.
+ */
+static int file_replace(int dir_fd, const char *name, const void *data, size_t len, bool sync)
+{
+	char tmp[PATH_MAX];
+	int fd, err = 0;
+	ssize_t n;
+
+	if (snprintf(tmp, sizeof(tmp), "%s.tmp", name) >= (int)sizeof(tmp))
+		return -ENAMETOOLONG;
+	unlinkat(dir_fd, tmp, 0);	/* of one that was killed */
+	fd = openat(dir_fd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return -errno;
+	for (; len && (n = write(fd, data, len)) > 0; len -= n)
+		data = (const char *)data + n;
+	if (len || (sync && fsync(fd)))
+		err = -errno;
+	close(fd);
+	if (!err && renameat(dir_fd, tmp, dir_fd, name))
+		err = -errno;
+	if (err)
+		unlinkat(dir_fd, tmp, 0);
+	else if (sync && dir_fd >= 0 && fsync(dir_fd))
+		err = -errno;
+	return err;
+}
+
+/* The same for what others read: where it fails it is said. */
+static void write_whole(const char *path, const char *text, size_t len)
+{
+	int err = file_replace(AT_FDCWD, path, text, len, false);
+
+	if (err)
+		note("cannot write %s: %s", path, strerror(-err));
+}
+
+/* A file of the runtime directory. */
 static void write_atomic(const char *name, const char *text, size_t len)
 {
-	char path[128], tmp[136];
-	int fd;
+	char path[128];
 
 	snprintf(path, sizeof(path), "%s/%s", runtime_dir(), name);
-	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
-	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd < 0 || write(fd, text, len) != (ssize_t)len || rename(tmp, path))
-		note("cannot write %s: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
+	write_whole(path, text, len);
 }
 
 static struct sockaddr_un socket_address(void)
@@ -755,18 +990,23 @@ static void sd_notify_(const char *fmt, ...)
 	close(fd);
 }
 
-/* What an epoll event is about; clients are EV_CLIENT + slot, processes EV_PIDFD + slot. */
+/* What an epoll event is about; rings, clients and processes each have a row of them. */
 enum {
-	EV_SIGNAL, EV_RING, EV_LISTEN, EV_UEVENT, EV_WATCHDOG, EV_GAME, EV_CLIENT,
-	EV_PIDFD = EV_CLIENT + MAX_CLIENTS,
+	EV_SIGNAL, EV_LISTEN, EV_UEVENT, EV_WATCHDOG, EV_GAME, EV_DB, EV_BATCH, EV_PUBLISH,
+	EV_RING, EV_CLIENT = EV_RING + EVENT_NR, EV_PIDFD = EV_CLIENT + MAX_CLIENTS,
 };
 
-static void loop_add(int fd, u64 data)
+static void loop_add_as(int fd, u64 data, u32 events)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = data };
+	struct epoll_event ev = { .events = events, .data.u64 = data };
 
 	if (fd >= 0 && epoll_ctl(st.epoll_fd, EPOLL_CTL_ADD, fd, &ev))
 		die(EX_SOFTWARE, "epoll: %s", strerror(errno));
+}
+
+static void loop_add(int fd, u64 data)
+{
+	loop_add_as(fd, data, EPOLLIN);
 }
 
 /* Bytes of the UTF-8 character at `s`; 0: it is broken, or one that steers a terminal. */
@@ -795,6 +1035,28 @@ static size_t utf8_len(const char *s)
 static bool word_is(const char *at, size_t len, const char *word)
 {
 	return strlen(word) == len && !strncmp(at, word, len);
+}
+
+/* --option=a,b: a bit for each of names[] that is listed. */
+static u32 list_parse(const char *option, const char *list, const char *const *names, u32 nr)
+{
+	char all[256];
+	size_t len, n = 0;
+	u32 bits = 0, i;
+
+	for (; list && *list; list += len + (list[len] == ',')) {
+		len = strcspn(list, ",");
+		for (i = 0; i < nr && !word_is(list, len, names[i]); i++)
+			;
+		if (i < nr) {
+			bits |= 1U << i;
+			continue;
+		}
+		for (i = 0; i < nr && n < sizeof(all); i++)
+			n += snprintf(all + n, sizeof(all) - n, " %s", names[i]);
+		die(EX_USAGE, "--%s: '%.*s' is none of%s", option, (int)len, list, all);
+	}
+	return bits;
 }
 
 /* Another program's words, fit for a terminal; returns buf. */
@@ -993,8 +1255,13 @@ static u32 topo_next(u32 cpu, u32 llc)
 /* Hand the topology to BPF as constants. */
 static void topo_to_bpf(struct gamer_bpf *skel)
 {
-	u32 cpu, llc;
+	u32 cpu, llc, mask = 1;
 
+	while (mask < topo.nr_cpus)
+		mask *= 2;
+	skel->rodata->cpu_mask = mask - 1;
+	if (bpf_map__set_value_size(skel->maps.bss_cpus, mask * sizeof(struct cpu_state)))
+		die(EX_SOFTWARE, "cannot size the state of %u CPUs", mask);
 	skel->rodata->nr_cpu_ids = topo.nr_cpus;
 	skel->rodata->nr_llcs = topo.nr_llcs;
 	skel->rodata->smt_on = topo.smt;
@@ -1067,7 +1334,707 @@ static void power_apply(void)
 }
 
 /* ===================================================================================== */
-/* 8. load and attach                                                                    */
+/* 8. process database                                                                   */
+/* ===================================================================================== */
+
+/*
+ * What tasks of a program were like, so that its next task begins with that: a compiler's
+ * pass has ended before anything that it does tells what it is.
+ *
+ *   tier          its tasks                                   a new one begins
+ *   batch         spent most of their time in bursts over     as cpu_bound, with such a burst: what
+ *                 5 ms, outside of the game and its servers   woke it does not make it urgent
+ *   interactive   slept sooner                                as any task, with its burst and gap
+ *   lat_critical  were critical by evidence, or urgent:       as one that is, until its wakeups
+ *                 woken by devices and timers for a moment    say otherwise
+ *
+ * A role that exact evidence gave (a submit, a read of a device, Windows' priority) is
+ * predicted besides, as evidence of the source `learned`: of a class that admits it, and only
+ * while nothing stronger speaks. What is observed comes from BPF's learn_sums, what is predicted
+ * goes to its `predictions`.
+ *
+ * The file, little-endian: "PDDB", u32 version, u32 entries; in V3 then u32 CRC-32 of all
+ * but itself, u64 time of writing; then the entries, laid out as db_entry() walks them.
+ */
+#define DB_NAME			"process.db"
+#define DB_HEADER		12	/* bytes, of V1 and V2 */
+#define DB_HEADER3		24
+#define DB_FILE_MAX		(DB_HEADER3 + LEARN_PROGRAMS * 88)
+#define DB_OBSERVED		3	/* observations before anything is predicted */
+#define DB_CONFIDENCE		0.6	/* and what is predicted is at least so sure */
+#define DB_VOTES		256	/* then all are halved: habits change */
+#define DB_STEPS		32	/* steps of the average that one sum makes at most */
+#define DB_DAYS			30	/* a program that nobody started for so long is forgotten */
+#define DB_EPOCH_S		1735689600	/* 2025: no clock that is right is behind it */
+#define DB_SAVE_NS		(600 * NSEC_PER_SEC)	/* between two writes of the file */
+
+static const u8 db_entry_size[] = { 0, 40, 64, 88 };	/* by version */
+
+static const char *const tier_names[] = {
+#define X(id, name) #name,
+	TIERS(X)
+#undef X
+};
+
+/* A program. Numbers are wide because files may hold anything. */
+struct db_profile {
+	char comm[16];		/* zero-padded; not trusted */
+	u64 exe;		/* hash of its path, 0: any; program_began() */
+	u64 burst_ns;		/* EWMA, see struct learn_sum; db_merge() */
+	u64 dev_ns;		/* EWMA of how far observations were from it; db_merge() */
+	u64 wakeups_hz;		/* EWMA; db_merge() */
+	u64 switches_hz;	/* EWMA; db_merge() */
+	u64 observations;	/* saturates; db_merge() */
+	u64 votes[TIER_NR];	/* observations by tier, halved together; db_merge() */
+	u64 role_votes;		/* those by exact evidence for `role` */
+	u64 role;		/* enum role */
+	u64 seen_s;		/* wall clock of the last observation */
+};
+
+struct db_table {
+	u32 count;
+	u32 version;		/* of the file, 0: there was none */
+	u64 saved_s;		/* wall clock when the file was written, 0: unknown */
+	struct db_profile profile[LEARN_PROGRAMS];
+};
+
+static struct db {
+	struct db_table known;
+	bool kept;		/* there is a place for it, locked; else it lives in memory; db_place() */
+	int dir_fd;		/* the folder, where it is kept */
+	const char *name;	/* of the file in there */
+	char path[PATH_MAX + NAME_MAX];	/* both, for messages */
+	bool dirty;		/* it differs from the file */
+	u64 saved_at_ns;	/* last try to write the file, CLOCK_MONOTONIC; db_save() */
+	u32 merge_us;		/* the longest db_drain(), without what the kernel took for it */
+	struct ring_buffer *ring;	/* tells that there is something to take */
+	u8 file[DB_FILE_MAX + 1];	/* one more: then it is too large */
+} db;
+
+enum db_result { DB_OK, DB_NONE, DB_DENIED, DB_REFUSED, DB_BAD };
+
+/* Why a file is no good; returns DB_BAD. */
+static char db_why[160];
+__attribute__((format(printf, 2, 3)))
+static enum db_result db_says(enum db_result result, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(db_why, sizeof(db_why), fmt, ap);
+	va_end(ap);
+	return result;
+}
+
+/* --- a program --- */
+
+static u64 db_votes(const struct db_profile *p)
+{
+	return p->votes[TIER_BATCH] + p->votes[TIER_INTERACTIVE] + p->votes[TIER_LAT_CRITICAL];
+}
+
+static u32 db_tier(const struct db_profile *p)
+{
+	u32 tier = TIER_INTERACTIVE, i;
+
+	for (i = 0; i < TIER_NR; i++)
+		if (p->votes[i] > p->votes[tier])
+			tier = i;
+	return tier;
+}
+
+/* How sure the tier is, 0..1: the share of its votes, less where bursts vary. */
+static double db_confidence(const struct db_profile *p)
+{
+	u64 votes = db_votes(p);
+	double varies = p->burst_ns ? (double)p->dev_ns / p->burst_ns : 1;
+
+	if (p->observations < DB_OBSERVED || !votes)
+		return 0;
+	return (double)p->votes[db_tier(p)] / votes * (0.5 + 0.5 * (1 - MIN(varies, 1.0)));
+}
+
+/* What its next task begins with; false: nothing is sure enough. */
+static bool db_predict(const struct db_profile *p, struct prediction *to)
+{
+	double sure = db_confidence(p);
+	u64 votes = MAX(db_votes(p), 1ULL), role = MIN(p->role_votes * 100 / votes, 100ULL);
+
+	*to = (struct prediction){ .tier = TIER_NR };
+	if (sure >= DB_CONFIDENCE) {
+		to->tier = db_tier(p);
+		to->confidence = sure * 100;
+		to->burst_ns = MIN(p->burst_ns, UINT32_MAX);
+		to->gap_ns = p->wakeups_hz ? NSEC_PER_SEC / p->wakeups_hz : 0;
+	}
+	if (p->role && p->observations >= DB_OBSERVED && role >= DB_CONFIDENCE * 100) {
+		to->role = p->role;
+		to->role_confidence = role;
+	}
+	return to->tier < TIER_NR || to->role;
+}
+
+/* Order of files and lists; by exe where names are the same. */
+static int db_compare(const void *a, const void *b)
+{
+	const struct db_profile *x = a, *y = b;
+	int order = memcmp(x->comm, y->comm, sizeof(x->comm));
+
+	return order ? : (x->exe > y->exe) - (x->exe < y->exe);
+}
+
+/* Who is forgotten first: by last seen, observations, name. */
+static bool db_is_less(const struct db_profile *a, const struct db_profile *b)
+{
+	if (a->seen_s != b->seen_s)
+		return a->seen_s < b->seen_s;
+	if (a->observations != b->observations)
+		return a->observations < b->observations;
+	return db_compare(a, b) < 0;
+}
+
+static struct db_profile *db_find(struct db_table *t, const char *comm, u64 exe)
+{
+	struct db_profile *p;
+
+	for (p = t->profile; p < t->profile + t->count; p++)
+		if (p->exe == exe && !memcmp(p->comm, comm, sizeof(p->comm)))
+			return p;
+	return NULL;
+}
+
+/* The wall clock; a flat battery sets it back to before there was a gamer: then the file's. */
+static u64 db_now(const struct db_table *t)
+{
+	u64 now = MAX(time(NULL), 0);
+
+	return now < DB_EPOCH_S ? MAX(now, t->saved_s) : now;
+}
+
+/* --- files --- */
+
+static u32 db_crc(u32 crc, const u8 *data, size_t size)
+{
+	u32 bit;
+
+	for (crc = ~crc; size--; data++)
+		for (crc ^= *data, bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (0xedb88320 & -(crc & 1));
+	return ~crc;
+}
+
+/* A place in a file, to read or to write. */
+struct db_cursor {
+	u8 *at;
+	bool write;
+};
+
+/* A number of so many bytes, from *v or into it. */
+static void db_number(struct db_cursor *c, u64 *v, u32 bytes)
+{
+	u64 n = 0;
+	u32 i;
+
+	for (i = 0; i < bytes; i++, c->at++) {
+		if (c->write)
+			*c->at = *v >> 8 * i;
+		n |= (u64)*c->at << 8 * i;
+	}
+	*v = n;
+}
+
+/* The CRC of a whole V3 file: what it says itself does not count. */
+static u32 db_file_crc(const u8 *data, size_t size)
+{
+	return db_crc(db_crc(0, data, DB_HEADER), data + DB_HEADER + 4, size - DB_HEADER - 4);
+}
+
+/* An entry of a file, from p or into it. False: what must be 0 is not, or there is no such tier. */
+static bool db_entry(struct db_cursor *c, struct db_profile *p, u32 version)
+{
+	u64 tier = db_tier(p), votes = MIN(db_votes(p), UINT32_MAX), pad = 0, pad2 = 0;
+	u32 i;
+
+	if (c->write)
+		memcpy(c->at, p->comm, sizeof(p->comm));
+	else
+		memcpy(p->comm, c->at, sizeof(p->comm));
+	c->at += sizeof(p->comm);
+	if (version == 3) {
+		db_number(c, &p->exe, 4);
+		db_number(c, &p->role, 1);
+		db_number(c, &pad, 3);
+	} else {
+		db_number(c, &tier, 1);
+		db_number(c, &pad, 7);
+	}
+	db_number(c, &p->burst_ns, 8);
+	if (version > 1) {
+		db_number(c, &p->dev_ns, 8);
+		db_number(c, &p->wakeups_hz, 8);
+		db_number(c, &p->switches_hz, 8);
+	}
+	db_number(c, &p->observations, 4);
+	if (version < 3) {
+		db_number(c, &votes, 4);
+		if (tier >= TIER_NR)
+			return false;
+		if (!c->write)
+			p->votes[tier] = votes;
+		return !pad;
+	}
+	for (i = 0; i < TIER_NR; i++)
+		db_number(c, &p->votes[i], 4);
+	db_number(c, &p->role_votes, 4);
+	db_number(c, &pad2, 4);
+	db_number(c, &p->seen_s, 8);
+	return !pad && !pad2 && p->role < ROLE_NR && p->role_votes <= db_votes(p);
+}
+
+/* A name that a task can have: not empty, ended, and nothing after its end. */
+static bool db_name_ok(const char comm[16])
+{
+	size_t len = strnlen(comm, 16), i;
+
+	for (i = len; i < 16; i++)
+		if (comm[i])
+			return false;
+	return len && len < 16;
+}
+
+static const char *db_name(const char comm[16], char text[64])
+{
+	char ended[17] = "";
+
+	memcpy(ended, comm, 16);
+	return text_clean(text, 64, ended);
+}
+
+/* A whole file of any version into *t. Nothing in it is trusted. */
+static enum db_result db_decode(struct db_table *t, u8 *data, size_t size)
+{
+	struct db_cursor c = { .at = data };
+	u64 magic, version, count, crc;
+	size_t want;
+	char text[64];
+	u32 i;
+
+	memset(t, 0, sizeof(*t));
+	if (size < DB_HEADER)
+		return db_says(DB_BAD, "has %zu bytes, less than a header", size);
+	db_number(&c, &magic, 4);
+	db_number(&c, &version, 4);
+	db_number(&c, &count, 4);
+	if (magic != 0x42444450)	/* "PDDB" */
+		return db_says(DB_BAD, "is no process database");
+	if (!version || version >= ARRAY_SIZE(db_entry_size))
+		return db_says(DB_BAD, "has version %u, which is unknown", (u32)version);
+	if (count > LEARN_PROGRAMS)
+		return db_says(DB_BAD, "claims %u programs, more than %d", (u32)count, LEARN_PROGRAMS);
+	want = (version == 3 ? DB_HEADER3 : DB_HEADER) + count * db_entry_size[version];
+	if (size != want)
+		return db_says(DB_BAD, "has %zu bytes, but %u programs take %zu", size, (u32)count, want);
+	if (version == 3) {
+		db_number(&c, &crc, 4);
+		db_number(&c, &t->saved_s, 8);
+		if (crc != db_file_crc(data, size))
+			return db_says(DB_BAD, "is damaged: its checksum is wrong");
+	}
+	for (i = 0; i < count; i++) {
+		struct db_profile *p = &t->profile[i];
+
+		if (!db_entry(&c, p, version) || !db_name_ok(p->comm))
+			return db_says(DB_BAD, "is damaged at entry %u", i);
+		if (db_find(t, p->comm, p->exe))
+			return db_says(DB_BAD, "has %s twice", db_name(p->comm, text));
+		t->count++;
+	}
+	t->version = version;
+	return DB_OK;
+}
+
+/*
+ * The table as a file; returns its size. V2 has neither all votes nor paths: what is not sure
+ * would come back as certain, so it is left out, and of one name the most observed is taken.
+ */
+static size_t db_encode(u8 *data, struct db_table *t, u32 version)
+{
+	struct db_cursor c = { .at = data, .write = true };
+	u64 magic = 0x42444450, v = version, count = 0, crc = 0, saved_s = t->saved_s;
+	struct db_profile *p, *end = t->profile + t->count, *best;
+
+	qsort(t->profile, t->count, sizeof(*p), db_compare);
+	c.at = data + (version == 3 ? DB_HEADER3 : DB_HEADER);
+	for (p = t->profile; p < end; p++) {
+		best = p;
+		while (version < 3 && p + 1 < end && !memcmp(p->comm, p[1].comm, sizeof(p->comm)))
+			if ((++p)->observations > best->observations)
+				best = p;
+		if (version < 3 && db_confidence(best) < DB_CONFIDENCE)
+			continue;
+		db_entry(&c, best, version);
+		count++;
+	}
+	v = c.at - data;
+	c.at = data;
+	db_number(&c, &magic, 4);
+	db_number(&c, &(u64){ version }, 4);
+	db_number(&c, &count, 4);
+	if (version == 3) {
+		c.at += 4;
+		db_number(&c, &saved_s, 8);
+		crc = db_file_crc(data, v);
+		c.at = data + DB_HEADER;
+		db_number(&c, &crc, 4);
+	}
+	return v;
+}
+
+/* All of an open file, or of a pipe. */
+static enum db_result db_read_fd(int fd, struct db_table *t)
+{
+	size_t size = 0;
+	ssize_t n;
+
+	while (size < sizeof(db.file) &&
+	       (n = read(fd, db.file + size, sizeof(db.file) - size)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return db_says(DB_REFUSED, "cannot be read: %s", strerror(errno));
+		size += n;
+	}
+	if (size == sizeof(db.file))
+		return db_says(DB_BAD, "has more than %zu bytes", sizeof(db.file) - 1);
+	return db_decode(t, db.file, size);
+}
+
+/* The database in a folder: only a plain file that nobody else could have written. */
+static enum db_result db_read(int dir_fd, const char *name, struct db_table *t)
+{
+	int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	enum db_result result;
+	struct stat sb;
+	u32 i;
+
+	memset(t, 0, sizeof(*t));
+	if (fd < 0 && errno == ENOENT)
+		return DB_NONE;
+	if (fd < 0)
+		return db_says(errno == EACCES ? DB_DENIED : DB_REFUSED, "cannot be opened: %s",
+			       errno == ELOOP ? "it is a symbolic link" : strerror(errno));
+	if (fstat(fd, &sb) || !S_ISREG(sb.st_mode))
+		result = db_says(DB_REFUSED, "is no plain file");
+	else if (sb.st_uid != geteuid() && sb.st_uid)
+		result = db_says(DB_REFUSED, "belongs to user %u", sb.st_uid);
+	else if (sb.st_mode & 022)
+		result = db_says(DB_REFUSED, "may be written by others");
+	else
+		result = db_read_fd(fd, t);
+	close(fd);
+	for (i = 0; i < t->count; i++)
+		if (!t->profile[i].seen_s)
+			t->profile[i].seen_s = db_now(t);
+	return result;
+}
+
+/* The n-th folder where it may be; false: there is no such. --db names the only one. */
+static bool db_folder(u32 n, char *dir, size_t size)
+{
+	const char *file = opt[OPT_DB].s, *slash = file ? strrchr(file, '/') : NULL, *env;
+	int len = 0;
+
+	db.name = slash ? slash + 1 : file ? : DB_NAME;
+	if (file) {
+		len = snprintf(dir, size, "%.*s", slash ? (int)(slash - file) + 1 : 1, slash ? file : ".");
+		return !n && *db.name && len < (int)size;
+	}
+	switch (n) {
+	case 0:		/* systemd may list several */
+		env = getenv("STATE_DIRECTORY");
+		len = snprintf(dir, size, "%.*s", env ? (int)strcspn(env, ":") : 0, env ? : "");
+		break;
+	case 1:
+		len = snprintf(dir, size, "/var/lib/gamer");
+		break;
+	case 2:
+		env = getenv("XDG_CACHE_HOME");
+		len = env && *env == '/' ? snprintf(dir, size, "%s/gamer", env) :
+		      snprintf(dir, size, "%s/.cache/gamer", getenv("HOME") ? : "");
+	}
+	return len && *dir == '/' && len < (int)size;
+}
+
+/*
+ * Find where it is, to write (then a folder of ours is made where it is missing) or to read.
+ * False: there is no such place.
+ */
+static bool db_place(bool write)
+{
+	char dir[PATH_MAX];
+	u32 n;
+
+	for (n = 0; n < 3; n++) {
+		if (!db_folder(n, dir, sizeof(dir)))
+			continue;
+		if (write && !opt[OPT_DB].s)
+			mkdir(dir, 0755);
+		db.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (db.dir_fd < 0)
+			continue;
+		/* asked of the folder: the file there may be somebody else's, or not be yet */
+		if (write ? !faccessat(db.dir_fd, ".", W_OK | X_OK, AT_EACCESS) :
+			    !faccessat(db.dir_fd, db.name, F_OK, AT_SYMLINK_NOFOLLOW)) {
+			snprintf(db.path, sizeof(db.path), "%s%s%s", dir,
+				 dir[strlen(dir) - 1] == '/' ? "" : "/", db.name);
+			return db.kept = true;
+		}
+		close(db.dir_fd);
+	}
+	return false;
+}
+
+/* Write the file, if there is a place for it. Returns 0 or -errno. */
+static int db_save(void)
+{
+	int err;
+
+	db.saved_at_ns = now_ns();
+	if (!db.kept)
+		return 0;
+	db.known.saved_s = db_now(&db.known);
+	err = file_replace(db.dir_fd, db.name, db.file, db_encode(db.file, &db.known, 3), true);
+	if (!err)
+		db.dirty = false;
+	return err;
+}
+
+/* --- learning --- */
+
+/* Room for one more program: where there is none, that which was seen least lately goes. */
+static struct db_profile *db_add(const char *comm, u64 exe)
+{
+	struct db_table *t = &db.known;
+	struct db_profile *p = t->profile, *i;
+	struct learn_key key;
+
+	if (t->count < LEARN_PROGRAMS) {
+		p += t->count++;
+	} else {
+		for (i = p + 1; i < t->profile + t->count; i++)
+			if (db_is_less(i, p))
+				p = i;
+		memcpy(key.comm, p->comm, sizeof(key.comm));
+		key.exe = p->exe;
+		if (st.skel)
+			bpf_map_delete_elem(bpf_map__fd(st.skel->maps.predictions), &key);
+	}
+	*p = (struct db_profile){ .exe = exe };
+	memcpy(p->comm, comm, sizeof(p->comm));
+	return p;
+}
+
+static u64 db_ewma(u64 avg, u64 sample)
+{
+	return (MIN(avg, 1ULL << 56) * 7 + MIN(sample, 1ULL << 56)) / 8;
+}
+
+static void db_merge_role(struct db_profile *p, const struct learn_sum *s)
+{
+	if (!s->role || s->role >= ROLE_NR)
+		return;
+	if (p->role == s->role) {
+		p->role_votes += s->role_votes;
+	} else if (p->role_votes > s->role_votes) {
+		p->role_votes -= s->role_votes;
+	} else {
+		p->role = s->role;
+		p->role_votes = s->role_votes;
+	}
+}
+
+/* What BPF observed of a program, as so many steps of the averages. */
+static struct db_profile *db_merge(const struct learn_key *key, const struct learn_sum *s)
+{
+	struct db_profile *p = db_find(&db.known, key->comm, key->exe);
+	u32 i;
+
+	if (!p) {
+		p = db_add(key->comm, key->exe);
+		p->burst_ns = s->burst_ns;
+		p->dev_ns = s->dev_ns;
+		p->wakeups_hz = s->wakeups_hz;
+		p->switches_hz = s->switches_hz;
+	} else {
+		for (i = 0; i < s->count && i < DB_STEPS; i++) {
+			u64 far = MAX(p->burst_ns, s->burst_ns) - MIN(p->burst_ns, s->burst_ns);
+
+			p->dev_ns = db_ewma(p->dev_ns, MAX(far, s->dev_ns));
+			p->burst_ns = db_ewma(p->burst_ns, s->burst_ns);
+			p->wakeups_hz = db_ewma(p->wakeups_hz, s->wakeups_hz);
+			p->switches_hz = db_ewma(p->switches_hz, s->switches_hz);
+		}
+	}
+	p->observations = MIN(p->observations + s->count, UINT32_MAX);
+	for (i = 0; i < TIER_NR; i++)
+		p->votes[i] += s->votes[i];
+	db_merge_role(p, s);
+	while (db_votes(p) > DB_VOTES) {
+		for (i = 0; i < TIER_NR; i++)
+			p->votes[i] /= 2;
+		p->role_votes /= 2;
+	}
+	p->role_votes = MIN(p->role_votes, db_votes(p));
+	p->seen_s = db_now(&db.known);
+	return p;
+}
+
+/* Tell BPF how the program's next task begins, or that nobody is sure any more. */
+static void db_foretell(const struct db_profile *p)
+{
+	int fd = bpf_map__fd(st.skel->maps.predictions);
+	struct learn_key key = { .exe = p->exe };
+	struct prediction to;
+
+	memcpy(key.comm, p->comm, sizeof(key.comm));
+	if (!db_predict(p, &to)) {
+		bpf_map_delete_elem(fd, &key);
+		return;
+	}
+	bpf_map_update_elem(fd, &key, &to, BPF_ANY);
+	if (!p->exe)
+		st.skel->bss->predict_any = 1;
+}
+
+/*
+ * Take what BPF has observed. The file is written now and then, but not while somebody plays:
+ * on a busy disk fsync may take long, and this is the loop that finds games.
+ */
+static void db_drain(void)
+{
+	static struct learn_key keys[LEARN_SUMS];
+	static struct learn_sum sums[LEARN_SUMS];
+	LIBBPF_OPTS(bpf_map_batch_opts, opts);
+	u32 count = LEARN_SUMS, next, i;
+	u64 start;
+	int err;
+
+	err = bpf_map_lookup_and_delete_batch(bpf_map__fd(st.skel->maps.learn_sums), NULL, &next,
+					      keys, sums, &count, &opts);
+	if (err && err != -ENOENT)
+		return;
+	start = now_ns();
+	for (i = 0; i < count; i++)
+		if (sums[i].count && db_name_ok(keys[i].comm))
+			db_foretell(db_merge(&keys[i], &sums[i]));
+	db.merge_us = MAX(db.merge_us, (now_ns() - start) / NSEC_PER_USEC);
+	db.dirty |= count > 0;
+	if (db.dirty && !st.skel->bss->game_tgid && now_ns() - db.saved_at_ns > DB_SAVE_NS) {
+		err = db_save();
+		if (err)
+			note("cannot write %s: %s", db.path, strerror(-err));
+	}
+}
+
+static int on_learned(void *ctx, void *data, size_t size)
+{
+	(void)ctx;
+	(void)data;
+	(void)size;
+	return 0;	/* the record only wakes: what there is to take is in a map */
+}
+
+/* Programs that nobody started for long are forgotten when the file is read. */
+static void db_age(struct db_table *t)
+{
+	u64 now = db_now(t);
+	u32 i;
+
+	for (i = t->count; i--;) {
+		t->profile[i].seen_s = MIN(t->profile[i].seen_s, now);	/* by a clock that was ahead */
+		if (now - t->profile[i].seen_s > DB_DAYS * 86400ULL)
+			t->profile[i] = t->profile[--t->count];
+	}
+}
+
+static void db_close(void)
+{
+	close(db.dir_fd);
+	db.kept = false;
+}
+
+/* A bad file is kept aside, for whoever wants to know why. */
+static void db_keep_bad(void)
+{
+	char bad[NAME_MAX + 8];
+
+	snprintf(bad, sizeof(bad), "%s.bad", db.name);
+	note("%s %s; kept as %s, begun anew", db.path, db_why, bad);
+	if (renameat(db.dir_fd, db.name, db.dir_fd, bad)) {
+		note("cannot rename it (%s): what is learned stays in memory", strerror(errno));
+		db_close();
+	}
+}
+
+/* Once, before anything is attached. Whatever is wrong, scheduling starts. */
+static void db_open(void)
+{
+	if (opt[OPT_OBSERVE].n || (opt[OPT_DB].s && !opt[OPT_DB].s[0]))
+		return;
+	if (!db_place(true)) {
+		note("no place for the process database can be written: what is learned stays in memory");
+		return;
+	}
+	if (flock(db.dir_fd, LOCK_EX | LOCK_NB)) {
+		note("%s is in use: what is learned stays in memory", db.path);
+		db_close();
+		return;
+	}
+	switch (db_read(db.dir_fd, db.name, &db.known)) {
+	case DB_OK:
+		db_age(&db.known);
+		break;
+	case DB_NONE:
+		break;
+	case DB_BAD:
+		db.known.count = 0;
+		db_keep_bad();
+		break;
+	default:
+		note("%s %s: what is learned stays in memory", db.path, db_why);
+		db_close();
+	}
+	db.saved_at_ns = now_ns();
+}
+
+/* After each load of the BPF object: all that is known, and the way by which more comes. */
+static void db_to_bpf(void)
+{
+	u32 i;
+
+	for (i = 0; i < db.known.count; i++)
+		db_foretell(&db.known.profile[i]);
+	db.ring = ring_buffer__new(bpf_map__fd(st.skel->maps.learn_ring), on_learned, NULL, NULL);
+	if (!db.ring)
+		die(EX_SOFTWARE, "cannot map the learning ring: %s", strerror(errno));
+}
+
+/* Before each unload. */
+static void db_from_bpf(void)
+{
+	int err;
+
+	if (st.skel->rodata->learning)
+		db_drain();
+	ring_buffer__free(db.ring);
+	db.ring = NULL;
+	err = db.dirty ? db_save() : 0;
+	if (err)
+		note("cannot write %s: %s", db.path, strerror(-err));
+}
+
+/* ===================================================================================== */
+/* 9. load and attach                                                                    */
 /* ===================================================================================== */
 
 /* Name of the attached sched_ext scheduler into buf; false where none is. */
@@ -1411,20 +2378,8 @@ static void parts_parse(const char *list)
 		PARTS(X)
 #undef X
 	};
-#define X(id, name) " " #name
-	static const char all[] = PARTS(X);
-#undef X
-	size_t len, i;
 
-	for (st.left_out = 0; list && *list; list += len + (list[len] == ',')) {
-		len = strcspn(list, ",");
-		for (i = 0; i < PART_NR; i++)
-			if (word_is(list, len, names[i]))
-				break;
-		if (i == PART_NR)
-			die(EX_USAGE, "--without: '%.*s' is none of%s", (int)len, list, all);
-		st.left_out |= 1U << i;
-	}
+	st.left_out = list_parse("without", list, names, PART_NR);
 }
 
 /* Fill st.kernel_const and st.hook_why; the first thing that makes scheduling impossible. */
@@ -1495,6 +2450,95 @@ static const char *missing_capability(void)
 	return names[0] ? names : NULL;
 }
 
+/*
+ * Rings are read without libbpf: it allocates for each, and would keep all of them mapped, which
+ * are 1.2 MB of resident memory, while nobody listens.
+ */
+static int ring_map_fd(enum event_type type)
+{
+	switch (type) {
+#define X(id, name, kib, frequent) case EVENT_##id: return bpf_map__fd(st.skel->maps.name##_ring);
+	EVENTS(X)
+#undef X
+	case EVENT_NR:
+		break;
+	}
+	return -1;
+}
+
+/* Map a ring and leave aside what was written before. False: no memory. */
+static bool ring_open(enum event_type type)
+{
+	static const u32 sizes[] = {
+#define X(id, name, kib, frequent) (kib) * 1024,
+		EVENTS(X)
+#undef X
+	};
+	struct ring *r = &st.rings[type];
+	size_t page = getpagesize();
+	int fd = ring_map_fd(type);
+	void *ours, *theirs;
+
+	r->size = sizes[type];
+	ours = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (ours == MAP_FAILED)
+		return false;
+	theirs = mmap(NULL, page + 2 * r->size, PROT_READ, MAP_SHARED, fd, page);
+	if (theirs == MAP_FAILED) {
+		munmap(ours, page);
+		return false;
+	}
+	r->taken = ours;
+	r->written = theirs;
+	r->data = (char *)theirs + page;
+	__atomic_store_n(r->taken, __atomic_load_n(r->written, __ATOMIC_ACQUIRE), __ATOMIC_SEQ_CST);
+	return true;
+}
+
+static void ring_close(enum event_type type)
+{
+	struct ring *r = &st.rings[type];
+	size_t page = getpagesize();
+
+	if (!r->taken)
+		return;
+	munmap(r->taken, page);
+	munmap((void *)r->written, page + 2 * r->size);
+	r->taken = NULL;
+}
+
+/*
+ * The next record, or NULL. What the kernel marks as busy is being written; what it marks as
+ * discarded is skipped. The record may be used until the next call.
+ */
+static const void *ring_next(struct ring *r, u32 *held, u32 *len)
+{
+	const u32 *head;
+	u32 flags;
+	u64 at;
+
+	for (;;) {
+		at = *r->taken + *held;
+		/*
+		 * Seen by the kernel before we look whether there is more: it wakes us only
+		 * for a record at the very place up to which we have read.
+		 */
+		if (*held)
+			__atomic_store_n(r->taken, at, __ATOMIC_SEQ_CST);
+		*held = 0;
+		if (at == __atomic_load_n(r->written, __ATOMIC_SEQ_CST))
+			return NULL;
+		head = (const u32 *)(r->data + (at & (r->size - 1)));
+		flags = __atomic_load_n(head, __ATOMIC_ACQUIRE);
+		if (flags & BPF_RINGBUF_BUSY_BIT)
+			return NULL;
+		*len = flags & ~BPF_RINGBUF_DISCARD_BIT;
+		*held = (*len + BPF_RINGBUF_HDR_SZ + 7) & ~7U;
+		if (!(flags & BPF_RINGBUF_DISCARD_BIT))
+			return (const char *)head + BPF_RINGBUF_HDR_SZ;
+	}
+}
+
 static void bpf_unload(void)
 {
 	int i;
@@ -1504,28 +2548,14 @@ static void bpf_unload(void)
 		bpf_link__destroy(st.prog_links[i]);
 		st.prog_links[i] = NULL;
 	}
+	for (i = 0; i < EVENT_NR; i++)
+		ring_close(i);
 	bpf_link__destroy(st.threads_link);
-	ring_buffer__free(st.ring);
 	bpf_link__destroy(st.link);
 	gamer_bpf__destroy(st.skel);
 	st.threads_link = NULL;
-	st.ring = NULL;
 	st.link = NULL;
 	st.skel = NULL;
-}
-
-static void game_hint(const struct event_hint *e);
-
-static int on_event(void *ctx, void *data, size_t size)
-{
-	(void)ctx;
-	if (size == sizeof(struct event_hint)) {
-		game_hint(data);
-	} else if (size == sizeof(struct event_exit)) {
-		memcpy(&st.exit_event, data, size);
-		st.exited = true;
-	}
-	return 0;
 }
 
 static struct prefix prefix_of(const char *text)
@@ -1574,6 +2604,11 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 			if (bpf_program__type(prog) == BPF_PROG_TYPE_STRUCT_OPS)
 				bpf_program__set_autoload(prog, false);
 		return;
+	}
+	skel->rodata->learning = !st.hook_why[HOOK_GAME] || !st.hook_why[HOOK_EXEC];
+	if (!skel->rodata->learning) {
+		skel->struct_ops.gamer_ops->exit_task = NULL;
+		note("nothing is learned: programs that start are not seen (hooks game, exec)");
 	}
 	if (!st.hook_why[HOOK_IMMED])
 		skel->struct_ops.gamer_ops->cpu_release = NULL;	/* deprecated there, and warned of */
@@ -1629,34 +2664,56 @@ static void prog_drop(u32 i, const char *why)
 	note("hook %s: %s: %s", hooks[progs[i].hook].name, progs[i].name, why);
 }
 
+/* The BPF object, as the Makefile packed it: a third of the file would be that else. */
+extern const u8 bpf_packed[], bpf_packed_end[];
+asm(".section .rodata\n"
+    "bpf_packed: .incbin \"" BPF_PACKED "\"\n"
+    "bpf_packed_end:\n"
+    ".previous");
+
+/* Unpacked into new memory, of which the caller sees to the end; NULL: there is none. */
+static char *bpf_unpack(size_t *size)
+{
+	size_t packed = (uintptr_t)bpf_packed_end - (uintptr_t)bpf_packed;
+	z_stream z = { .next_in = (u8 *)bpf_packed, .avail_in = packed };
+	u32 len;
+	char *to;
+
+	memcpy(&len, bpf_packed + packed - 4, 4);	/* gzip ends with the length, little-endian */
+	to = malloc(len);
+	z.next_out = (u8 *)to;
+	z.avail_out = len;
+	if (!to || inflateInit2(&z, 16 + MAX_WBITS) != Z_OK || inflate(&z, Z_FINISH) != Z_STREAM_END) {
+		free(to);
+		to = NULL;
+	}
+	inflateEnd(&z);
+	*size = len;
+	return to;
+}
+
 /*
- * Open the object, without the preemption counter where programs cannot use it: a weak symbol
- * that BTF shows and the kernel cannot resolve fails the load even in code that never runs.
- * So its name is spoilt in a copy of the object, and it counts as absent. The copy must live
- * until the load is over; NULL: none was needed.
+ * Open the object; *copy must live until the load is over. Without the preemption counter where
+ * programs cannot use it: a weak symbol that BTF shows and the kernel cannot resolve fails the
+ * load even in code that never runs. So its name is spoilt in the copy, and it counts as absent.
  */
 static struct gamer_bpf *bpf_open(char **copy)
 {
 	static const char *const names[] = { "__preempt_count", "pcpu_hot" };
-	struct gamer_bpf *skel;
+	struct gamer_bpf *skel = calloc(1, sizeof(*skel));
+	size_t size;
 	char *at;
 	u32 i;
 
-	*copy = NULL;
-	if (!st.hook_why[HOOK_IRQ])
-		return gamer_bpf__open();
-	skel = calloc(1, sizeof(*skel));
-	if (!skel || gamer_bpf__create_skeleton(skel))
+	*copy = bpf_unpack(&size);
+	if (!skel || !*copy || gamer_bpf__create_skeleton(skel))
 		return NULL;
-	*copy = malloc(skel->skeleton->data_sz);
-	if (!*copy)
-		return NULL;
-	memcpy(*copy, skel->skeleton->data, skel->skeleton->data_sz);
-	for (i = 0; i < ARRAY_SIZE(names); i++)
-		for (at = *copy; (at = memmem(at, *copy + skel->skeleton->data_sz - at, names[i],
+	for (i = 0; st.hook_why[HOOK_IRQ] && i < ARRAY_SIZE(names); i++)
+		for (at = *copy; (at = memmem(at, *copy + size - at, names[i],
 					      strlen(names[i]) + 1)); at++)
 			*at = 'X';
 	skel->skeleton->data = *copy;
+	skel->skeleton->data_sz = size;
 	if (bpf_object__open_skeleton(skel->skeleton, NULL))
 		return NULL;
 	skel->struct_ops.gamer_ops = bpf_map__initial_value(skel->maps.gamer_ops, NULL);
@@ -1717,8 +2774,7 @@ static void bpf_load(void)
 	if (opt[OPT_VERBOSE].n)
 		bpf_show_cost();
 	power_apply();
-	st.ring = ring_buffer__new(bpf_map__fd(st.skel->maps.events), on_event, NULL, NULL);
-	if (!st.ring)
+	if (!ring_open(EVENT_GAME))
 		die(EX_SOFTWARE, "cannot map the event ring: %s", strerror(errno));
 	st.load_us = (now_ns() - start) / NSEC_PER_USEC;
 }
@@ -1796,7 +2852,7 @@ static void threads_settle(void)
 }
 
 /* ===================================================================================== */
-/* 9. wine                                                                               */
+/* 10. wine                                                                              */
 /* ===================================================================================== */
 
 /*
@@ -1985,7 +3041,7 @@ static void wine_system(int what)
 }
 
 /* ===================================================================================== */
-/* 10. game                                                                              */
+/* 11. game                                                                              */
 /* ===================================================================================== */
 
 /*
@@ -2096,6 +3152,7 @@ struct game_slot {
 	s32 pid;		/* slot_add() */
 	int pidfd;		/* of pid, in the epoll set; slot_add() */
 	u32 hints;		/* enum hint, all so far; game_hint() */
+	u64 hint_at_ns;		/* the first of them; game_hint() */
 	s32 score;		/* slot_look() */
 	struct wine_file *wine;	/* its ntdll.so or NULL; slot_look(), game_switch() */
 	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; game_hint(), slot_look() */
@@ -2109,6 +3166,8 @@ static struct game {
 	struct game_slot slot[GAME_SLOTS];
 	struct game_slot *now;	/* the game or NULL; game_switch() */
 	int timer_fd;		/* fires at the first due_ns; game_open() */
+	u64 first_frame;	/* frames_logged when it became that; game_switch() */
+	u64 detected_us;	/* from its first hint until then, 0: it ran before us; game_switch() */
 	bool forced;		/* `now` is what --game names; game_open(), slot_exited() */
 	char buf[64 * 1024];	/* of whoever reads /proc; nobody keeps anything in it */
 } game;		/* no initial values: 64 KB that the file does not hold */
@@ -2456,7 +3515,9 @@ static void game_switch(struct game_slot *s)
 	if (game.now)
 		slot_class(game.now, CLASS_OTHER);
 	game.now = s;
+	game.first_frame = st.skel->bss->frames_logged;
 	if (s) {
+		game.detected_us = s->hint_at_ns ? (now_ns() - s->hint_at_ns) / NSEC_PER_USEC : 0;
 		slot_class(s, CLASS_GAME);
 		if (!s->wine)
 			s->wine = proc_wine(s->pid);
@@ -2558,7 +3619,7 @@ static void game_looks(void)
 }
 
 /* BPF saw a process do what a game or its servers do. */
-static void game_hint(const struct event_hint *e)
+static void game_hint(const struct event_game *e)
 {
 	struct game_slot *s = slot_find(e->tgid);
 
@@ -2572,6 +3633,8 @@ static void game_hint(const struct event_hint *e)
 	/* a name comes again when another program took over the process */
 	if (!s || !((e->what & HINT_NAME) || (e->what & ~s->hints)))
 		return;
+	if (!s->hint_at_ns)
+		s->hint_at_ns = e->at_ns;
 	s->hints |= e->what;
 	s->again = 2;
 	slot_due(s, 0);
@@ -2656,61 +3719,100 @@ static void game_text(struct out *o)
 }
 
 /* ===================================================================================== */
-/* 11. output                                                                            */
+/* 12. output                                                                            */
 /* ===================================================================================== */
 
 /* Long-lived buffer of answers to clients and of the status file. */
 static struct out answer;
 
-static u64 stat_value(u32 row)
+static int cmp_u32(const void *a, const void *b)
 {
-	struct rusage ru;
-	char buf[128];
+	u32 x = *(const u32 *)a, y = *(const u32 *)b;
+
+	return (x > y) - (x < y);
+}
+
+enum { RANK_P50, RANK_P95, RANK_P99, RANK_P999, RANK_MAX, RANKS };
+
+static const struct {
+	const char *label, *key;	/* for people; in JSON */
+	double part;			/* of the samples that are at or below it */
+} ranks[RANKS] = {
+	{ "p50", "p50", 0.50 }, { "p95", "p95", 0.95 }, { "p99", "p99", 0.99 },
+	{ "p99.9", "p999", 0.999 }, { "max", "max", 1 },
+};
+
+struct dist {
+	u64 n;				/* samples */
+	double v[RANKS];		/* nearest-rank percentiles; NAN without samples */
+};
+
+/* Sorts the samples. */
+static struct dist dist_of(u32 *ns, u64 n, double unit_ns)
+{
+	struct dist d = { .n = n };
+
+	qsort(ns, n, sizeof(*ns), cmp_u32);
+	for (u32 i = 0; i < RANKS; i++)
+		d.v[i] = n ? ns[(u64)ceil(ranks[i].part * n) - 1] / unit_ns : NAN;
+	return d;
+}
+
+/* As MangoHud does it: the mean fps of the slowest 1 % (0.1 %) of all frames, rounded up */
+static double low_fps(const u32 *sorted_ns, u64 n, double part)
+{
+	u64 worst = ceil(n * part);
+	double sum = 0;
+
+	for (u64 i = n - worst; i < n; i++)
+		sum += (double)NSEC_PER_SEC / MAX(sorted_ns[i], 1U);
+	return worst ? sum / worst : NAN;
+}
+
+/* The game's last FRAME_LOG frames. Who has none has NAN for all. */
+static struct frames {
+	struct dist ms;
+	double fps;			/* over the last second of frames */
+	double low1, low01;
+	u64 n;
+	u32 sorted_ns[FRAME_LOG];
+} frames;
+
+/* How long frame `i` took; the newest is frames_logged - 1. */
+static u32 frame_ns(u64 i)
+{
+	return st.skel->bss->frame_log_ns[i % FRAME_LOG];
+}
+
+static void frames_sum(void)
+{
+	u64 end = __atomic_load_n(&st.skel->bss->frames_logged, __ATOMIC_ACQUIRE);
+	u64 first = MAX(game.first_frame, end > FRAME_LOG ? end - FRAME_LOG : 0), i, ns = 0;
+
+	frames.n = end - first;
+	for (i = first; i < end; i++)
+		frames.sorted_ns[i - first] = frame_ns(i);
+	for (i = end; i > first && ns < NSEC_PER_SEC; i--)
+		ns += frame_ns(i - 1);
+	frames.fps = ns ? (end - i) * (double)NSEC_PER_SEC / ns : NAN;
+	frames.ms = dist_of(frames.sorted_ns, frames.n, NSEC_PER_MSEC);
+	frames.low1 = low_fps(frames.sorted_ns, frames.n, 0.01);
+	frames.low01 = low_fps(frames.sorted_ns, frames.n, 0.001);
+}
+
+/* What lies at an offset of struct cpu_state, over all CPUs. */
+static u64 cpu_sum(size_t at)
+{
 	u64 sum = 0;
 	u32 cpu;
 
-	if (row < BPF_STAT_NR) {
-		for (cpu = 0; cpu < topo.nr_cpus; cpu++)
-			sum += st.skel->bss->cpu_states[cpu].stat[row];
-		return sum;
-	}
-	switch ((enum user_stat)(row - BPF_STAT_NR)) {
-	case USTAT_UPTIME:
-		return (now_ns() - st.attach_at_ns) / NSEC_PER_SEC;
-	case USTAT_LOAD_US:
-		return st.load_us;
-	case USTAT_ATTACH_US:
-		return st.attach_us;
-	case USTAT_RESTARTS:
-		return st.restarts;
-	case USTAT_ALLOCS:
-		return st.allocs;
-	case USTAT_RSS_KB:
-		/* statm counts pages: size, then resident */
-		if (read_line(buf, sizeof(buf), "/proc/self/statm") > 0 && strchr(buf, ' '))
-			return strtoull(strchr(buf, ' '), NULL, 10) * 4;
-		getrusage(RUSAGE_SELF, &ru);
-		return ru.ru_maxrss;
-	case USTAT_REJECTED:
-		return read_num(0, SCX_DIR "nr_rejected");
-	case USTAT_CLIENTS_DROPPED:
-		return st.clients_dropped;
-	case USTAT_NR:
-		break;
-	}
-	return 0;
+	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
+		sum += *(u64 *)((char *)&st.skel->bss_cpus->cpu_states[cpu] + at);
+	return sum;
 }
 
-/* Upper bound of a histogram slot in us; inverse of hist_slot(). */
-static double hist_slot_us(u32 slot)
-{
-	u64 units = slot < 4 ? slot + 1 : ((4 + slot % 4) + 1ULL) << (slot / 4 - 1);
-
-	return units * 256 / 1000.0;
-}
-
-/* Wakeup latency of a role over all CPUs: counts into hist, their sum returned. */
-static u64 role_hist(u32 role, u64 *hist)
+/* A histogram over all CPUs: counts into hist, their sum returned. */
+static u64 hist_sum(size_t at, u64 *hist)
 {
 	u64 n = 0;
 	u32 cpu, i;
@@ -2718,14 +3820,24 @@ static u64 role_hist(u32 role, u64 *hist)
 	memset(hist, 0, HIST_SLOTS * sizeof(*hist));
 	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
 		for (i = 0; i < HIST_SLOTS; i++) {
-			hist[i] += st.skel->bss->cpu_states[cpu].wake_hist[role][i];
-			n += st.skel->bss->cpu_states[cpu].wake_hist[role][i];
+			u32 v = ((u32 *)((char *)&st.skel->bss_cpus->cpu_states[cpu] + at))[i];
+
+			hist[i] += v;
+			n += v;
 		}
 	return n;
 }
 
+/* Upper bound of a histogram slot in us; inverse of hist_slot(ns >> shift). */
+static double hist_slot_us(u32 slot, u32 shift)
+{
+	u64 units = slot < 4 ? slot + 1 : ((4 + slot % 4) + 1ULL) << (slot / 4 - 1);
+
+	return (units * 256 << shift) / 1000.0;
+}
+
 /* The bound under which `share` of n samples lie, in us. */
-static double hist_percentile_us(const u64 *hist, u64 n, double share)
+static double hist_percentile_us(const u64 *hist, u64 n, double share, u32 shift)
 {
 	u64 want = n * share, seen = 0;
 	u32 i;
@@ -2735,17 +3847,115 @@ static double hist_percentile_us(const u64 *hist, u64 n, double share)
 		if (seen > want)
 			break;
 	}
-	return hist_slot_us(i);
+	return hist_slot_us(i, shift);
 }
 
-static u64 role_run_ms(u32 role)
+static u64 rss_kb(void)
 {
-	u64 ns = 0;
-	u32 cpu;
+	struct rusage ru;
+	char buf[128];
 
-	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
-		ns += st.skel->bss->cpu_states[cpu].role_run_ns[role];
-	return ns / NSEC_PER_MSEC;
+	/* statm counts pages: size, then resident */
+	if (read_line(buf, sizeof(buf), "/proc/self/statm") > 0 && strchr(buf, ' '))
+		return strtoull(strchr(buf, ' '), NULL, 10) * 4;
+	getrusage(RUSAGE_SELF, &ru);
+	return ru.ru_maxrss;
+}
+
+static u64 cpu_us(void)
+{
+	struct rusage ru;
+
+	getrusage(RUSAGE_SELF, &ru);
+	return (ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000ULL +
+	       ru.ru_utime.tv_usec + ru.ru_stime.tv_usec;
+}
+
+static u32 clients_count(void)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < MAX_CLIENTS; i++)
+		n += st.clients[i].fd >= 0;
+	return n;
+}
+
+/* Rates are read as time between events. */
+static double hz_of(u64 gap_ns)
+{
+	return gap_ns ? (double)NSEC_PER_SEC / gap_ns : 0;
+}
+
+/* NAN where there is nothing to say yet. The frames have been summed. */
+static double stat_user(enum user_stat id)
+{
+	switch (id) {
+	case USTAT_UPTIME:
+		return (now_ns() - st.attach_at_ns) / NSEC_PER_SEC;
+	case USTAT_LOAD:
+		return st.load_us;
+	case USTAT_ATTACH:
+		return st.attach_us;
+	case USTAT_RESTARTS:
+		return st.restarts;
+	case USTAT_ALLOCS:
+		return st.allocs;
+	case USTAT_RSS:
+		return rss_kb();
+	case USTAT_CPU:
+		return cpu_us();
+	case USTAT_REJECTED:
+		return read_num(0, SCX_DIR "nr_rejected");
+	case USTAT_CLIENTS:
+		return clients_count();
+	case USTAT_CLIENTS_DROPPED:
+		return st.clients_dropped;
+	case USTAT_DB_PROGRAMS:
+		return db.known.count;
+	case USTAT_DB_MERGE:
+		return db.merge_us;
+	case USTAT_DETECTED:
+		return game.now && game.detected_us ? game.detected_us : NAN;
+	case USTAT_FRAMES:
+		return st.skel->bss->frame.presented;
+	case USTAT_DROPPED:
+		return st.skel->bss->frame.dropped;
+	case USTAT_MISSED:
+		return st.skel->bss->frame.missed;
+	case USTAT_SUBMIT_HZ:
+		return game.now ? hz_of(st.skel->bss->frame.submit_gap_ns) : NAN;
+	case USTAT_FPS:
+		return frames.fps;
+	case USTAT_LOW1:
+		return frames.low1;
+	case USTAT_LOW01:
+		return frames.low01;
+	case USTAT_NR:
+		break;
+	}
+	return NAN;
+}
+
+/* Value `member` of a row that is no histogram. */
+static double stat_value(const struct stat_desc *d, u32 member)
+{
+	if (d->user && d->label)
+		return st.taken[member];
+	return d->user ? stat_user(d->at) : cpu_sum(d->at + member * sizeof(u64));
+}
+
+static u64 stat_hist(const struct stat_desc *d, u32 member, u64 *hist)
+{
+	u64 n = 0;
+	u32 i;
+
+	if (d->user) {
+		memcpy(hist, st.event_delay, sizeof(st.event_delay));
+		for (i = 0; i < HIST_SLOTS; i++)
+			n += hist[i];
+		return n;
+	}
+	return hist_sum(d->at + member * HIST_SLOTS * sizeof(u32), hist);
 }
 
 static const char *profile_name(enum profile p)
@@ -2763,12 +3973,6 @@ static int summary(char *buf, size_t size)
 	return snprintf(buf, size, "scheduling %u CPU%s, %u cache%s, profile %s", topo.nr_cpus,
 			topo.nr_cpus == 1 ? "" : "s", topo.nr_llcs, topo.nr_llcs == 1 ? "" : "s",
 			profile_name(st.profile));
-}
-
-/* Rates are read as time between events. */
-static double hz_of(u64 gap_ns)
-{
-	return gap_ns ? (double)NSEC_PER_SEC / gap_ns : 0;
 }
 
 /* Names come from programs: in a terminal they must do no harm. */
@@ -2817,6 +4021,9 @@ static void thread_json(const struct thread_row *row, void *ctx)
 	json_f64(j, "submit_hz", hz_of(row->submit_gap_ns), 1);
 	json_f64(j, "wake_hz", hz_of(row->gap_ns), 1);
 	json_f64(j, "burst_us", row->burst_ns / 1e3, 1);
+	json_u64(j, "cpu", row->cpu);
+	json_f64(j, "run_ms", row->run_ns / 1e6, 3);
+	json_f64(j, "wait_ms", row->wait_ns / 1e6, 3);
 	json_u64(j, "primary", row->primary);
 	json_u64(j, "role_at_ns", row->role_at_ns);
 	json_u64(j, "seen_at_ns", row->seen_at_ns);
@@ -2858,9 +4065,57 @@ static void threads_lines(struct out *o)
 
 static const char *const frame_sources[] = { "none", "cadence", "flip" };
 
-static void detection_json(struct json *j, struct out *o)
+/* Two percentiles of one of BPF's histograms; no data, no figure. */
+static void hist_json(struct json *j, const char *name, enum hist id)
+{
+	u64 hist[HIST_SLOTS], n = hist_sum(offsetof(struct cpu_state, hist[id]), hist);
+	char key[64];
+
+	if (!n)
+		return;
+	snprintf(key, sizeof(key), "%s_p50_us", name);
+	json_f64(j, key, hist_percentile_us(hist, n, 0.5, HIST_SHIFT), 1);
+	snprintf(key, sizeof(key), "%s_p99_us", name);
+	json_f64(j, key, hist_percentile_us(hist, n, 0.99, HIST_SHIFT), 1);
+}
+
+#define FRAMES_SHOWN	240	/* frames whose times are told one by one */
+
+static void frame_json(struct json *j)
 {
 	const struct frame_state *f = &st.skel->bss->frame;
+	u64 end = st.skel->bss->frames_logged, i;
+	char key[16];
+
+	json_open(j, "frame", '{');
+	json_str(j, "source", frame_sources[f->source % 3]);
+	json_u64(j, "presented", f->presented);
+	json_u64(j, "dropped", f->dropped);
+	json_u64(j, "missed", f->missed);
+	if (f->interval_ns)
+		json_f64(j, "interval_us", f->interval_ns / 1e3, 1);
+	if (f->submit_to_present_ns)
+		json_f64(j, "submit_to_present_us", f->submit_to_present_ns / 1e3, 1);
+	if (f->compositor_ns)
+		json_f64(j, "compositor_us", f->compositor_ns / 1e3, 1);
+	if (frames.n) {
+		json_f64(j, "fps", frames.fps, 1);
+		json_f64(j, "low1_fps", frames.low1, 1);
+		json_f64(j, "low01_fps", frames.low01, 1);
+		for (i = 0; i < RANKS; i++) {
+			snprintf(key, sizeof(key), "%s_ms", ranks[i].key);
+			json_f64(j, key, frames.ms.v[i], 2);
+		}
+		json_open(j, "times_us", '[');
+		for (i = end - MIN(frames.n, (u64)FRAMES_SHOWN); i < end; i++)
+			json_u64(j, NULL, frame_ns(i) / NSEC_PER_USEC);
+		json_close(j, ']');
+	}
+	json_close(j, '}');
+}
+
+static void detection_json(struct json *j, struct out *o)
+{
 	struct threads_out to = { .o = o, .j = j };
 
 	game_json(j);
@@ -2869,21 +4124,16 @@ static void detection_json(struct json *j, struct out *o)
 	json_close(j, ']');
 	if (to.more)
 		json_u64(j, "threads_not_shown", to.more);
-	json_open(j, "frame", '{');
-	json_str(j, "source", frame_sources[f->source % 3]);
-	json_u64(j, "presented", f->presented);
-	json_u64(j, "dropped", f->dropped);
-	json_u64(j, "missed", f->missed);
-	json_f64(j, "interval_us", f->interval_ns / 1e3, 1);
-	json_f64(j, "submit_to_present_us", f->submit_to_present_ns / 1e3, 1);
-	json_f64(j, "compositor_us", f->compositor_ns / 1e3, 1);
-	json_close(j, '}');
+	frame_json(j);
 	json_open(j, "input", '{');
-#define X(id, name, ms) json_u64(j, #name, stat_value(BPF_STAT_INPUT_##id));
+#define X(id, name, ms) json_u64(j, #name, cpu_sum(offsetof(struct cpu_state, stat[BPF_STAT_INPUT_##id])));
 	INPUT_KINDS(X)
 #undef X
 	json_u64(j, "held", st.skel->bss->input_held);
 	json_u64(j, "window_open", st.skel->bss->input_open);
+	hist_json(j, "to_reader", HIST_INPUT_READER);
+	hist_json(j, "to_submit", HIST_INPUT_SUBMIT);
+	hist_json(j, "to_present", HIST_INPUT_PRESENT);
 	json_close(j, '}');
 }
 
@@ -2898,7 +4148,8 @@ static void detection_text(struct out *o)
 	      frame_sources[f->source % 3], f->presented, f->dropped, f->missed,
 	      f->interval_ns / 1e3, f->submit_to_present_ns / 1e3, f->compositor_ns / 1e3);
 	out_f(o, "input:");
-#define X(id, name, ms) out_f(o, " " #name " %" PRIu64, stat_value(BPF_STAT_INPUT_##id));
+#define X(id, name, ms) \
+	out_f(o, " " #name " %" PRIu64, cpu_sum(offsetof(struct cpu_state, stat[BPF_STAT_INPUT_##id])));
 	INPUT_KINDS(X)
 #undef X
 	out_f(o, " held %u window %s\n", st.skel->bss->input_held,
@@ -2910,16 +4161,90 @@ static void detection_text(struct out *o)
 		out_f(o, "(%u more threads)\n", to.more);
 }
 
-static void status_json(struct out *o)
+/* A row's name with its unit; histograms have that with each figure. */
+static const char *stat_key(const struct stat_desc *d)
+{
+	static char key[64];
+
+	snprintf(key, sizeof(key), "%s%s", d->name,
+		 d->type == STAT_HIST ? "" : units[d->unit].suffix);
+	return key;
+}
+
+static void stat_json(struct json *j, const struct stat_desc *d, u32 member, const char *key)
 {
 	u64 hist[HIST_SLOTS], n;
+	double v;
+
+	if (d->type != STAT_HIST) {
+		v = stat_value(d, member);
+		if (v == v)
+			json_f64(j, key, v, v == floor(v) ? 0 : 2);
+		return;
+	}
+	n = stat_hist(d, member, hist);
+	if (!n)
+		return;
+	json_open(j, key, '{');
+	json_u64(j, "n", n);
+	json_f64(j, "p50_us", hist_percentile_us(hist, n, 0.5, d->shift), 1);
+	json_f64(j, "p99_us", hist_percentile_us(hist, n, 0.99, d->shift), 1);
+	json_f64(j, "p999_us", hist_percentile_us(hist, n, 0.999, d->shift), 1);
+	json_close(j, '}');
+}
+
+static void stats_json(struct json *j)
+{
+	const struct stat_desc *d;
+	u32 i;
+
+	json_open(j, "stats", '{');
+	for (d = stats; d < stats + ARRAY_SIZE(stats); d++) {
+		if (!d->label) {
+			stat_json(j, d, 0, stat_key(d));
+			continue;
+		}
+		json_open(j, stat_key(d), '{');
+		for (i = 0; i < d->n; i++)
+			stat_json(j, d, i, d->members[i]);
+		json_close(j, '}');
+	}
+	json_close(j, '}');
+}
+
+static void roles_json(struct json *j)
+{
+	u64 hist[HIST_SLOTS], n;
+	u32 i;
+
+	json_open(j, "roles", '{');
+	for (i = 0; i < ROLE_NR; i++) {
+		n = hist_sum(offsetof(struct cpu_state, wake_hist[i]), hist);
+		json_open(j, role_names[i], '{');
+		json_u64(j, "run_ms", cpu_sum(offsetof(struct cpu_state, role_run_ns[i])) / NSEC_PER_MSEC);
+		json_u64(j, "wakeups", n);
+		json_u64(j, "misses", cpu_sum(offsetof(struct cpu_state, misses[i])));
+		if (n) {
+			json_f64(j, "wake_p50_us", hist_percentile_us(hist, n, 0.5, 0), 1);
+			json_f64(j, "wake_p99_us", hist_percentile_us(hist, n, 0.99, 0), 1);
+			json_f64(j, "wake_p999_us", hist_percentile_us(hist, n, 0.999, 0), 1);
+		}
+		json_close(j, '}');
+	}
+	json_close(j, '}');
+}
+
+static void status_json(struct out *o)
+{
 	struct json j;
 	u32 i;
 
+	frames_sum();
 	json_begin(&j, o, "status");
 	json_str(&j, "version", GAMER_VERSION);
 	json_str(&j, "mode", opt[OPT_OBSERVE].n ? "observe" : "schedule");
 	json_str(&j, "profile", profile_name(st.profile));
+	json_u64(&j, "at_ns", now_ns());
 	json_u64(&j, "cpus", topo.nr_cpus);
 	json_u64(&j, "caches", topo.nr_llcs);
 	json_open(&j, "hooks", '{');
@@ -2927,82 +4252,180 @@ static void status_json(struct out *o)
 		json_str(&j, hooks[i].name, st.hook_why[i] ? hooks[i].fallback :
 			 i == HOOK_WINE && !wine_in_use() ? "waiting for Wine" : "attached");
 	json_close(&j, '}');
-	json_open(&j, "stats", '{');
-	for (i = 0; i < ARRAY_SIZE(stats); i++)
-		json_u64(&j, stats[i].name, stat_value(i));
-	json_close(&j, '}');
-	json_open(&j, "roles", '{');
-	for (i = 0; i < ROLE_NR; i++) {
-		n = role_hist(i, hist);
-		json_open(&j, role_names[i], '{');
-		json_u64(&j, "run_ms", role_run_ms(i));
-		json_u64(&j, "wakeups", n);
-		if (n) {
-			json_f64(&j, "wake_p50_us", hist_percentile_us(hist, n, 0.5), 1);
-			json_f64(&j, "wake_p99_us", hist_percentile_us(hist, n, 0.99), 1);
-			json_f64(&j, "wake_p999_us", hist_percentile_us(hist, n, 0.999), 1);
-		}
-		json_close(&j, '}');
-	}
-	json_close(&j, '}');
+	stats_json(&j);
+	roles_json(&j);
 	detection_json(&j, o);
 	json_end(&j);
 }
 
-static void status_text(struct out *o)
+/* One value of a row; of many that are alike only those that are not 0. */
+static void stat_text(struct out *o, const struct stat_desc *d, u32 member)
 {
 	u64 hist[HIST_SLOTS], n;
+	char name[64];
+	double v;
+
+	snprintf(name, sizeof(name), "%s%s%s", stat_key(d), d->label ? "." : "",
+		 d->label ? d->members[member] : "");
+	if (d->type == STAT_HIST) {
+		n = stat_hist(d, member, hist);
+		if (n)
+			out_f(o, "%-30s %14" PRIu64 " p50 %.1f p99 %.1f p99.9 %.1f us, %s\n", name, n,
+			      hist_percentile_us(hist, n, 0.5, d->shift),
+			      hist_percentile_us(hist, n, 0.99, d->shift),
+			      hist_percentile_us(hist, n, 0.999, d->shift), d->help);
+		return;
+	}
+	v = stat_value(d, member);
+	if (v == v && (v || !d->label))
+		out_f(o, "%-30s %14.*f %s\n", name, v == floor(v) ? 0 : 1, v, d->help);
+}
+
+static void roles_text(struct out *o)
+{
+	u64 hist[HIST_SLOTS], n, run_ns;
+	u32 i;
+
+	out_f(o, "%-12s %10s %10s %10s %10s %10s %10s\n", "role", "run ms", "wakeups", "p50 us",
+	      "p99 us", "p99.9 us", "misses");
+	for (i = 0; i < ROLE_NR; i++) {
+		n = hist_sum(offsetof(struct cpu_state, wake_hist[i]), hist);
+		run_ns = cpu_sum(offsetof(struct cpu_state, role_run_ns[i]));
+		if (!n && !run_ns)
+			continue;
+		out_f(o, "%-12s %10" PRIu64 " %10" PRIu64, role_names[i],
+		      (u64)(run_ns / NSEC_PER_MSEC), n);
+		if (n)
+			out_f(o, " %10.1f %10.1f %10.1f", hist_percentile_us(hist, n, 0.5, 0),
+			      hist_percentile_us(hist, n, 0.99, 0),
+			      hist_percentile_us(hist, n, 0.999, 0));
+		else
+			out_f(o, " %10s %10s %10s", "-", "-", "-");
+		out_f(o, " %10" PRIu64 "\n", cpu_sum(offsetof(struct cpu_state, misses[i])));
+	}
+}
+
+static void status_text(struct out *o)
+{
+	const struct stat_desc *d;
 	char text[128];
 	u32 i;
 
+	frames_sum();
 	summary(text, sizeof(text));
 	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
 	for (i = 0; i < HOOK_NR; i++)
 		if (st.hook_why[i])
 			out_f(o, "hook %s: %s; instead: %s\n", hooks[i].name, st.hook_why[i],
 			      hooks[i].fallback);
-	for (i = 0; i < ARRAY_SIZE(stats); i++)
-		out_f(o, "%-26s %12" PRIu64 " %-4s %s\n", stats[i].name, stat_value(i), stats[i].unit,
-		      stats[i].help);
-	out_f(o, "%-12s %10s %10s %10s %10s %10s\n", "role", "run ms", "wakeups", "p50 us", "p99 us",
-	      "p99.9 us");
-	for (i = 0; i < ROLE_NR; i++) {
-		n = role_hist(i, hist);
-		if (!n && !role_run_ms(i))
-			continue;
-		out_f(o, "%-12s %10" PRIu64 " %10" PRIu64, role_names[i], role_run_ms(i), n);
-		if (n)
-			out_f(o, " %10.1f %10.1f %10.1f", hist_percentile_us(hist, n, 0.5),
-			      hist_percentile_us(hist, n, 0.99), hist_percentile_us(hist, n, 0.999));
-		out_f(o, "\n");
-	}
+	for (d = stats; d < stats + ARRAY_SIZE(stats); d++)
+		for (i = 0; i < d->n; i++)
+			stat_text(o, d, i);
+	roles_text(o);
 	detection_text(o);
 }
 
-static void status_metrics(struct out *o)
+/* label="member", with a comma before what follows; nothing where there is no label. */
+static const char *metric_labels(const struct stat_desc *d, u32 member, const char *more)
 {
-	static const char *const types[] = { "counter", "gauge" };
-	u64 hist[HIST_SLOTS], n;
-	u32 i;
+	static char text[96];
 
-	for (i = 0; i < ARRAY_SIZE(stats); i++)
-		out_f(o, "# HELP gamer_%s %s\n# TYPE gamer_%s %s\ngamer_%s%s %" PRIu64 "\n",
-		      stats[i].name, stats[i].help, stats[i].name, types[stats[i].type],
-		      stats[i].name, stats[i].type == STAT_COUNTER ? "_total" : "", stat_value(i));
-	out_f(o, "# HELP gamer_wakeup_seconds wakeup latency by role\n"
-	      "# TYPE gamer_wakeup_seconds summary\n");
-	for (i = 0; i < ROLE_NR; i++) {
-		n = role_hist(i, hist);
-		if (!n)
-			continue;
-		out_f(o, "gamer_wakeup_seconds{role=\"%s\",quantile=\"0.99\"} %.7f\n", role_names[i],
-		      hist_percentile_us(hist, n, 0.99) / 1e6);
-		out_f(o, "gamer_wakeup_seconds_count{role=\"%s\"} %" PRIu64 "\n", role_names[i], n);
-	}
-	out_f(o, "# EOF\n");
+	if (d->label)
+		snprintf(text, sizeof(text), "{%s=\"%s\"%s%s}", d->label, d->members[member],
+			 *more ? "," : "", more);
+	else
+		snprintf(text, sizeof(text), *more ? "{%s}" : "%s", more);
+	return text;
 }
 
-/* What the status file and sd_notify say, in one line. */
+/* Buckets of whole octaves, so that the answer has room for all of them. Their sum is not known. */
+static void metric_hist(struct out *o, const char *name, const struct stat_desc *d, u32 member)
+{
+	u64 hist[HIST_SLOTS], n = stat_hist(d, member, hist), sum = 0;
+	char le[32];
+	u32 i;
+
+	for (i = 0; n && i < HIST_SLOTS; i++) {
+		sum += hist[i];
+		if (i % 4 != 3)
+			continue;
+		if (i == HIST_SLOTS - 1)
+			snprintf(le, sizeof(le), "le=\"+Inf\"");
+		else
+			snprintf(le, sizeof(le), "le=\"%g\"", hist_slot_us(i, d->shift) / 1e6);
+		out_f(o, "%s_bucket%s %" PRIu64 "\n", name, metric_labels(d, member, le), sum);
+	}
+}
+
+/*
+ * OpenMetrics; or, for textfile collectors, the older format of Prometheus. They differ in
+ * what a counter is called in its head, and in the end mark.
+ */
+static void status_metrics(struct out *o, bool collector)
+{
+	static const char *const types[] = { "counter", "gauge", "histogram" };
+	const struct stat_desc *d;
+	const char *total;
+	char name[64];
+	double v;
+	u32 i;
+
+	frames_sum();
+	for (d = stats; d < stats + ARRAY_SIZE(stats); d++) {
+		snprintf(name, sizeof(name), "gamer_%s%s", d->name, units[d->unit].base);
+		total = d->type == STAT_COUNTER ? "_total" : "";
+		out_f(o, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, collector ? total : "", d->help,
+		      name, collector ? total : "", types[d->type]);
+		for (i = 0; i < d->n; i++) {
+			if (d->type == STAT_HIST) {
+				metric_hist(o, name, d, i);
+				continue;
+			}
+			v = stat_value(d, i) * units[d->unit].scale;
+			if (v == v)
+				out_f(o, "%s%s%s %.12g\n", name, total, metric_labels(d, i, ""), v);
+		}
+	}
+	if (!collector)
+		out_f(o, "# EOF\n");
+}
+
+static u64 misses_sum(void)
+{
+	u64 sum = 0;
+	u32 i;
+
+	for (i = 0; i < ROLE_NR; i++)
+		sum += cpu_sum(offsetof(struct cpu_state, misses[i]));
+	return sum;
+}
+
+/* One value of the status file, where there is one. */
+static void status_value(struct out *o, const char *key, double v)
+{
+	if (v == v)
+		out_f(o, "%s %.*f\n", key, v == floor(v) ? 0 : 2, v);
+}
+
+/* The status file: a word and its value on a line, for scripts and overlays. */
+static void status_file(struct out *o, const char *text)
+{
+	char name[64];
+
+	frames_sum();
+	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
+	if (!game.now)
+		return;
+	out_f(o, "game %d %s\n", game.now->pid, text_clean(name, sizeof(name), game.now->comm));
+	status_value(o, "fps", frames.fps);
+	status_value(o, "fps_1_percent_low", frames.low1);
+	status_value(o, "frame_p50_ms", frames.ms.v[RANK_P50]);
+	status_value(o, "frame_p99_ms", frames.ms.v[RANK_P99]);
+	status_value(o, "frames_dropped", st.skel->bss->frame.dropped);
+	status_value(o, "deadline_misses", misses_sum());
+}
+
+/* The files that others read without asking. */
 static void status_publish(void)
 {
 	char text[128];
@@ -3010,20 +4433,94 @@ static void status_publish(void)
 	summary(text, sizeof(text));
 	answer.len = 0;
 	answer.fd = -1;
-	out_f(&answer, "gamer %s: %s\n", GAMER_VERSION, text);
+	status_file(&answer, text);
 	write_atomic("status", answer.buf, answer.len);
+	if (!opt[OPT_METRICS_FILE].s || now_ns() - st.metrics_at_ns < METRICS_NS)
+		return;
+	st.metrics_at_ns = now_ns();
+	answer.len = 0;
+	status_metrics(&answer, true);
+	write_whole(opt[OPT_METRICS_FILE].s, answer.buf, answer.len);
+}
+
+/* What it does has changed: systemd is told too, and whether somebody has to be told regularly. */
+static void status_changed(void)
+{
+	u64 period = game.now ? NSEC_PER_SEC : opt[OPT_METRICS_FILE].s ? METRICS_NS : 0;
+	struct itimerspec its = { 0 };
+	char text[128];
+
+	its.it_interval.tv_sec = its.it_value.tv_sec = period / NSEC_PER_SEC;
+	timerfd_settime(st.publish_fd, 0, &its, NULL);
+	status_publish();
+	summary(text, sizeof(text));
 	sd_notify_("READY=1\nSTATUS=%s", text);
 }
 
 /* ===================================================================================== */
-/* 12. event consumers                                                                   */
+/* 13. event consumers                                                                   */
 /* ===================================================================================== */
+
+/*
+ * BPF fills a ring, and it is mapped, as long as some client wants what is in it (then see
+ * rings_settle). False: one could not be mapped.
+ */
+static bool events_want(void)
+{
+	u32 types = 1U << EVENT_GAME, i;
+	bool all = true;
+
+	for (i = 0; i < MAX_CLIENTS; i++)
+		if (st.clients[i].fd >= 0)
+			types |= st.clients[i].types;
+	if (!st.skel)
+		return true;
+	for (i = 0; i < EVENT_NR; i++) {
+		if (!(types & (1U << i)) || st.rings[i].taken)
+			continue;
+		st.rings[i].lost = cpu_sum(offsetof(struct cpu_state, lost[i]));
+		if (!ring_open(i)) {
+			types &= ~(1U << i);
+			all = false;
+		}
+	}
+	__atomic_store_n(&st.skel->data->events_wanted, types, __ATOMIC_RELEASE);
+	return all;
+}
 
 static void client_drop(struct client *c, bool count)
 {
 	close(c->fd);
 	c->fd = -1;
+	c->types = 0;
 	st.clients_dropped += count;
+	events_want();
+}
+
+/* What a client is told must fit into its socket: nobody waits for it. */
+static void client_send(struct client *c, const char *s, size_t len)
+{
+	if (send(c->fd, s, len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len)
+		client_drop(c, true);
+}
+
+static void client_flush(struct client *c)
+{
+	u32 len = c->gathered;
+
+	c->gathered = 0;
+	if (c->fd >= 0 && len)
+		client_send(c, client_out[c - st.clients], len);
+}
+
+static void client_put(struct client *c, const char *s, size_t len)
+{
+	if (c->gathered + len > CLIENT_OUT)
+		client_flush(c);
+	if (c->fd < 0)
+		return;
+	memcpy(client_out[c - st.clients] + c->gathered, s, len);
+	c->gathered += len;
 }
 
 static void client_accept(void)
@@ -3035,7 +4532,8 @@ static void client_accept(void)
 		return;
 	for (i = 0; i < MAX_CLIENTS; i++)
 		if (st.clients[i].fd < 0) {
-			st.clients[i] = (struct client){ .fd = fd };
+			st.clients[i].fd = fd;
+			st.clients[i].len = st.clients[i].gathered = 0;
 			loop_add(fd, EV_CLIENT + i);
 			return;
 		}
@@ -3043,24 +4541,80 @@ static void client_accept(void)
 	st.clients_dropped++;
 }
 
-/* One request line -> one answer. A client that cannot take it at once is dropped. */
+/* The value of a number in a request, or 0. Requests are short lines of our own making. */
+static u32 request_number(const char *line, const char *key)
+{
+	const char *at = strstr(line, key);
+
+	return at ? strtoul(at + strlen(key) + strspn(at + strlen(key), " "), NULL, 10) : 0;
+}
+
+/* The types that a request names; all, where it names none. 0: one of them does not exist. */
+static u32 request_types(const char *line)
+{
+	const char *at = strstr(line, "\"types\":");
+	u32 types = 0, i;
+	size_t len;
+
+	at = at ? strchr(at + 8, '"') : NULL;
+	if (!at || at[1] == '"')
+		return (1U << EVENT_NR) - 1;
+	for (at++; *at && *at != '"'; at += len + (at[len] == ',')) {
+		len = strcspn(at, ",\"");
+		for (i = 0; i < EVENT_NR && !word_is(at, len, type_names[i]); i++)
+			;
+		if (i == EVENT_NR)
+			return 0;
+		types |= 1U << i;
+	}
+	return types;
+}
+
+/* From now on this client is sent events as they come. */
+static void client_subscribe(struct client *c)
+{
+	int size = 1 << 20;	/* bytes that may lie in its socket until it reads */
+	struct json j;
+
+	c->tid = request_number(c->line, "\"tid\":");
+	c->pid = request_number(c->line, "\"pid\":");
+	c->types = request_types(c->line);
+	if (!c->types) {
+		out_f(&answer, "{\"v\":1,\"error\":\"unknown event type\"}\n");
+		return;
+	}
+	setsockopt(c->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	if (!events_want()) {
+		c->types = 0;
+		out_f(&answer, "{\"v\":1,\"error\":\"no memory for events\"}\n");
+		return;
+	}
+	json_begin(&j, &answer, "events");
+	json_u64(&j, "at_ns", now_ns());
+	json_end(&j);
+}
+
+/* One request line -> one answer. */
 static void client_answer(struct client *c)
 {
 	answer.len = 0;
 	answer.fd = -1;
 	answer.failed = false;
-	if (strstr(c->line, "\"status\""))
+	if (strstr(c->line, "\"events\""))
+		client_subscribe(c);
+	else if (strstr(c->line, "\"status\""))
 		status_json(&answer);
 	else if (strstr(c->line, "\"text\""))
 		status_text(&answer);
 	else if (strstr(c->line, "\"metrics\""))
-		status_metrics(&answer);
+		status_metrics(&answer, false);
 	else if (strstr(c->line, "\"threads\""))
 		threads_lines(&answer);
 	else
 		out_f(&answer, "{\"v\":1,\"error\":\"unknown command\"}\n");
-	if (send(c->fd, answer.buf, answer.len, MSG_NOSIGNAL) != (ssize_t)answer.len)
-		client_drop(c, true);
+	client_flush(c);
+	if (c->fd >= 0)
+		client_send(c, answer.buf, answer.len);
 }
 
 static void client_read(struct client *c)
@@ -3083,6 +4637,297 @@ static void client_read(struct client *c)
 	}
 }
 
+static const char *hint_name(u32 what)
+{
+	return what & HINT_GPU ? "gpu" : what & HINT_INPUT ? "input" : what & HINT_FLIP ? "flip" :
+	       what & HINT_AUDIO ? "audio" : "name";
+}
+
+/* How far a thread moved: to the other half of a core, within a cache, or to another one. */
+static const char *move_distance(u32 from, u32 to)
+{
+	if (from >= topo.nr_cpus || to >= topo.nr_cpus)
+		return "far";
+	return topo.sibling[from] == to ? "core" : topo.llc[from] == topo.llc[to] ? "cache" : "far";
+}
+
+static void us_json(struct json *j, const char *key, u32 ns)
+{
+	if (ns)
+		json_u64(j, key, ns / NSEC_PER_USEC);
+}
+
+static const struct { const char *driver; u32 request; } submits[] = {
+#define X(driver, request, symbol) { driver, request },
+	GPU_SUBMITS(X)
+#undef X
+};
+
+static void event_json_submit(struct json *j, const struct event_submit *e)
+{
+	us_json(j, "gap_us", e->gap_ns);
+	json_str(j, "driver", submits[e->submit % ARRAY_SIZE(submits)].driver);
+	json_u64(j, "request", submits[e->submit % ARRAY_SIZE(submits)].request);
+	json_u64(j, "primary", e->primary);
+}
+
+static void event_json_frame(struct json *j, const struct event_frame *e)
+{
+	json_str(j, "source", frame_sources[e->source % 3]);
+	us_json(j, "interval_us", e->interval_ns);
+	us_json(j, "submit_to_present_us", e->submit_to_present_ns);
+	us_json(j, "compositor_us", e->compositor_ns);
+	json_u64(j, "dropped", e->dropped);
+	json_u64(j, "missed", e->missed);
+}
+
+static void event_json_migration(struct json *j, const struct event_migration *e)
+{
+	json_u64(j, "from", e->from);
+	json_str(j, "reason", reason_names[e->reason % REASON_NR]);
+	json_str(j, "distance", move_distance(e->from, e->cpu));
+	json_u64(j, "wait_us", e->wait_ns / NSEC_PER_USEC);
+}
+
+static void event_json_classification(struct json *j, const struct event_classification *e)
+{
+	json_str(j, "old_role", role_names[e->old_role % ROLE_NR]);
+	json_str(j, "source", source_names[e->source % SOURCE_NR]);
+	json_u64(j, "confidence", e->confidence);
+	json_str(j, "class", class_names[e->class % CLASS_NR]);
+}
+
+static void event_json_miss(struct json *j, const struct event_miss *e)
+{
+	json_u64(j, "expected_ns", e->expected_ns);
+	json_u64(j, "actual_ns", e->actual_ns);
+	json_u64(j, "amount_us", e->amount_ns / NSEC_PER_USEC);
+}
+
+static void event_json_input(struct json *j, const struct event_input *e)
+{
+	static const char *const whats[] = { "motion", "release", "press" };
+
+	json_str(j, "kind", input_names[e->kind % INPUT_KIND_NR]);
+	json_str(j, "what", whats[e->what % 3]);
+}
+
+static void event_json_game(struct json *j, const struct event_game *e)
+{
+	json_str(j, "what", hint_name(e->what));
+	json_str(j, "comm", name_safe(e->comm, sizeof(e->comm)));
+}
+
+static void event_json(struct json *j, const struct event *e)
+{
+	const void *rest = e;
+
+	json_open(j, NULL, '{');
+	json_u64(j, "v", 1);
+	json_str(j, "event", type_names[e->type]);
+	json_u64(j, "at_ns", e->at_ns);
+	json_u64(j, "cpu", e->cpu);
+	if (e->tgid) {
+		json_u64(j, "tid", e->tid);
+		json_u64(j, "pid", e->tgid);
+	}
+	if (e->role)
+		json_str(j, "role", role_names[e->role % ROLE_NR]);
+	switch ((enum event_type)e->type) {
+	case EVENT_INPUT:		event_json_input(j, rest);		break;
+	case EVENT_GAME:		event_json_game(j, rest);		break;
+	case EVENT_FRAME:		event_json_frame(j, rest);		break;
+	case EVENT_SUBMIT:		event_json_submit(j, rest);		break;
+	case EVENT_MIGRATION:		event_json_migration(j, rest);		break;
+	case EVENT_CLASSIFICATION:	event_json_classification(j, rest);	break;
+	case EVENT_MISS:		event_json_miss(j, rest);		break;
+	case EVENT_NR:								break;
+	}
+	json_end(j);
+}
+
+static bool client_wants(const struct client *c, u32 type, u32 tid, u32 pid)
+{
+	return c->fd >= 0 && (c->types & (1U << type)) && (!c->tid || c->tid == tid) &&
+	       (!c->pid || c->pid == pid);
+}
+
+/* Where lines are made that several clients are sent. */
+static struct out line;
+
+/* `line` to whom it concerns. */
+static void line_tell(u32 type, u32 tid, u32 pid)
+{
+	struct client *c;
+
+	for (c = st.clients; c < st.clients + MAX_CLIENTS; c++)
+		if (client_wants(c, type, tid, pid))
+			client_put(c, line.buf, line.len);
+}
+
+static struct json line_begin(void)
+{
+	line.len = 0;
+	line.fd = -1;
+	return (struct json){ .o = &line };
+}
+
+static void event_tell(const struct event *e)
+{
+	struct json j;
+	u32 i;
+
+	if (e->type >= EVENT_NR)
+		return;
+	for (i = 0; i < MAX_CLIENTS && !client_wants(&st.clients[i], e->type, e->tid, e->tgid); i++)
+		;
+	if (i == MAX_CLIENTS)
+		return;
+	j = line_begin();
+	event_json(&j, e);
+	line_tell(e->type, e->tid, e->tgid);
+}
+
+/* Who listens must know what is missing. */
+static void lost_tell(enum event_type type)
+{
+	u64 lost = cpu_sum(offsetof(struct cpu_state, lost[type]));
+	struct ring *r = &st.rings[type];
+	struct client *c;
+	struct json j;
+
+	if (lost == r->lost)
+		return;
+	j = line_begin();
+	json_open(&j, NULL, '{');
+	json_u64(&j, "v", 1);
+	json_str(&j, "event", "lost");
+	json_u64(&j, "at_ns", now_ns());
+	json_str(&j, "type", type_names[type]);
+	json_u64(&j, "count", lost - r->lost);
+	json_end(&j);
+	r->lost = lost;
+	for (c = st.clients; c < st.clients + MAX_CLIENTS; c++)
+		if (c->fd >= 0 && (c->types & (1U << type)))
+			client_put(c, line.buf, line.len);
+}
+
+static void game_ring_event(const struct event_game *e)
+{
+	if (e->what != HINT_EXIT) {
+		game_hint(e);
+		event_tell((const struct event *)e);
+		return;
+	}
+	memcpy(&st.exit_event, e, sizeof(st.exit_event));
+	st.exited = true;
+}
+
+static const bool type_frequent[] = {
+#define X(id, name, kib, frequent) frequent,
+	EVENTS(X)
+#undef X
+};
+
+/* Read all that a ring holds. */
+static void ring_take(enum event_type type)
+{
+	struct ring *r = &st.rings[type];
+	u32 held = 0, len, slot;
+	const struct event *e;
+	u64 now = now_ns();
+
+	while (r->taken && (e = ring_next(r, &held, &len))) {
+		st.taken[type]++;
+		if (!type_frequent[type]) {
+			slot = hist_slot(now > e->at_ns ? now - e->at_ns : 0);
+			st.event_delay[slot]++;
+		}
+		if (type == EVENT_GAME)
+			game_ring_event((const struct event_game *)e);
+		else
+			event_tell(e);
+	}
+	lost_tell(type);
+}
+
+/* What nobody wants any more is read to its end, so that every event is accounted for. */
+static void rings_settle(void)
+{
+	u32 wanted = st.skel->data->events_wanted, i;
+
+	for (i = 0; i < EVENT_NR; i++) {
+		if (!st.rings[i].taken || (wanted & (1U << i)))
+			continue;
+		ring_take(i);
+		ring_close(i);
+	}
+}
+
+/* Frequent events may lie for a moment, so that one wakeup is enough for many. */
+static void batch_arm(void)
+{
+	struct itimerspec its = { .it_value.tv_nsec = BATCH_NS };
+
+	if (st.batch_armed)
+		return;
+	st.batch_armed = true;
+	timerfd_settime(st.batch_fd, 0, &its, NULL);
+}
+
+static void on_batch(void)
+{
+	u64 ticks;
+	u32 i;
+
+	if (read(st.batch_fd, &ticks, sizeof(ticks)) < 0)
+		return;
+	st.batch_armed = false;
+	for (i = 0; i < EVENT_NR; i++)
+		if (type_frequent[i])
+			ring_take(i);
+}
+
+static void on_ring(enum event_type type)
+{
+	if (type_frequent[type])
+		batch_arm();
+	else
+		ring_take(type);
+}
+
+/* The game that clients were told of, and the new one. */
+static void game_tell(void)
+{
+	static s32 told;
+	s32 pid = game.now ? game.now->pid : 0;
+	struct json j;
+
+	if (pid == told)
+		return;
+	j = line_begin();
+	json_open(&j, NULL, '{');
+	json_u64(&j, "v", 1);
+	json_str(&j, "event", type_names[EVENT_GAME]);
+	json_u64(&j, "at_ns", now_ns());
+	json_u64(&j, "pid", pid ? pid : told);
+	json_str(&j, "what", pid ? "chosen" : "gone");
+	if (pid)
+		json_str(&j, "comm", name_safe(game.now->comm, sizeof(game.now->comm)));
+	json_end(&j);
+	line_tell(EVENT_GAME, 0, pid ? pid : told);
+	told = pid;
+	status_changed();
+}
+
+static void on_publish(void)
+{
+	u64 ticks;
+
+	if (read(st.publish_fd, &ticks, sizeof(ticks)) > 0)
+		status_publish();
+}
+
 static void on_signal(void)
 {
 	struct signalfd_siginfo si;
@@ -3091,7 +4936,7 @@ static void on_signal(void)
 		switch (si.ssi_signo) {
 		case SIGHUP:
 			power_apply();
-			status_publish();
+			status_changed();
 			break;
 		case SIGUSR1:
 			status_text(out_stdout());
@@ -3113,7 +4958,7 @@ static void on_uevent(void)
 		buf[n] = 0;
 		if (strstr(buf, "/power_supply/")) {
 			power_apply();
-			status_publish();
+			status_changed();
 		}
 	}
 }
@@ -3126,6 +4971,44 @@ static void on_watchdog(void)
 		sd_notify_("WATCHDOG=1");
 }
 
+static void loop_event(u64 what)
+{
+	switch (what) {
+	case EV_SIGNAL:
+		on_signal();
+		break;
+	case EV_LISTEN:
+		client_accept();
+		break;
+	case EV_UEVENT:
+		on_uevent();
+		break;
+	case EV_WATCHDOG:
+		on_watchdog();
+		break;
+	case EV_DB:
+		ring_buffer__consume(db.ring);
+		db_drain();
+		break;
+	case EV_BATCH:
+		on_batch();
+		break;
+	case EV_PUBLISH:
+		on_publish();
+		break;
+	case EV_RING ... EV_RING + EVENT_NR - 1:
+		on_ring(what - EV_RING);
+		break;
+	case EV_GAME:
+	case EV_PIDFD ... EV_PIDFD + GAME_SLOTS - 1:
+		game_event(what);
+		break;
+	default:
+		if (st.clients[what - EV_CLIENT].fd >= 0)
+			client_read(&st.clients[what - EV_CLIENT]);
+	}
+}
+
 /* Wait and serve until a signal asks to stop or the kernel lets the scheduler go. */
 static void loop(void)
 {
@@ -3134,33 +5017,44 @@ static void loop(void)
 
 	while (!st.stop && !st.exited) {
 		n = epoll_wait(st.epoll_fd, ev, ARRAY_SIZE(ev), -1);
-		for (i = 0; i < n; i++) {
-			switch (ev[i].data.u64) {
-			case EV_SIGNAL:
-				on_signal();
-				break;
-			case EV_RING:
-				ring_buffer__consume(st.ring);
-				break;
-			case EV_LISTEN:
-				client_accept();
-				break;
-			case EV_UEVENT:
-				on_uevent();
-				break;
-			case EV_WATCHDOG:
-				on_watchdog();
-				break;
-			case EV_GAME:
-			case EV_PIDFD ... EV_PIDFD + GAME_SLOTS - 1:
-				game_event(ev[i].data.u64);
-				break;
-			default:
-				if (st.clients[ev[i].data.u64 - EV_CLIENT].fd >= 0)
-					client_read(&st.clients[ev[i].data.u64 - EV_CLIENT]);
-			}
-		}
+		for (i = 0; i < n; i++)
+			loop_event(ev[i].data.u64);
+		game_tell();
+		for (i = 0; i < MAX_CLIENTS; i++)
+			client_flush(&st.clients[i]);
+		rings_settle();
 	}
+}
+
+/*
+ * The rings of a newly loaded object. They wake us once, when something comes after we have read
+ * all: frequent ones lie until the batch is due, and what came too late for one that is closed
+ * must not wake us for ever.
+ */
+static void loop_add_rings(void)
+{
+	u32 i;
+
+	for (i = 0; i < EVENT_NR; i++)
+		loop_add_as(ring_map_fd(i), EV_RING + i, EPOLLIN | EPOLLET);
+	events_want();
+}
+
+/* Root's, and of the group that was named. */
+static void loop_share_socket(const char *path)
+{
+	const char *name = opt[OPT_SOCKET_GROUP].s;
+	struct group *group = name ? getgrnam(name) : NULL;
+	char *end;
+	gid_t gid;
+
+	if (!name)
+		return;
+	gid = group ? group->gr_gid : strtoul(name, &end, 10);
+	if (!group && (*end || end == name))
+		die(EX_USAGE, "--socket-group: there is no group '%s'", name);
+	if (chown(path, -1, gid))
+		die(EX_NOPERM, "--socket-group: %s: %s", path, strerror(errno));
 }
 
 static void loop_open_socket(void)
@@ -3176,6 +5070,8 @@ static void loop_open_socket(void)
 		if (st.listen_fd >= 0)
 			close(st.listen_fd);
 		st.listen_fd = -1;
+	} else {
+		loop_share_socket(sa.sun_path);
 	}
 	umask(022);
 }
@@ -3225,6 +5121,10 @@ static void loop_open(void)
 			st.uevent_fd = -1;
 		}
 	}
+	st.batch_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	st.publish_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	loop_add(st.batch_fd, EV_BATCH);
+	loop_add(st.publish_fd, EV_PUBLISH);
 	loop_add(st.signal_fd, EV_SIGNAL);
 	loop_add(st.listen_fd, EV_LISTEN);
 	loop_add(st.uevent_fd, EV_UEVENT);
@@ -3232,7 +5132,7 @@ static void loop_open(void)
 }
 
 /* ===================================================================================== */
-/* 13. bench                                                                             */
+/* 14. bench                                                                             */
 /* ===================================================================================== */
 
 /*
@@ -3531,13 +5431,6 @@ static void bench_work_us(struct bench_work *w, u64 us)
 	bench_work(w, bench->cfg.iters_per_ms * us / 1000);
 }
 
-static int bench_cmp_u32(const void *a, const void *b)
-{
-	u32 x = *(const u32 *)a, y = *(const u32 *)b;
-
-	return (x > y) - (x < y);
-}
-
 /*
  * Iterations per millisecond: the median of short runs, in CPU time so that other
  * tasks don't count. The first runs only bring the CPU to speed.
@@ -3555,7 +5448,7 @@ static u64 bench_calibrate(void)
 		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &z);
 		took_ns[i] = MAX((z.tv_sec - a.tv_sec) * 1000000000 + z.tv_nsec - a.tv_nsec, 1);
 	}
-	qsort(took_ns + SKIP, RUNS - SKIP, sizeof(*took_ns), bench_cmp_u32);
+	qsort(took_ns + SKIP, RUNS - SKIP, sizeof(*took_ns), cmp_u32);
 	if (w.f < 0)	/* never; but the compiler may not drop the work */
 		return 0;
 	return MAX(ITERS * NSEC_PER_MSEC / took_ns[SKIP + (RUNS - SKIP) / 2], 1);
@@ -4404,31 +6297,6 @@ static void bench_measure(const sigset_t *signals)
 
 /* ==== bench 8: figures =============================================================== */
 
-enum { BENCH_P50, BENCH_P95, BENCH_P99, BENCH_P999, BENCH_MAX, BENCH_RANKS };
-
-static const struct {
-	const char *label, *key;	/* for people; in JSON */
-	double part;			/* of the samples that are at or below it */
-} bench_ranks[BENCH_RANKS] = {
-	{ "p50", "p50", 0.50 }, { "p95", "p95", 0.95 }, { "p99", "p99", 0.99 },
-	{ "p99.9", "p999", 0.999 }, { "max", "max", 1 },
-};
-
-struct bench_dist {
-	u64 n;				/* samples */
-	double v[BENCH_RANKS];		/* nearest-rank percentiles; NAN without samples */
-};
-
-static struct bench_dist bench_dist(u32 *ns, u64 n, double unit_ns)
-{
-	struct bench_dist d = { .n = n };
-
-	qsort(ns, n, sizeof(*ns), bench_cmp_u32);
-	for (u32 i = 0; i < BENCH_RANKS; i++)
-		d.v[i] = n ? ns[(u64)ceil(bench_ranks[i].part * n) - 1] / unit_ns : NAN;
-	return d;
-}
-
 struct bench_result {
 	double seconds;			/* measured */
 	u64 frames;			/* started in the measured interval */
@@ -4437,24 +6305,13 @@ struct bench_result {
 	u64 dropped_frames;		/* never shown: a newer one was latched */
 	u64 jitter_frames;		/* with a wakeup > BENCH_JITTER_NS on their chain */
 	double fps, low1_fps, low01_fps;
-	struct bench_dist frame_ms, input_ms, wake_us[BR_COUNT];
+	struct dist frame_ms, input_ms, wake_us[BR_COUNT];
 	u64 load_ops[LOAD_NR];		/* by enum bench_load */
 	double load_rate[LOAD_NR];	/* ops per second; NAN without time */
 	u64 *at_ns;			/* [frame_ms.n] end of each interval, from t0 */
 	u32 *frame_ns;			/* [frame_ms.n] in order of frames */
 	char gpu[96];			/* how frames were completed */
 };
-
-/* As MangoHud does it: the mean fps of the slowest 1 % (0.1 %) of all frames, rounded up */
-static double bench_low_fps(const u32 *sorted_ns, u64 n, double part)
-{
-	u64 worst = ceil(n * part);
-	double sum = 0;
-
-	for (u64 i = n - worst; i < n; i++)
-		sum += (double)NSEC_PER_SEC / MAX(sorted_ns[i], 1U);
-	return worst ? sum / worst : NAN;
-}
 
 /* Frame figures; what is sorted are copies, the plots need the order. */
 static void bench_sum_frames(struct bench_result *r)
@@ -4488,11 +6345,11 @@ static void bench_sum_frames(struct bench_result *r)
 		sorted_ns[n] = r->frame_ns[n] = MIN(took_ns, (u64)UINT32_MAX);
 		n++;
 	}
-	r->input_ms = bench_dist(input_ns, inputs, NSEC_PER_MSEC);
-	r->frame_ms = bench_dist(sorted_ns, n, NSEC_PER_MSEC);
+	r->input_ms = dist_of(input_ns, inputs, NSEC_PER_MSEC);
+	r->frame_ms = dist_of(sorted_ns, n, NSEC_PER_MSEC);
 	r->fps = n ? n * (double)NSEC_PER_SEC / sum_ns : NAN;
-	r->low1_fps = bench_low_fps(sorted_ns, n, 0.01);
-	r->low01_fps = bench_low_fps(sorted_ns, n, 0.001);
+	r->low1_fps = low_fps(sorted_ns, n, 0.01);
+	r->low01_fps = low_fps(sorted_ns, n, 0.001);
 }
 
 static void bench_summarize(struct bench_result *r)
@@ -4510,7 +6367,7 @@ static void bench_summarize(struct bench_result *r)
 
 		for (; t < bench->thread + bench->threads && t->role == role; n += t++->count)
 			memmove(wake_ns + n, t->wake_ns, t->count * sizeof(u32));
-		r->wake_us[role] = bench_dist(wake_ns, n, NSEC_PER_USEC);
+		r->wake_us[role] = dist_of(wake_ns, n, NSEC_PER_USEC);
 	}
 	for (u32 i = 0; i < bench->slots; i++) {
 		struct bench_slot *s = &bench->slot[i];
@@ -4530,12 +6387,12 @@ static void bench_summarize(struct bench_result *r)
 
 /* ==== bench 9: output ================================================================ */
 
-static void bench_json_dist(struct json *j, const char *key, const struct bench_dist *d)
+static void bench_json_dist(struct json *j, const char *key, const struct dist *d)
 {
 	json_open(j, key, '{');
 	json_u64(j, "n", d->n);
-	for (u32 i = 0; i < BENCH_RANKS; i++)
-		json_f64(j, bench_ranks[i].key, d->v[i], 3);
+	for (u32 i = 0; i < RANKS; i++)
+		json_f64(j, ranks[i].key, d->v[i], 3);
 	json_close(j, '}');
 }
 
@@ -4658,15 +6515,15 @@ static void bench_cell(struct out *o, const char *label, double v, int width, in
 static void bench_table_head(struct out *o, const char *what)
 {
 	out_f(o, "\n%-20s%9s", what, "n");
-	for (u32 i = 0; i < BENCH_RANKS; i++)
-		out_f(o, "%10s", bench_ranks[i].label);
+	for (u32 i = 0; i < RANKS; i++)
+		out_f(o, "%10s", ranks[i].label);
 	out_f(o, "\n");
 }
 
-static void bench_row(struct out *o, const char *label, const struct bench_dist *d, int digits)
+static void bench_row(struct out *o, const char *label, const struct dist *d, int digits)
 {
 	out_f(o, "  %-18s%9" PRIu64, label, d->n);
-	for (u32 i = 0; i < BENCH_RANKS; i++)
+	for (u32 i = 0; i < RANKS; i++)
 		bench_cell(o, "", d->v[i], 10, digits);
 	out_f(o, "\n");
 }
@@ -4852,7 +6709,7 @@ static void bench_svg_grid(struct out *o, struct bench_plot *p)
 /* Frame times over time: per column of pixels the largest and smallest, so no spike hides */
 static void bench_svg_times(struct out *o, const struct bench_result *r)
 {
-	double period_ms = bench->period_ns / 1e6, most = r->frame_ms.v[BENCH_MAX], y;
+	double period_ms = bench->period_ns / 1e6, most = r->frame_ms.v[RANK_MAX], y;
 	struct bench_plot p = {
 		.x1 = MAX(r->seconds, 0.001), .y1 = MAX(most, 2 * period_ms) * 1.04,
 		.width = 860, .height = 260, .xtitle = "time, s", .ytitle = "frame time, ms",
@@ -4880,7 +6737,7 @@ static void bench_svg_times(struct out *o, const struct bench_result *r)
 static void bench_svg_histogram(struct out *o, const struct bench_result *r)
 {
 	enum { BINS = 172, BIN_PX = 5, MIN_PX = 3 };
-	double step, max_ms = r->frame_ms.v[BENCH_MAX], min_ms = max_ms;
+	double step, max_ms = r->frame_ms.v[RANK_MAX], min_ms = max_ms;
 	struct bench_plot p = { .width = BINS * BIN_PX, .height = 170, .log = true,
 				.xtitle = "frame time, ms", .ytitle = "frames" };
 	u32 count[BINS] = { 0 }, most = 10;
@@ -4905,12 +6762,12 @@ static void bench_svg_histogram(struct out *o, const struct bench_result *r)
 			out_f(o, "<rect class='b' x='%u' y='%.1f' width='%g' height='%.1f'/>\n",
 			      i * BIN_PX, -px, BIN_PX - 0.5, px);
 	}
-	for (u32 i = 0; i < BENCH_MAX; i++) {	/* lower to the right: no line crosses a label */
+	for (u32 i = 0; i < RANK_MAX; i++) {	/* lower to the right: no line crosses a label */
 		double x = (r->frame_ms.v[i] - p.x0) * p.xscale, y = 11.0 * i - p.height - 38;
 
 		out_f(o, "<path class='t' d='M%.1f %.1fV0'/>", x, y - 7);
 		out_f(o, "<text class='s' x='%.1f' y='%g'>%s</text>\n", x + 3, y,
-		      bench_ranks[i].label);
+		      ranks[i].label);
 	}
 }
 
@@ -4935,8 +6792,8 @@ static void bench_write_svg(struct out *o, const struct bench_result *r)
 	if (r->frame_ms.n) {
 		out_f(o, ", %.1f fps, 1 %% low %.1f, 0.1 %% low %.1f", r->fps, r->low1_fps,
 		      r->low01_fps);
-		for (u32 i = 0; i < BENCH_RANKS; i++)
-			out_f(o, "; %s %.2f ms", bench_ranks[i].label, r->frame_ms.v[i]);
+		for (u32 i = 0; i < RANKS; i++)
+			out_f(o, "; %s %.2f ms", ranks[i].label, r->frame_ms.v[i]);
 	}
 	out_f(o, "</text>\n");
 	if (r->frame_ms.n) {
@@ -5028,7 +6885,4029 @@ static int bench_run(const struct bench_cfg *cfg)
 }
 
 /* ===================================================================================== */
-/* 14. commands                                                                          */
+/* 15. clients                                                                           */
+/* ===================================================================================== */
+
+/* ==== clients 1: JSON reader ========================================================= */
+
+#define JR_DEPTH	32	/* no answer of ours nests deeper */
+
+/* A value in received text, which is not trusted; s NULL: there is none. */
+struct jv {
+	const char *s;		/* its first byte, in the text */
+	size_t len;		/* bytes, brackets and quotes included */
+};
+
+static const char *jr_space(const char *s, const char *end)
+{
+	while (s < end && (*s == ' ' || *s == '\t' || *s == '\r' || *s == '\n'))
+		s++;
+	return s;
+}
+
+/* Behind the string that begins at s, NULL: it does not end. */
+static const char *jr_string_end(const char *s, const char *end)
+{
+	for (s++; s < end && *s != '"'; s++)
+		if (*s == '\\' && ++s == end)
+			return NULL;
+	return s < end ? s + 1 : NULL;
+}
+
+/* Behind the value that begins at s, NULL: there is none that ends. Not recursive. */
+static const char *jr_end(const char *s, const char *end)
+{
+	char closing[JR_DEPTH];
+	const char *start = s;
+	u32 depth = 0;
+
+	while (s && s < end) {
+		if (*s == '"') {
+			s = jr_string_end(s, end);
+		} else if (*s == '{' || *s == '[') {
+			if (depth == JR_DEPTH)
+				return NULL;
+			closing[depth++] = *s++ == '{' ? '}' : ']';
+		} else if (*s == '}' || *s == ']') {
+			if (!depth || closing[--depth] != *s++)
+				return NULL;
+		} else if (depth) {
+			s++;
+		} else {
+			while (s < end && *s > ' ' && *s != ',' && *s != '}' && *s != ']')
+				s++;
+			return s > start ? s : NULL;
+		}
+		if (!depth)
+			return s;
+	}
+	return NULL;
+}
+
+/* The one value that a text is. */
+static struct jv jr_root(const char *text, size_t len)
+{
+	const char *end = text + len, *s = jr_space(text, end), *behind = jr_end(s, end);
+
+	if (!behind || jr_space(behind, end) != end)
+		return (struct jv){ NULL, 0 };
+	return (struct jv){ s, behind - s };
+}
+
+/* What stands between the brackets of an object or array, for jr_next(). */
+static struct jv jr_inside(struct jv v)
+{
+	if (v.len < 2 || (*v.s != '{' && *v.s != '['))
+		return (struct jv){ NULL, 0 };
+	return (struct jv){ v.s + 1, v.len - 2 };
+}
+
+/* Takes the next value, of an object its key too, off `rest`; key NULL in arrays. */
+static bool jr_next(struct jv *rest, struct jv *key, struct jv *value)
+{
+	const char *end, *s, *behind;
+
+	if (!rest->s)
+		return false;
+	end = rest->s + rest->len;
+	s = jr_space(rest->s, end);
+	if (key) {
+		behind = s < end && *s == '"' ? jr_string_end(s, end) : NULL;
+		if (!behind)
+			return false;
+		*key = (struct jv){ s, behind - s };
+		s = jr_space(behind, end);
+		if (s == end || *s != ':')
+			return false;
+		s = jr_space(s + 1, end);
+	}
+	behind = jr_end(s, end);
+	if (!behind)
+		return false;
+	*value = (struct jv){ s, behind - s };
+	s = jr_space(behind, end);
+	if (s < end && *s != ',')
+		return false;
+	s += s < end;
+	*rest = (struct jv){ s, end - s };
+	return true;
+}
+
+/* Member of an object; keys of ours need no escapes. */
+static struct jv jr_get(struct jv object, const char *name)
+{
+	struct jv rest = jr_inside(object), key, value;
+
+	while (object.len && *object.s == '{' && jr_next(&rest, &key, &value))
+		if (word_is(key.s + 1, key.len - 2, name))
+			return value;
+	return (struct jv){ NULL, 0 };
+}
+
+/* NAN where there is no number */
+static double jr_num(struct jv v)
+{
+	char buf[32], *end;
+	double n;
+
+	if (!v.len || v.len >= sizeof(buf) || (*v.s != '-' && (*v.s < '0' || *v.s > '9')))
+		return NAN;
+	memcpy(buf, v.s, v.len);
+	buf[v.len] = 0;
+	n = strtod(buf, &end);
+	return *end || !isfinite(n) ? NAN : n;
+}
+
+/* Whole and exact, as times are; 0 where there is none. */
+static u64 jr_u64(struct jv v)
+{
+	u64 n = 0;
+	size_t i;
+
+	for (i = 0; i < MIN(v.len, 20u) && v.s[i] >= '0' && v.s[i] <= '9'; i++)
+		n = n * 10 + v.s[i] - '0';
+	return n;
+}
+
+/* A string as printable ASCII, the rest as '?', so that a byte is a column; returns buf. */
+static const char *jr_text(struct jv v, char *buf, size_t size)
+{
+	size_t at = 0, i;
+	u32 c;
+
+	for (i = 1; v.len && *v.s == '"' && i + 1 < v.len && at + 1 < size; i++) {
+		c = (u8)v.s[i];
+		if (c == '\\') {
+			c = (u8)v.s[++i];
+			if (c == 'u') {
+				if (i + 5 >= v.len || sscanf(v.s + i + 1, "%4x", &c) != 1)
+					break;
+				i += 4;
+			}
+		}
+		buf[at++] = c >= ' ' && c < 0x7f ? c : '?';
+	}
+	buf[at] = 0;
+	return buf;
+}
+
+/* ==== clients 2: connection ========================================================== */
+
+#define CONN_WAIT_S	10	/* a gamer that does not answer for so long hangs */
+
+/* A connection to the running gamer, which speaks in lines. */
+struct conn {
+	int fd;			/* < 0: closed */
+	const char *why;	/* it was closed; conn_read() */
+	size_t len;		/* bytes in buf */
+	size_t taken;		/* of these, by conn_line() */
+	char buf[OUT_SIZE + 1];
+};
+
+/* Sends a request, connects first where it must; false: errno says why. */
+static bool conn_ask(struct conn *c, const char *request)
+{
+	struct timeval wait = { .tv_sec = CONN_WAIT_S };
+	struct sockaddr_un sa = socket_address();
+	size_t len = strlen(request);
+
+	if (c->fd < 0) {
+		c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		c->len = c->taken = 0;
+		/* connect() would wait for a stopped gamer for ever */
+		setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+		setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+		if (connect(c->fd, (struct sockaddr *)&sa, sizeof(sa))) {
+			int err = errno;
+
+			close(c->fd);
+			c->fd = -1;
+			errno = err;
+			return false;
+		}
+	}
+	return send(c->fd, request, len, MSG_NOSIGNAL) == (ssize_t)len;
+}
+
+/* For who has nothing to do without an answer. */
+static void conn_must_ask(struct conn *c, const char *request)
+{
+	struct sockaddr_un sa = socket_address();
+
+	c->fd = -1;
+	if (!conn_ask(c, request))
+		die(errno == EACCES ? EX_NOPERM : EX_UNAVAILABLE, "%s: %s",
+		    errno == EACCES ? "not permitted" :
+		    errno == EAGAIN ? "gamer does not answer" : "no running gamer", sa.sun_path);
+}
+
+/* Takes what has come; false: nothing will come any more. */
+static bool conn_read(struct conn *c)
+{
+	ssize_t n = 0;
+
+	memmove(c->buf, c->buf + c->taken, c->len - c->taken);
+	c->len -= c->taken;
+	c->taken = 0;
+	c->why = "an answer has no end";
+	if (c->len < sizeof(c->buf)) {
+		n = recv(c->fd, c->buf + c->len, sizeof(c->buf) - c->len, MSG_DONTWAIT);
+		c->why = "gamer closed the connection";
+	}
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return true;
+	if (n <= 0) {
+		close(c->fd);
+		c->fd = -1;
+		return false;
+	}
+	c->len += n;
+	return true;
+}
+
+/* The next whole line, without what could steer a terminal; NULL: none yet. */
+static char *conn_line(struct conn *c)
+{
+	char *line = c->buf + c->taken, *end = memchr(line, '\n', c->len - c->taken), *s;
+
+	if (!end)
+		return NULL;
+	for (s = line; s < end; s++)
+		if (*s < ' ' || *s == 0x7f)	/* char is signed: beyond ASCII too */
+			*s = '?';
+	*end = 0;
+	c->taken = end + 1 - c->buf;
+	return line;
+}
+
+/* An answer as it is, to stdout; returns the exit code. */
+static int conn_print(const char *what)
+{
+	static struct conn c;
+	struct out *o = out_stdout();
+	bool answered = false;
+	char request[64];
+	ssize_t n;
+
+	snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"%s\"}\n", what);
+	conn_must_ask(&c, request);
+	shutdown(c.fd, SHUT_WR);
+	while ((n = read(c.fd, o->buf, sizeof(o->buf))) > 0) {
+		answered = true;
+		o->len = n;
+		out_flush(o);
+	}
+	if (!n && !answered)
+		die(EX_UNAVAILABLE, "no answer: gamer has its %d clients already", MAX_CLIENTS);
+	if (n < 0)
+		note("gamer does not answer: %s", strerror(errno));
+	close(c.fd);
+	return n < 0 ? EX_UNAVAILABLE : o->failed ? EX_IOERR : EX_OK;
+}
+
+/* ==== clients 3: events ============================================================== */
+
+/* One who listens to events. */
+struct follower {
+	struct conn *conn;
+	int stop_fd;			/* readable: asked to stop; < 0: a signal does that */
+	int out_fd;			/* who reads what is written here may go; or < 0 */
+	void (*line)(const char *line);	/* takes one, the greeting first */
+	bool (*pause)(void);		/* no more for now; false: it cannot go on */
+};
+
+/* Asks for what the options say. */
+static void events_ask(struct conn *c)
+{
+	u32 types = list_parse("type", opt[OPT_TYPE].s, type_names, ARRAY_SIZE(type_names)), i;
+	char request[CLIENT_LINE];
+	size_t n = 0;
+
+	n += snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"events\",\"types\":\"");
+	for (i = 0; types; types &= ~(1U << i++))
+		if (types & 1U << i)
+			n += snprintf(request + n, sizeof(request) - n, "%s%s", type_names[i],
+				      types >> i > 1 ? "," : "");
+	snprintf(request + n, sizeof(request) - n, "\",\"tid\":%" PRId64 ",\"pid\":%" PRId64 "}\n",
+		 opt[OPT_TID].n, opt[OPT_PID].n);
+	conn_must_ask(c, request);
+}
+
+/* The first line is a greeting, or says why there will be no events. */
+static bool events_greeting(const char *line)
+{
+	struct jv root = jr_root(line, strlen(line)), error = jr_get(root, "error");
+	char text[128];
+
+	if (error.s)
+		note("events: %s", jr_text(error, text, sizeof(text)));
+	else if (!jr_get(root, "v").s)
+		note("events: this is no answer of gamer");
+	else
+		return true;
+	return false;
+}
+
+/* Until asked to stop or time is over (EX_OK), or gamer goes, or the output fails. */
+static int events_follow(const struct follower *f)
+{
+	u64 end_ns = opt[OPT_FOLLOW_SECONDS].n ?
+		     now_ns() + opt[OPT_FOLLOW_SECONDS].n * NSEC_PER_SEC : UINT64_MAX, now;
+	struct pollfd fds[] = {
+		{ f->conn->fd, POLLIN, 0 }, { f->stop_fd, POLLIN, 0 }, { f->out_fd, 0, 0 },
+	};
+	bool greeted = false, open = true;
+	const char *line;
+
+	while ((now = now_ns()) < end_ns) {
+		poll(fds, ARRAY_SIZE(fds), MIN((end_ns - now) / NSEC_PER_MSEC + 1, 1000u));
+		if (fds[0].revents)
+			open = conn_read(f->conn);
+		while ((line = conn_line(f->conn))) {
+			if (!greeted && !events_greeting(line))
+				return EX_UNAVAILABLE;
+			greeted = true;
+			f->line(line);
+		}
+		if (!f->pause())
+			return EX_IOERR;
+		if (fds[1].revents || (fds[2].revents & (POLLERR | POLLHUP)))
+			return EX_OK;
+		if (!open)
+			return EX_UNAVAILABLE;
+	}
+	return EX_OK;
+}
+
+static void events_line(const char *line)
+{
+	out_f(out_stdout(), "%s\n", line);
+}
+
+static bool events_pause(void)
+{
+	out_flush(out_stdout());
+	return !out_stdout()->failed;
+}
+
+static void events_stop(int sig)
+{
+	(void)sig;
+	_exit(EX_OK);
+}
+
+static int cmd_events(void)
+{
+	static struct conn conn;
+	const struct follower f = { &conn, -1, STDOUT_FILENO, events_line, events_pause };
+	int code;
+
+	events_ask(&conn);
+	/* nothing to tidy up, and a write to a reader that has stopped must not hold us */
+	signal(SIGINT, events_stop);
+	signal(SIGTERM, events_stop);
+	signal(SIGHUP, events_stop);
+	code = events_follow(&f);
+	if (code == EX_IOERR)
+		note("events: cannot write: %s", strerror(errno));
+	else if (conn.fd < 0)
+		note("events: %s", conn.why);
+	return code;
+}
+
+/* ==== clients 4: trace =============================================================== */
+
+/* Processes of the trace: what its tracks are grouped by. */
+enum { TRACE_CPUS = 1, TRACE_ROLES, TRACE_FRAMES };
+
+static struct trace {
+	struct out out;
+	struct json j;			/* on out */
+	u64 base_ns;			/* where the trace's time begins, 0: not known yet */
+	u64 last_ns;			/* newest event */
+	u64 started_ns;			/* by our clock */
+	u64 events;
+	u64 role_end_ns[ROLE_NR];	/* end of a track's last slice */
+	u64 frame_end_ns;
+	bool cpu_named[MAX_CPUS];
+	u64 shown_s;			/* that the progress line says */
+	bool progress;			/* there is one */
+} trace;
+
+/* Begins an event; trace_end() ends it. at_ns 0: it has no time. */
+static void trace_begin(const char *phase, const char *name, u32 pid, u32 tid, u64 at_ns)
+{
+	struct json *j = &trace.j;
+
+	json_open(j, NULL, '{');
+	json_str(j, "ph", phase);
+	json_str(j, "name", name);
+	json_u64(j, "pid", pid);
+	json_u64(j, "tid", tid);
+	if (at_ns)
+		json_f64(j, "ts", (MAX(at_ns, trace.base_ns) - trace.base_ns) / 1e3, 3);
+}
+
+static void trace_end(void)
+{
+	json_close(&trace.j, '}');
+	out_f(&trace.out, "\n");
+}
+
+/* What a process or track is called. */
+static void trace_name(const char *kind, u32 pid, u32 tid, const char *name)
+{
+	trace_begin("M", kind, pid, tid, 0);
+	json_open(&trace.j, "args", '{');
+	json_str(&trace.j, "name", name);
+	json_close(&trace.j, '}');
+	trace_end();
+}
+
+/* An event's members as they came, without those that say what and when it was. */
+static void trace_args(struct jv event)
+{
+	struct jv rest = jr_inside(event), key, value;
+	char name[32], text[64];
+
+	json_open(&trace.j, "args", '{');
+	while (jr_next(&rest, &key, &value)) {
+		jr_text(key, name, sizeof(name));
+		if (!strcmp(name, "v") || !strcmp(name, "event") || !strcmp(name, "at_ns"))
+			continue;
+		if (*value.s == '"')
+			json_str(&trace.j, name, jr_text(value, text, sizeof(text)));
+		else if (*value.s == '-' || memchr(value.s, '.', value.len))
+			json_f64(&trace.j, name, jr_num(value), 3);
+		else if (!isnan(jr_num(value)))
+			json_u64(&trace.j, name, jr_u64(value));
+	}
+	json_close(&trace.j, '}');
+}
+
+static void trace_instant(const char *name, u32 pid, u32 tid, u64 at_ns, struct jv event)
+{
+	trace_begin("i", name, pid, tid, at_ns);
+	json_str(&trace.j, "s", "t");
+	trace_args(event);
+	trace_end();
+}
+
+/* Slices of a track must not overlap: one begins where the one before ended, or later. */
+static void trace_slice(const char *name, u32 pid, u32 tid, u64 from_ns, u64 to_ns, u64 *end_ns,
+			struct jv event)
+{
+	from_ns = MIN(MAX(MAX(from_ns, *end_ns), trace.base_ns), to_ns);
+	*end_ns = MAX(*end_ns, to_ns);
+	trace_begin("X", name, pid, tid, from_ns);
+	json_f64(&trace.j, "dur", (to_ns - from_ns) / 1e3, 3);
+	trace_args(event);
+	trace_end();
+}
+
+/* A frame, from the one before until it was shown. */
+static void trace_frame(u64 at_ns, struct jv event)
+{
+	double us = jr_num(jr_get(event, "interval_us"));
+	u64 ns = us > 0 && us < 1e9 ? us * NSEC_PER_USEC : 0;
+
+	if (!ns)
+		return;
+	trace_slice("frame", TRACE_FRAMES, 1, at_ns - MIN(ns, at_ns), at_ns, &trace.frame_end_ns,
+		    event);
+	trace_begin("C", "frame time", TRACE_FRAMES, 0, at_ns);
+	json_open(&trace.j, "args", '{');
+	json_f64(&trace.j, "ms", us / 1e3, 3);
+	json_close(&trace.j, '}');
+	trace_end();
+}
+
+/* Index of an event's role, ROLE_NR: it has none. */
+static u32 event_role(struct jv event)
+{
+	char name[16];
+	u32 role = 0;
+
+	jr_text(jr_get(event, "role"), name, sizeof(name));
+	while (role < ROLE_NR && strcmp(role_names[role], name))
+		role++;
+	return role;
+}
+
+/* Track of a CPU, which has its name from the first event on. */
+static void trace_cpu(u64 cpu, const char *type, u64 at_ns, struct jv event)
+{
+	char name[16];
+
+	if (!trace.cpu_named[cpu]) {
+		trace.cpu_named[cpu] = true;
+		snprintf(name, sizeof(name), "CPU %u", (u32)cpu);
+		trace_name("thread_name", TRACE_CPUS, cpu + 1, name);
+	}
+	trace_instant(type, TRACE_CPUS, cpu + 1, at_ns, event);
+}
+
+static void trace_line(const char *line)
+{
+	struct jv event = jr_root(line, strlen(line));
+	u64 at_ns = jr_u64(jr_get(event, "at_ns")), cpu = jr_u64(jr_get(event, "cpu"));
+	u32 role = event_role(event);
+	char type[32];
+
+	if (!trace.base_ns)
+		trace.base_ns = at_ns;
+	trace.last_ns = MAX(trace.last_ns, at_ns);
+	if (!*jr_text(jr_get(event, "event"), type, sizeof(type)))
+		return;				/* the greeting */
+	trace.events++;
+	if (!at_ns) {				/* a notice: events that were lost */
+		trace_instant(type, TRACE_CPUS, 0, MAX(trace.last_ns, 1u), event);
+		return;
+	}
+	if (!strcmp(type, "frame_timing")) {
+		trace_frame(at_ns, event);
+		return;
+	}
+	if (cpu < MAX_CPUS)
+		trace_cpu(cpu, type, at_ns, event);
+	if (role == ROLE_NR)
+		return;
+	if (!strcmp(type, "deadline_miss"))
+		trace_slice(type, TRACE_ROLES, role + 1, jr_u64(jr_get(event, "expected_ns")),
+			    jr_u64(jr_get(event, "actual_ns")), &trace.role_end_ns[role], event);
+	else
+		trace_instant(type, TRACE_ROLES, role + 1, at_ns, event);
+}
+
+static bool trace_pause(void)
+{
+	u64 s = (now_ns() - trace.started_ns) / NSEC_PER_SEC;
+
+	if (trace.progress && s != trace.shown_s) {
+		trace.shown_s = s;
+		fprintf(stderr, "\rtrace: %" PRIu64 " s, %" PRIu64 " events \033[K", s,
+			trace.events);
+	}
+	return !trace.out.failed;
+}
+
+static void trace_open(const char *tmp)
+{
+	u32 i;
+
+	trace.out.fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+	if (trace.out.fd < 0)
+		die(EX_CANTCREAT, "trace: cannot write %s: %s", tmp, strerror(errno));
+	trace.j = (struct json){ .o = &trace.out };
+	trace.started_ns = now_ns();
+	trace.progress = isatty(STDERR_FILENO);
+	json_open(&trace.j, NULL, '{');
+	json_str(&trace.j, "displayTimeUnit", "ms");
+	json_open(&trace.j, "traceEvents", '[');
+	trace_name("process_name", TRACE_CPUS, 0, "CPUs");
+	trace_name("process_name", TRACE_ROLES, 0, "roles");
+	trace_name("process_name", TRACE_FRAMES, 0, "frames");
+	trace_name("thread_name", TRACE_FRAMES, 1, "frames");
+	for (i = 0; i < ROLE_NR; i++)
+		trace_name("thread_name", TRACE_ROLES, i + 1, role_names[i]);
+}
+
+/* Gives the whole file its name; false: it could not be written. */
+static bool trace_close(const char *tmp, const char *path)
+{
+	json_close(&trace.j, ']');
+	json_end(&trace.j);
+	out_flush(&trace.out);
+	return !trace.out.failed && !fsync(trace.out.fd) && !close(trace.out.fd) &&
+	       !rename(tmp, path);
+}
+
+/* Readable once a signal that asks to stop has come, or one of `more`. */
+static int signals_open(int more)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	if (more) {
+		sigaddset(&set, more);
+		sigaddset(&set, SIGTSTP);
+	}
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int cmd_trace(void)
+{
+	static struct conn conn;
+	const char *path = opt[OPT_OUTPUT].s;
+	struct follower f = { &conn, -1, -1, trace_line, trace_pause };
+	char tmp[PATH_MAX];
+	struct stat sb;
+	int code;
+
+	if (!path || !*path || strlen(path) > sizeof(tmp) - 32)
+		die(EX_USAGE, "trace: --output FILE is missing");
+	if (!stat(path, &sb) && !S_ISREG(sb.st_mode))	/* it would be replaced */
+		die(EX_CANTCREAT, "trace: %s is no regular file", path);
+	snprintf(tmp, sizeof(tmp), "%s.%d.tmp", path, getpid());
+	events_ask(&conn);
+	signal(SIGXFSZ, SIG_IGN);	/* the write says it too */
+	f.stop_fd = signals_open(0);
+	trace_open(tmp);
+	code = events_follow(&f);
+	if (trace.progress)
+		fputs("\r\033[K", stderr);
+	if (code != EX_IOERR && !trace.base_ns) {	/* not even a greeting */
+		if (code == EX_OK || conn.fd < 0)
+			note("trace: %s", conn.fd < 0 ? conn.why : "gamer does not answer");
+		unlink(tmp);
+		return EX_UNAVAILABLE;
+	}
+	if (code == EX_IOERR || !trace_close(tmp, path)) {
+		note("trace: cannot write %s: %s", tmp, strerror(errno));
+		unlink(tmp);
+		return EX_IOERR;
+	}
+	note("%s: %" PRIu64 " events in %.1f s, for ui.perfetto.dev%s%s", path, trace.events,
+	     (now_ns() - trace.started_ns) / 1e9, conn.fd < 0 ? "; then " : "",
+	     conn.fd < 0 ? conn.why : "");
+	return code;
+}
+
+/* ==== clients 5: top, its state ====================================================== */
+
+#define TOP_THREADS	512
+#define TOP_TIMES	240		/* frames of the graph */
+#define TOP_TICKS	64
+#define TOP_TICK	120
+#define TOP_PERIOD_NS	NSEC_PER_SEC
+/* What is rare enough to be read; submits are counted in the table. */
+#define TOP_EVENTS	"game,frame_timing,migration,classification,deadline_miss"
+
+struct top_thread {
+	double run_ms, wait_ms;		/* totals, NAN: not known; status */
+	double run, wait;		/* since the status before, %; NAN: not known */
+	double submit_hz, wake_hz, burst_us, cpu;	/* NAN: not known */
+	u32 tid, confidence;
+	u32 rank;			/* of its role: what matters for a frame first */
+	bool game;			/* it belongs to the game */
+	char role[16], source[16], class[16], comm[20];
+};
+
+/* key, what is sorted by; from high to low where `down` */
+static const struct top_sort {
+	char key;
+	bool down;
+	const char *name;
+	size_t field;		/* of top_thread: a double, but of role and name */
+} top_sorts[] = {
+	{ 'r', false, "role", 0 },
+	{ 'n', false, "name", 0 },
+	{ 'u', true, "run", offsetof(struct top_thread, run) },
+	{ 'w', true, "wait", offsetof(struct top_thread, wait) },
+	{ 'c', false, "cpu", offsetof(struct top_thread, cpu) },
+};
+
+static struct top {
+	struct out out;			/* the screen; written once a frame */
+	struct conn status, events;
+	char text[OUT_SIZE + 1];	/* the newest status */
+	struct jv root;			/* of text */
+	struct top_thread threads[TOP_THREADS], before[TOP_THREADS];
+	u32 nr, nr_before;		/* of these */
+	u64 at_ns, before_ns;		/* when their status came */
+	u64 asked_ns;			/* when the status that is awaited was asked for, 0: none */
+	char ticks[TOP_TICKS][TOP_TICK];	/* what events said, a ring */
+	u32 nr_ticks;			/* ever */
+	bool events_greeted;
+	bool events_refused;		/* this gamer has none for us */
+	u32 sort;			/* index of top_sorts */
+	bool game_only, paused, help;	/* keys */
+	bool plain;			/* no terminal: no escape codes, all rows */
+	bool color, utf8;		/* the terminal's and the person's wish */
+	bool keys;			/* stdin is a terminal */
+	bool shown;			/* the terminal is ours */
+	bool stale;			/* so is the screen; not by events, there are many */
+	u32 width, height;		/* of the screen */
+	u32 row;			/* rows begun */
+	u32 left;			/* columns left in this one */
+	struct termios saved;		/* the terminal as it was */
+} top;
+
+/* ==== clients 6: top, the terminal =================================================== */
+
+/* Gives the terminal back. Async-signal-safe: also called when we crash. */
+static void top_leave(void)
+{
+	static const char restore[] = "\033[?2026l\033[0m\033[?7h\033[?25h\033[?1049l";
+
+	if (!top.shown)
+		return;
+	top.shown = false;
+	if (write(STDOUT_FILENO, restore, sizeof(restore) - 1) < 0)
+		top.shown = false;	/* the terminal is gone */
+	if (top.keys)
+		tcsetattr(STDIN_FILENO, TCSANOW, &top.saved);
+}
+
+/* Takes the terminal: other screen, no cursor, no line wrap, keys as they are pressed. */
+static void top_enter(void)
+{
+	static const char take[] = "\033[?1049h\033[?25l\033[?7l\033[2J";
+	struct termios raw = top.saved;
+	sigset_t stop;
+
+	/* In the background we stop here, and must not when we give it back. */
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTTOU);
+	sigprocmask(SIG_UNBLOCK, &stop, NULL);
+	top.keys = isatty(STDIN_FILENO) && !tcgetattr(STDIN_FILENO, &raw);
+	top.saved = raw;
+	raw.c_lflag &= ~(ICANON | ECHO);
+	raw.c_iflag &= ~(IXON | ICRNL);		/* Ctrl-S would hold us, and signals with us */
+	raw.c_cc[VMIN] = 0;
+	raw.c_cc[VTIME] = 0;
+	if (top.keys)
+		tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+	sigprocmask(SIG_BLOCK, &stop, NULL);
+	top.shown = true;
+	out_f(&top.out, "%s", take);
+}
+
+static void top_crash(int sig)
+{
+	top_leave();
+	raise(sig);		/* its own handler is gone: SA_RESETHAND */
+}
+
+static void top_size(void)
+{
+	const char *columns = getenv("COLUMNS");
+	struct winsize ws = { 0 };
+
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) || !ws.ws_col) {
+		ws.ws_col = columns ? strtoul(columns, NULL, 10) : 0;
+		ws.ws_row = 0;
+	}
+	top.width = ws.ws_col ? MIN(ws.ws_col, 1000u) : 80;
+	top.height = ws.ws_row ? ws.ws_row : 24;
+}
+
+/* Does the locale, as far as one is set, have the graph's blocks? */
+static bool top_utf8(void)
+{
+	static const char *const names[] = { "LC_ALL", "LC_CTYPE", "LANG" };
+	const char *value = NULL;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(names) && (!value || !*value); i++)
+		value = getenv(names[i]);
+	return value && (strcasestr(value, "utf-8") || strcasestr(value, "utf8"));
+}
+
+/* Signals that end us without asking: the terminal is given back first. */
+static void top_catch(void)
+{
+	static const int fatal[] = {
+		SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGUSR1, SIGSEGV, SIGUSR2,
+		SIGALRM, SIGSYS, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF,
+	};
+	struct sigaction sa = { .sa_handler = top_crash, .sa_flags = SA_RESETHAND };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(fatal); i++)
+		sigaction(fatal[i], &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	atexit(top_leave);
+}
+
+/* ==== clients 7: top, what came ====================================================== */
+
+static int top_compare(const void *a, const void *b)
+{
+	const struct top_sort *by = &top_sorts[top.sort];
+	const struct top_thread *s = a, *t = b;
+	double x = s->rank, y = t->rank;
+	int order = 0;
+
+	if (by->field) {
+		x = *(const double *)((const char *)s + by->field);
+		y = *(const double *)((const char *)t + by->field);
+	} else if (by->key == 'n') {
+		order = strcasecmp(s->comm, t->comm);
+		x = y;
+	}
+	if (isnan(x) || isnan(y))	/* what is not known comes last */
+		order = isnan(x) - isnan(y);
+	else if (x != y)
+		order = by->down == (x > y) ? -1 : 1;
+	return order ? order : (s->tid > t->tid) - (s->tid < t->tid);
+}
+
+static const struct top_thread *top_find(const struct top_thread *in, u32 nr, u32 tid)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++)
+		if (in[i].tid == tid)
+			return &in[i];
+	return NULL;
+}
+
+/* Share of the time since the status before, NAN: not known. */
+static double top_share(double now_ms, double before_ms)
+{
+	return (now_ms - before_ms) * 100 * NSEC_PER_MSEC / (top.at_ns - top.before_ns);
+}
+
+static void top_thread_read(struct jv v, struct top_thread *t)
+{
+	const struct top_thread *old;
+
+	t->tid = jr_u64(jr_get(v, "tid"));
+	t->confidence = jr_u64(jr_get(v, "confidence"));
+	t->run_ms = jr_num(jr_get(v, "run_ms"));
+	t->wait_ms = jr_num(jr_get(v, "wait_ms"));
+	t->submit_hz = jr_num(jr_get(v, "submit_hz"));
+	t->wake_hz = jr_num(jr_get(v, "wake_hz"));
+	t->burst_us = jr_num(jr_get(v, "burst_us"));
+	t->cpu = jr_num(jr_get(v, "cpu"));
+	jr_text(jr_get(v, "role"), t->role, sizeof(t->role));
+	jr_text(jr_get(v, "source"), t->source, sizeof(t->source));
+	jr_text(jr_get(v, "class"), t->class, sizeof(t->class));
+	jr_text(jr_get(v, "comm"), t->comm, sizeof(t->comm));
+	t->game = !strcmp(t->class, class_names[CLASS_GAME]);
+	t->rank = event_role(v);
+	t->rank = t->rank == ROLE_NONE ? ROLE_NR : t->rank;
+	old = top_find(top.before, top.nr_before, t->tid);
+	t->run = old ? top_share(t->run_ms, old->run_ms) : NAN;
+	t->wait = old ? top_share(t->wait_ms, old->wait_ms) : NAN;
+}
+
+/* A status as it came; false: it is none, *why it says. */
+static bool top_take(const char *line, char *why, size_t size)
+{
+	struct jv rest, value;
+	size_t len = strlen(line);
+
+	top.stale = true;
+	memcpy(top.text, line, len + 1);
+	top.root = jr_root(top.text, len);
+	if (*jr_text(jr_get(top.root, "error"), why, size))
+		return false;
+	snprintf(why, size, "this is no answer of gamer");
+	if (!jr_get(top.root, "version").s)
+		return false;
+	memcpy(top.before, top.threads, sizeof(top.before));
+	top.nr_before = top.nr;
+	top.before_ns = top.at_ns;
+	top.at_ns = now_ns();
+	top.nr = 0;
+	rest = jr_inside(jr_get(top.root, "threads"));
+	while (top.nr < TOP_THREADS && jr_next(&rest, NULL, &value))
+		top_thread_read(value, &top.threads[top.nr++]);
+	return true;
+}
+
+/* A thread by its name, where that is known. */
+static const char *top_who(struct jv event, char *buf, size_t size)
+{
+	const struct top_thread *t = top_find(top.threads, top.nr, jr_u64(jr_get(event, "tid")));
+
+	snprintf(buf, size, "%" PRIu64 "%s%s", jr_u64(jr_get(event, "tid")), t ? " " : "",
+		 t ? t->comm : "");
+	return buf;
+}
+
+/* What a ticker says of an event; nothing where it is not worth a line. */
+static void top_tell(struct jv event, const char *type, char *buf, size_t size)
+{
+	char who[48], a[24], b[24], c[24];
+
+	top_who(event, who, sizeof(who));
+	jr_text(jr_get(event, "role"), a, sizeof(a));
+	if (!strcmp(type, "game")) {
+		snprintf(buf, size, "game %s: %" PRIu64 " %s",
+			 jr_text(jr_get(event, "what"), a, sizeof(a)), jr_u64(jr_get(event, "pid")),
+			 jr_text(jr_get(event, "comm"), b, sizeof(b)));
+	} else if (!strcmp(type, "classification")) {
+		snprintf(buf, size, "%s: %s, was %s, by %s %" PRIu64 " %%", who, a,
+			 jr_text(jr_get(event, "old_role"), b, sizeof(b)),
+			 jr_text(jr_get(event, "source"), c, sizeof(c)),
+			 jr_u64(jr_get(event, "confidence")));
+	} else if (!strcmp(type, "deadline_miss")) {
+		snprintf(buf, size, "%s: %s late by %.1f us", who, a,
+			 jr_num(jr_get(event, "amount_us")));
+	} else if (!strcmp(type, "lost")) {
+		snprintf(buf, size, "%" PRIu64 " events lost: %s", jr_u64(jr_get(event, "count")),
+			 jr_text(jr_get(event, "type"), b, sizeof(b)));
+	} else if (!strcmp(type, "migration")) {
+		if (!strcmp(jr_text(jr_get(event, "distance"), b, sizeof(b)), "far"))
+			snprintf(buf, size, "%s: %s far from CPU %" PRIu64 " to %" PRIu64 ", %s",
+				 who, a, jr_u64(jr_get(event, "from")),
+				 jr_u64(jr_get(event, "cpu")),
+				 jr_text(jr_get(event, "reason"), c, sizeof(c)));
+	} else if (!strcmp(type, "frame_timing")) {
+		if (jr_u64(jr_get(event, "dropped")) || jr_u64(jr_get(event, "missed")))
+			snprintf(buf, size, "frame after %.1f ms: %" PRIu64 " dropped, %" PRIu64
+				 " refreshes missed",
+				 jr_num(jr_get(event, "interval_us")) / 1e3,
+				 jr_u64(jr_get(event, "dropped")), jr_u64(jr_get(event, "missed")));
+	}
+}
+
+/* A line of the event stream. */
+static void top_event(const char *line)
+{
+	struct jv event = jr_root(line, strlen(line)), error = jr_get(event, "error");
+	char type[24], text[TOP_TICK - 10] = "", *tick = top.ticks[top.nr_ticks % TOP_TICKS];
+	time_t now = time(NULL);
+	struct tm tm;
+
+	if (top.paused)
+		return;
+	top_tell(event, jr_text(jr_get(event, "event"), type, sizeof(type)), text, sizeof(text));
+	if (error.s && !top.events_greeted) {
+		top.events_refused = true;
+		strcpy(text, "no events: ");
+		jr_text(error, text + strlen(text), sizeof(text) - strlen(text));
+	}
+	top.events_greeted = true;
+	if (!*text)
+		return;
+	localtime_r(&now, &tm);
+	snprintf(tick, TOP_TICK, "%02d:%02d:%02d %s", tm.tm_hour, tm.tm_min, tm.tm_sec, text);
+	top.nr_ticks++;
+}
+
+/* ==== clients 8: top, the screen ===================================================== */
+
+/* Text in the row, as far as there is room; `style` is an SGR code or NULL. */
+__attribute__((format(printf, 2, 3)))
+static void top_put(const char *style, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	n = MIN(MAX(n, 0), (int)MIN(top.left, sizeof(text) - 1));
+	if (!n)
+		return;
+	style = top.color ? style : NULL;
+	if (style)
+		out_f(&top.out, "\033[%sm%.*s\033[0m", style, n, text);
+	else
+		out_f(&top.out, "%.*s", n, text);
+	top.left -= n;
+}
+
+#define TOP_LABEL	"2"	/* styles: faint, bold, red, yellow */
+#define TOP_TITLE	"1"
+#define TOP_BAD		"31"
+#define TOP_WARN	"33"
+
+/* Ends the row and begins the next; the last one of a screen has no end. */
+static void top_row(void)
+{
+	if (top.plain)
+		out_f(&top.out, "\n");
+	else if (top.row < top.height)
+		/* in a full row the cursor is on its last character */
+		out_f(&top.out, "%s%s", top.left ? "\033[K" : "",
+		      top.row + 1 < top.height ? "\r\n" : "");
+	top.row++;
+	top.left = top.plain || top.row < top.height ? top.width : 0;
+}
+
+/* A number, "-" where there is none; good until 16 more were asked for. */
+static const char *top_n(double n, int digits)
+{
+	static char texts[16][16];
+	static u32 at;
+	char *text = texts[at++ % ARRAY_SIZE(texts)];
+
+	snprintf(text, sizeof(texts[0]), isnan(n) ? "-" : "%.*f", digits, n);
+	return text;
+}
+
+/* "name value" */
+static void top_field(struct jv object, const char *name, const char *label, double unit,
+		      int digits)
+{
+	top_put(TOP_LABEL, "  %s", label);
+	top_put(NULL, " %s", top_n(jr_num(jr_get(object, name)) / unit, digits));
+}
+
+static void top_header(void)
+{
+	struct jv game = jr_get(top.root, "game");
+	char text[32];
+
+	top_put(TOP_TITLE, "gamer %s", jr_text(jr_get(top.root, "version"), text, sizeof(text)));
+	if (game.s) {
+		top_put(TOP_TITLE, "  %s", jr_text(jr_get(game, "comm"), text, sizeof(text)));
+		top_put(NULL, " %" PRIu64, jr_u64(jr_get(game, "pid")));
+	} else {
+		top_put(NULL, "  no game");
+	}
+	top_put(NULL, "  %s", jr_text(jr_get(top.root, "mode"), text, sizeof(text)));
+	top_put(NULL, "  %s", jr_text(jr_get(top.root, "profile"), text, sizeof(text)));
+	top_field(top.root, "cpus", "CPUs", 1, 0);
+	top_field(top.root, "caches", "caches", 1, 0);
+	if (top.paused)
+		top_put(TOP_WARN, "  paused");
+	else if (top.asked_ns && now_ns() - top.asked_ns > 2 * TOP_PERIOD_NS)
+		top_put(TOP_BAD, "  no answer for %.0f s", (now_ns() - top.asked_ns) / 1e9);
+	top_row();
+}
+
+/* Frame times in ms, the newest last; how many. */
+static u32 top_times(double *ms)
+{
+	struct jv rest = jr_inside(jr_get(jr_get(top.root, "frame"), "times_us")), value;
+	u32 n = 0;
+
+	while (n < TOP_TIMES && jr_next(&rest, NULL, &value)) {
+		ms[n] = jr_num(value) / 1e3;
+		n += ms[n] >= 0;
+	}
+	return n;
+}
+
+/* Where the graph ends: the longest frame, but no more than 4 times the average. */
+static double top_graph_end(const double *ms, u32 n)
+{
+	double sum = 0, max = 0;
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		sum += ms[i];
+		max = MAX(max, ms[i]);
+	}
+	return n ? MIN(max, 4 * sum / n) : NAN;
+}
+
+/* `rows` rows of bars, in eighths of a row. */
+static void top_graph(const double *ms, u32 n, double end, u32 rows)
+{
+	static const char *const blocks[] = { " ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" };
+	static const char ascii[] = " .:-=+*#@";
+	u32 shown = MIN(n, top.width), row, i;
+
+	for (row = rows; row-- > 0; top_row()) {
+		if (!top.left)
+			continue;
+		if (!n && row == rows / 2)
+			top_put(TOP_LABEL, "  no frames yet");
+		for (i = n - shown; i < n; i++) {
+			s64 level = end > 0 ? lround(MIN(ms[i] / end, 1) * rows * 8) - row * 8 : 0;
+
+			level = MIN(MAX(level, 0), 8);
+			if (top.utf8)
+				out_f(&top.out, "%s", blocks[level]);
+			else
+				out_f(&top.out, "%c", ascii[level]);
+		}
+		top.left -= shown;
+	}
+}
+
+static void top_frames(u32 rows)
+{
+	struct jv frame = jr_get(top.root, "frame");
+	double ms[TOP_TIMES];
+	u32 n = top_times(ms);
+	double end = top_graph_end(ms, n);
+	char source[16];
+
+	top_put(TOP_LABEL, "fps");
+	top_put(TOP_TITLE, " %s", top_n(jr_num(jr_get(frame, "fps")), 1));
+	top_field(frame, "p50_ms", "ms p50", 1, 1);
+	top_field(frame, "p95_ms", "p95", 1, 1);
+	top_field(frame, "p99_ms", "p99", 1, 1);
+	top_field(frame, "p999_ms", "p99.9", 1, 1);
+	top_field(frame, "low1_fps", "low 1%", 1, 1);
+	top_field(frame, "low01_fps", "0.1%", 1, 1);
+	top_row();
+	top_put(TOP_LABEL, "frames");
+	top_put(NULL, " %s", jr_text(jr_get(frame, "source"), source, sizeof(source)));
+	top_field(frame, "presented", "shown", 1, 0);
+	top_field(frame, "dropped", "drop", 1, 0);
+	top_field(frame, "missed", "miss", 1, 0);
+	top_field(frame, "submit_to_present_us", "submit-present", 1e3, 1);
+	top_put(TOP_LABEL, "  graph");
+	top_put(NULL, " %s ms", top_n(end, 0));
+	top_row();
+	top_graph(ms, n, end, n || !top.plain ? rows : 1);
+}
+
+/* Half and 99 of 100 are faster than these. */
+static void top_latency(struct jv input, const char *to, const char *label)
+{
+	char name[32];
+	double us[2];
+
+	snprintf(name, sizeof(name), "%s_p50_us", to);
+	us[0] = jr_num(jr_get(input, name));
+	snprintf(name, sizeof(name), "%s_p99_us", to);
+	us[1] = jr_num(jr_get(input, name));
+	top_put(TOP_LABEL, "  %s", label);
+	top_put(NULL, " %s/%s", top_n(us[0] / 1e3, 2), top_n(us[1] / 1e3, 2));
+}
+
+static void top_input(void)
+{
+	struct jv input = jr_get(top.root, "input");
+
+	top_put(TOP_LABEL, "input");
+#define X(id, name, ms) top_field(input, #name, #name, 1, 0);
+	INPUT_KINDS(X)
+#undef X
+	top_field(input, "held", "held", 1, 0);
+	top_put(NULL, "  window %s", jr_u64(jr_get(input, "window_open")) ? "open" : "closed");
+	top_row();
+	top_put(TOP_LABEL, "ms p50/p99:");
+	top_latency(input, "to_reader", "to reader");
+	top_latency(input, "to_submit", "to submit");
+	top_latency(input, "to_present", "to screen");
+	top_row();
+}
+
+/* Columns of the thread table: title, width (negative: from the left), least screen width */
+static const struct {
+	const char *title;
+	int width;
+	u32 from;
+} top_columns[] = {
+	{ "tid", 7, 0 }, { "role", -10, 0 }, { "source", -8, 0 }, { "conf", 4, 76 },
+	{ "run%", 6, 0 }, { "wait%", 6, 0 }, { "cpu", 4, 0 }, { "submit/s", 8, 76 }, { "wake/s", 8, 110 },
+	{ "burst us", 9, 110 }, { "class", -10, 110 }, { "name", -15, 0 },
+};
+
+static void top_cells(const char *style, const char *const *cells)
+{
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(top_columns) - 1; i++)
+		if (top.width >= top_columns[i].from)
+			top_put(style, "%*s ", top_columns[i].width,
+				cells ? cells[i] : top_columns[i].title);
+	top_put(style, "%s", cells ? cells[i] : top_columns[i].title);
+	top_row();
+}
+
+static void top_thread_row(const struct top_thread *t)
+{
+	const char *cells[] = {
+		top_n(t->tid, 0), t->role, t->source, top_n(t->confidence, 0), top_n(t->run, 1),
+		top_n(t->wait, 1), top_n(t->cpu, 0), top_n(t->submit_hz, 1), top_n(t->wake_hz, 1),
+		top_n(t->burst_us, 1), t->class, t->comm,
+	};
+
+	top_cells(t->rank < ROLE_NETWORK ? TOP_TITLE : NULL, cells);
+}
+
+/* Takes at most `rows` rows: the title, threads, and what of them is not shown. */
+static void top_table(u32 rows)
+{
+	u32 n = 0, i, room = rows - MIN(rows, 1u);
+	bool say;
+
+	if (!rows)
+		return;
+	for (i = 0; i < top.nr; i++)
+		n += !top.game_only || top.threads[i].game;
+	say = n > room || top.game_only || !n;
+	room = MIN(n, room - MIN(room, say));
+	n -= room;
+	top_cells(TOP_LABEL, NULL);
+	qsort(top.threads, top.nr, sizeof(top.threads[0]), top_compare);
+	for (i = 0; room; i++)
+		if (!top.game_only || top.threads[i].game) {
+			top_thread_row(&top.threads[i]);
+			room--;
+		}
+	if (!say || rows < 2)
+		return;
+	if (n || !top.nr)
+		top_put(TOP_LABEL, n ? "%u more threads  " : "no threads of a game  ", n);
+	if (top.game_only)
+		top_put(TOP_LABEL, "game only");
+	top_row();
+}
+
+static void top_ticker(u32 rows)
+{
+	u32 n = MIN(MIN(top.nr_ticks, (u32)TOP_TICKS), rows), i;
+
+	for (i = top.nr_ticks - n; i < top.nr_ticks; i++) {
+		top_put(NULL, "%s", top.ticks[i % TOP_TICKS]);
+		top_row();
+	}
+}
+
+/* "name, ..." of the members that `wanted` picks; "none" where there is none. */
+static void top_list(const char *label, struct jv object, bool (*wanted)(struct jv), bool values)
+{
+	struct jv rest = jr_inside(object), key, value;
+	bool any = false;
+	char name[24];
+
+	top_put(TOP_LABEL, "%s", label);
+	while (jr_next(&rest, &key, &value)) {
+		if (!wanted(value))
+			continue;
+		jr_text(key, name, sizeof(name));
+		if (strlen(name) + 16 > top.left) {
+			top_put(TOP_WARN, " ...");
+			return;
+		}
+		top_put(TOP_WARN, "%s%s", any ? ", " : " ", name);
+		if (values)
+			top_put(TOP_WARN, " %s", top_n(jr_num(value), 0));
+		any = true;
+	}
+	if (!any)
+		top_put(NULL, " none");
+}
+
+static bool top_hook_off(struct jv state)
+{
+	char text[32];
+
+	jr_text(state, text, sizeof(text));
+	return strcmp(text, "attached") && strncmp(text, "waiting", 7);
+}
+
+static bool top_positive(struct jv n)
+{
+	return jr_num(n) > 0;
+}
+
+static void top_health(void)
+{
+	struct jv stats = jr_get(top.root, "stats"), lost = jr_get(stats, "events_lost");
+
+	if (isnan(jr_num(lost)))
+		top_list("events lost:", lost, top_positive, true);
+	else
+		top_put(TOP_LABEL, "events lost: %s", top_n(jr_num(lost), 0));
+	top_list("  hooks off:", jr_get(top.root, "hooks"), top_hook_off, false);
+	top_row();
+}
+
+static void top_help(void)
+{
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(top_sorts); i++, top_row())
+		top_put(NULL, "  %c      sort threads by %s", top_sorts[i].key, top_sorts[i].name);
+	top_put(NULL, "  g      threads of the game only, or all");
+	top_row();
+	top_put(NULL, "  space  hold still, go on");
+	top_row();
+	top_put(NULL, "  ?      this, or no longer");
+	top_row();
+	top_put(NULL, "  q      quit");
+	top_row();
+}
+
+static void top_draw(void)
+{
+	/* all but threads and ticker: 5 lines of text above, 2 below */
+	u32 rows = MAX(top.height / 8, 1u), rest = top.height - MIN(top.height, rows + 7);
+	u32 told = MIN(top.nr_ticks, (u32)TOP_TICKS), ticks = MIN(MIN(rest / 3, 20u), told);
+
+	top.row = 0;
+	top.left = top.width;
+	if (!top.plain)
+		out_f(&top.out, "\033[?2026h\033[H");
+	top_header();
+	top_frames(rows);
+	top_input();
+	if (top.plain) {
+		top_table(UINT32_MAX);
+		top_health();
+		return;
+	}
+	if (top.help)
+		top_help();
+	else
+		top_table(rest - ticks);
+	while (top.row + told + 2 < top.height)
+		top_row();
+	top_ticker(top.height - MIN(top.height, top.row + 2));
+	while (top.row + 2 < top.height)
+		top_row();
+	top_health();
+	top_put(TOP_LABEL, "q quit  ? help  space pause  g game/all");
+	for (u32 i = 0; i < ARRAY_SIZE(top_sorts); i++)
+		top_put(i == top.sort ? TOP_TITLE : TOP_LABEL, "  %c %s%s", top_sorts[i].key,
+			top_sorts[i].name, i == top.sort ? "*" : "");
+	if (top.left)
+		out_f(&top.out, "\033[K");
+	out_f(&top.out, "\033[?2026l");
+	out_flush(&top.out);
+	top.stale = false;
+}
+
+/* ==== clients 9: top, the loop ======================================================= */
+
+/* Waits for one status; only where nothing else goes on. */
+static void top_fetch(void)
+{
+	struct pollfd pfd = { .events = POLLIN };
+	char why[128] = "gamer does not answer";
+	const char *line = NULL;
+
+	conn_must_ask(&top.status, "{\"v\":1,\"cmd\":\"status\"}\n");
+	pfd.fd = top.status.fd;
+	while (!line && poll(&pfd, 1, CONN_WAIT_S * 1000) > 0) {
+		if (!conn_read(&top.status))
+			die(EX_UNAVAILABLE, "top: %s", top.status.why);
+		line = conn_line(&top.status);
+	}
+	if (!line || !top_take(line, why, sizeof(why)))
+		die(EX_UNAVAILABLE, "top: %s", why);
+	close(top.status.fd);
+}
+
+/* One snapshot; of two, so that there are shares of time. */
+static int top_once(void)
+{
+	top.plain = true;
+	top.color = false;
+	top_fetch();
+	usleep(500000);
+	top_fetch();
+	top_draw();
+	out_flush(&top.out);
+	return top.out.failed ? EX_IOERR : EX_OK;
+}
+
+/* Another key pressed; false: quit. */
+static bool top_key(char key)
+{
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(top_sorts); i++)
+		if (top_sorts[i].key == key)
+			top.sort = i;
+	switch (key) {
+	case 'g':
+		top.game_only = !top.game_only;
+		break;
+	case ' ':
+		top.paused = !top.paused;
+		break;
+	case '?':
+	case 'h':
+		top.help = !top.help;
+		break;
+	case 'q':
+		return false;
+	}
+	return true;
+}
+
+/* Signals and keys; false: asked to stop. */
+static bool top_asked(struct pollfd *fds)
+{
+	struct signalfd_siginfo si;
+	char keys[64];
+	ssize_t n, i;
+
+	while (fds[0].revents && read(fds[0].fd, &si, sizeof(si)) == sizeof(si)) {
+		if (si.ssi_signo == SIGTSTP) {
+			top_leave();
+			kill(getpid(), SIGSTOP);
+			top_enter();
+		} else if (si.ssi_signo != SIGWINCH) {
+			return false;
+		}
+		top_size();
+		out_f(&top.out, "\033[2J");
+		top.stale = true;
+	}
+	if (!fds[1].revents)
+		return true;
+	top.stale = true;
+	n = read(fds[1].fd, keys, sizeof(keys));
+	if (n <= 0)	/* the terminal is gone */
+		return n < 0 && errno == EINTR;
+	for (i = 0; i < n; i++)
+		if (!top_key(keys[i]))
+			return false;
+	return true;
+}
+
+/* Asks for a status when it is time; of events once more when that broke off. */
+static bool top_poll(u64 *next_ns)
+{
+	if (now_ns() < *next_ns)
+		return true;
+	*next_ns = now_ns() + TOP_PERIOD_NS;
+	top.stale = true;
+	if (top.events.fd < 0 && !top.events_refused) {
+		top.events_greeted = false;
+		conn_ask(&top.events, "{\"v\":1,\"cmd\":\"events\",\"types\":\"" TOP_EVENTS
+			 "\",\"tid\":0,\"pid\":0}\n");
+	}
+	/* of less time no share can be told; at the start there is one already */
+	if (top.paused || top.asked_ns || now_ns() - top.at_ns < TOP_PERIOD_NS / 2)
+		return true;
+	top.asked_ns = now_ns();
+	return conn_ask(&top.status, "{\"v\":1,\"cmd\":\"status\"}\n");
+}
+
+/* What has come over both connections; false: why says what is wrong. */
+static bool top_receive(const struct pollfd *fds, char *why, size_t size)
+{
+	bool open = true;
+	char *line;
+
+	if (fds[3].revents)
+		conn_read(&top.events);
+	while (fds[3].revents && (line = conn_line(&top.events)))
+		top_event(line);
+	if (fds[2].revents)
+		open = conn_read(&top.status);
+	while ((line = conn_line(&top.status))) {
+		top.asked_ns = 0;
+		if (!top_take(line, why, size))
+			return false;
+	}
+	if (!open)
+		snprintf(why, size, "%s", top.status.why);
+	return open;
+}
+
+/* Until asked to stop (EX_OK) or gamer goes. */
+static int top_loop(int signal_fd, char *why, size_t size)
+{
+	u64 next_ns = 0, now;
+
+	for (top_draw(); !top.out.failed;) {
+		struct pollfd fds[] = {
+			{ signal_fd, POLLIN, 0 }, { top.keys ? STDIN_FILENO : -1, POLLIN, 0 },
+			{ top.status.fd, POLLIN, 0 }, { top.events.fd, POLLIN, 0 },
+		};
+
+		now = now_ns();
+		poll(fds, ARRAY_SIZE(fds), next_ns > now ? (next_ns - now) / NSEC_PER_MSEC + 1 : 0);
+		if (!top_asked(fds))
+			return EX_OK;
+		if (!top_receive(fds, why, size))
+			return EX_UNAVAILABLE;
+		if (!top_poll(&next_ns)) {
+			snprintf(why, size, "gamer is gone: %s", strerror(errno));
+			return EX_UNAVAILABLE;
+		}
+		if (top.stale)
+			top_draw();
+	}
+	snprintf(why, size, "cannot write to the terminal");
+	return EX_IOERR;
+}
+
+static int cmd_top(void)
+{
+	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+	char why[128];
+	int code;
+
+	if (opt[OPT_JSON].n)
+		return conn_print("status");
+	top.out.fd = STDOUT_FILENO;
+	top.color = !no_color || !*no_color;
+	top.utf8 = top_utf8();
+	top.status.fd = top.events.fd = -1;
+	top_size();
+	if (opt[OPT_ONCE].n || !isatty(STDOUT_FILENO) || !term || !strcmp(term, "dumb"))
+		return top_once();
+	top_fetch();		/* without a gamer the terminal stays as it is */
+	top.status.fd = -1;
+	top_catch();
+	code = signals_open(SIGWINCH);
+	top_enter();
+	code = top_loop(code, why, sizeof(why));
+	top_leave();
+	if (code)
+		note("top: %s", why);
+	return code;
+}
+
+/* ===================================================================================== */
+/* 16. profile                                                                           */
+/* ===================================================================================== */
+
+/*
+ * gamer profile: where the time of a process tree goes. The programs of BPF's section 9 count;
+ * here the tree's address spaces are followed, to name what their stacks hold, and at the end
+ * the report is made. Start reading at cmd_profile().
+ *
+ * Address spaces come from perf's records of mappings, forks and executions, because a
+ * process's own list in /proc ends with it; that list is read besides where the process lives,
+ * for what was mapped before and for what is code without a file. Files are opened when they
+ * are seen first, so that what is replaced or deleted later can still be read.
+ */
+
+/* ==== profile 1: types =============================================================== */
+
+#define PROF_RING_PAGES		64	/* of mapping records, per CPU */
+#define PROF_TURN_NS		(100 * NSEC_PER_MSEC)	/* how often they are read */
+#define PROF_SETTLE_NS		(1 * NSEC_PER_MSEC)	/* a record is visible so long after its time */
+#define PROF_MODULES		4096	/* files kept open, at most */
+#define PROF_CACHE_FDS		1024	/* hardware counters, two a thread; with more threads: none */
+#define PROF_TOP		10
+#define PROF_TOP_STACKS		100	/* in JSON */
+#define PROF_LINE		4096	/* of /proc/PID/maps: a path and what stands before it */
+
+/* A function or the like, by its address in its module. */
+struct prof_symbol {
+	u64 addr;
+	u64 size;		/* 0: unknown, it goes to the next one */
+	const char *name;	/* in the strings of its file, or allocated */
+};
+
+struct prof_symbols {
+	struct prof_symbol *list;	/* by address; prof_symbols_sort() */
+	u32 n;
+};
+
+/* A file that is mapped, or the vdso. */
+struct prof_module {
+	u64 dev, ino;		/* as the kernel shows them in mappings; 0, 0: no file */
+	char *path;		/* as the process sees it; not trusted */
+	int fd;			/* -1: it could not be opened */
+	bool loaded;		/* its symbols were read, or tried to */
+	bool code;		/* some of its mappings may be run */
+	struct prof_symbols symbols;
+	Elf64_Phdr *loads;	/* its loadable segments */
+	u32 nr_loads;
+};
+
+struct prof_map {
+	u64 start, end;		/* addresses */
+	u64 offset;		/* in its file */
+	u64 at_ns;		/* when it was seen, CLOCK_MONOTONIC */
+	u32 module;		/* index */
+};
+
+/* What a process's addresses mean, from its fork or its last exec on. */
+struct prof_image {
+	s32 pid;
+	s32 parent;		/* index of the image it was forked from, -1: none */
+	u64 from_ns;		/* CLOCK_MONOTONIC */
+	u64 look_ns;		/* next look at its /proc/PID/maps */
+	u64 look_step_ns;	/* and the one after that so much later */
+	bool ended;		/* another one took its place */
+	bool gone;		/* its first thread has ended: its number may come to mean another */
+	struct prof_map *maps;
+	u32 nr_maps;
+	struct prof_symbols jit;	/* from /tmp/perf-PID.map */
+	bool jit_read;
+};
+
+/* Times off the CPU at one place, as BPF counted them. */
+struct prof_place {
+	struct prof_key key;
+	struct prof_off off;
+};
+
+/* All of BPF's stacks at the end, by their key. */
+struct prof_stack_row {
+	u64 key;
+	struct prof_stack stack;
+};
+
+/* Block requests of the thread with this record. */
+struct prof_io_row {
+	u32 id;
+	struct prof_io_sum sum;
+};
+
+/* A thread as it is shown, whatever programs it executed. */
+struct prof_row {
+	struct prof_thread t;
+	struct prof_io_sum io;
+};
+
+#define PROF_CALL_NR	(2 * PROF_SYSCALLS + 1)	/* 64-bit, 32-bit, none */
+
+enum prof_only { PROF_ALL, PROF_OFFCPU, PROF_SYSCALL };
+
+#define PROF_CATEGORIES(X)	\
+	X(FILE, file_io)	\
+	X(MEMORY, memory)	\
+	X(PROCESS, process)	\
+	X(NETWORK, network)	\
+	X(TIME, time)		\
+	X(IPC, ipc)		\
+	X(SECURITY, security)	\
+	X(SIGNAL, signal)	\
+	X(OTHER, other)
+
+enum prof_category {
+#define X(id, name) PROF_CAT_##id,
+	PROF_CATEGORIES(X)
+#undef X
+	PROF_CAT_NR
+};
+
+static const char *const prof_category_names[PROF_CAT_NR] = {
+#define X(id, name) #name,
+	PROF_CATEGORIES(X)
+#undef X
+};
+
+static struct prof {
+	s32 root;		/* process that is followed */
+	s32 child;		/* the command, 0: none; prof_spawn() */
+	int go_fd;		/* the command waits for a byte here; prof_spawn() */
+	int status;		/* of the command, by wait; -1: it runs */
+	int signal_fd, pidfd;
+	u64 start_ns, end_ns;	/* of the recording */
+	u32 signal;		/* that asked to stop, 0: none */
+	void (*turn)(u64 now);	/* what is done 10 times a second; cmd_profile() */
+	const char *lacks;	/* missing capabilities; NULL: the source is BPF */
+
+	struct bpf_link *links[16];
+	u32 nr_links;
+	struct bpf_link *iter;
+	struct ring_buffer *ring;
+
+	struct perf_event_mmap_page *rings[MAX_CPUS];	/* NULL: none on this CPU */
+	u64 rings_lost;
+	int *cache_fds;		/* pairs: references, misses */
+	u32 nr_cache;
+
+	struct prof_module *modules;
+	struct prof_image *images;
+	struct prof_thread *threads;	/* complete records, then those that lived at the end */
+	struct prof_place *places;
+	struct prof_stack_row *stacks;
+	struct prof_io_row *ios;
+	struct prof_row *rows;		/* prof_rows_make() */
+	u32 nr_modules, nr_images, nr_threads, nr_places, nr_stacks, nr_ios, nr_rows;
+	struct prof_row total;		/* of all rows */
+	struct prof_symbols kernel;
+	struct prof_counts counts;
+	u64 calls, calls32;		/* all system calls, 32-bit ones of these */
+	u64 category[PROF_CAT_NR];
+	u16 order[2 * PROF_SYSCALLS];	/* numbers, the most frequent first; prof_calls_make() */
+} prof = { .status = -1, .signal_fd = -1, .pidfd = -1 };
+
+static const char *const prof_state_names[PROF_STATE_NR] = {
+#define X(id, name, help) #name,
+	PROF_STATES(X)
+#undef X
+};
+
+/* Every system call of x86-64, through kernel 7.2: number, name, category (a test compares). */
+#define SYSCALLS(S)	\
+	S(0, read, FILE) S(1, write, FILE) S(2, open, FILE) S(3, close, FILE) S(4, stat, FILE)	\
+	S(5, fstat, FILE) S(6, lstat, FILE) S(7, poll, FILE) S(8, lseek, FILE)	\
+	S(9, mmap, MEMORY) S(10, mprotect, MEMORY) S(11, munmap, MEMORY) S(12, brk, MEMORY)	\
+	S(13, rt_sigaction, SIGNAL) S(14, rt_sigprocmask, SIGNAL) S(15, rt_sigreturn, SIGNAL)	\
+	S(16, ioctl, FILE) S(17, pread64, FILE) S(18, pwrite64, FILE) S(19, readv, FILE)	\
+	S(20, writev, FILE) S(21, access, FILE) S(22, pipe, IPC) S(23, select, FILE)	\
+	S(24, sched_yield, PROCESS) S(25, mremap, MEMORY) S(26, msync, MEMORY)	\
+	S(27, mincore, MEMORY) S(28, madvise, MEMORY) S(29, shmget, IPC) S(30, shmat, IPC)	\
+	S(31, shmctl, IPC) S(32, dup, FILE) S(33, dup2, FILE) S(34, pause, SIGNAL)	\
+	S(35, nanosleep, TIME) S(36, getitimer, TIME) S(37, alarm, TIME) S(38, setitimer, TIME)	\
+	S(39, getpid, PROCESS) S(40, sendfile, FILE) S(41, socket, NETWORK)	\
+	S(42, connect, NETWORK) S(43, accept, NETWORK) S(44, sendto, NETWORK)	\
+	S(45, recvfrom, NETWORK) S(46, sendmsg, NETWORK) S(47, recvmsg, NETWORK)	\
+	S(48, shutdown, NETWORK) S(49, bind, NETWORK) S(50, listen, NETWORK)	\
+	S(51, getsockname, NETWORK) S(52, getpeername, NETWORK) S(53, socketpair, NETWORK)	\
+	S(54, setsockopt, NETWORK) S(55, getsockopt, NETWORK) S(56, clone, PROCESS)	\
+	S(57, fork, PROCESS) S(58, vfork, PROCESS) S(59, execve, PROCESS) S(60, exit, PROCESS)	\
+	S(61, wait4, PROCESS) S(62, kill, SIGNAL) S(63, uname, OTHER) S(64, semget, IPC)	\
+	S(65, semop, IPC) S(66, semctl, IPC) S(67, shmdt, IPC) S(68, msgget, IPC)	\
+	S(69, msgsnd, IPC) S(70, msgrcv, IPC) S(71, msgctl, IPC) S(72, fcntl, FILE)	\
+	S(73, flock, FILE) S(74, fsync, FILE) S(75, fdatasync, FILE) S(76, truncate, FILE)	\
+	S(77, ftruncate, FILE) S(78, getdents, FILE) S(79, getcwd, FILE) S(80, chdir, FILE)	\
+	S(81, fchdir, FILE) S(82, rename, FILE) S(83, mkdir, FILE) S(84, rmdir, FILE)	\
+	S(85, creat, FILE) S(86, link, FILE) S(87, unlink, FILE) S(88, symlink, FILE)	\
+	S(89, readlink, FILE) S(90, chmod, FILE) S(91, fchmod, FILE) S(92, chown, FILE)	\
+	S(93, fchown, FILE) S(94, lchown, FILE) S(95, umask, SECURITY)	\
+	S(96, gettimeofday, TIME) S(97, getrlimit, PROCESS) S(98, getrusage, PROCESS)	\
+	S(99, sysinfo, OTHER) S(100, times, PROCESS) S(101, ptrace, PROCESS)	\
+	S(102, getuid, SECURITY) S(103, syslog, OTHER) S(104, getgid, SECURITY)	\
+	S(105, setuid, SECURITY) S(106, setgid, SECURITY) S(107, geteuid, SECURITY)	\
+	S(108, getegid, SECURITY) S(109, setpgid, PROCESS) S(110, getppid, PROCESS)	\
+	S(111, getpgrp, PROCESS) S(112, setsid, PROCESS) S(113, setreuid, SECURITY)	\
+	S(114, setregid, SECURITY) S(115, getgroups, SECURITY) S(116, setgroups, SECURITY)	\
+	S(117, setresuid, SECURITY) S(118, getresuid, SECURITY) S(119, setresgid, SECURITY)	\
+	S(120, getresgid, SECURITY) S(121, getpgid, PROCESS) S(122, setfsuid, SECURITY)	\
+	S(123, setfsgid, SECURITY) S(124, getsid, PROCESS) S(125, capget, SECURITY)	\
+	S(126, capset, SECURITY) S(127, rt_sigpending, SIGNAL) S(128, rt_sigtimedwait, SIGNAL)	\
+	S(129, rt_sigqueueinfo, SIGNAL) S(130, rt_sigsuspend, SIGNAL)	\
+	S(131, sigaltstack, SIGNAL) S(132, utime, FILE) S(133, mknod, FILE)	\
+	S(134, uselib, OTHER) S(135, personality, PROCESS) S(136, ustat, OTHER)	\
+	S(137, statfs, FILE) S(138, fstatfs, FILE) S(139, sysfs, OTHER)	\
+	S(140, getpriority, PROCESS) S(141, setpriority, PROCESS)	\
+	S(142, sched_setparam, PROCESS) S(143, sched_getparam, PROCESS)	\
+	S(144, sched_setscheduler, PROCESS) S(145, sched_getscheduler, PROCESS)	\
+	S(146, sched_get_priority_max, PROCESS) S(147, sched_get_priority_min, PROCESS)	\
+	S(148, sched_rr_get_interval, PROCESS) S(149, mlock, MEMORY) S(150, munlock, MEMORY)	\
+	S(151, mlockall, MEMORY) S(152, munlockall, MEMORY) S(153, vhangup, OTHER)	\
+	S(154, modify_ldt, MEMORY) S(155, pivot_root, FILE) S(156, _sysctl, OTHER)	\
+	S(157, prctl, PROCESS) S(158, arch_prctl, PROCESS) S(159, adjtimex, TIME)	\
+	S(160, setrlimit, PROCESS) S(161, chroot, FILE) S(162, sync, FILE)	\
+	S(163, acct, PROCESS) S(164, settimeofday, TIME) S(165, mount, FILE)	\
+	S(166, umount2, FILE) S(167, swapon, MEMORY) S(168, swapoff, MEMORY)	\
+	S(169, reboot, OTHER) S(170, sethostname, OTHER) S(171, setdomainname, OTHER)	\
+	S(172, iopl, OTHER) S(173, ioperm, OTHER) S(174, create_module, OTHER)	\
+	S(175, init_module, OTHER) S(176, delete_module, OTHER) S(177, get_kernel_syms, OTHER)	\
+	S(178, query_module, OTHER) S(179, quotactl, OTHER) S(180, nfsservctl, OTHER)	\
+	S(181, getpmsg, IPC) S(182, putpmsg, IPC) S(183, afs_syscall, OTHER)	\
+	S(184, tuxcall, OTHER) S(185, security, SECURITY) S(186, gettid, PROCESS)	\
+	S(187, readahead, FILE) S(188, setxattr, FILE) S(189, lsetxattr, FILE)	\
+	S(190, fsetxattr, FILE) S(191, getxattr, FILE) S(192, lgetxattr, FILE)	\
+	S(193, fgetxattr, FILE) S(194, listxattr, FILE) S(195, llistxattr, FILE)	\
+	S(196, flistxattr, FILE) S(197, removexattr, FILE) S(198, lremovexattr, FILE)	\
+	S(199, fremovexattr, FILE) S(200, tkill, SIGNAL) S(201, time, TIME) S(202, futex, IPC)	\
+	S(203, sched_setaffinity, PROCESS) S(204, sched_getaffinity, PROCESS)	\
+	S(205, set_thread_area, PROCESS) S(206, io_setup, FILE) S(207, io_destroy, FILE)	\
+	S(208, io_getevents, FILE) S(209, io_submit, FILE) S(210, io_cancel, FILE)	\
+	S(211, get_thread_area, PROCESS) S(212, lookup_dcookie, OTHER)	\
+	S(213, epoll_create, FILE) S(214, epoll_ctl_old, FILE) S(215, epoll_wait_old, FILE)	\
+	S(216, remap_file_pages, MEMORY) S(217, getdents64, FILE)	\
+	S(218, set_tid_address, PROCESS) S(219, restart_syscall, SIGNAL)	\
+	S(220, semtimedop, IPC) S(221, fadvise64, FILE) S(222, timer_create, TIME)	\
+	S(223, timer_settime, TIME) S(224, timer_gettime, TIME) S(225, timer_getoverrun, TIME)	\
+	S(226, timer_delete, TIME) S(227, clock_settime, TIME) S(228, clock_gettime, TIME)	\
+	S(229, clock_getres, TIME) S(230, clock_nanosleep, TIME) S(231, exit_group, PROCESS)	\
+	S(232, epoll_wait, FILE) S(233, epoll_ctl, FILE) S(234, tgkill, SIGNAL)	\
+	S(235, utimes, FILE) S(236, vserver, OTHER) S(237, mbind, MEMORY)	\
+	S(238, set_mempolicy, MEMORY) S(239, get_mempolicy, MEMORY) S(240, mq_open, IPC)	\
+	S(241, mq_unlink, IPC) S(242, mq_timedsend, IPC) S(243, mq_timedreceive, IPC)	\
+	S(244, mq_notify, IPC) S(245, mq_getsetattr, IPC) S(246, kexec_load, OTHER)	\
+	S(247, waitid, PROCESS) S(248, add_key, SECURITY) S(249, request_key, SECURITY)	\
+	S(250, keyctl, SECURITY) S(251, ioprio_set, PROCESS) S(252, ioprio_get, PROCESS)	\
+	S(253, inotify_init, FILE) S(254, inotify_add_watch, FILE)	\
+	S(255, inotify_rm_watch, FILE) S(256, migrate_pages, MEMORY) S(257, openat, FILE)	\
+	S(258, mkdirat, FILE) S(259, mknodat, FILE) S(260, fchownat, FILE)	\
+	S(261, futimesat, FILE) S(262, newfstatat, FILE) S(263, unlinkat, FILE)	\
+	S(264, renameat, FILE) S(265, linkat, FILE) S(266, symlinkat, FILE)	\
+	S(267, readlinkat, FILE) S(268, fchmodat, FILE) S(269, faccessat, FILE)	\
+	S(270, pselect6, FILE) S(271, ppoll, FILE) S(272, unshare, PROCESS)	\
+	S(273, set_robust_list, PROCESS) S(274, get_robust_list, PROCESS) S(275, splice, FILE)	\
+	S(276, tee, FILE) S(277, sync_file_range, FILE) S(278, vmsplice, FILE)	\
+	S(279, move_pages, MEMORY) S(280, utimensat, FILE) S(281, epoll_pwait, FILE)	\
+	S(282, signalfd, SIGNAL) S(283, timerfd_create, TIME) S(284, eventfd, IPC)	\
+	S(285, fallocate, FILE) S(286, timerfd_settime, TIME) S(287, timerfd_gettime, TIME)	\
+	S(288, accept4, NETWORK) S(289, signalfd4, SIGNAL) S(290, eventfd2, IPC)	\
+	S(291, epoll_create1, FILE) S(292, dup3, FILE) S(293, pipe2, IPC)	\
+	S(294, inotify_init1, FILE) S(295, preadv, FILE) S(296, pwritev, FILE)	\
+	S(297, rt_tgsigqueueinfo, SIGNAL) S(298, perf_event_open, OTHER)	\
+	S(299, recvmmsg, NETWORK) S(300, fanotify_init, FILE) S(301, fanotify_mark, FILE)	\
+	S(302, prlimit64, PROCESS) S(303, name_to_handle_at, FILE)	\
+	S(304, open_by_handle_at, FILE) S(305, clock_adjtime, TIME) S(306, syncfs, FILE)	\
+	S(307, sendmmsg, NETWORK) S(308, setns, PROCESS) S(309, getcpu, PROCESS)	\
+	S(310, process_vm_readv, MEMORY) S(311, process_vm_writev, MEMORY)	\
+	S(312, kcmp, PROCESS) S(313, finit_module, OTHER) S(314, sched_setattr, PROCESS)	\
+	S(315, sched_getattr, PROCESS) S(316, renameat2, FILE) S(317, seccomp, SECURITY)	\
+	S(318, getrandom, SECURITY) S(319, memfd_create, MEMORY) S(320, kexec_file_load, OTHER)	\
+	S(321, bpf, OTHER) S(322, execveat, PROCESS) S(323, userfaultfd, MEMORY)	\
+	S(324, membarrier, MEMORY) S(325, mlock2, MEMORY) S(326, copy_file_range, FILE)	\
+	S(327, preadv2, FILE) S(328, pwritev2, FILE) S(329, pkey_mprotect, MEMORY)	\
+	S(330, pkey_alloc, MEMORY) S(331, pkey_free, MEMORY) S(332, statx, FILE)	\
+	S(333, io_pgetevents, FILE) S(334, rseq, PROCESS) S(335, uretprobe, OTHER)	\
+	S(336, uprobe, OTHER) S(424, pidfd_send_signal, SIGNAL) S(425, io_uring_setup, FILE)	\
+	S(426, io_uring_enter, FILE) S(427, io_uring_register, FILE) S(428, open_tree, FILE)	\
+	S(429, move_mount, FILE) S(430, fsopen, FILE) S(431, fsconfig, FILE)	\
+	S(432, fsmount, FILE) S(433, fspick, FILE) S(434, pidfd_open, PROCESS)	\
+	S(435, clone3, PROCESS) S(436, close_range, FILE) S(437, openat2, FILE)	\
+	S(438, pidfd_getfd, PROCESS) S(439, faccessat2, FILE) S(440, process_madvise, MEMORY)	\
+	S(441, epoll_pwait2, FILE) S(442, mount_setattr, FILE) S(443, quotactl_fd, OTHER)	\
+	S(444, landlock_create_ruleset, SECURITY) S(445, landlock_add_rule, SECURITY)	\
+	S(446, landlock_restrict_self, SECURITY) S(447, memfd_secret, MEMORY)	\
+	S(448, process_mrelease, MEMORY) S(449, futex_waitv, IPC)	\
+	S(450, set_mempolicy_home_node, MEMORY) S(451, cachestat, MEMORY)	\
+	S(452, fchmodat2, FILE) S(453, map_shadow_stack, MEMORY) S(454, futex_wake, IPC)	\
+	S(455, futex_wait, IPC) S(456, futex_requeue, IPC) S(457, statmount, FILE)	\
+	S(458, listmount, FILE) S(459, lsm_get_self_attr, SECURITY)	\
+	S(460, lsm_set_self_attr, SECURITY) S(461, lsm_list_modules, SECURITY)	\
+	S(462, mseal, MEMORY) S(463, setxattrat, FILE) S(464, getxattrat, FILE)	\
+	S(465, listxattrat, FILE) S(466, removexattrat, FILE) S(467, open_tree_attr, FILE)	\
+	S(468, file_getattr, FILE) S(469, file_setattr, FILE) S(470, listns, FILE)	\
+	S(471, rseq_slice_yield, PROCESS)
+static const struct { const char *name; u8 category; } prof_calls[PROF_SYSCALLS] = {
+#define S(nr, name, category) [nr] = { #name, PROF_CAT_##category },
+	SYSCALLS(S)
+#undef S
+};
+
+/* Room for one more at the end of an array of n; it doubles. */
+static void *prof_grow(void *array, u32 n, size_t size)
+{
+	void *p = array;
+
+	if (n & (n - 1))	/* 0 and powers of two are full */
+		return array;
+	p = realloc(array, (n ? n * 2UL : 1) * size);
+	if (!p)
+		die(EX_OSERR, "profile: out of memory");
+	return p;
+}
+
+static char *prof_strdup(const char *s)
+{
+	char *copy = strdup(s);
+
+	if (!copy)
+		die(EX_OSERR, "profile: out of memory");
+	return copy;
+}
+
+/* ==== profile 2: address spaces ====================================================== */
+
+static const char *prof_basename(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash && slash[1] ? slash + 1 : path;
+}
+
+/* Is this the mapped file, and not another that came to its path? */
+static int prof_open_checked(const char *path, u64 ino)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat s;
+
+	/* the device that mappings show is not that of stat() on some file systems */
+	if (fd >= 0 && (fstat(fd, &s) || !S_ISREG(s.st_mode) || s.st_ino != ino)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/* The file behind a mapping: by the mapping itself, else by its path as the process sees it. */
+static int prof_open_mapped(s32 pid, const struct prof_map *m, const char *path, u64 ino)
+{
+	char way[PATH_MAX + 64];
+	int fd;
+
+	snprintf(way, sizeof(way), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, m->start, m->end);
+	fd = prof_open_checked(way, ino);
+	if (fd >= 0 || path[0] != '/')
+		return fd;
+	snprintf(way, sizeof(way), "/proc/%d/root%s", pid, path);
+	fd = prof_open_checked(way, ino);
+	if (fd >= 0)
+		return fd;
+	fd = prof_open_checked(path, ino);
+	if (fd >= 0)
+		return fd;
+	snprintf(way, sizeof(way), "/proc/%d/exe", pid);	/* a deleted program */
+	return prof_open_checked(way, ino);
+}
+
+/* This kernel's vdso is the same in all processes: ours, as a file. */
+static int prof_open_vdso(void)
+{
+	const u8 *vdso = (const u8 *)getauxval(AT_SYSINFO_EHDR);
+	const Elf64_Ehdr *eh = (const Elf64_Ehdr *)vdso;
+	int fd = vdso ? memfd_create("vdso", MFD_CLOEXEC) : -1;
+	size_t size = vdso ? eh->e_shoff + (size_t)eh->e_shnum * eh->e_shentsize : 0;
+
+	if (fd >= 0 && write(fd, vdso, size) != (ssize_t)size) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+static u32 prof_module_of(s32 pid, const struct prof_map *m, const char *path, u64 dev, u64 ino)
+{
+	struct prof_module *mod;
+	u32 i;
+
+	for (i = 0; i < prof.nr_modules; i++) {
+		mod = &prof.modules[i];
+		if (ino ? mod->ino == ino && mod->dev == dev : !mod->ino && !strcmp(mod->path, path))
+			break;
+	}
+	if (i == prof.nr_modules) {
+		prof.modules = prof_grow(prof.modules, i, sizeof(*mod));
+		prof.modules[i] = (struct prof_module){ .dev = dev, .ino = ino, .fd = -1,
+							.path = prof_strdup(path) };
+		prof.nr_modules++;
+		if (!strcmp(path, "[vdso]"))
+			prof.modules[i].fd = prof_open_vdso();
+	}
+	mod = &prof.modules[i];
+	if (ino && mod->fd < 0 && i < PROF_MODULES)
+		mod->fd = prof_open_mapped(pid, m, path, ino);
+	return i;
+}
+
+/* The newest image of a process, -1: it is not of the tree. */
+static s32 prof_image_of(s32 pid)
+{
+	s32 i;
+
+	for (i = prof.nr_images - 1; i >= 0; i--)
+		if (prof.images[i].pid == pid && !prof.images[i].ended)
+			return i;
+	return -1;
+}
+
+static s32 prof_image_add(s32 pid, s32 parent, u64 at_ns)
+{
+	u32 i = prof.nr_images;
+	s32 old = prof_image_of(pid);
+
+	if (old >= 0)
+		prof.images[old].ended = true;
+	prof.images = prof_grow(prof.images, i, sizeof(*prof.images));
+	prof.images[i] = (struct prof_image){ .pid = pid, .parent = parent, .from_ns = at_ns,
+					      .look_ns = at_ns, .look_step_ns = 2 * PROF_TURN_NS };
+	prof.nr_images++;
+	return i;
+}
+
+static void prof_map_add(struct prof_image *im, struct prof_map m, const char *path, u64 dev,
+			 u64 ino)
+{
+	u32 i;
+
+	m.module = prof_module_of(im->pid, &m, path, dev, ino);
+	for (i = 0; i < im->nr_maps; i++)
+		if (im->maps[i].start == m.start && im->maps[i].end == m.end &&
+		    im->maps[i].offset == m.offset && im->maps[i].module == m.module)
+			return;
+	im->maps = prof_grow(im->maps, im->nr_maps, sizeof(m));
+	im->maps[im->nr_maps++] = m;
+}
+
+/* Windows programs and libraries: their code may lie in memory that has no file. */
+static bool prof_is_pe(const char *path)
+{
+	static const char *const ends[] = { ".dll", ".exe", ".drv", ".sys", ".ocx", ".cpl", ".acm" };
+	const char *dot = strrchr(path, '.');
+	size_t i;
+
+	for (i = 0; dot && i < ARRAY_SIZE(ends); i++)
+		if (!strcasecmp(dot, ends[i]))
+			return true;
+	return false;
+}
+
+/* Take the " (deleted)" off that the kernel adds to a path. */
+static void prof_undelete(char *path)
+{
+	static const char mark[] = " (deleted)";
+
+	if (ends_with(path, mark))
+		path[strlen(path) - strlen(mark)] = 0;
+}
+
+/*
+ * What the process itself has in /proc, as far as it matters: code, and where Windows modules
+ * begin. Code without a file that follows such a module in memory is that module's.
+ */
+static void prof_image_look(struct prof_image *im, u64 now)
+{
+	char way[64], line[PROF_LINE + 128], path[PROF_LINE + 1], perms[8], last_pe[PROF_LINE + 1] = "";
+	u32 major, minor;
+	u64 ino, pe_start = 0, pe_end = 0;
+	struct prof_map m;
+	FILE *f;
+
+	snprintf(way, sizeof(way), "/proc/%d/maps", im->pid);
+	f = fopen(way, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		path[0] = 0;
+		m = (struct prof_map){ .at_ns = now };
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %x:%x %" SCNu64 " %4096[^\n]",
+			   &m.start, &m.end, perms, &m.offset, &major, &minor, &ino, path) < 7)
+			continue;
+		prof_undelete(path);
+		if (ino && prof_is_pe(path) && (strcmp(path, last_pe) || m.start != pe_end)) {
+			strcpy(last_pe, path);
+			pe_start = m.start - m.offset;
+		} else if (m.start != pe_end || (ino && !prof_is_pe(path))) {
+			last_pe[0] = 0;
+		}
+		pe_end = m.end;
+		if (perms[2] != 'x')
+			continue;
+		if (!ino && last_pe[0] && path[0] != '[') {
+			m.offset = m.start - pe_start;
+			prof_map_add(im, m, last_pe, 0, 0);
+		} else {
+			prof_map_add(im, m, path[0] ? path : "//anon", (u64)major << 32 | minor, ino);
+		}
+	}
+	if (f)
+		fclose(f);
+}
+
+static void prof_images_look(u64 now, bool all)
+{
+	u32 i;
+
+	for (i = 0; i < prof.nr_images; i++) {
+		struct prof_image *im = &prof.images[i];
+
+		/* before its exec the command is gamer itself */
+		if (im->ended || im->gone || (!all && now < im->look_ns))
+			continue;
+		prof_image_look(im, now);
+		im->look_ns = now + im->look_step_ns;
+		im->look_step_ns *= 2;
+	}
+}
+
+/* ==== profile 3: perf's records of mappings ========================================== */
+
+/* What is read of each kind of record; each ends with pid, tid (u32) and time (u64). */
+struct prof_record {
+	struct perf_event_header head;
+	s32 pid;
+	s32 tid_or_ppid;
+	union {
+		struct {
+			u64 addr, len, offset;
+			u32 major, minor;
+			u64 ino, ino_generation;
+			u32 prot, flags;
+			char path[PATH_MAX + 64];
+		} map;
+		struct {
+			s32 tid, ptid;
+		} fork;
+	};
+};
+
+static int prof_perf_open(struct perf_event_attr *attr, s32 pid, int cpu)
+{
+	attr->size = sizeof(*attr);
+	return syscall(SYS_perf_event_open, attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+static void prof_rings_open(void)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE, .config = PERF_COUNT_SW_DUMMY,
+		.sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_TIME, .sample_id_all = 1,
+		.mmap = 1, .mmap2 = 1, .comm = 1, .comm_exec = 1, .task = 1,
+		.use_clockid = 1, .clockid = CLOCK_MONOTONIC, .exclude_kernel = 1,
+	};
+	u32 cpu, n = 0;
+
+	for (cpu = 0; cpu < MAX_CPUS; cpu++) {
+		int fd = prof_perf_open(&attr, -1, cpu);
+		void *p;
+
+		if (fd < 0)
+			continue;	/* no such CPU, or offline */
+		p = mmap(NULL, (PROF_RING_PAGES + 1) * sysconf(_SC_PAGESIZE),
+			 PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		prof.rings[cpu] = p == MAP_FAILED ? NULL : p;
+		n += p != MAP_FAILED;
+	}
+	if (!n)
+		note("profile: no records of mappings (%s): programs that end early stay without names",
+		     strerror(errno));
+}
+
+/* Copy `size` bytes at position `at` out of a ring. */
+static void prof_ring_copy(const struct perf_event_mmap_page *ring, u64 at, void *to, size_t size)
+{
+	const char *data = (const char *)ring + ring->data_offset;
+	size_t first;
+
+	at &= ring->data_size - 1;
+	first = MIN(size, ring->data_size - at);
+	memcpy(to, data + at, first);
+	memcpy((char *)to + first, data, size - first);
+}
+
+/* Time of a ring's first record, 0: it is empty. */
+static u64 prof_ring_time(const struct perf_event_mmap_page *ring)
+{
+	u64 head = __atomic_load_n(&ring->data_head, __ATOMIC_ACQUIRE), tail = ring->data_tail, at;
+	struct perf_event_header h;
+
+	if (head == tail)
+		return 0;
+	prof_ring_copy(ring, tail, &h, sizeof(h));
+	prof_ring_copy(ring, tail + h.size - sizeof(at), &at, sizeof(at));
+	return at;
+}
+
+static void prof_record_take(struct prof_record *r, u64 at)
+{
+	s32 i = prof_image_of(r->head.type == PERF_RECORD_FORK ? r->tid_or_ppid : r->pid);
+
+	if (r->head.type == PERF_RECORD_LOST)
+		prof.rings_lost++;
+	if (i < 0)
+		return;
+	if (r->head.type == PERF_RECORD_FORK && r->pid != r->tid_or_ppid) {
+		prof_image_add(r->pid, i, at);
+	} else if (r->head.type == PERF_RECORD_COMM && r->head.misc & PERF_RECORD_MISC_COMM_EXEC) {
+		prof_image_add(r->pid, -1, at);
+	} else if (r->head.type == PERF_RECORD_EXIT) {
+		prof.images[i].gone |= r->fork.tid == r->pid;
+	} else if (r->head.type == PERF_RECORD_MMAP2) {
+		struct prof_map m = {
+			.start = r->map.addr, .end = r->map.addr + r->map.len,
+			.offset = r->map.offset, .at_ns = at,
+		};
+
+		r->map.path[sizeof(r->map.path) - 1] = 0;
+		prof_map_add(&prof.images[i], m, r->map.path,
+			     (u64)r->map.major << 32 | r->map.minor, r->map.ino);
+	}
+}
+
+/*
+ * Take all records up to a time, in the order of their times over all rings: what a process
+ * does on one CPU follows on what its parent did on another.
+ */
+static void prof_rings_read(u64 until)
+{
+	static struct prof_record r;
+
+	for (;;) {
+		struct perf_event_mmap_page *ring = NULL;
+		u64 first = until + 1, at;
+		u32 cpu;
+
+		for (cpu = 0; cpu < MAX_CPUS; cpu++) {
+			at = prof.rings[cpu] ? prof_ring_time(prof.rings[cpu]) : 0;
+			if (at && at < first) {
+				first = at;
+				ring = prof.rings[cpu];
+			}
+		}
+		if (!ring)
+			return;
+		prof_ring_copy(ring, ring->data_tail, &r.head, sizeof(r.head));
+		prof_ring_copy(ring, ring->data_tail, &r, MIN(r.head.size, sizeof(r)));
+		__atomic_store_n(&ring->data_tail, ring->data_tail + r.head.size, __ATOMIC_RELEASE);
+		prof_record_take(&r, first);
+	}
+}
+
+/* Counters of the hardware for a thread and what it starts; -1: the hardware has none. */
+static void prof_cache_open(s32 tid)
+{
+	static const u64 config[] = { PERF_COUNT_HW_CACHE_REFERENCES, PERF_COUNT_HW_CACHE_MISSES };
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE, .inherit = 1,
+		.disabled = prof.child > 0, .enable_on_exec = prof.child > 0,
+	};
+	u32 i;
+
+	if (opt[OPT_ONLY].n)
+		return;
+	for (i = 0; i < ARRAY_SIZE(config); i++) {
+		bool room = prof.nr_cache < PROF_CACHE_FDS;
+
+		attr.config = config[i];
+		prof.cache_fds = prof_grow(prof.cache_fds, prof.nr_cache, sizeof(int));
+		prof.cache_fds[prof.nr_cache++] = room ? prof_perf_open(&attr, tid, -1) : -1;
+	}
+}
+
+/* Sum of one of them over all threads; false where any is missing. */
+static bool prof_cache_read(u32 which, u64 *sum)
+{
+	u64 n;
+	u32 i;
+
+	*sum = 0;
+	for (i = which; i < prof.nr_cache; i += 2) {
+		if (prof.cache_fds[i] < 0 || read(prof.cache_fds[i], &n, sizeof(n)) != sizeof(n))
+			return false;
+		*sum += n;
+	}
+	return prof.nr_cache > 0;
+}
+
+/* ==== profile 4: symbols ============================================================= */
+
+static int prof_symbol_cmp(const void *a, const void *b)
+{
+	const struct prof_symbol *x = a, *y = b;
+
+	return x->addr != y->addr ? x->addr < y->addr ? -1 : 1 : (x->size < y->size) - (x->size > y->size);
+}
+
+static void prof_symbol_add(struct prof_symbols *s, u64 addr, u64 size, const char *name)
+{
+	s->list = prof_grow(s->list, s->n, sizeof(*s->list));
+	s->list[s->n++] = (struct prof_symbol){ addr, size, name };
+}
+
+static void prof_symbols_sort(struct prof_symbols *s)
+{
+	qsort(s->list, s->n, sizeof(*s->list), prof_symbol_cmp);
+}
+
+/* The one that holds an address, or NULL. */
+static const struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u64 addr)
+{
+	u32 low = 0, high = s->n, mid;
+	const struct prof_symbol *at;
+
+	while (low < high) {
+		mid = low + (high - low) / 2;
+		if (s->list[mid].addr <= addr)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (!low)
+		return NULL;
+	/* of several at one address the first has the size */
+	for (at = &s->list[low - 1]; at > s->list && at[-1].addr == at->addr; at--)
+		;
+	return at->size && addr - at->addr >= at->size ? NULL : at;
+}
+
+/* The functions of one table of an ELF file. The file stays open for their names. */
+static void prof_elf_table(Elf *elf, Elf_Scn *scn, const GElf_Shdr *sh, struct prof_symbols *to)
+{
+	Elf_Data *data = elf_getdata(scn, NULL);
+	size_t i, n = data && sh->sh_entsize ? data->d_size / sh->sh_entsize : 0;
+	const char *name;
+	GElf_Sym sym;
+
+	for (i = 0; i < n && i < INT_MAX && gelf_getsym(data, i, &sym); i++) {
+		u32 type = GELF_ST_TYPE(sym.st_info);
+
+		if (sym.st_shndx == SHN_UNDEF || sym.st_shndx == SHN_ABS || !sym.st_value ||
+		    (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE))
+			continue;
+		name = elf_strptr(elf, sh->sh_link, sym.st_name);
+		if (name && *name)
+			prof_symbol_add(to, sym.st_value, sym.st_size, name);
+	}
+}
+
+/* Where a distribution puts the symbols of a stripped file, by its build ID; -1: none. */
+static int prof_elf_debug(Elf_Scn *scn)
+{
+	Elf_Data *data = elf_getdata(scn, NULL);
+	size_t at = 0, next, name, desc, i;
+	char path[128];
+	GElf_Nhdr nh;
+	int n;
+
+	while (data && (next = gelf_getnote(data, at, &nh, &name, &desc)) > 0) {
+		const u8 *id = (const u8 *)data->d_buf + desc;
+
+		at = next;
+		if (nh.n_type != NT_GNU_BUILD_ID || nh.n_descsz < 2 || nh.n_descsz > 32)
+			continue;
+		n = snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%02x/", id[0]);
+		for (i = 1; i < nh.n_descsz; i++)
+			n += snprintf(path + n, sizeof(path) - n, "%02x", id[i]);
+		snprintf(path + n, sizeof(path) - n, ".debug");
+		return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	}
+	return -1;
+}
+
+static void prof_elf_loads(Elf *elf, struct prof_module *mod)
+{
+	size_t n, i;
+	GElf_Phdr ph;
+
+	if (elf_getphdrnum(elf, &n))
+		return;
+	for (i = 0; i < n && i < INT_MAX && gelf_getphdr(elf, i, &ph); i++)
+		if (ph.p_type == PT_LOAD) {
+			mod->loads = prof_grow(mod->loads, mod->nr_loads, sizeof(ph));
+			mod->loads[mod->nr_loads++] = ph;
+		}
+}
+
+/* All tables of an ELF file, and of its debug file where it has no full table itself. */
+static void prof_elf_read(int fd, struct prof_module *mod, bool is_debug)
+{
+	Elf *elf = elf_begin(fd, ELF_C_READ, NULL);	/* not mapped: the file may shrink */
+	Elf_Scn *scn = NULL;
+	bool full = false;
+	int debug = -1;
+	GElf_Shdr sh;
+
+	if (!elf || elf_kind(elf) != ELF_K_ELF)
+		return;
+	if (!is_debug)
+		prof_elf_loads(elf, mod);
+	while ((scn = elf_nextscn(elf, scn)) && gelf_getshdr(scn, &sh)) {
+		if (sh.sh_type == SHT_SYMTAB || (sh.sh_type == SHT_DYNSYM && !is_debug))
+			prof_elf_table(elf, scn, &sh, &mod->symbols);
+		full |= sh.sh_type == SHT_SYMTAB;
+		if (sh.sh_type == SHT_NOTE && !is_debug && debug < 0)
+			debug = prof_elf_debug(scn);
+	}
+	if (debug >= 0 && !full)
+		prof_elf_read(debug, mod, true);
+	else if (debug >= 0)
+		close(debug);
+}
+
+static void prof_module_load(struct prof_module *mod)
+{
+	if (mod->loaded)
+		return;
+	mod->loaded = true;
+	if (mod->fd < 0)
+		return;
+	prof_elf_read(mod->fd, mod, false);
+	prof_symbols_sort(&mod->symbols);
+}
+
+/* "ADDRESS SIZE NAME" a line: how a JIT compiler tells of what it made. */
+static void prof_jit_load(struct prof_image *im)
+{
+	char way[96], line[512], *end;
+	FILE *f;
+
+	if (im->jit_read)
+		return;
+	im->jit_read = true;
+	snprintf(way, sizeof(way), "/proc/%d/root/tmp/perf-%d.map", im->pid, im->pid);
+	f = fopen(way, "re");
+	if (!f)
+		f = fopen(strstr(way, "/tmp/"), "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		u64 addr = strtoull(line, &end, 16);
+		u64 size = strtoull(end, &end, 16);
+
+		line[strcspn(line, "\n")] = 0;
+		if (*end == ' ' && end[1] && size)
+			prof_symbol_add(&im->jit, addr, size, prof_strdup(end + 1));
+	}
+	if (f)
+		fclose(f);
+	prof_symbols_sort(&im->jit);
+}
+
+/* The kernel's functions; addresses are 0 for whoever may not see them. */
+static void prof_kernel_load(void)
+{
+	FILE *f = fopen("/proc/kallsyms", "re");
+	struct prof_symbols *k = &prof.kernel;
+	char line[256], *at;
+	u64 addr;
+	u32 i;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		addr = strtoull(line, &at, 16);
+		if (!addr || strlen(at) < 4 || !strchr("tTwW", at[1]))
+			continue;
+		at[3 + strcspn(at + 3, "\t\n")] = 0;
+		prof_symbol_add(k, addr, 0, prof_strdup(at + 3));
+	}
+	if (f)
+		fclose(f);
+	prof_symbols_sort(k);
+	for (i = 0; i + 1 < k->n; i++)
+		k->list[i].size = k->list[i + 1].addr - k->list[i].addr;
+}
+
+static const struct prof_symbol *prof_symbol_named(const struct prof_symbols *s, const char *name)
+{
+	u32 i;
+
+	for (i = 0; i < s->n; i++)
+		if (!strcmp(s->list[i].name, name))
+			return &s->list[i];
+	return NULL;
+}
+
+/* What an address is. */
+struct prof_place_name {
+	const char *function;		/* NULL: unknown */
+	struct prof_module *mod;	/* NULL: none */
+	u64 offset;			/* in the module */
+	u64 vaddr;			/* as the module's own tables count; 0: unknown */
+	u64 entry;			/* of the function, likewise */
+};
+
+static const struct prof_map *prof_map_at(const struct prof_image *im, u64 addr)
+{
+	u64 until = UINT64_MAX;
+	u32 i;
+
+	for (;;) {
+		for (i = im->nr_maps; i-- > 0;)
+			if (addr >= im->maps[i].start && addr < im->maps[i].end &&
+			    im->maps[i].at_ns <= until)
+				return &im->maps[i];
+		if (im->parent < 0)
+			return NULL;
+		until = im->from_ns;
+		im = &prof.images[im->parent];
+	}
+}
+
+/* An address of a file by its place in the file, 0: it is in no segment. */
+static u64 prof_vaddr(const struct prof_module *mod, u64 offset)
+{
+	u32 i;
+
+	for (i = 0; i < mod->nr_loads; i++)
+		if (offset >= mod->loads[i].p_offset &&
+		    offset - mod->loads[i].p_offset < mod->loads[i].p_filesz)
+			return offset - mod->loads[i].p_offset + mod->loads[i].p_vaddr;
+	return 0;
+}
+
+static struct prof_place_name prof_name_of(struct prof_image *im, u64 addr)
+{
+	struct prof_place_name name = { 0 };
+	const struct prof_symbol *sym;
+	const struct prof_map *m;
+
+	m = im ? prof_map_at(im, addr) : NULL;
+	if (!m)
+		return name;
+	name.mod = &prof.modules[m->module];
+	name.offset = addr - m->start + m->offset;
+	if (!name.mod->ino && name.mod->fd < 0) {	/* no file, and not the vdso */
+		prof_jit_load(im);
+		sym = prof_symbol_at(&im->jit, addr);
+		name.function = sym ? sym->name : NULL;
+		return name;
+	}
+	prof_module_load(name.mod);
+	name.vaddr = prof_vaddr(name.mod, name.offset);
+	sym = name.vaddr ? prof_symbol_at(&name.mod->symbols, name.vaddr) : NULL;
+	if (sym) {
+		name.function = sym->name;
+		name.entry = sym->addr;
+	}
+	return name;
+}
+
+/*
+ * The function that the call before a return address goes to, where the code says so. By it a
+ * caller is found that the frame pointers skip, because what it called keeps none.
+ */
+static const struct prof_symbol *prof_called(const struct prof_place_name *ret)
+{
+	const struct prof_symbol *sym;
+	u8 code[5];
+	s32 rel;
+
+	if (!ret->mod || !ret->vaddr || ret->offset < sizeof(code) ||
+	    pread(ret->mod->fd, code, sizeof(code), ret->offset - sizeof(code)) != sizeof(code) ||
+	    code[0] != 0xe8)
+		return NULL;
+	memcpy(&rel, code + 1, sizeof(rel));
+	sym = prof_symbol_at(&ret->mod->symbols, ret->vaddr + rel);
+	return sym && sym->addr == ret->vaddr + rel ? sym : NULL;
+}
+
+/* ==== profile 5: frames of a stack =================================================== */
+
+#define PROF_NAMES	(3 * PROF_FRAMES)
+#define PROF_NAME	192
+
+/* A stack as names, innermost first. */
+struct prof_names {
+	u32 n;
+	struct {
+		char text[PROF_NAME];
+		bool kernel;
+	} at[PROF_NAMES];
+};
+
+static int prof_stack_cmp(const void *a, const void *b)
+{
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static const __u64 *prof_stack_of(u64 key)
+{
+	const struct prof_stack_row *row = !key || !prof.nr_stacks ? NULL :
+		bsearch(&key, prof.stacks, prof.nr_stacks, sizeof(*prof.stacks), prof_stack_cmp);
+
+	return row ? row->stack.ip : NULL;
+}
+
+__attribute__((format(printf, 3, 4)))
+static void prof_names_add(struct prof_names *to, bool kernel, const char *fmt, ...)
+{
+	char text[PROF_NAME];
+	va_list ap;
+
+	if (to->n == PROF_NAMES)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	text_clean(to->at[to->n].text, PROF_NAME, text);
+	to->at[to->n++].kernel = kernel;
+}
+
+static void prof_name_add(struct prof_names *to, const struct prof_place_name *name, u64 addr)
+{
+	if (name->function)
+		prof_names_add(to, false, "%s", name->function);
+	else if (name->mod && (!strncmp(name->mod->path, "//anon", 6) || !*name->mod->path))
+		prof_names_add(to, false, "[jit]");
+	else if (name->mod && name->mod->path[0] == '[')
+		prof_names_add(to, false, "%s", name->mod->path);
+	else if (name->mod)
+		prof_names_add(to, false, "%s+0x%" PRIx64, prof_basename(name->mod->path),
+			       name->offset);
+	else if (addr)
+		prof_names_add(to, false, "[unknown]");
+}
+
+/* The kernel's own way into the switch is not of interest, nor are BPF's frames. */
+static void prof_names_kernel(struct prof_names *to, const __u64 *ip)
+{
+	const struct prof_symbol *sym;
+	u32 i, from = 0;
+
+	for (i = 0; i < 12 && ip[i]; i++) {
+		sym = prof_symbol_at(&prof.kernel, ip[i]);
+		if (sym && !strcmp(sym->name, "__schedule"))
+			from = i + 1;
+	}
+	for (i = from; i < PROF_FRAMES && ip[i]; i++) {
+		sym = prof_symbol_at(&prof.kernel, ip[i]);
+		if (sym)
+			prof_names_add(to, true, "%s", sym->name);
+		else
+			prof_names_add(to, true, "0x%llx", ip[i]);
+	}
+}
+
+static void prof_names_user(struct prof_names *to, struct prof_image *im, const __u64 *ip)
+{
+	struct prof_place_name name, inner = { 0 };
+	const struct prof_symbol *called;
+	u32 i;
+
+	for (i = 0; i < PROF_FRAMES && ip[i]; i++) {
+		/* a return address may lie behind the end of its function */
+		name = prof_name_of(im, ip[i] - !!i);
+		if (i && inner.mod) {
+			struct prof_place_name ret = name;
+
+			ret.offset += 1;
+			ret.vaddr += !!ret.vaddr;
+			called = prof_called(&ret);
+			if (called && (ret.mod != inner.mod || called->addr != inner.entry))
+				prof_names_add(to, false, "%s", called->name);
+		}
+		prof_name_add(to, &name, ip[i]);
+		inner = name;
+	}
+}
+
+static int prof_thread_cmp_id(const void *a, const void *b)
+{
+	const struct prof_thread *x = a, *y = b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static const struct prof_thread *prof_thread_of(u32 id)
+{
+	struct prof_thread key = { .id = id };
+
+	return prof.nr_threads ? bsearch(&key, prof.threads, prof.nr_threads, sizeof(key),
+					 prof_thread_cmp_id) : NULL;
+}
+
+/* The address space that a thread's record belongs to. */
+static struct prof_image *prof_thread_image(const struct prof_thread *t)
+{
+	struct prof_image *best = NULL;
+	u32 i;
+
+	for (i = 0; t && i < prof.nr_images; i++)
+		if (prof.images[i].pid == (s32)t->tgid && prof.images[i].from_ns <= t->start_ns)
+			best = &prof.images[i];
+	return best;
+}
+
+static void prof_names_of(struct prof_names *to, const struct prof_place *p)
+{
+	const __u64 *ip = prof_stack_of(p->key.kstack);
+
+	to->n = 0;
+	if (ip)
+		prof_names_kernel(to, ip);
+	ip = prof_stack_of(p->key.ustack);
+	if (ip)
+		prof_names_user(to, prof_thread_image(prof_thread_of(p->key.id)), ip);
+}
+
+/* ==== profile 6: the recording ======================================================= */
+
+/* BPF's programs: the first follow the tree, the rest are attached when it is marked. */
+#define PROF_PROGS(X)							\
+	X(prof_fork, "task_newtask", PROF_ALL)				\
+	X(prof_exec, "sched_process_exec", PROF_ALL)			\
+	X(prof_exit, "sched_process_exit", PROF_ALL)			\
+	X(prof_switch, "sched_switch", PROF_OFFCPU)			\
+	X(prof_waking, "sched_waking", PROF_OFFCPU)			\
+	X(prof_sys_enter, "sys_enter", PROF_SYSCALL)			\
+	X(prof_io_start, "block_io_start", PROF_ALL)			\
+	X(prof_io_done, "block_io_done", PROF_ALL)
+#define PROF_FIRST	3
+
+static const struct { const char *name, *target; u8 part; } prof_progs[] = {
+#define X(name, target, part) { #name, target, part },
+	PROF_PROGS(X)
+#undef X
+};
+
+/* The command, stopped before its exec until prof_go(). */
+static void prof_spawn(char **argv)
+{
+	sigset_t none;
+	int pair[2];
+	u8 byte;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		die(EX_OSERR, "profile: socketpair: %s", strerror(errno));
+	fflush(NULL);
+	prof.child = fork();
+	if (prof.child < 0)
+		die(EX_OSERR, "profile: fork: %s", strerror(errno));
+	if (!prof.child) {
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		close(pair[0]);
+		if (read(pair[1], &byte, 1) != 1)
+			_exit(EX_SOFTWARE);		/* gamer died */
+		execvp(argv[0], argv);
+		byte = errno == ENOENT ? 127 : 126;
+		note("profile: cannot run '%s': %s", argv[0], strerror(errno));
+		if (write(pair[1], &byte, 1) != 1)
+			_exit(EX_SOFTWARE);
+		_exit(byte);
+	}
+	close(pair[1]);
+	prof.go_fd = pair[0];
+	prof.root = prof.child;
+}
+
+static void prof_go(void)
+{
+	if (prof.child && send(prof.go_fd, "", 1, MSG_NOSIGNAL) != 1)
+		die(EX_OSERR, "profile: the command went away");
+}
+
+/* Did the command never begin? It has said why. */
+static bool prof_no_exec(void)
+{
+	u8 byte;
+
+	return prof.child && recv(prof.go_fd, &byte, 1, MSG_DONTWAIT) == 1;
+}
+
+/* Only the profiler's own programs and maps; nothing that a running gamer has is touched. */
+static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
+{
+	const struct prof_symbol *entry;
+	struct bpf_program *prog;
+	struct bpf_map *map;
+	char type[64];
+	size_t i;
+
+	bpf_object__for_each_program(prog, skel->obj)
+		bpf_program__set_autoload(prog, false);
+	bpf_object__for_each_map(map, skel->obj)
+		if (!bpf_map__is_internal(map) && strncmp(bpf_map__name(map), "prof_", 5))
+			bpf_map__set_autocreate(map, false);
+	for (i = 0; i < ARRAY_SIZE(prof_progs); i++) {
+		snprintf(type, sizeof(type), "btf_trace_%s", prof_progs[i].target);
+		prog = bpf_object__find_program_by_name(skel->obj, prof_progs[i].name);
+		bpf_program__set_autoload(prog, btf__find_by_name_kind(btf, type, BTF_KIND_TYPEDEF) > 0 &&
+					  (!opt[OPT_ONLY].n || i < PROF_FIRST ||
+					   prof_progs[i].part == opt[OPT_ONLY].n));
+	}
+	bpf_program__set_autoload(skel->progs.prof_threads, true);
+	skel->rodata->prof_min_ns = MAX(opt[OPT_MIN_US].n * NSEC_PER_USEC, 1);
+	skel->rodata->prof_max_ns = opt[OPT_MAX_US].n ? opt[OPT_MAX_US].n * NSEC_PER_USEC : UINT64_MAX;
+	/* option: all, then the states in their order */
+	skel->rodata->prof_state = opt[OPT_STATE].n;
+	entry = prof_symbol_named(&prof.kernel, "do_syscall_64");
+	skel->rodata->prof_kernel_stacks = prof.kernel.n && !opt[OPT_USER_STACKS].n;
+	skel->rodata->prof_entry = entry ? entry->addr : 0;
+	skel->rodata->prof_entry_end = entry ? entry->addr + entry->size : 0;
+	skel->rodata->prof_command = prof.child > 0;
+	skel->bss->prof_root = prof.root;
+}
+
+static int prof_on_ended(void *ctx, void *data, size_t size)
+{
+	(void)ctx;
+	if (size == sizeof(struct prof_thread)) {
+		prof.threads = prof_grow(prof.threads, prof.nr_threads, size);
+		memcpy(&prof.threads[prof.nr_threads++], data, size);
+	}
+	return 0;
+}
+
+static void prof_load(void)
+{
+	const char *why = NULL;
+	struct btf *btf = kernel_btf(&why);
+	char *copy;
+	int err;
+
+	if (!btf)
+		die(EX_UNAVAILABLE, "profile: this kernel has %s", why);
+	if (!opt[OPT_USER_STACKS].n && opt[OPT_ONLY].n != PROF_SYSCALL)
+		prof_kernel_load();
+	st.skel = bpf_open(&copy);
+	if (!st.skel)
+		die(EX_SOFTWARE, "profile: cannot open the BPF object: %s", strerror(errno));
+	prof_configure(st.skel, btf);
+	btf__free(btf);
+	err = gamer_bpf__load(st.skel);
+	free(copy);
+	if (err == -EPERM || err == -EACCES)
+		die(EX_NOPERM, "profile: the kernel does not permit it to load BPF programs (lockdown?)");
+	if (err)
+		die(EX_SOFTWARE, "profile: the kernel refused the BPF programs: %s (-v shows why)",
+		    strerror(-err));
+	prof.ring = ring_buffer__new(bpf_map__fd(st.skel->maps.prof_ended), prof_on_ended, NULL, NULL);
+	prof.iter = bpf_program__attach_iter(st.skel->progs.prof_threads, NULL);
+	if (!prof.ring || !prof.iter)
+		die(EX_SOFTWARE, "profile: no ring or no iterator: %s", strerror(errno));
+	if (opt[OPT_VERBOSE].n)
+		bpf_show_cost();
+}
+
+static void prof_attach(size_t from, size_t to)
+{
+	struct bpf_program *prog;
+	struct bpf_link *link;
+
+	for (; from < to; from++) {
+		prog = bpf_object__find_program_by_name(st.skel->obj, prof_progs[from].name);
+		if (!bpf_program__autoload(prog))
+			continue;
+		link = bpf_program__attach(prog);
+		if (!link)
+			die(EX_SOFTWARE, "profile: cannot attach to %s: %s",
+			    prof_progs[from].target, strerror(errno));
+		prof.links[prof.nr_links++] = link;
+	}
+}
+
+/* One walk over all tasks: mark, list or collect (enum prof_walk); each row to prof.threads. */
+static void prof_walk(enum prof_walk what)
+{
+	static struct prof_thread rows[32];
+	int fd = bpf_iter_create(bpf_link__fd(prof.iter));
+	size_t have = 0, i;
+	ssize_t n;
+
+	if (fd < 0)
+		die(EX_SOFTWARE, "profile: cannot walk over the tasks: %s", strerror(errno));
+	st.skel->bss->prof_walk = what;
+	while ((n = read(fd, (char *)rows + have, sizeof(rows) - have)) > 0) {
+		have += n;
+		for (i = 0; i < have / sizeof(*rows); i++)
+			prof_on_ended(NULL, &rows[i], sizeof(*rows));
+		memmove(rows, &rows[i], have % sizeof(*rows));
+		have %= sizeof(*rows);
+	}
+	close(fd);
+}
+
+/*
+ * Mark the tree that exists: a child may come before its parent in a walk, so until no more
+ * come. A command is marked by its exec.
+ */
+static void prof_mark_all(void)
+{
+	u32 before, i;
+
+	if (prof.child) {
+		prof_image_add(prof.child, -1, 0);
+		prof_cache_open(prof.child);
+		return;
+	}
+	do {
+		before = st.skel->bss->prof_marked;
+		prof_walk(PROF_WALK_MARK);
+	} while (st.skel->bss->prof_marked != before);
+	if (!before)
+		die(EX_NOINPUT, "profile: there is no process %d", prof.root);
+	prof_walk(PROF_WALK_LIST);
+	for (i = 0; i < prof.nr_threads; i++) {
+		if (prof_image_of(prof.threads[i].tgid) < 0)
+			prof_image_add(prof.threads[i].tgid, -1, 0);
+		prof_cache_open(prof.threads[i].tid);
+	}
+	prof.nr_threads = 0;
+}
+
+static void prof_open_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	prof.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (prof.signal_fd < 0)
+		die(EX_OSERR, "profile: signalfd: %s", strerror(errno));
+}
+
+/* A signal that only gamer got is passed on to the command; Ctrl-C reaches it by itself. */
+static void prof_signals_read(void)
+{
+	struct signalfd_siginfo si;
+
+	while (read(prof.signal_fd, &si, sizeof(si)) == sizeof(si)) {
+		if (si.ssi_signo == SIGCHLD) {
+			int status;
+
+			/* until it is waited for, /proc has its last figures */
+			if (prof.child && prof.status < 0)
+				prof.turn(now_ns());
+			if (prof.child && waitpid(prof.child, &status, WNOHANG) == prof.child)
+				prof.status = status;
+			continue;
+		}
+		prof.signal = si.ssi_signo;
+		if (prof.child && prof.status < 0 && si.ssi_code != SI_KERNEL)
+			kill(prof.child, si.ssi_signo);
+	}
+}
+
+static void prof_progress(u64 now, bool end)
+{
+	static u64 last_ns;
+	char text[128];
+	int n;
+
+	if (!isatty(STDERR_FILENO) || (!end && (now - prof.start_ns < 2 * NSEC_PER_SEC ||
+						now - last_ns < NSEC_PER_SEC / 2)))
+		return;
+	if (end && !last_ns)
+		return;
+	last_ns = now;
+	n = snprintf(text, sizeof(text), end ? "\r\033[K" :
+		     "\rgamer: profiling for %llu s (Ctrl-C ends it)\033[K",
+		     (now - prof.start_ns) / NSEC_PER_SEC);
+	if (write(STDERR_FILENO, text, n) < 0)
+		last_ns = now;		/* nobody looks */
+}
+
+/* Until the command or process ends, a signal comes, or the time is over. */
+static void prof_loop(void)
+{
+	u64 end_ns = opt[OPT_FOLLOW_SECONDS].n ? prof.start_ns + opt[OPT_FOLLOW_SECONDS].n * NSEC_PER_SEC :
+		     UINT64_MAX, now, next_ns = 0;
+	struct pollfd fds[] = {
+		{ .fd = prof.signal_fd, .events = POLLIN },
+		{ .fd = prof.pidfd, .events = POLLIN },
+		{ .fd = prof.ring ? ring_buffer__epoll_fd(prof.ring) : -1, .events = POLLIN },
+	};
+
+	for (;;) {
+		now = now_ns();
+		if (now >= next_ns) {
+			prof.turn(now);
+			prof_progress(now, false);
+			next_ns = now + PROF_TURN_NS;
+		}
+		if (now >= end_ns)
+			break;
+		if (poll(fds, ARRAY_SIZE(fds), (MIN(next_ns, end_ns) - now) / NSEC_PER_MSEC + 1) < 0)
+			continue;
+		if (fds[2].revents)
+			ring_buffer__consume(prof.ring);
+		prof_signals_read();
+		if (prof.signal || prof.status >= 0 || (!prof.child && fds[1].revents))
+			break;
+	}
+	prof.end_ns = now_ns();
+	prof_progress(prof.end_ns, true);
+}
+
+static void prof_turn(u64 now)
+{
+	prof_rings_read(now - PROF_SETTLE_NS);
+	prof_images_look(now, false);
+}
+
+/* Copy a hash map whole; `add` takes an entry. */
+static void prof_map_read(const struct bpf_map *map, void (*add)(const void *key, const void *value))
+{
+	static u64 value[sizeof(struct prof_stack) / 8];
+	static u64 key[sizeof(struct prof_key) / 8];
+	int fd = bpf_map__fd(map);
+	bool first = true;
+
+	while (!bpf_map_get_next_key(fd, first ? NULL : key, key)) {
+		first = false;
+		if (!bpf_map_lookup_elem(fd, key, value))
+			add(key, value);
+	}
+}
+
+static void prof_place_add(const void *key, const void *value)
+{
+	prof.places = prof_grow(prof.places, prof.nr_places, sizeof(*prof.places));
+	memcpy(&prof.places[prof.nr_places].key, key, sizeof(struct prof_key));
+	memcpy(&prof.places[prof.nr_places++].off, value, sizeof(struct prof_off));
+}
+
+static void prof_stack_add(const void *key, const void *value)
+{
+	struct prof_stack *stack;
+	u32 n;
+
+	prof.stacks = prof_grow(prof.stacks, prof.nr_stacks, sizeof(*prof.stacks));
+	stack = &prof.stacks[prof.nr_stacks].stack;
+	memcpy(&prof.stacks[prof.nr_stacks].key, key, sizeof(u64));
+	*stack = *(const struct prof_stack *)value;
+	n = MIN(stack->n, (u32)PROF_FRAMES);
+	memset(stack->ip + n, 0, (PROF_FRAMES - n) * sizeof(u64));	/* here 0 ends it */
+	prof.nr_stacks++;
+}
+
+static void prof_io_add(const void *key, const void *value)
+{
+	prof.ios = prof_grow(prof.ios, prof.nr_ios, sizeof(*prof.ios));
+	memcpy(&prof.ios[prof.nr_ios].id, key, sizeof(u32));
+	memcpy(&prof.ios[prof.nr_ios++].sum, value, sizeof(struct prof_io_sum));
+}
+
+static void prof_syscalls_read(void)
+{
+	int cpus = libbpf_num_possible_cpus(), i;
+	struct prof_counts *c = calloc(MAX(cpus, 1), sizeof(*c));
+	u32 zero = 0, k, nr;
+
+	if (!c || bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.prof_syscalls), &zero, c))
+		cpus = 0;
+	for (i = 0; i < cpus; i++) {
+		for (k = 0; k < 2; k++)
+			for (nr = 0; nr < PROF_SYSCALLS; nr++)
+				prof.counts.n[k][nr] += c[i].n[k][nr];
+		prof.counts.odd += c[i].odd;
+	}
+	free(c);
+}
+
+static int prof_place_cmp(const void *a, const void *b)
+{
+	const struct prof_place *x = a, *y = b;
+	u64 n = x->off.ns + x->off.wait_ns, m = y->off.ns + y->off.wait_ns;
+
+	return (n < m) - (n > m);
+}
+
+/* Stop counting, then read all that was counted. */
+static void prof_collect(void)
+{
+	while (prof.nr_links)
+		bpf_link__destroy(prof.links[--prof.nr_links]);
+	ring_buffer__consume(prof.ring);
+	prof_walk(PROF_WALK_COLLECT);
+	prof_rings_read(UINT64_MAX - 1);
+	prof_images_look(prof.end_ns, true);
+	prof_map_read(st.skel->maps.prof_offs, prof_place_add);
+	prof_map_read(st.skel->maps.prof_stacks, prof_stack_add);
+	prof_map_read(st.skel->maps.prof_io_sums, prof_io_add);
+	prof_syscalls_read();
+	qsort(prof.threads, prof.nr_threads, sizeof(*prof.threads), prof_thread_cmp_id);
+	qsort(prof.stacks, prof.nr_stacks, sizeof(*prof.stacks), prof_stack_cmp);
+	qsort(prof.places, prof.nr_places, sizeof(*prof.places), prof_place_cmp);
+}
+
+/* ==== profile 7: figures ============================================================= */
+
+static int prof_row_cmp_ids(const void *a, const void *b)
+{
+	const struct prof_row *x = a, *y = b;
+
+	if (x->t.tgid != y->t.tgid)
+		return x->t.tgid < y->t.tgid ? -1 : 1;
+	if (x->t.tid != y->t.tid)
+		return x->t.tid < y->t.tid ? -1 : 1;
+	return x->t.id < y->t.id ? -1 : x->t.id > y->t.id;
+}
+
+static u64 prof_off_ns(const struct prof_thread *t)
+{
+	u64 sum = 0;
+	u32 i;
+
+	for (i = 0; i < PROF_STATE_NR; i++)
+		sum += t->ns[i];
+	return sum;
+}
+
+static int prof_row_cmp_time(const void *a, const void *b)
+{
+	u64 x = prof_off_ns(&((const struct prof_row *)a)->t);
+	u64 y = prof_off_ns(&((const struct prof_row *)b)->t);
+
+	return x != y ? (x < y) - (x > y) : prof_row_cmp_ids(a, b);
+}
+
+/* Add a later record of the same thread, or of any to a total. */
+static void prof_row_add(struct prof_row *to, const struct prof_row *r)
+{
+	u32 i;
+
+	if (r->t.events && (!to->t.events || r->t.min_ns < to->t.min_ns))
+		to->t.min_ns = r->t.min_ns;
+	to->t.max_ns = MAX(to->t.max_ns, r->t.max_ns);
+	to->t.end_ns = MAX(to->t.end_ns, r->t.end_ns);
+	to->t.events += r->t.events;
+	to->t.futex_n += r->t.futex_n;
+	to->t.futex_ns += r->t.futex_ns;
+	to->t.minor_faults += r->t.minor_faults;
+	to->t.major_faults += r->t.major_faults;
+	to->t.voluntary += r->t.voluntary;
+	to->t.involuntary += r->t.involuntary;
+	to->t.cpu_ns += r->t.cpu_ns;
+	for (i = 0; i < PROF_STATE_NR; i++) {
+		to->t.n[i] += r->t.n[i];
+		to->t.ns[i] += r->t.ns[i];
+	}
+	to->io.n += r->io.n;
+	to->io.ns += r->io.ns;
+	to->io.bytes += r->io.bytes;
+	to->io.max_ns = MAX(to->io.max_ns, r->io.max_ns);
+}
+
+/* One row per thread, whatever programs it executed; the most time off the CPU first. */
+static void prof_rows_make(void)
+{
+	u32 i, n = 0;
+
+	prof.rows = calloc(MAX(prof.nr_threads, 1u), sizeof(*prof.rows));
+	if (!prof.rows)
+		die(EX_OSERR, "profile: out of memory");
+	for (i = 0; i < prof.nr_threads; i++)
+		prof.rows[i].t = prof.threads[i];
+	for (i = 0; i < prof.nr_ios; i++) {
+		const struct prof_thread *t = prof_thread_of(prof.ios[i].id);
+
+		if (t)
+			prof.rows[t - prof.threads].io = prof.ios[i].sum;
+	}
+	qsort(prof.rows, prof.nr_threads, sizeof(*prof.rows), prof_row_cmp_ids);
+	for (i = 0; i < prof.nr_threads; i++) {
+		prof_row_add(&prof.total, &prof.rows[i]);
+		if (n && prof.rows[n - 1].t.tgid == prof.rows[i].t.tgid &&
+		    prof.rows[n - 1].t.tid == prof.rows[i].t.tid) {
+			prof_row_add(&prof.rows[n - 1], &prof.rows[i]);
+			memcpy(prof.rows[n - 1].t.comm, prof.rows[i].t.comm, sizeof(prof.rows[i].t.comm));
+		} else {
+			prof.rows[n++] = prof.rows[i];
+		}
+	}
+	prof.nr_rows = n;
+	qsort(prof.rows, n, sizeof(*prof.rows), prof_row_cmp_time);
+}
+
+static const char *prof_comm(const char comm[16])
+{
+	static char text[17];
+
+	memcpy(text, comm, 16);
+	return text;
+}
+
+/* Name of a system call by its number as a place has it; returns NULL: in none. */
+static const char *prof_call_name(u16 nr)
+{
+	static char text[24];
+
+	if (nr == PROF_NO_SYSCALL)
+		return NULL;
+	if (nr & PROF_IA32)
+		snprintf(text, sizeof(text), "ia32 %u", nr & ~PROF_IA32);
+	else if (prof_calls[nr % PROF_SYSCALLS].name)
+		return prof_calls[nr % PROF_SYSCALLS].name;
+	else
+		snprintf(text, sizeof(text), "syscall %u", nr);
+	return text;
+}
+
+/* Of a number as prof.order has it. */
+static u64 prof_count_of(u16 at)
+{
+	return prof.counts.n[at / PROF_SYSCALLS][at % PROF_SYSCALLS];
+}
+
+/* By number of calls, the most first: 64-bit numbers, then the 32-bit ones + PROF_SYSCALLS. */
+static int prof_count_cmp(const void *a, const void *b)
+{
+	u16 x = *(const u16 *)a, y = *(const u16 *)b;
+	u64 n = prof_count_of(x), m = prof_count_of(y);
+
+	return n != m ? (n < m) - (n > m) : x < y ? -1 : x > y;
+}
+
+/* Sums by category, and an order of all numbers by their count. */
+static void prof_calls_make(void)
+{
+	u32 i;
+
+	for (i = 0; i < 2 * PROF_SYSCALLS; i++) {
+		u64 n = prof_count_of(i);
+
+		prof.order[i] = i;
+		prof.calls += n;
+		prof.calls32 += i >= PROF_SYSCALLS ? n : 0;
+		prof.category[i < PROF_SYSCALLS && prof_calls[i].name ? prof_calls[i].category :
+			      PROF_CAT_OTHER] += n;
+	}
+	prof.calls += prof.counts.odd;
+	prof.category[PROF_CAT_OTHER] += prof.counts.odd;
+	qsort(prof.order, 2 * PROF_SYSCALLS, sizeof(*prof.order), prof_count_cmp);
+}
+
+/* Of the command, as a shell tells it. */
+static int prof_exit_code(void)
+{
+	return WIFEXITED(prof.status) ? WEXITSTATUS(prof.status) : 128 + WTERMSIG(prof.status);
+}
+
+static double prof_seconds(void)
+{
+	return (prof.end_ns - prof.start_ns) / 1e9;
+}
+
+/*
+ * What the tree is busy with: the CPU, where it has or wants it for most of the time and asks
+ * little of the kernel; else what most of its calls are about.
+ */
+static const char *prof_behaviour(void)
+{
+	static const struct { u8 category; const char *name; } kinds[] = {
+		{ PROF_CAT_FILE, "io_bound" }, { PROF_CAT_NETWORK, "network_bound" },
+		{ PROF_CAT_MEMORY, "memory_bound" },
+	};
+	const struct prof_thread *t = &prof.total.t;
+	double cpu_s = t->cpu_ns / 1e9, wanted_s = (t->ns[PROF_PREEMPTED] + t->ns[PROF_RUNQUEUE]) / 1e9;
+	size_t i;
+
+	if (cpu_s + wanted_s >= prof_seconds() / 2 && prof.calls < 5000 * cpu_s)
+		return "cpu_bound";
+	if (!prof.calls)
+		return "unknown";
+	for (i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (prof.category[kinds[i].category] * 2 > prof.calls)
+			return kinds[i].name;
+	return "mixed";
+}
+
+/* ==== profile 8: output ============================================================== */
+
+static void prof_json_states(struct json *j, const struct prof_thread *t)
+{
+	u32 i;
+
+	json_open(j, "by_state", '{');
+	for (i = 0; i < PROF_STATE_NR; i++) {
+		if (!t->n[i])
+			continue;
+		json_open(j, prof_state_names[i], '{');
+		json_u64(j, "time_ns", t->ns[i]);
+		json_u64(j, "count", t->n[i]);
+		json_close(j, '}');
+	}
+	json_close(j, '}');
+}
+
+/* What the kernel counts of a thread, or of all. */
+static void prof_json_counters(struct json *j, const struct prof_row *r)
+{
+	if (opt[OPT_ONLY].n != PROF_SYSCALL) {
+		json_open(j, "futex", '{');
+		json_u64(j, "waits", r->t.futex_n);
+		json_u64(j, "time_ns", r->t.futex_ns);
+		json_close(j, '}');
+	}
+	if (r->io.n) {
+		json_open(j, "block_io", '{');
+		json_u64(j, "requests", r->io.n);
+		json_u64(j, "bytes", r->io.bytes);
+		json_u64(j, "total_time_ns", r->io.ns);
+		json_u64(j, "avg_time_ns", r->io.ns / r->io.n);
+		json_u64(j, "max_time_ns", r->io.max_ns);
+		json_close(j, '}');
+	}
+	json_open(j, "page_faults", '{');
+	json_u64(j, "minor", r->t.minor_faults);
+	json_u64(j, "major", r->t.major_faults);
+	json_close(j, '}');
+	json_open(j, "context_switches", '{');
+	json_u64(j, "voluntary", r->t.voluntary);
+	json_u64(j, "involuntary", r->t.involuntary);
+	json_close(j, '}');
+	json_u64(j, "cpu_time_ns", r->t.cpu_ns);
+}
+
+/* Average, longest and shortest are absent where nothing was off the CPU. */
+static void prof_json_times(struct json *j, const char *count, const struct prof_thread *t)
+{
+	json_u64(j, "total_time_ns", prof_off_ns(t));
+	json_u64(j, count, t->events);
+	if (!t->events)
+		return;
+	json_u64(j, "avg_time_ns", prof_off_ns(t) / t->events);
+	json_u64(j, "max_time_ns", t->max_ns);
+	json_u64(j, "min_time_ns", t->min_ns);
+}
+
+static void prof_json_threads(struct json *j)
+{
+	u64 all = prof_off_ns(&prof.total.t);
+	char key[32];
+	u32 i;
+
+	json_open(j, "top_blocking_threads", '[');
+	for (i = 0; i < MIN(prof.nr_rows, PROF_TOP) && prof.rows[i].t.events; i++) {
+		const struct prof_thread *t = &prof.rows[i].t;
+
+		json_open(j, NULL, '{');
+		json_u64(j, "pid", t->tgid);
+		json_u64(j, "tid", t->tid);
+		json_str(j, "comm", prof_comm(t->comm));
+		json_f64(j, "time_ms", prof_off_ns(t) / 1e6, 3);
+		json_f64(j, "percentage", all ? 100.0 * prof_off_ns(t) / all : 0, 2);
+		json_close(j, '}');
+	}
+	json_close(j, ']');
+	json_open(j, "thread_stats", '{');
+	for (i = 0; i < prof.nr_rows; i++) {
+		const struct prof_thread *t = &prof.rows[i].t;
+
+		snprintf(key, sizeof(key), "%u:%u", t->tgid, t->tid);
+		json_open(j, key, '{');
+		json_u64(j, "pid", t->tgid);
+		json_u64(j, "tid", t->tid);
+		json_str(j, "comm", prof_comm(t->comm));
+		prof_json_times(j, "count", t);
+		prof_json_states(j, t);
+		prof_json_counters(j, &prof.rows[i]);
+		json_close(j, '}');
+	}
+	json_close(j, '}');
+}
+
+/* Innermost first. */
+static void prof_json_frames(struct json *j, const char *key, const struct prof_names *names,
+			     bool kernel)
+{
+	u32 i;
+
+	json_open(j, key, '[');
+	for (i = 0; i < names->n; i++)
+		if (names->at[i].kernel == kernel)
+			json_str(j, NULL, names->at[i].text);
+	json_close(j, ']');
+}
+
+static void prof_json_stacks(struct json *j)
+{
+	static struct prof_names names;
+	u32 i;
+
+	json_open(j, "stacks", '[');
+	for (i = 0; i < MIN(prof.nr_places, PROF_TOP_STACKS); i++) {
+		const struct prof_place *p = &prof.places[i];
+		const struct prof_thread *t = prof_thread_of(p->key.id);
+
+		json_open(j, NULL, '{');
+		if (t) {
+			json_u64(j, "pid", t->tgid);
+			json_u64(j, "tid", t->tid);
+			json_str(j, "comm", prof_comm(t->comm));
+		}
+		json_str(j, "state", prof_state_names[p->key.state]);
+		if (prof_call_name(p->key.nr))
+			json_str(j, "syscall", prof_call_name(p->key.nr));
+		json_u64(j, "count", p->off.n);
+		json_u64(j, "time_ns", p->off.ns);
+		json_u64(j, "runqueue_ns", p->off.wait_ns);
+		json_u64(j, "max_ns", p->off.max_ns);
+		prof_names_of(&names, p);
+		prof_json_frames(j, "kernel_frames", &names, true);
+		prof_json_frames(j, "frames", &names, false);
+		json_close(j, '}');
+	}
+	json_close(j, ']');
+}
+
+/* Times off the CPU by the call that the thread was in. */
+static void prof_json_by_call(struct json *j)
+{
+	u64 ns[PROF_CALL_NR] = { 0 }, n[PROF_CALL_NR] = { 0 };
+	u32 i;
+
+	for (i = 0; i < prof.nr_places; i++) {
+		u16 nr = prof.places[i].key.nr;
+		u32 at = nr == PROF_NO_SYSCALL ? PROF_CALL_NR - 1 :
+			 (nr & PROF_IA32 ? PROF_SYSCALLS : 0) + nr % PROF_SYSCALLS;
+
+		ns[at] += prof.places[i].off.ns + prof.places[i].off.wait_ns;
+		n[at] += prof.places[i].off.n;
+	}
+	json_open(j, "by_syscall", '{');
+	for (i = 0; i < PROF_CALL_NR; i++) {
+		if (!n[i])
+			continue;
+		json_open(j, i == PROF_CALL_NR - 1 ? "none" :
+			  prof_call_name(i < PROF_SYSCALLS ? i : PROF_IA32 | (i - PROF_SYSCALLS)), '{');
+		json_u64(j, "time_ns", ns[i]);
+		json_u64(j, "count", n[i]);
+		json_close(j, '}');
+	}
+	json_close(j, '}');
+}
+
+static void prof_json_calls(struct json *j)
+{
+	u32 i;
+
+	json_open(j, "syscalls", '{');
+	json_u64(j, "total", prof.calls);
+	json_open(j, "by_category", '{');
+	for (i = 0; i < PROF_CAT_NR; i++)
+		json_u64(j, prof_category_names[i], prof.category[i]);
+	json_close(j, '}');
+	json_open(j, "top_syscalls", '[');
+	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++) {
+		u16 at = prof.order[i];
+		u16 nr = at < PROF_SYSCALLS ? at : PROF_IA32 | (at - PROF_SYSCALLS);
+
+		json_open(j, NULL, '{');
+		json_str(j, "name", prof_call_name(nr));
+		json_u64(j, "count", prof_count_of(at));
+		json_close(j, '}');
+	}
+	json_close(j, ']');
+	json_open(j, "counts", '{');
+	for (i = 0; i < 2 * PROF_SYSCALLS && prof_count_of(prof.order[i]); i++)
+		json_u64(j, prof_call_name(prof.order[i] < PROF_SYSCALLS ? prof.order[i] :
+					   PROF_IA32 | (prof.order[i] - PROF_SYSCALLS)),
+			 prof_count_of(prof.order[i]));
+	json_close(j, '}');
+	json_u64(j, "ia32", prof.calls32);
+	json_open(j, "analysis", '{');
+	json_f64(j, "calls_per_s", prof.calls / prof_seconds(), 1);
+	json_open(j, "calls_per_s_by_category", '{');
+	for (i = 0; i < PROF_CAT_NR; i++)
+		json_f64(j, prof_category_names[i], prof.category[i] / prof_seconds(), 1);
+	json_close(j, '}');
+	json_str(j, "behaviour", prof_behaviour());
+	json_close(j, '}');
+	json_close(j, '}');
+}
+
+static void prof_json_head(struct json *j, struct out *o)
+{
+	json_begin(j, o, "profile");
+	json_str(j, "source", prof.lacks ? "proc" : "ebpf");
+	json_u64(j, "pid", prof.root);
+	json_f64(j, "seconds", prof_seconds(), 3);
+	if (prof.status >= 0)
+		json_u64(j, "exit_status", prof_exit_code());
+}
+
+static void prof_json(struct out *o)
+{
+	const struct prof_lost *lost = &st.skel->bss->prof_lost;
+	u64 references, misses;
+	struct json j;
+
+	prof_json_head(&j, o);
+	json_open(&j, "ebpf", '{');
+	if (opt[OPT_ONLY].n != PROF_SYSCALL) {
+		json_open(&j, "offcpu", '{');
+		prof_json_times(&j, "total_events", &prof.total.t);
+		prof_json_states(&j, &prof.total.t);
+		prof_json_by_call(&j);
+		prof_json_threads(&j);
+		prof_json_stacks(&j);
+		json_close(&j, '}');
+	}
+	if (opt[OPT_ONLY].n != PROF_OFFCPU)
+		prof_json_calls(&j);
+	prof_json_counters(&j, &prof.total);
+	if (prof_cache_read(0, &references) && prof_cache_read(1, &misses)) {
+		json_open(&j, "cache", '{');
+		json_u64(&j, "references", references);
+		json_u64(&j, "misses", misses);
+		json_close(&j, '}');
+	}
+	json_open(&j, "lost", '{');
+	json_u64(&j, "threads", lost->threads);
+	json_u64(&j, "records", lost->records);
+	json_u64(&j, "places", lost->offs);
+	json_u64(&j, "stacks", lost->stacks);
+	json_u64(&j, "block_requests", lost->ios);
+	json_u64(&j, "mappings", prof.rings_lost);
+	json_close(&j, '}');
+	json_close(&j, '}');
+	json_end(&j);
+}
+
+/* A stack as one line, without its time. */
+struct prof_line {
+	char *text;
+	u64 ns;
+};
+
+static int prof_line_cmp(const void *a, const void *b)
+{
+	return strcmp(((const struct prof_line *)a)->text, ((const struct prof_line *)b)->text);
+}
+
+/* Outermost first: thread, the user's frames, the kernel's. */
+static char *prof_line_of(const struct prof_place *p)
+{
+	static struct prof_names names;
+	static struct out line;
+	const struct prof_thread *t = prof_thread_of(p->key.id);
+	char comm[64], *c;
+	u32 i;
+
+	line.fd = -1;
+	line.len = 0;
+	out_f(&line, "%s", text_clean(comm, sizeof(comm), t ? prof_comm(t->comm) : "?"));
+	for (c = line.buf; (c = strchr(c, ';'));)
+		*c = ':';
+	prof_names_of(&names, p);
+	for (i = names.n; i-- > 0;) {
+		for (c = names.at[i].text; (c = strchr(c, ';'));)
+			*c = ':';
+		out_f(&line, ";%s%s", names.at[i].text, names.at[i].kernel ? "_[k]" : "");
+	}
+	return prof_strdup(line.buf);
+}
+
+/* One line per stack and its time in us: what flame graphs are drawn from. */
+static void prof_folded(struct out *o)
+{
+	struct prof_line *lines = calloc(MAX(prof.nr_places, 1u), sizeof(*lines));
+	u64 sum = 0;
+	u32 i;
+
+	if (!lines)
+		die(EX_OSERR, "profile: out of memory");
+	for (i = 0; i < prof.nr_places; i++)
+		lines[i] = (struct prof_line){
+			prof_line_of(&prof.places[i]),
+			prof.places[i].off.ns + prof.places[i].off.wait_ns,
+		};
+	qsort(lines, prof.nr_places, sizeof(*lines), prof_line_cmp);
+	for (i = 0; i < prof.nr_places; i++) {
+		sum += lines[i].ns;
+		if (i + 1 < prof.nr_places && !strcmp(lines[i].text, lines[i + 1].text))
+			continue;
+		out_f(o, "%s %llu\n", lines[i].text, sum / NSEC_PER_USEC);
+		sum = 0;
+	}
+}
+
+static void prof_text_states(struct out *o)
+{
+	const struct prof_thread *t = &prof.total.t;
+	u64 all = prof_off_ns(t);
+	u32 i;
+
+	out_f(o, "\noff the CPU: %.3f s in %llu times\n", all / 1e9, t->events);
+	for (i = 0; i < PROF_STATE_NR; i++)
+		if (t->n[i])
+			out_f(o, "  %-16s %12.3f ms %5.1f %% %10llu times\n", prof_state_names[i],
+			      t->ns[i] / 1e6, 100.0 * t->ns[i] / MAX(all, 1u), t->n[i]);
+	out_f(o, "\n%8s %8s %-16s %12s %7s %10s %10s %10s\n", "pid", "tid", "thread", "off CPU ms",
+	      "%", "times", "avg us", "max us");
+	for (i = 0; i < MIN(prof.nr_rows, PROF_TOP) && prof.rows[i].t.events; i++) {
+		char comm[64];
+
+		t = &prof.rows[i].t;
+		out_f(o, "%8u %8u %-16s %12.3f %7.2f %10llu %10.1f %10.1f\n", t->tgid, t->tid,
+		      text_clean(comm, sizeof(comm), prof_comm(t->comm)), prof_off_ns(t) / 1e6,
+		      100.0 * prof_off_ns(t) / MAX(all, 1u), t->events,
+		      prof_off_ns(t) / 1e3 / t->events, t->max_ns / 1e3);
+	}
+}
+
+static void prof_text_stacks(struct out *o)
+{
+	static struct prof_names names;
+	char comm[64];
+	u32 i, k;
+
+	for (i = 0; i < MIN(prof.nr_places, PROF_TOP); i++) {
+		const struct prof_place *p = &prof.places[i];
+		const struct prof_thread *t = prof_thread_of(p->key.id);
+		const char *call = prof_call_name(p->key.nr);
+
+		out_f(o, "\n%12.3f ms %8llu times  %s, %s%s%s\n",
+		      (p->off.ns + p->off.wait_ns) / 1e6, p->off.n,
+		      text_clean(comm, sizeof(comm), t ? prof_comm(t->comm) : "?"),
+		      prof_state_names[p->key.state], call ? " in " : "", call ? call : "");
+		prof_names_of(&names, p);
+		for (k = 0; k < names.n; k++)
+			out_f(o, "    %s%s\n", names.at[k].text, names.at[k].kernel ? " [k]" : "");
+	}
+}
+
+static void prof_text_calls(struct out *o)
+{
+	u32 i;
+
+	out_f(o, "\nsystem calls: %" PRIu64 ", %.1f a second, %s\n", prof.calls,
+	      prof.calls / prof_seconds(), prof_behaviour());
+	for (i = 0; i < PROF_CAT_NR; i++)
+		if (prof.category[i])
+			out_f(o, "  %-16s %12" PRIu64 " %5.1f %%\n", prof_category_names[i],
+			      prof.category[i], 100.0 * prof.category[i] / prof.calls);
+	out_f(o, "\n");
+	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++) {
+		u16 at = prof.order[i];
+
+		out_f(o, "  %-16s %12" PRIu64 "\n",
+		      prof_call_name(at < PROF_SYSCALLS ? at : PROF_IA32 | (at - PROF_SYSCALLS)),
+		      prof_count_of(at));
+	}
+	if (prof.calls32)
+		out_f(o, "  %" PRIu64 " of all calls were 32-bit ones\n", prof.calls32);
+}
+
+static void prof_text_lost(struct out *o)
+{
+	const struct prof_lost *lost = &st.skel->bss->prof_lost;
+	const struct { __u64 n; const char *what; } rows[] = {
+		{ lost->threads, "threads could not be followed" },
+		{ lost->records, "threads' figures were lost" },
+		{ lost->offs, "times off the CPU have no stack: too many places" },
+		{ lost->stacks, "stacks found no room" },
+		{ lost->ios, "block requests found no room" },
+		{ prof.rings_lost, "times mappings were missed" },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].n)
+			out_f(o, "%llu %s\n", rows[i].n, rows[i].what);
+}
+
+static void prof_text(struct out *o)
+{
+	const struct prof_row *all = &prof.total;
+	u64 references, misses;
+
+	out_f(o, "process %d and what it started, for %.3f s: %u threads, %.3f s on CPUs\n", prof.root,
+	      prof_seconds(), prof.nr_rows, all->t.cpu_ns / 1e9);
+	if (opt[OPT_ONLY].n != PROF_SYSCALL)
+		prof_text_states(o);
+	if (opt[OPT_ONLY].n != PROF_OFFCPU)
+		prof_text_calls(o);
+	out_f(o, "\n");
+	if (all->t.futex_n)
+		out_f(o, "futex waits       %llu, %.3f ms\n", all->t.futex_n,
+		      all->t.futex_ns / 1e6);
+	if (all->io.n)
+		out_f(o, "block I/O         %llu requests, %.3f MB, avg %.1f us, max %.1f us\n",
+		      all->io.n, all->io.bytes / 1e6, all->io.ns / 1e3 / all->io.n,
+		      all->io.max_ns / 1e3);
+	out_f(o, "page faults       %llu minor, %llu major\n", all->t.minor_faults,
+	      all->t.major_faults);
+	out_f(o, "context switches  %llu voluntary, %llu involuntary\n",
+	      all->t.voluntary, all->t.involuntary);
+	if (prof_cache_read(0, &references) && prof_cache_read(1, &misses))
+		out_f(o, "cache misses      %" PRIu64 " of %" PRIu64 " references\n", misses, references);
+	prof_text_lost(o);
+	if (opt[OPT_ONLY].n != PROF_SYSCALL)
+		prof_text_stacks(o);
+}
+
+/* ==== profile 9: the /proc source, for whoever may not load BPF programs ============= */
+
+#define PROF_SAMPLED	4096	/* threads that it can follow */
+
+/* What /proc counts of a thread: numbers of the kernel, from its files by these names. */
+#define PROF_PROC(X)								\
+	X(CPU, cpu_time_ns)		/* schedstat */				\
+	X(WAIT, runqueue_ns)							\
+	X(MINOR, minor_faults)		/* stat */				\
+	X(MAJOR, major_faults)							\
+	X(VOLUNTARY, voluntary_switches) /* status */				\
+	X(INVOLUNTARY, involuntary_switches)					\
+	X(READS, read_calls)		/* io */				\
+	X(WRITES, write_calls)							\
+	X(READ_BYTES, read_bytes)						\
+	X(WRITE_BYTES, write_bytes)
+
+enum prof_proc {
+#define X(id, name) PROF_PROC_##id,
+	PROF_PROC(X)
+#undef X
+	PROF_PROC_NR
+};
+
+static const char *const prof_proc_names[PROF_PROC_NR] = {
+#define X(id, name) #name,
+	PROF_PROC(X)
+#undef X
+};
+
+struct prof_sampled {
+	s32 pid, tid;
+	u32 have;			/* bits by enum prof_proc: it could be read */
+	u64 first_ns, last_ns;		/* first and last look, CLOCK_MONOTONIC */
+	u64 first_cpu;			/* CPU time at the first look */
+	u64 base[PROF_PROC_NR];		/* from before the recording */
+	u64 now[PROF_PROC_NR];		/* at the last look */
+	u32 states[128];		/* looks that saw it in this state, by stat's letter */
+	char comm[16];
+};
+
+static struct prof_sampled *prof_sampled;	/* PROF_SAMPLED; prof_proc_open() */
+static u32 prof_nr_sampled, prof_looks, prof_unsampled;
+static u32 prof_calls_seen[PROF_SYSCALLS];	/* looks that saw a thread in this system call */
+
+static void prof_proc_set(struct prof_sampled *s, enum prof_proc what, u64 value)
+{
+	s->now[what] = value;
+	s->have |= 1u << what;
+}
+
+/* "NAME: NUMBER" in a file of such lines. */
+static void prof_proc_line(struct prof_sampled *s, enum prof_proc what, const char *text,
+			   const char *name)
+{
+	const char *at = strstr(text, name);
+
+	if (at)
+		prof_proc_set(s, what, strtoull(at + strlen(name), NULL, 10));
+}
+
+static void prof_proc_stat(struct prof_sampled *s, char *text)
+{
+	char *open = strchr(text, '('), *close = strrchr(text, ')'), *at;
+	u64 field[13] = { 0 };
+	u32 i;
+
+	if (!open || !close || strlen(close) < 4)
+		return;
+	*close = 0;
+	snprintf(s->comm, sizeof(s->comm), "%.15s", open + 1);
+	s->states[close[2] & 127]++;
+	at = close + 3;
+	for (i = 4; i < ARRAY_SIZE(field); i++)
+		field[i] = strtoull(at, &at, 10);
+	prof_proc_set(s, PROF_PROC_MINOR, field[10]);
+	prof_proc_set(s, PROF_PROC_MAJOR, field[12]);
+}
+
+/* One look at a thread. */
+static void prof_proc_look(struct prof_sampled *s, u64 now)
+{
+	char text[4096], name[64], *at;
+	u64 nr;
+
+	s->last_ns = now;
+#define READ(file) (snprintf(name, sizeof(name), "task/%d/" file, s->tid), \
+		    proc_read(s->pid, name, text, sizeof(text)))
+	if (READ("stat"))
+		prof_proc_stat(s, text);
+	if (READ("schedstat")) {
+		prof_proc_set(s, PROF_PROC_CPU, strtoull(text, &at, 10));
+		prof_proc_set(s, PROF_PROC_WAIT, strtoull(at, NULL, 10));
+	}
+	if (READ("status")) {
+		prof_proc_line(s, PROF_PROC_VOLUNTARY, text, "\nvoluntary_ctxt_switches:");
+		prof_proc_line(s, PROF_PROC_INVOLUNTARY, text, "nonvoluntary_ctxt_switches:");
+	}
+	if (READ("io")) {
+		prof_proc_line(s, PROF_PROC_READS, text, "syscr:");
+		prof_proc_line(s, PROF_PROC_WRITES, text, "syscw:");
+		prof_proc_line(s, PROF_PROC_READ_BYTES, text, "\nread_bytes:");
+		prof_proc_line(s, PROF_PROC_WRITE_BYTES, text, "\nwrite_bytes:");
+	}
+	if (READ("syscall") && text[0] >= '0' && text[0] <= '9') {
+		nr = strtoull(text, NULL, 10);
+		prof_calls_seen[MIN(nr, PROF_SYSCALLS - 1)]++;
+	}
+#undef READ
+}
+
+static void prof_proc_thread(s32 pid, s32 tid, u64 now)
+{
+	struct prof_sampled *s;
+	u32 i;
+
+	for (i = 0; i < prof_nr_sampled; i++)
+		if (prof_sampled[i].tid == tid && prof_sampled[i].pid == pid)
+			break;
+	s = &prof_sampled[i];
+	if (i == PROF_SAMPLED) {
+		prof_unsampled++;
+		return;
+	}
+	if (i == prof_nr_sampled) {
+		prof_nr_sampled++;
+		*s = (struct prof_sampled){ .pid = pid, .tid = tid, .first_ns = now };
+		prof_proc_look(s, now);
+		s->first_cpu = s->now[PROF_PROC_CPU];
+		/* what is there at the first look has counted before; the command's start too */
+		if (!prof_looks)
+			memcpy(s->base, s->now, sizeof(s->base));
+		return;
+	}
+	prof_proc_look(s, now);
+}
+
+/* A process's threads, and their children. */
+static void prof_proc_tree(s32 pid, u64 now, u32 depth)
+{
+	char way[64], name[64], text[16 * 1024], *at, *end;
+	struct dirent *d;
+	s32 child;
+	DIR *dir;
+
+	snprintf(way, sizeof(way), "/proc/%d/task", pid);
+	dir = depth < 64 ? opendir(way) : NULL;
+	while (dir && (d = readdir(dir))) {
+		if (d->d_name[0] == '.')
+			continue;
+		prof_proc_thread(pid, atoi(d->d_name), now);
+		snprintf(name, sizeof(name), "task/%.16s/children", d->d_name);
+		proc_read(pid, name, text, sizeof(text));
+		for (at = text; (child = strtol(at, &end, 10)) > 0 && end > at; at = end)
+			prof_proc_tree(child, now, depth + 1);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static void prof_proc_turn(u64 now)
+{
+	prof_proc_tree(prof.root, now, 0);
+	prof_looks++;
+}
+
+static void prof_proc_open(void)
+{
+	prof_sampled = calloc(PROF_SAMPLED, sizeof(*prof_sampled));
+	if (!prof_sampled)
+		die(EX_OSERR, "profile: out of memory");
+	if (kill(prof.root, 0) && errno == ESRCH)
+		die(EX_NOINPUT, "profile: there is no process %d", prof.root);
+	prof_proc_turn(now_ns());
+}
+
+/* Since the recording began. */
+static u64 prof_proc_since(const struct prof_sampled *s, u32 what)
+{
+	return s->now[what] - MIN(s->base[what], s->now[what]);
+}
+
+static u64 prof_proc_off_ns(const struct prof_sampled *s)
+{
+	u64 cpu = s->now[PROF_PROC_CPU] - s->first_cpu, seen = s->last_ns - s->first_ns;
+
+	return seen > cpu ? seen - cpu : 0;
+}
+
+static bool prof_proc_total(u32 what, u64 *sum)
+{
+	bool any = false;
+	u32 i;
+
+	*sum = 0;
+	for (i = 0; i < prof_nr_sampled; i++) {
+		any |= prof_sampled[i].have >> what & 1;
+		*sum += prof_proc_since(&prof_sampled[i], what);
+	}
+	return any;
+}
+
+static const char *const prof_proc_lacks[] = {
+	"stacks", "times by state", "counts of system calls", "futex waits", "block I/O latency",
+	"threads that live shorter than 0.1 s",
+};
+
+static void prof_proc_json(struct out *o)
+{
+	char key[32];
+	struct json j;
+	u64 sum;
+	u32 i, k;
+
+	prof_json_head(&j, o);
+	json_str(&j, "missing_capability", prof.lacks);
+	json_open(&j, "lacks", '[');
+	for (i = 0; i < ARRAY_SIZE(prof_proc_lacks); i++)
+		json_str(&j, NULL, prof_proc_lacks[i]);
+	json_close(&j, ']');
+	json_open(&j, "proc", '{');
+	json_u64(&j, "looks", prof_looks);
+	for (k = 0; k < PROF_PROC_NR; k++)
+		if (prof_proc_total(k, &sum))
+			json_u64(&j, prof_proc_names[k], sum);
+	json_open(&j, "sampled_syscalls", '{');
+	for (i = 0; i < PROF_SYSCALLS; i++)
+		if (prof_calls_seen[i])
+			json_u64(&j, prof_call_name(i), prof_calls_seen[i]);
+	json_close(&j, '}');
+	json_open(&j, "threads", '{');
+	for (i = 0; i < prof_nr_sampled; i++) {
+		const struct prof_sampled *s = &prof_sampled[i];
+
+		snprintf(key, sizeof(key), "%d:%d", s->pid, s->tid);
+		json_open(&j, key, '{');
+		json_str(&j, "comm", s->comm);
+		json_u64(&j, "seen_ns", s->last_ns - s->first_ns);
+		if (s->have >> PROF_PROC_CPU & 1)
+			json_u64(&j, "off_cpu_ns", prof_proc_off_ns(s));
+		for (k = 0; k < PROF_PROC_NR; k++)
+			if (s->have >> k & 1)
+				json_u64(&j, prof_proc_names[k], prof_proc_since(s, k));
+		json_open(&j, "sampled_states", '{');
+		for (k = 'A'; k <= 'Z'; k++)
+			if (s->states[k])
+				json_u64(&j, (char[]){ k, 0 }, s->states[k]);
+		if (s->states['t'])
+			json_u64(&j, "t", s->states['t']);
+		json_close(&j, '}');
+		json_close(&j, '}');
+	}
+	json_close(&j, '}');
+	json_close(&j, '}');
+	json_end(&j);
+}
+
+static void prof_proc_text(struct out *o)
+{
+	u64 sum;
+	u32 i, k;
+
+	out_f(o, "process %d and what it started, for %.3f s, from /proc alone (%s missing)\n"
+	      "that lacks:", prof.root, prof_seconds(), prof.lacks);
+	for (i = 0; i < ARRAY_SIZE(prof_proc_lacks); i++)
+		out_f(o, "%s %s", i ? "," : "", prof_proc_lacks[i]);
+	out_f(o, "\n\n");
+	for (k = 0; k < PROF_PROC_NR; k++)
+		if (prof_proc_total(k, &sum))
+			out_f(o, "%-22s %16" PRIu64 "\n", prof_proc_names[k], sum);
+	out_f(o, "\n%8s %8s %-16s %12s %12s %12s\n", "pid", "tid", "thread", "off CPU ms", "on CPU ms",
+	      "runqueue ms");
+	for (i = 0; i < MIN(prof_nr_sampled, 2 * PROF_TOP); i++) {
+		const struct prof_sampled *s = &prof_sampled[i];
+		char comm[64];
+
+		out_f(o, "%8d %8d %-16s %12.1f %12.1f %12.1f\n", s->pid, s->tid,
+		      text_clean(comm, sizeof(comm), s->comm), prof_proc_off_ns(s) / 1e6,
+		      prof_proc_since(s, PROF_PROC_CPU) / 1e6, prof_proc_since(s, PROF_PROC_WAIT) / 1e6);
+	}
+	if (prof_nr_sampled > 2 * PROF_TOP)
+		out_f(o, "and %u more\n", prof_nr_sampled - 2 * PROF_TOP);
+	if (prof_unsampled)
+		out_f(o, "%u looks at more threads than it can follow\n", prof_unsampled);
+}
+
+/* ==== profile 10: the command ======================================================== */
+
+static void prof_bpf_start(void)
+{
+	struct rlimit files;
+
+	/* after the command was forked, whose limit stays */
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	prof_load();
+	prof_rings_open();
+	prof_attach(0, PROF_FIRST);
+	prof_mark_all();
+	prof_attach(PROF_FIRST, ARRAY_SIZE(prof_progs));
+}
+
+static int prof_report(void)
+{
+	struct out *o = out_stdout();
+	bool proc = prof.lacks;
+
+	if (opt[OPT_REPORT].s) {
+		o->fd = open(opt[OPT_REPORT].s, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+		o->failed = o->fd < 0;
+	}
+	if (!o->failed) {
+		if (opt[OPT_JSON].n)
+			proc ? prof_proc_json(o) : prof_json(o);
+		else if (opt[OPT_FOLDED].n)
+			prof_folded(o);
+		else
+			proc ? prof_proc_text(o) : prof_text(o);
+		out_flush(o);
+	}
+	if (!o->failed)
+		return EX_OK;
+	note("profile: cannot write %s: %s", opt[OPT_REPORT].s ? : "the report", strerror(errno));
+	return EX_IOERR;
+}
+
+static void prof_check_options(void)
+{
+	if (!!opt[OPT_TREE].n == !!st.argv)
+		die(EX_USAGE, "profile: one of -p PID and -- COMMAND is needed");
+	if (opt[OPT_JSON].n && opt[OPT_FOLDED].n)
+		die(EX_USAGE, "profile: --json and --folded exclude each other");
+	if (opt[OPT_FOLDED].n && opt[OPT_ONLY].n == PROF_SYSCALL)
+		die(EX_USAGE, "profile: --folded shows times off the CPU, --only syscalls leaves them out");
+	if (opt[OPT_MAX_US].n && opt[OPT_MAX_US].n < opt[OPT_MIN_US].n)
+		die(EX_USAGE, "profile: --max-us is less than --min-us");
+	bench_check_file(opt[OPT_REPORT].s);
+	prof.lacks = missing_capability();
+	if (prof.lacks && opt[OPT_FOLDED].n)
+		die(EX_NOPERM, "profile: not permitted: stacks need %s", prof.lacks);
+	if (prof.lacks)
+		note("profile: %s missing: only what /proc tells", prof.lacks);
+}
+
+/* After the report: the command may go on, and its exit status is ours. */
+static int prof_wait_command(void)
+{
+	int status;
+
+	while (prof.status < 0) {
+		struct pollfd fd = { .fd = prof.signal_fd, .events = POLLIN };
+
+		/* asked to stop, and the command does not: it is left alone */
+		if (poll(&fd, 1, prof.signal ? 2000 : -1) == 0)
+			return 128 + prof.signal;
+		prof_signals_read();
+		if (prof.status < 0 && waitpid(prof.child, &status, WNOHANG) == prof.child)
+			prof.status = status;
+	}
+	return prof_exit_code();
+}
+
+static int cmd_profile(void)
+{
+	int rc;
+
+	prof_check_options();
+	prof.root = opt[OPT_TREE].n;
+	prof_open_signals();
+	if (st.argv)
+		prof_spawn(st.argv);
+	else
+		prof.pidfd = syscall(SYS_pidfd_open, prof.root, 0);
+	if (prof.lacks)
+		prof_proc_open();
+	else
+		prof_bpf_start();
+	prof.start_ns = now_ns();
+	prof_go();
+	prof.turn = prof.lacks ? prof_proc_turn : prof_turn;
+	prof_loop();
+	if (!prof.lacks) {
+		prof_collect();
+		prof_rows_make();
+		prof_calls_make();
+	}
+	if (prof_no_exec())
+		return prof_wait_command();
+	rc = prof_report();
+	return rc ? rc : prof.child ? prof_wait_command() : EX_OK;
+}
+
+/* ===================================================================================== */
+/* 17. commands                                                                          */
 /* ===================================================================================== */
 
 /* One instance: the lock goes with the process, however it ends. */
@@ -5113,21 +10992,24 @@ static int run_once(void)
 
 	topo_read();
 	bpf_load();
+	db_to_bpf();
 	err = bpf_attach();
 	if (err) {
-		ring_buffer__consume(st.ring);
+		ring_take(EVENT_GAME);
 		if (!run_wants_restart())
 			code = run_ended(strerror(-err));
 		else
 			code = -1;
+		db_from_bpf();
 		bpf_unload();
 		return code;
 	}
-	loop_add(ring_buffer__epoll_fd(st.ring), EV_RING);
+	loop_add_rings();
+	loop_add(ring_buffer__epoll_fd(db.ring), EV_DB);
 	game_open();
 	summary(text, sizeof(text));
 	note("%s", text);
-	status_publish();
+	status_changed();
 	st.allocs = 0;
 	st.attached = true;
 	loop();
@@ -5136,6 +11018,7 @@ static int run_once(void)
 	else if (st.exited)
 		code = run_ended("the kernel ended the scheduler");
 	game_close();
+	db_from_bpf();
 	bpf_unload();
 	return code;
 }
@@ -5149,6 +11032,7 @@ static int cmd_run(void)
 	parts_parse(opt[OPT_WITHOUT].s);
 	game_check_option();
 	run_check_kernel();
+	db_open();
 	loop_open();
 	while ((code = run_once()) < 0 && !st.stop)
 		st.restarts++;
@@ -5158,29 +11042,9 @@ static int cmd_run(void)
 	return MAX(code, 0);
 }
 
-/* Ask the running gamer; its answer goes to stdout. */
 static int cmd_status(void)
 {
-	struct sockaddr_un sa = socket_address();
-	const char *what = opt[OPT_JSON].n ? "status" : opt[OPT_METRICS].n ? "metrics" : "text";
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct out *o = out_stdout();
-	char request[64];
-	ssize_t n;
-
-	if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)))
-		die(errno == EACCES ? EX_NOPERM : EX_UNAVAILABLE, "%s: %s",
-		    errno == EACCES ? "not permitted" : "no running gamer", sa.sun_path);
-	snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"%s\"}\n", what);
-	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)
-		die(EX_SOFTWARE, "%s: %s", sa.sun_path, strerror(errno));
-	shutdown(fd, SHUT_WR);
-	while ((n = read(fd, o->buf, sizeof(o->buf))) > 0) {
-		o->len = n;
-		out_flush(o);
-	}
-	close(fd);
-	return n < 0 || o->failed ? EX_SOFTWARE : EX_OK;
+	return conn_print(opt[OPT_JSON].n ? "status" : opt[OPT_METRICS].n ? "metrics" : "text");
 }
 
 /* What a hook attaches to, of what this kernel has: "fentry drm_ioctl, ..." */
@@ -5262,6 +11126,163 @@ static int cmd_check(void)
 	return EX_OK;
 }
 
+static void db_list_json(void)
+{
+	struct out *o = out_stdout();
+	struct db_profile *p;
+	char ended[17] = "";
+	struct json j;
+	u32 i;
+
+	json_begin(&j, o, "db");
+	json_u64(&j, "version", db.known.version);
+	json_open(&j, "programs", '[');
+	for (p = db.known.profile; p < db.known.profile + db.known.count; p++) {
+		memcpy(ended, p->comm, sizeof(p->comm));
+		json_open(&j, NULL, '{');
+		json_str(&j, "comm", ended);
+		json_u64(&j, "exe", p->exe);
+		json_str(&j, "tier", tier_names[db_tier(p)]);
+		json_f64(&j, "confidence", db_confidence(p), 3);
+		json_u64(&j, "observations", p->observations);
+		json_open(&j, "votes", '{');
+		for (i = 0; i < TIER_NR; i++)
+			json_u64(&j, tier_names[i], p->votes[i]);
+		json_close(&j, '}');
+		json_u64(&j, "burst_ns", p->burst_ns);
+		json_u64(&j, "dev_ns", p->dev_ns);
+		json_u64(&j, "wakeups_hz", p->wakeups_hz);
+		json_u64(&j, "switches_hz", p->switches_hz);
+		json_str(&j, "role", role_names[p->role]);
+		json_u64(&j, "role_votes", p->role_votes);
+		json_u64(&j, "seen_s", p->seen_s);
+		json_close(&j, '}');
+	}
+	json_close(&j, ']');
+	json_end(&j);
+}
+
+static void db_list_text(void)
+{
+	struct out *o = out_stdout();
+	struct db_profile *p;
+	char text[64];
+
+	out_f(o, "%-15s %-8s %-12s %5s %6s %10s %10s %8s %-10s %5s\n", "program", "path", "tier",
+	      "sure%", "seen", "burst us", "varies us", "wakes/s", "role", "days");
+	for (p = db.known.profile; p < db.known.profile + db.known.count; p++)
+		out_f(o, "%-15s %08x %-12s %5.0f %6u %10.1f %10.1f %8" PRIu64 " %-10s %5.0f\n",
+		      db_name(p->comm, text), (u32)p->exe, tier_names[db_tier(p)],
+		      db_confidence(p) * 100, (u32)p->observations, p->burst_ns / 1e3,
+		      p->dev_ns / 1e3, p->wakeups_hz, role_names[p->role],
+		      (double)(db_now(&db.known) - MIN(p->seen_s, db_now(&db.known))) / 86400);
+}
+
+static int db_list(void)
+{
+	qsort(db.known.profile, db.known.count, sizeof(*db.known.profile), db_compare);
+	if (opt[OPT_JSON].n)
+		db_list_json();
+	else
+		db_list_text();
+	out_flush(out_stdout());
+	return out_stdout()->failed ? EX_IOERR : EX_OK;
+}
+
+static int db_export(void)
+{
+	const char *file = opt[OPT_FILE].s;
+	size_t size = db_encode(db.file, &db.known, opt[OPT_V2].n ? 2 : 3);
+	int err = 0;
+
+	if (file)
+		err = file_replace(AT_FDCWD, file, db.file, size, true);
+	else if (isatty(STDOUT_FILENO))
+		die(EX_USAGE, "it is binary: give a FILE to export to");
+	else if (write(STDOUT_FILENO, db.file, size) != (ssize_t)size)
+		err = -errno;
+	if (err)
+		die(EX_IOERR, "cannot write %s: %s", file ? : "to standard output", strerror(-err));
+	return EX_OK;
+}
+
+/* Where both know a program, whoever observed it more often is right. */
+static int db_import(void)
+{
+	static struct db_table other;
+	const char *file = opt[OPT_FILE].s;
+	int fd = file ? open(file, O_RDONLY | O_NOCTTY | O_CLOEXEC) : STDIN_FILENO, err;
+	struct db_profile *p, *mine;
+
+	if (fd < 0)
+		die(errno == EACCES ? EX_NOPERM : EX_NOINPUT, "%s: %s", file, strerror(errno));
+	if (db_read_fd(fd, &other) != DB_OK)
+		die(EX_CONFIG, "%s %s", file ? : "standard input", db_why);
+	for (p = other.profile; p < other.profile + other.count; p++) {
+		mine = db_find(&db.known, p->comm, p->exe);
+		if (mine && mine->observations > p->observations)
+			continue;
+		if (!mine)
+			mine = db_add(p->comm, p->exe);
+		*mine = *p;
+		if (!mine->seen_s)
+			mine->seen_s = db_now(&db.known);
+	}
+	err = db_save();
+	if (err)
+		die(EX_IOERR, "cannot write %s: %s", db.path, strerror(-err));
+	return EX_OK;
+}
+
+static int db_check(void)
+{
+	struct prediction to;
+	u32 i, sure = 0;
+
+	for (i = 0; i < db.known.count; i++)
+		sure += db_predict(&db.known.profile[i], &to);
+	if (db.known.version)
+		printf("%s: version %u, %u programs, of which %u are predicted\n", db.path,
+		       db.known.version, db.known.count, sure);
+	else
+		printf("no process database yet\n");
+	return EX_OK;
+}
+
+static int db_clear(void)
+{
+	if (unlinkat(db.dir_fd, db.name, 0) && errno != ENOENT)
+		die(errno == EACCES || errno == EPERM ? EX_NOPERM : EX_IOERR, "cannot remove %s: %s",
+		    db.path, strerror(errno));
+	return EX_OK;
+}
+
+static int cmd_db(void)
+{
+	static const struct {
+		int (*fn)(void);
+		bool writes;	/* the database, which nobody else may do meanwhile */
+	} actions[] = {
+		{ db_list, false }, { db_export, false }, { db_import, true },
+		{ db_check, false }, { db_clear, true },
+	};
+	bool writes = actions[opt[OPT_ACTION].n].writes;
+	enum db_result result = DB_NONE;
+
+	if (db_place(writes)) {
+		if (writes && flock(db.dir_fd, LOCK_EX | LOCK_NB))
+			die(EX_TEMPFAIL, "%s is in use by a running gamer", db.path);
+		result = db_read(db.dir_fd, db.name, &db.known);
+	} else if (writes) {
+		die(EX_NOPERM, "no place for the process database can be written");
+	}
+	if (result == DB_DENIED)
+		die(EX_NOPERM, "%s %s", db.path, db_why);
+	if (result == DB_REFUSED || (result == DB_BAD && actions[opt[OPT_ACTION].n].fn != db_clear))
+		die(EX_CONFIG, "%s %s", db.path, db_why);
+	return actions[opt[OPT_ACTION].n].fn();
+}
+
 static int cmd_bench(void)
 {
 	const struct bench_cfg cfg = {
@@ -5326,7 +11347,7 @@ static int cmd_options(void)
 }
 
 /* ===================================================================================== */
-/* 15. main                                                                              */
+/* 18. main                                                                              */
 /* ===================================================================================== */
 
 static void help_option(const struct option_desc *d)
@@ -5436,14 +11457,22 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 {
 	const char *value;
 	enum opt_id id;
-	int i;
+	int i, words = 0;
 
 	for (i = 0; i < OPT_NR; i++)
 		if (options[i].type == OPT_NUM || options[i].type == OPT_CHOICE)
 			opt[i].n = options[i].def;
 	for (i = 0; i < argc; i++) {
-		if (argv[i][0] != '-' || !argv[i][1])
-			die(EX_USAGE, "unexpected argument '%s' (see gamer --help)", argv[i]);
+		if (!strcmp(argv[i], "--") && cmd == CMD_profile && i + 1 < argc) {
+			st.argv = argv + i + 1;
+			return;
+		}
+		if (argv[i][0] != '-' || !argv[i][1]) {
+			if (cmd != CMD_db || words == 2)
+				die(EX_USAGE, "unexpected argument '%s' (see gamer --help)", argv[i]);
+			parse_value(words++ ? OPT_FILE : OPT_ACTION, argv[i]);
+			continue;
+		}
 		id = parse_name(cmd, argv[i], &value);
 		if (options[id].type != OPT_FLAG && !value) {
 			if (++i == argc)
@@ -5454,6 +11483,40 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 	}
 }
 
+#ifdef GAMER_FUZZ
+/* What the fuzzer calls instead: any bytes are no database, or one that is the same again. */
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+	static struct db_table again;
+	const struct learn_sum sum = { .count = 3, .votes = { 1, 1, 1 }, .burst_ns = ~0ULL };
+	struct learn_key key = { "fuzz", 1 };
+	u8 *copy = malloc(size + 1);	/* no longer than need be, for the address sanitizer */
+	struct prediction to;
+	u32 crc, i;
+
+	memcpy(copy, data, size);
+	if (size >= DB_HEADER3 && copy[4] == 3) {	/* no fuzzer guesses a checksum */
+		crc = db_file_crc(copy, size);
+		memcpy(copy + DB_HEADER, &crc, sizeof(crc));
+	}
+	if (db_decode(&db.known, copy, size) == DB_OK) {
+		if (db_decode(&again, db.file, db_encode(db.file, &db.known, 3)) != DB_OK ||
+		    again.count != db.known.count ||
+		    memcmp(again.profile, db.known.profile, again.count * sizeof(*again.profile)) ||
+		    db_decode(&again, db.file, db_encode(db.file, &db.known, 2)) != DB_OK)
+			abort();
+		for (i = 0; i < again.count; i++)
+			if (!db_predict(&again.profile[i], &to) || to.tier >= TIER_NR || to.confidence > 100)
+				abort();
+		for (; key.exe < 4; key.exe++)
+			db_merge(&key, &sum);
+		if (db_decode(&again, db.file, db_encode(db.file, &db.known, 3)) != DB_OK)
+			abort();
+	}
+	free(copy);
+	return 0;
+}
+#else
 int main(int argc, char **argv)
 {
 	enum command_id cmd = CMD_run;
@@ -5479,3 +11542,4 @@ int main(int argc, char **argv)
 	libbpf_set_print(log_libbpf);
 	return commands[cmd].fn();
 }
+#endif

@@ -167,6 +167,24 @@ drm_headers_fetch() {
 	seal "$tmp" "$1"
 }
 
+# call_headers: prints the folder with the newest kernel's numbers of system calls
+call_headers() {
+	local dir=$CACHE/src/call-headers
+	sealed "$dir" || locked src call_headers_fetch "$dir" >&2 || die "the newest kernel's headers cannot be had"
+	echo "$dir"
+}
+call_headers_fetch() {
+	local conf tmp
+	conf=$(apt_conf deb sid)
+	note "fetching linux-libc-dev (sid)"
+	tmp=$(mktemp -d "$CACHE/src/.tmp.XXXXXX")
+	apt_fetch "$conf" "$tmp" linux-libc-dev || return
+	dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -O ./usr/lib/linux/uapi/x86/asm/unistd_64.h >"$tmp/unistd_64.h"
+	rm "$tmp"/*.deb
+	[ -s "$tmp/unistd_64.h" ] || return
+	seal "$tmp" "$1"
+}
+
 # ---------------------------------------------------------------------------
 # 3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; Wine
 # ---------------------------------------------------------------------------
@@ -185,7 +203,10 @@ qemu_usable() {
 
 pahole_usable() { at_least "$("$1" --version 2>/dev/null || true)" v1.24; }
 modetest_usable() { grep -q usage <<<"$("$1" -h 2>&1)"; } # libdrm's: sets modes, flips pages
+promtool_usable() { "$1" --version >/dev/null 2>&1; } # Prometheus' own: reads metrics as it does
 mingw_usable() { "$1" --version >/dev/null; }
+offcputime_usable() { grep -q min-block-time <<<"$("$1" --help 2>&1)"; }
+syscount_usable() { grep -q latency <<<"$("$1" --help 2>&1)"; }
 busybox_usable() { "$1" true && ! grep -q INTERP <<<"$(readelf -l "$1")"; }
 
 #       tool                     check           package          program in it                   also wanted
@@ -194,23 +215,27 @@ TOOLS="
 	bpftool                  bpftool_usable  bpftool          usr/sbin/bpftool
 	pahole                   pahole_usable   dwarves          usr/bin/pahole
 	qemu-system-x86_64       qemu_usable     qemu-system-x86  usr/bin/qemu-system-x86_64      qemu-system-data,seabios,ipxe-qemu
+	offcputime               offcputime_usable libbpf-tools   usr/sbin/offcputime
+	syscount                 syscount_usable libbpf-tools     usr/sbin/syscount
 	modetest                 modetest_usable libdrm-tests     usr/bin/modetest
+	promtool                 promtool_usable prometheus       usr/bin/promtool
 	x86_64-w64-mingw32-gcc   mingw_usable    gcc-mingw-w64-x86-64-win32  usr/bin/x86_64-w64-mingw32-gcc-win32
 "
 
 # tool NAME: prints the path of a usable one; unpacks one under the cache if it must.
 tool() {
-	local name check package program extra path
+	local name check package program extra path own
 	read -r name check package program extra < <(awk -v t="${1:-}" '$1 == t' <<<"$TOOLS") || true
 	[ -n "${name:-}" ] || die "tool: one of $(awk '{ print $1 }' <<<"$TOOLS" | xargs)"
-	for path in "$(command -v "$name" || true)" "/usr/sbin/$name" "$CACHE/tools/$name/run"; do
+	own=$CACHE/tools/$name/run
+	[ "$name" != busybox ] || own=$CACHE/tools/$name/$program # guests get the file, no wrapper
+	for path in "$(command -v "$name" || true)" "/usr/sbin/$name" "$own"; do
 		if [ -x "$path" ] && "$check" "$path"; then echo "$path"; return; fi
 	done
 	locked "tool-$name" tool_unpack "$name" "$package" "$program" "$extra" >&2 ||
 		die "no usable $name: this machine's is missing or too old, and its backports have none"
-	"$check" "$CACHE/tools/$name/run" || die "$name from backports does not run here"
-	[ "$name" != busybox ] || { echo "$CACHE/tools/$name/$program"; return; } # a file, not a wrapper
-	echo "$CACHE/tools/$name/run"
+	"$check" "$own" || die "$name from backports does not run here"
+	echo "$own"
 }
 # tool_file NAME: the same, but never a wrapper; its libraries may lie next to it.
 tool_file() {
@@ -510,7 +535,7 @@ helpers_build() {
 	mkdir -p "$BUILD/test"
 	for c in "$ROOT"/test/*.c; do
 		out=$BUILD/test/$(basename "$c" .c)
-		[ "${out##*/}" != prio ] || continue # for Windows
+		case ${out##*/} in prio | profiled) continue ;; esac # for Windows; with its symbols
 		[ "$out" -nt "$c" ] && [ "$out" -nt "$ROOT/test/bpf.h" ] && continue
 		musl-gcc -static -O2 -std=gnu11 -Wall -Wextra -Wno-missing-field-initializers -Werror -pthread -idirafter /usr/include \
 			-idirafter /usr/include/x86_64-linux-gnu -o "$out.$$" "$c"
@@ -684,6 +709,15 @@ exits() {
 	[ "$(wc -l <<<"$SAID")" -le 1 ] || fail "'$*' says more than one line: $SAID"
 }
 
+# wait_for SECONDS CMD...: does it hold within that time?
+wait_for() {
+	local tenths=$(($1 * 10)); shift
+	until "$@" >/dev/null 2>&1; do
+		[ $((tenths--)) -gt 0 ] || return 1
+		sleep 0.1
+	done
+}
+
 host_static() { : "one static binary: no interpreter, no shared library, stripped"
 	local elf
 	elf=$(readelf -lSdW "$GAMER")
@@ -723,7 +757,7 @@ host_options() { : "every option: its bounds are taken, what lies outside exits 
 }
 host_commands() { : "every command is in --help and has its own; an unknown one exits 64"
 	local cmd
-	for cmd in run status bench check unit; do
+	for cmd in run status top events trace bench db profile check unit; do
 		grep -q "^  $cmd " <<<"$("$GAMER" --help)" || fail "--help lacks $cmd"
 		exits 0 "$GAMER" "$cmd" --help
 	done
@@ -745,6 +779,256 @@ host_no_sched_ext() { : "on a kernel without sched_ext, run exits 69 with one li
 }
 host_status_alone() { : "status without a running gamer exits 69"
 	RUNTIME_DIRECTORY=$(mktemp -d) exits 69 "$GAMER" status
+}
+# A gamer that observes this machine, and a game; $WORK, $G and $B are this test's own.
+clients_start() {
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	WORK=$(mktemp -d)
+	export RUNTIME_DIRECTORY=$WORK
+	trap clients_stop EXIT
+	"$GAMER" run --observe >"$WORK/log" 2>&1 &
+	G=$!
+	wait_for 30 "$GAMER" status || skip "gamer cannot observe here: $(tail -n1 "$WORK/log")"
+	"$GAMER" bench --no-uinput --no-drm --workers 2 --seconds 600 >/dev/null 2>&1 &
+	B=$!
+	wait_for 30 eval '"$GAMER" status --json | grep -q "\"pid\":'$B'.*NetThread"' || fail "the game is not found"
+}
+clients_stop() {
+	kill ${B:-} ${G:-} 2>/dev/null || true
+	wait
+	[ -z "${TMUX_SOCKET:-}" ] || tmux -L "$TMUX_SOCKET" kill-server 2>/dev/null || true
+	rm -rf "$WORK"
+}
+host_top_once() { : "top --once and top in a pipe: the game's threads in the width asked for, no escape codes; --json"
+	clients_start
+	local name
+	exits 64 "$GAMER" top --seconds 1
+	COLUMNS=60 LC_ALL=C "$GAMER" top --once >"$WORK/once" || fail "exit $?"
+	for name in "gamer-bench $B" InputThread AudioThread RenderThread 'Job 1'; do
+		grep -q "$name" "$WORK/once" "$WORK/once" || fail "lacks $name: $(cat "$WORK/once")"
+	done
+	! LC_ALL=C grep -q '[^ -~]' "$WORK/once" || fail "has more than ASCII in it"
+	[ -z "$(awk 'length > 60' "$WORK/once")" ] || fail "wider than 60: $(awk 'length > 60' "$WORK/once")"
+	[ -n "$(awk 'length == 60' "$WORK/once")" ] || fail "does not use its 60 columns"
+	COLUMNS=200 "$GAMER" top </dev/null | cat >"$WORK/piped"
+	grep -q 'wake/s.*class' "$WORK/piped" || fail "200 columns hold no more than 60: $(cat "$WORK/piped")"
+	! grep -q $'\033' "$WORK/piped" || fail "escape codes in a pipe"
+	"$GAMER" top --json >"$WORK/status.json" || fail "--json exits $?"
+	python3 "$ROOT/test/judge.py" "$WORK/status.json"
+	kill $G
+	wait $G || true
+	exits 69 "$GAMER" top
+	exits 69 "$GAMER" top --json
+}
+
+# screen_start COLUMNS ROWS [ENV]: a terminal in which top runs, between two looks at its settings
+screen_start() {
+	have tmux || skip "no tmux here"
+	[ -z "${TMUX_SOCKET:-}" ] || tmux -L "$TMUX_SOCKET" kill-server 2>/dev/null || true
+	export TMUX_TMPDIR=$WORK
+	TMUX_SOCKET=$((${TMUX_SOCKET:-0} + 1)) # one that ends takes its time
+	echo 'set -g status off' >"$WORK/conf"
+	cat >"$WORK/shell" <<-EOT
+		ulimit -c 0
+		clear
+		stty -a >"$WORK/before"
+		echo before top
+		env ${3:-LC_ALL=C.UTF-8} "$GAMER" top
+		echo "top ended: \$?"
+		stty -a >"$WORK/after"
+		read -r _
+	EOT
+	rm -f "$WORK/after"
+	tmux -L "$TMUX_SOCKET" -f "$WORK/conf" new-session -d -x "$1" -y "$2" "bash $WORK/shell" 7>&-
+	tmux -L "$TMUX_SOCKET" pipe-pane "cat >$WORK/raw"
+	screen_shows 'q quit'
+}
+screen() { tmux -L "$TMUX_SOCKET" capture-pane -p; }
+screen_keys() { tmux -L "$TMUX_SOCKET" send-keys "$@"; }
+screen_has() { screen | grep -q -- "$1"; }
+screen_shows() { wait_for 10 screen_has "$1" || fail "the screen lacks '$1': $(screen)"; }
+# screen_fits ROWS COLUMNS: first and last line where they belong, and nothing between them cut off
+screen_fits() {
+	screen >"$WORK/screen"
+	[ "$(wc -l <"$WORK/screen")" = "$1" ] || fail "$(wc -l <"$WORK/screen") rows, not $1"
+	head -n1 "$WORK/screen" | grep -q "^gamer .* gamer-bench $B " || fail "first line: $(head -n1 "$WORK/screen")"
+	tail -n1 "$WORK/screen" | grep -q '^q quit.*c cpu' || fail "last line: $(tail -n1 "$WORK/screen")"
+	[ -z "$(LC_ALL=C.UTF-8 awk -v w="$2" 'length > w' "$WORK/screen")" ] || fail "wider than $2"
+	# what belongs to one row is in one row
+	grep -q '^ *[0-9]* input .* InputThread$' "$WORK/screen" || fail "no row of a thread: $(cat "$WORK/screen")"
+}
+# The names in the thread table, and are they sorted?
+screen_names() { screen | sed -n 's/^ *[0-9][0-9]* [a-z_]* .* [-0-9.]* \([A-Z][A-Za-z]*Thread\)$/\1/p'; }
+screen_sorted() { [ "$(screen_names | wc -l)" -ge 4 ] && screen_names | sort -fc; }
+host_top_screen() { : "top in a terminal, 80x24 and 200x60: rows fit, keys sort and filter, a new size is redrawn"
+	clients_start
+	screen_start 80 24
+	screen_fits 24 80
+	screen_keys n
+	screen_shows 'n name\*'
+	wait_for 5 screen_sorted || fail "not sorted by name: $(screen)"
+	screen_keys c
+	screen_shows 'c cpu\*'
+	screen_keys g
+	screen_shows 'game only'
+	screen_keys '?'
+	screen_shows 'sort threads by wait'
+	screen_keys '?' r
+	screen_shows 'r role\*'
+	screen_keys Space
+	screen_shows paused
+	screen_keys Space g
+	! screen_sorted || fail "by role it is sorted by name"
+	tmux -L "$TMUX_SOCKET" resize-window -x 200 -y 60
+	screen_shows 'wake/s'
+	wait_for 5 eval 'screen | tail -n1 | grep -q "q quit"' || fail "not redrawn: $(screen)"
+	screen_fits 60 200
+	tmux -L "$TMUX_SOCKET" resize-window -x 20 -y 4
+	wait_for 5 eval '! screen_has submit/s' || fail "not redrawn: $(screen)"
+	screen_start 200 60
+	screen_fits 60 200
+	! LC_ALL=C grep -q $'\033\[[0-9;]*[1-9][0-9;]*m' "$WORK/raw" && fail "no colours at all"
+	screen_start 80 24 'NO_COLOR=1 LC_ALL=C'
+	screen_fits 24 80
+	! LC_ALL=C grep -q $'\033\[[0-9;]*[1-9][0-9;]*m' "$WORK/raw" || fail "NO_COLOR has colours"
+}
+host_top_leaves() { : "top gives the terminal back: after q, signals, a crash, Ctrl-Z, and when gamer ends"
+	clients_start
+	local how code
+	for how in q:0 C-c:0 TERM:0 HUP:0 QUIT:131 SEGV:139 stop:0 gamer:69; do
+		code=${how#*:} how=${how%:*}
+		screen_start 80 24
+		[ "$(stty_of before)" != "$(stty -a -F "$(screen_tty)" | xargs)" ] || fail "top leaves the keys as they are"
+		case $how in
+		q | C-c) screen_keys "$how" ;;
+		gamer) kill $G ;;
+		stop)
+			kill -TSTP "$(screen_pid)"
+			wait_for 5 eval '[ "$(stty_of before)" = "$(stty -a -F "$(screen_tty)" | xargs)" ]' || fail "stopped, it keeps the terminal"
+			screen_shows 'before top'
+			kill -CONT "$(screen_pid)"
+			screen_shows 'q quit'
+			screen_keys q ;;
+		*) kill "-$how" "$(screen_pid)" ;;
+		esac
+		wait_for 5 [ -s "$WORK/after" ] || fail "$how: does not end"
+		screen_shows "top ended: $code"
+		screen_has 'before top' || fail "$how: the screen is not as it was: $(screen)"
+		! screen_has InputThread || fail "$how: leaves its own screen: $(screen)"
+		[ "$(stty_of before)" = "$(stty_of after)" ] || fail "$how: the terminal is left as $(stty_of after)"
+		[ "$(tmux -L "$TMUX_SOCKET" display -p '#{cursor_flag} #{wrap_flag} #{alternate_on}')" = '1 1 0' ] ||
+			fail "$how: cursor, wrap or screen are not given back"
+	done
+	screen_has 'gamer: top: ' || fail "does not say that gamer ended: $(screen)"
+}
+stty_of() { xargs <"$WORK/$1"; }
+screen_tty() { tmux -L "$TMUX_SOCKET" display -p '#{pane_tty}'; }
+screen_pid() { ps -o pid=,comm= -t "$(screen_tty)" | awk '$2 == "gamer" { print $1 }'; }
+
+# A fake gamer that gives $WORK/answer to everybody; see test/fake.py.
+fake_start() {
+	WORK=$(mktemp -d)
+	export RUNTIME_DIRECTORY=$WORK
+	trap clients_stop EXIT
+	python3 "$ROOT/test/fake.py" "$WORK" &
+	G=$!
+	wait_for 10 [ -S "$WORK/gamer.sock" ] || fail "no fake gamer"
+}
+host_events() { : "events: what it asks for, prints what comes; an error, the end of gamer and an unknown type are told"
+	fake_start
+	cp "$ROOT/test/events.jsonl" "$WORK/answer"
+	exits 64 "$GAMER" events --type input,frames
+	grep -q "'frames'.* input game frame_timing gpu_submit migration classification deadline_miss" <<<"$SAID" || fail "$SAID"
+	exits 69 "$GAMER" events --type game,input --tid 5 --pid 7
+	[ "$(cat "$WORK/requests")" = '{"v":1,"cmd":"events","types":"input,game","tid":5,"pid":7}' ] || fail "asks $(cat "$WORK/requests")"
+	: >"$WORK/hold"
+	"$GAMER" events --seconds 1 >"$WORK/out" || fail "exit $? after --seconds 1"
+	cmp "$WORK/out" "$WORK/answer" || fail "prints something else"
+	grep -q '"types":"","tid":0,"pid":0}$' "$WORK/requests" || fail "asks $(tail -n1 "$WORK/requests")"
+	"$GAMER" events >"$WORK/out2" &
+	B=$!
+	wait_for 5 cmp "$WORK/out2" "$WORK/answer" || fail "prints late"
+	kill -INT $B
+	wait $B || fail "exit $? after Ctrl-C"
+	echo '{"v":1,"error":"unknown \"command\""}' >"$WORK/answer"
+	exits 69 "$GAMER" events
+	grep -q 'unknown "command"' <<<"$SAID" || fail "$SAID"
+	exits 74 bash -c 'cp "$1" "$2/answer"; "$3" events >/dev/full' - "$ROOT/test/events.jsonl" "$WORK" "$GAMER"
+	timeout 20 "$GAMER" events | head -n1 >"$WORK/out" || fail "stays when its reader has gone, exit $?"
+}
+host_trace() { : "trace: a Chrome trace, whole or absent; Ctrl-C, gamer's end, a full disk, what is no file"
+	local trace
+	fake_start
+	cp "$ROOT/test/events.jsonl" "$WORK/answer"
+	trace=$WORK/trace.json
+	exits 64 "$GAMER" trace --seconds 1
+	exits 73 "$GAMER" trace -o /dev/null --seconds 1
+	exits 73 "$GAMER" trace -o "$WORK/no/such" --seconds 1
+	exits 69 "$GAMER" trace -o "$trace"
+	python3 "$ROOT/test/judge.py" "$trace" || fail "when gamer ends it is no trace"
+	rm "$trace"
+	: >"$WORK/hold"
+	"$GAMER" trace -o "$trace" 2>/dev/null &
+	B=$!
+	wait_for 5 eval '[ "$(wc -l <"$WORK/requests")" = 2 ] && compgen -G "$trace.*.tmp"' || fail "writes nothing"
+	[ ! -e "$trace" ] || fail "half a file is there"
+	kill -INT $B
+	wait $B || fail "exit $? after Ctrl-C"
+	python3 "$ROOT/test/judge.py" "$trace"
+	python3 - "$trace" <<-'EOT'
+		import collections, json, sys
+		events = json.load(open(sys.argv[1]))["traceEvents"]
+		seen = collections.Counter((e["ph"], e["name"], e["pid"]) for e in events if e["ph"] != "M")
+		want = {("i", "game", 1): 1, ("i", "classification", 1): 1, ("i", "classification", 2): 1, ("i", "input", 1): 1,
+			("i", "gpu_submit", 1): 1, ("i", "gpu_submit", 2): 1, ("i", "migration", 1): 1, ("i", "migration", 2): 1,
+			("X", "frame", 3): 2, ("C", "frame time", 3): 2, ("i", "deadline_miss", 1): 2, ("X", "deadline_miss", 2): 2,
+			("i", "lost", 1): 1}
+		assert seen == want, seen
+		frame, = [e for e in events if e["name"] == "frame" and e["args"]["dropped"]]
+		assert (frame["ts"], round(frame["ts"] + frame["dur"], 3)) == (16666.7, 33333.4), frame
+		game, = [e for e in events if e["name"] == "game"]
+		assert (game["ts"], game["args"]["comm"]) == (100, 'a "game" ??'), game
+		assert [e["ts"] for e in events if e["name"] == "input"] == [1000.001]
+	EOT
+	rm "$trace" "$WORK/hold"
+	{ head -n1 "$ROOT/test/events.jsonl"; for _ in $(seq 200); do tail -n +2 "$ROOT/test/events.jsonl"; done; } >"$WORK/answer"
+	exits 74 bash -c 'ulimit -f 32; exec "$@"' - "$GAMER" trace -o "$trace" # like a full disk
+	! compgen -G "$trace*" || fail "half a file is left"
+}
+host_clients_garbage() { : "no answer harms top, events and trace, however broken; nothing of it steers the terminal"
+	local n rc cmd
+	fake_start
+	mkdir "$WORK/cases"
+	python3 - "$ROOT/test/events.jsonl" "$WORK/cases" <<-'EOT'
+		import random, sys
+		events = open(sys.argv[1], "rb").read()
+		status = (b'{"v":1,"command":"status","version":"1","hooks":{"gpu":"none"},"stats":{"events_lost":{"input":3}},'
+			b'"game":{"pid":5,"comm":"x\\u001b[31m\\\\\\"y"},"threads":[{"tid":1,"pid":2,"role":"gpu","run_ms":5,"comm":"\\u00e9"}],'
+			b'"frame":{"fps":1e999,"p50_ms":-1,"times_us":[1,2.5,-3,null,"x",1e300]},"input":{"mouse":12345678901234567890}}\n')
+		cases = [b"", b"\n", b"\0\n", b"{}\n", b"[]\n", b'"\n', b'{"v":1,"version":"1"}\n', b"[" * 60000 + b"\n",
+			b'{"v":1,"version":' * 3000 + b"\n", b"x" * 200000, b'{"v":1,"version":"\\u12"}\n', b'{"v":1,"version":"\\\n',
+			b'{"v":1,"version":"\x1b[31mred\x9b31m"}\n', status, status[:-1]]
+		random.seed(5)
+		for base in (status, events):
+		    for _ in range(12):
+		        case = bytearray(base[:random.randrange(len(base))] + b"\n")
+		        for _ in range(random.randrange(8)):
+		            case[random.randrange(len(case))] = random.choice(b'"\\{}[],:0u\n\x1b\xff')
+		        cases.append(bytes(case))
+		for n, case in enumerate(cases):
+		    open(f"{sys.argv[2]}/{n}", "wb").write(case)
+	EOT
+	for n in "$WORK"/cases/*; do
+		cp "$n" "$WORK/answer"
+		for cmd in 'top --once' 'events --seconds 1' "trace --seconds 1 -o $WORK/trace.json"; do
+			rc=0
+			LC_ALL=C "$GAMER" $cmd >"$WORK/out" 2>"$WORK/err" || rc=$?
+			case $rc in 0 | 69) ;; *) cp "$n" "$BUILD/test-garbage"; fail "$cmd exits $rc for build/test-garbage: $(cat "$WORK/err")" ;; esac
+			! LC_ALL=C grep -q '[^ -~]' "$WORK/out" "$WORK/err" || fail "$cmd passes on control codes: $(cat -v "$WORK/out" "$WORK/err")"
+		done
+		[ ! -e "$WORK/trace.json" ] || python3 "$ROOT/test/judge.py" "$WORK/trace.json" || { cp "$n" "$BUILD/test-garbage"; fail "no trace from build/test-garbage"; }
+		rm -f "$WORK/trace.json"
+	done
 }
 host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well formed"
 	local dir
@@ -796,6 +1080,59 @@ host_compare() { : "bench's tables: medians, ratios, failed cells are no figures
 	EOT
 	rm -rf "$dir"
 }
+host_db_golden() { : "the process database: golden files are read to the letter, V2 goes out as it came, V3 to the byte"
+	python3 "$ROOT/test/db.py" golden "$GAMER"
+}
+host_db_truncated() { : "a process database of every version is refused at every length but its own"
+	python3 "$ROOT/test/db.py" truncated "$GAMER"
+}
+host_db_flipped() { : "every single bit that flips in a V3 file is noticed; V1 and V2 are read as what is there"
+	python3 "$ROOT/test/db.py" flipped "$GAMER"
+}
+host_db_hostile() { : "databases with counts, names, numbers, owners that cannot be exit 78 and are left alone"
+	python3 "$ROOT/test/db.py" hostile "$GAMER"
+}
+host_db_places() { : "the process database is where --db, systemd, or the user's cache say; in use it is not written"
+	python3 "$ROOT/test/db.py" places "$GAMER"
+}
+host_db_full() { : "a full or read-only file system leaves the process database whole"
+	[ "$(id -u)" = 0 ] || skip "needs root, to mount"
+	unshare -m python3 "$ROOT/test/db.py" full "$GAMER"
+}
+host_db_killed() { : "of 1000 imports killed at any moment each leaves the old database or the new one"
+	python3 "$ROOT/test/db.py" killed "$GAMER"
+}
+host_db_merge() { : "512 observations are merged into a full database within 1 ms"
+	local dir
+	dir=$(mktemp -d)
+	cat >"$dir/merge.c" <<-'EOT'
+		#include "gamer.c"
+		/* no kernel is told of it here */
+		int bpf_map__fd(const struct bpf_map *map) { return -1; }
+		int bpf_map_delete_elem(int fd, const void *key) { return 0; }
+		int main(void)
+		{
+			struct learn_sum sum = { .count = DB_STEPS, .burst_ns = 1000, .votes = { 1 } };
+			u64 least = ~0ULL, start;
+			for (u32 round = 0; round < 50; round++) {
+				start = now_ns();
+				for (u32 i = 0; i < LEARN_PROGRAMS; i++) {
+					struct learn_key key = { "program", i };
+					db_merge(&key, &sum);
+				}
+				least = round ? MIN(least, now_ns() - start) : least;
+			}
+			printf("%u us for %u programs\n", (u32)(least / 1000), db.known.count);
+			return least > NSEC_PER_MSEC || db.known.count != LEARN_PROGRAMS;
+		}
+	EOT
+	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$dir/merge" "$dir/merge.c"
+	"$dir/merge"
+	rm -rf "$dir"
+}
+host_db_fuzz() { : "60 s of fuzzing: any bytes are no process database, or one that is the same again"
+	fuzz 60
+}
 host_unit() { : "unit prints a systemd unit that starts this binary"
 	grep -q "^ExecStart=$GAMER run" <<<"$("$GAMER" unit)" || fail "no ExecStart of $GAMER"
 }
@@ -824,6 +1161,380 @@ host_gpu_numbers() { : "GPU submit numbers are those of the newest kernel's own 
 	! "$@" 2>/dev/null || fail "a wrong number passes"
 	rm -rf "$work"
 }
+# Programs with known answers, as gcc makes them; prints their folder. Names are kept.
+profiled() {
+	local dir=$BUILD/test/profiled.d src=$ROOT/test/profiled.c
+	set -- -O1 -fno-omit-frame-pointer -Wall -Wextra -Werror -Wno-unused-function -pthread
+	if [ ! "$dir/static" -nt "$src" ]; then
+		mkdir -p "$dir"
+		gcc "$@" -pie -fPIE -o "$dir/dynamic" "$src" -ldl
+		gcc "$@" -shared -fPIC -DLIBRARY -o "$dir/library.so" "$src"
+		gcc "$@" -static -o "$dir/static" "$src" -ldl 2>/dev/null # warns of dlopen
+	fi
+	echo "$dir"
+}
+# profile ARGS: gamer's profile as JSON in $WORK/json, what the program did in $WORK/truth
+profile() {
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	WORK=${WORK:-$(mktemp -d)}
+	"$GAMER" profile --json -o "$WORK/json" "$@" >"$WORK/truth" || fail "'profile $*' exits $?"
+	python3 "$ROOT/test/judge.py" "$WORK/json"
+}
+# Python with the profile as d, its parts as off and calls, the program's truth, and near()
+profile_is() {
+	python3 - "$WORK" "$@" <<-EOT
+		import json, sys
+		d = json.load(open(sys.argv[1] + "/json"))
+		truth = {k: int(v) for k, v in (l.split() for l in open(sys.argv[1] + "/truth"))}
+		off, calls = d["ebpf"].get("offcpu"), d["ebpf"].get("syscalls")
+		def near(a, b, share=0.02):
+		    assert abs(a - b) <= share * b, f"{a} is not {b} within {share * 100} %"
+		$(cat)
+	EOT
+}
+host_profile_times() { : "profile: sleeps, a pipe, futex waits: times within 2 % of the program's own clock"
+	local bin
+	bin=$(profiled)
+	profile -- "$bin/dynamic" sleeps
+	profile_is <<-'EOT'
+		near(off["by_syscall"]["clock_nanosleep"]["time_ns"], truth["ns"])
+		assert off["by_state"]["sleep"]["count"] >= 20 and off["max_time_ns"] >= 50e6, off
+		assert sum(s["time_ns"] for s in off["by_state"].values()) == off["total_time_ns"], off
+		assert off["avg_time_ns"] == off["total_time_ns"] // off["total_events"], off
+		assert off["min_time_ns"] <= off["avg_time_ns"] <= off["max_time_ns"], off
+		top = off["top_blocking_threads"][0]
+		assert abs(top["percentage"] - 100) < 0.01, top
+		near(top["time_ms"] * 1e6, off["total_time_ns"])
+	EOT
+	profile -- "$bin/static" pipe
+	profile_is <<-'EOT'
+		near(off["by_syscall"]["read"]["time_ns"], truth["ns"])
+		near(sum(t["total_time_ns"] for t in off["thread_stats"].values()), off["total_time_ns"], 1e-9)
+	EOT
+	profile -- "$bin/dynamic" futex
+	profile_is <<-'EOT'
+		(key,) = [k for k in off["thread_stats"] if k.endswith(":%d" % truth["tid"])]
+		futex = off["thread_stats"][key]["futex"]
+		assert futex["waits"] == 200, futex
+		near(off["thread_stats"][key]["total_time_ns"], truth["ns"])
+		assert 0 < futex["time_ns"] <= truth["ns"], (futex, truth)
+	EOT
+	rm -rf "$WORK"
+}
+host_profile_calls() { : "profile: system calls of every category are counted exactly, with forks, exec and 32-bit calls"
+	local bin mode
+	bin=$(profiled)
+	profile -- "$bin/static" calls
+	profile_is <<-'EOT'
+		categories = "file_io memory process network time ipc security signal other".split()
+		assert list(calls["by_category"]) == categories, calls["by_category"]
+		assert sum(calls["by_category"].values()) == calls["total"], calls
+		ia32 = truth.pop("ia32", 0)
+		for name, n in truth.items():
+		    assert calls["counts"][name] == n, (name, n, calls["counts"])
+		assert calls["ia32"] == ia32 == calls["counts"].get("ia32 20", 0), calls
+		assert sum(calls["counts"].values()) == calls["total"], calls
+		assert len(calls["top_syscalls"]) == 10, calls["top_syscalls"]
+		assert calls["by_category"]["network"] == truth["getsockname"], calls["by_category"]
+	EOT
+	for mode in forks execs; do
+		profile -- "$bin/dynamic" "$mode"
+		profile_is <<-'EOT'
+			assert calls["counts"]["getpriority"] == truth["getpriority"], calls["counts"]
+		EOT
+	done
+	profile --only syscalls -- "$bin/static" calls
+	profile_is <<<'assert off is None and "futex" not in d["ebpf"] and calls["counts"]["lseek"] == 101'
+	rm -rf "$WORK"
+}
+# folded NAME... -- ARGS: some line of the folded profile has all these frames, in this order
+folded() {
+	local pattern=
+	while [ "$1" != -- ]; do pattern="$pattern.*;$1"; shift; done
+	[ "$2" != -p ] || shift
+	"$GAMER" profile --folded -o "$WORK/folded" "$@" >"$WORK/truth" || fail "'profile --folded $*' exits $?"
+	grep -qE "$pattern(;| ).* [0-9]+\$" "$WORK/folded" || fail "no line has '$pattern': $(head -c 2000 "$WORK/folded")"
+}
+host_profile_stacks() { : "profile: folded stacks name functions of static, PIE, dlopened, deleted and short-lived programs"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local bin WORK
+	bin=$(profiled)
+	WORK=$(mktemp -d)
+	folded main pipes calls_the_blocker block_on_pipe -- "$bin/static" pipe
+	folded main pipes calls_the_blocker block_on_pipe -- "$bin/dynamic" pipe
+	folded main library pipes calls_the_blocker block_in_library library_reads -- "$bin/dynamic" library "$bin/library.so"
+	folded main execs ends_early -- "$bin/dynamic" execs
+	! grep -qE '(^|;)[^ ]* 0x|;$' "$WORK/folded" || fail "$(head -c 1000 "$WORK/folded")"
+	# code at run time: by the compiler's list of names, or by the Windows module it lies behind
+	folded calls_the_blocker block_in_jit 'made at run time' -- "$bin/static" jit
+	rm "/tmp/perf-$(sed -n 's/^pid //p' "$WORK/truth").map"
+	head -c 4096 /dev/zero >"$WORK/game.dll"
+	folded calls_the_blocker block_in_jit 'game\.dll\+0x1108' -- "$bin/dynamic" jit "$WORK/game.dll"
+	# a program that is deleted, and another at its place, while it runs
+	cp "$bin/dynamic" "$WORK/program"
+	"$WORK/program" pipe 9999 >/dev/null &
+	until [ "$(readlink /proc/$!/exe)" = "$WORK/program" ]; do kill -0 $!; sleep 0.05; done
+	rm "$WORK/program"
+	folded calls_the_blocker block_on_pipe -- -p $! --seconds 1
+	kill $!
+	cp "$bin/dynamic" "$WORK/program"
+	cp "$bin/dynamic" "$WORK/program.new"
+	"$WORK/program" pipe 9999 >/dev/null &
+	until [ "$(readlink /proc/$!/exe)" = "$WORK/program" ]; do kill -0 $!; sleep 0.05; done
+	mv "$WORK/program.new" "$WORK/program"
+	folded calls_the_blocker block_on_pipe -- -p $! --seconds 1
+	kill $!
+	[ ! -r /proc/kallsyms ] || grep -q ';[a-z_]*pipe_read_\[k\]' "$WORK/folded" || fail "no kernel frames: $(cat "$WORK/folded")"
+	rm -rf "$WORK"
+}
+host_profile_threads() { : "profile: 2000 threads at once, none lost"
+	profile -- "$(profiled)/dynamic" threads 2000
+	profile_is <<-'EOT'
+		assert not any(d["ebpf"]["lost"].values()), d["ebpf"]["lost"]
+		assert len(off["thread_stats"]) == truth["threads"], len(off["thread_stats"])
+		near(off["by_syscall"]["clock_nanosleep"]["time_ns"], truth["ns"])
+	EOT
+	rm -rf "$WORK"
+}
+host_profile_options() { : "profile: what it is called with, bounds, states, exit codes, signals"
+	local bin rc=0 pid
+	bin=$(profiled)
+	exits 64 "$GAMER" profile
+	exits 64 "$GAMER" profile --
+	exits 64 "$GAMER" profile -p $$ -- true
+	exits 64 "$GAMER" profile --json --folded -- true
+	exits 64 "$GAMER" profile -m 5 -M 4 -- true
+	exits 73 "$GAMER" profile -o /nonexistent/file -- true
+	exits 66 "$GAMER" profile -p 4194304
+	exits 127 "$GAMER" profile -- /nonexistent
+	exits 126 "$GAMER" profile -- /etc/passwd
+	exits 7 "$GAMER" profile -- sh -c 'exit 7'
+	exits 137 "$GAMER" profile -- sh -c 'kill -9 $$'
+	profile -m 60000 -M 100000 -- "$bin/static" pipe # all are 20 ms
+	profile_is <<<'assert off["by_state"].get("sleep", {"count": 0})["count"] < 20 and "max_time_ns" not in off or off["min_time_ns"] >= 6e7'
+	profile -M 10000 -- "$bin/static" sleeps
+	profile_is <<<'assert "clock_nanosleep" not in off["by_syscall"] and off.get("max_time_ns", 0) <= 1e7, off'
+	profile --state runqueue -- "$bin/static" sleeps
+	profile_is <<<'assert list(off["by_state"]) == ["runqueue"] and off["by_state"]["runqueue"]["time_ns"] == off["total_time_ns"] < truth["ns"], off'
+	# Ctrl-C of a recording without an end, and the time option
+	"$bin/static" spin &
+	pid=$!
+	profile --seconds 1 -p $pid
+	profile_is <<<'assert 1 <= d["seconds"] < 2 and "exit_status" not in d and calls["analysis"]["behaviour"] == "cpu_bound", (d["seconds"], calls)'
+	timeout --preserve-status -s INT 2 "$GAMER" profile --json -o "$WORK/json" -p $pid || fail "SIGINT: exit $?"
+	profile_is <<<'assert 0 < d["ebpf"]["cpu_time_ns"] <= d["seconds"] * 1e9 * 1.02, d'
+	kill $pid
+	"$GAMER" profile -o "$WORK/text" -- "$bin/static" spin &
+	pid=$!
+	sleep 1
+	kill -TERM $pid
+	wait $pid || rc=$?
+	[ $rc = 143 ] || fail "a command that SIGTERM ended: exit $rc"
+	grep -q '^process .* on CPUs' "$WORK/text" || fail "no report after SIGTERM"
+	rm -rf "$WORK"
+}
+host_profile_disk() { : "profile: block requests are counted with their bytes, for whoever made them"
+	local file=$BUILD/test/disk.bin
+	dd if=/dev/urandom of="$file" bs=64K count=64 conv=fsync status=none
+	"$(profiled)/static" disk "$file" >/dev/null || skip "no O_DIRECT on this file system"
+	profile -- "$(profiled)/static" disk "$file"
+	profile_is <<-'EOT'
+		if "block_io" not in d["ebpf"]:
+		    sys.exit(200)
+		io = d["ebpf"]["block_io"]
+		near(io["bytes"], truth["bytes"], 0.02)
+		assert io["requests"] >= truth["reads"] - 1, (io, truth)
+		assert 0 < io["avg_time_ns"] <= io["max_time_ns"] and io["avg_time_ns"] == io["total_time_ns"] // io["requests"], io
+	EOT
+	rm -rf "$WORK"
+}
+host_profile_rights() { : "profile: /proc without rights, labelled, nothing invented; CAP_BPF and CAP_PERFMON suffice without root"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	have setpriv || skip "no setpriv here"
+	local dir caps=-all
+	dir=$(mktemp -d)
+	cp "$GAMER" "$(profiled)/static" "$dir/"
+	chmod -R a+rx "$dir"
+	nobody() { (cd "$dir" && setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps="$caps" --ambient-caps="$caps" "$@"); }
+	nobody ./gamer profile --json -- ./static pipe >"$dir/out" 2>"$dir/err" || fail "exit $?: $(cat "$dir/err")"
+	grep -q 'CAP_BPF and CAP_PERFMON' "$dir/err" || fail "does not name what is missing: $(cat "$dir/err")"
+	sed -n 's/.*\({"v".*\)/\1/p' "$dir/out" >"$dir/json"
+	python3 "$ROOT/test/judge.py" "$dir/json"
+	python3 - "$dir/json" <<-'EOT'
+		import json, sys
+		d = json.load(open(sys.argv[1]))
+		assert d["source"] == "proc" and "ebpf" not in d and d["missing_capability"] == "CAP_BPF and CAP_PERFMON", d
+		assert "stacks" in d["lacks"], d
+		# it looks 10 times a second, and once more when the command has ended
+		first, child = d["proc"]["threads"].values()
+		assert 10 <= first["read_calls"] <= 25 and 0 < child["write_calls"] <= 20, d
+		assert 0 < first["voluntary_switches"] <= 25 and 0 < child["voluntary_switches"] <= 25, d
+		assert 0.9 * first["seen_ns"] <= first["off_cpu_ns"] <= first["seen_ns"], first
+		assert d["proc"]["sampled_syscalls"].get("read"), d["proc"]["sampled_syscalls"]
+		assert len(d["proc"]["threads"]) == 2, d["proc"]["threads"]
+	EOT
+	exits 77 nobody ./gamer profile --folded -- ./static pipe
+	caps=-all,+bpf,+perfmon
+	nobody ./gamer profile --folded -- ./static pipe >"$dir/out" 2>"$dir/err" || fail "exit $?: $(cat "$dir/err")"
+	grep -q 'block_on_pipe' "$dir/out" || fail "no stacks with CAP_BPF and CAP_PERFMON: $(cat "$dir/out" "$dir/err")"
+	rm -rf "$dir"
+}
+host_profile_beside() { : "profile: works next to a gamer that runs, and leaves it alone"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local dir pid
+	dir=$(mktemp -d)
+	RUNTIME_DIRECTORY=$dir "$GAMER" run --observe 2>"$dir/log" &
+	pid=$!
+	until [ -S "$dir/gamer.sock" ]; do kill -0 $pid || fail "$(cat "$dir/log")"; sleep 0.1; done
+	profile -- "$(profiled)/dynamic" sleeps
+	profile_is <<<'near(off["by_syscall"]["clock_nanosleep"]["time_ns"], truth["ns"])'
+	RUNTIME_DIRECTORY=$dir "$GAMER" status >/dev/null || fail "the other gamer is gone: $(cat "$dir/log")"
+	kill $pid
+	rm -rf "$dir" "$WORK"
+}
+# profile_together GAMER-ARGS -- PEER-COMMAND...: both look at one run of `static $MODE` from its
+# start on, which waits for both; %p in the peer's command is its process. Gamer's report in
+# $WORK/ours, the peer's in $WORK/theirs.
+attached() { grep -qs link_id "/proc/$1/fdinfo/"*; }
+profile_together() {
+	local args=() pid ours theirs
+	while [ "$1" != -- ]; do args+=("$1"); shift; done
+	shift
+	rm -f "$WORK/go"
+	mkfifo "$WORK/go"
+	# shellcheck disable=SC2016
+	sh -c 'read -r _ <"$1"; exec "$2" "$3"' sh "$WORK/go" "$(profiled)/static" "$MODE" >"$WORK/truth" &
+	pid=$!
+	timeout -s INT 60 "$GAMER" profile "${args[@]}" -o "$WORK/ours" -p $pid &
+	ours=$!
+	timeout -s INT 60 sh -c "exec ${*//%p/$pid}" >"$WORK/theirs" 2>"$WORK/err" &
+	theirs=$!
+	until attached "$(ps -o pid= --ppid $ours | xargs)" && attached "$(ps -o pid= --ppid $theirs | xargs)"; do
+		kill -0 $theirs 2>/dev/null || fail "the other one ended: $(cat "$WORK/err")"
+		sleep 0.1
+	done
+	sleep 0.5
+	echo >"$WORK/go"
+	wait $pid $ours
+	kill -INT "$(ps -o pid= --ppid $theirs | xargs)"
+	wait $theirs || true
+}
+# A tool that needs tracefs, where this machine has it not mounted
+with_tracefs="unshare -m sh -c 'mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec \"\$0\" \"\$@\"'"
+host_profile_peers() { : "profile: same totals as offcputime, syscount and perf trace on the same run, and as strace -c"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local MODE WORK name n none=1
+	WORK=$(mktemp -d)
+	profiled >/dev/null
+	if name=$(tool_file offcputime); then
+		MODE=pipe profile_together --folded --only offcpu -- "$name" -p %p
+		python3 - "$WORK" <<-'EOT'
+			import re, sys
+			ours = sum(int(l.rsplit(" ", 1)[1]) for l in open(sys.argv[1] + "/ours") if ";calls_the_blocker;" in l)
+			theirs = sum(int(b.split()[-1]) for b in open(sys.argv[1] + "/theirs").read().split("\n\n")
+				if "pipe_read" in b and "static (" in b)
+			truth = int(open(sys.argv[1] + "/truth").read().split()[1]) / 1000
+			print(f"offcputime {theirs} us, gamer {ours} us, by the program's clock {truth:.0f} us")
+			# the others' figure may lack a switch that the kernel did not tell of
+			assert abs(ours - truth) <= 0.02 * truth and theirs > 0.5 * truth and ours >= 0.98 * theirs
+		EOT
+		none=
+	fi
+	if name=$(tool_file syscount); then
+		MODE=calls profile_together --json --only syscalls -- "$with_tracefs" "$name" -T 100 -p %p
+		while read -r name n; do
+			[ "$name" != ia32 ] || continue
+			grep -qE "^$name +$n\$" "$WORK/theirs" || fail "syscount has no $name $n: $(xargs <"$WORK/theirs")"
+			grep -q "\"$name\":$n[,}]" "$WORK/ours" || fail "gamer has no $name $n: $(cat "$WORK/ours")"
+		done <"$WORK/truth"
+		none=
+	fi
+	if have strace; then
+		strace -f -c -o "$WORK/theirs" "$(profiled)/static" calls >"$WORK/truth"
+		profile --only syscalls -- "$(profiled)/static" calls
+		profile_is <<-'EOT'
+			text = open(sys.argv[1] + "/theirs").read().split("32 bit mode")[0]
+			theirs = {l.split()[-1]: int(l.split()[3]) for l in text.split("\n")
+				if l.split() and l.split()[0].replace(".", "").isdigit() and l.split()[-1] != "total"}
+			theirs["execve"] -= 1 # the one that starts it
+			wrong = {k: (theirs.get(k, 0), calls["counts"].get(k, 0)) for k in theirs | calls["counts"]
+				if theirs.get(k, 0) != calls["counts"].get(k, 0)}
+			# it does not count what does not return; how often a call is begun anew depends on time
+			assert not set(wrong) - {"exit_group", "wait4", "clone", "ia32 20", "ia32 1"}, wrong
+			assert len(theirs) > 12, theirs
+		EOT
+		none=
+	fi
+	rm -rf "$WORK"
+	[ -z "$none" ] || skip "none of offcputime, syscount, strace is here"
+}
+# The names and numbers of system calls in a header, one a line
+calls_of() { sed -n 's/^#define __NR_\([a-z0-9_]*\)[ \t]*\([0-9]*\)$/\2 \1/p' "$1" | sort -n; }
+host_profile_table() { : "profile: every x86-64 system call of this machine's headers and of the newest kernel has its name and number"
+	local system newest ours
+	ours=$(grep -o 'S([0-9]*, [a-z0-9_]*, [A-Z]*)' "$ROOT/gamer.c" | sed 's/S(\([0-9]*\), \([a-z0-9_]*\),.*/\1 \2/' | sort -n)
+	system=$(calls_of /usr/include/x86_64-linux-gnu/asm/unistd_64.h)
+	[ "$(wc -l <<<"$system")" -gt 300 ] || fail "no system calls in this machine's headers"
+	[ -z "$(comm -13 <(sort <<<"$ours") <(sort <<<"$system"))" ] || fail "not in the table: $(comm -13 <(sort <<<"$ours") <(sort <<<"$system") | xargs)"
+	newest=$(calls_of "$(call_headers)/unistd_64.h")
+	diff <(echo "$newest") <(echo "$ours") >"$BUILD/test-table.diff" || fail "differs from the newest kernel's: $(xargs <"$BUILD/test-table.diff")"
+}
+# observed DIR CMD [GAMER-ARGS]: while an observer runs that writes into DIR
+observed() (
+	local dir=$1 cmd=$2 gamer rc=0 tries=100; shift 2
+	export RUNTIME_DIRECTORY=$dir
+	"$GAMER" run --observe "$@" >"$dir/log" 2>&1 7>&- &
+	gamer=$!
+	# shellcheck disable=SC2064
+	trap "kill $gamer 2>/dev/null || true" EXIT
+	until "$GAMER" status >/dev/null 2>&1; do
+		[ $((tries--)) -gt 0 ] && kill -0 $gamer || fail "does not answer: $(tail -n1 "$dir/log")"
+		sleep 0.1
+	done
+	"$cmd" "$dir" || rc=$?
+	kill $gamer
+	wait $gamer || fail "gamer exits $?"
+	return $rc
+)
+# openmetrics FILE: does Prometheus' own parser take it? Says why not. It wants a time with each sample.
+openmetrics() {
+	local dir rc=0
+	dir=$(mktemp -d)
+	awk -v now="$(date +%s)" '/^#/ { print; next } { print $0, now }' "$1" >"$dir/metrics"
+	"$(tool promtool)" tsdb create-blocks-from openmetrics "$dir/metrics" "$dir/blocks" >"$dir/said" 2>&1 || rc=1
+	[ $rc = 0 ] || echo "${1##*/}: $(tail -n1 "$dir/said")"
+	rm -rf "$dir"
+	return $rc
+}
+metrics_take() { # DIR
+	local tries=250
+	until grep -q '^gamer_wakeup_seconds_bucket' "$1/metrics"; do # it is written every 10 s
+		[ $((tries--)) -gt 0 ] || fail "the metrics file has no histogram while a game runs"
+		sleep 0.1
+	done
+	cp "$1/metrics" "$1/collected"
+	"$GAMER" status --metrics >"$1/asked"
+}
+host_metrics() { : "Prometheus' own parser accepts what status and --metrics-file say while a game runs"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local dir promtool game rc=0
+	promtool=$(tool promtool)
+	dir=$(mktemp -d)
+	"$GAMER" bench --seconds 60 --no-uinput --no-drm --frame-work-us 200 >/dev/null 2>&1 7>&- &
+	game=$!
+	(observed "$dir" metrics_take --game $game --metrics-file "$dir/metrics") || rc=$?
+	kill $game
+	[ $rc = 0 ] || exit $rc
+	"$promtool" check metrics <"$dir/collected" >"$dir/said" 2>&1 || fail "exit $?: $(head -n1 "$dir/said")"
+	[ ! -s "$dir/said" ] || fail "the metrics file: $(head -n1 "$dir/said")"
+	sed 's/^gamer_uptime_seconds .*/& spoiled/' "$dir/collected" >"$dir/spoiled"
+	! "$promtool" check metrics <"$dir/spoiled" >/dev/null 2>&1 || fail "a spoiled metrics file passes"
+	openmetrics "$dir/asked" || exit
+	grep -q '^gamer_wakeup_seconds_bucket' "$dir/asked" || fail "no histogram in what status says"
+	grep -v '^# EOF' "$dir/asked" >"$dir/spoiled"
+	! openmetrics "$dir/spoiled" >/dev/null || fail "metrics without their end pass"
+	rm -rf "$dir"
+}
 host_install() { : "make install puts one file under DESTDIR and PREFIX"
 	local dir
 	dir=$(mktemp -d)
@@ -839,6 +1550,27 @@ host_shell() { : "shellcheck finds nothing in the shell scripts"
 		shellcheck -S warning -s dash -e SC3043 "$ROOT"/test/init "$ROOT"/test/*.sh
 }
 
+# gamer.c without main(), and so without all that only commands use: no library is needed
+FUZZ_FLAGS="-DGAMER_FUZZ -DGAMER_VERSION=\"fuzz\" -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
+	-D__real_realloc=realloc -DBPF_PACKED=\"$BUILD/gamer.bpf.gz\"
+	-I$ROOT -I$BUILD -I$BUILD/lib/include -I$BUILD/lib/zlib -I$BUILD/lib/libbpf/include/uapi"
+# fuzz [SECONDS]: gamer.c itself, its reader of databases fed by libFuzzer; what it finds is in
+# build/fuzz, and seeds the next run
+fuzz() {
+	local dir=$BUILD/fuzz clang; mkdir -p "$dir/corpus"
+	deps_or_die "$DEPS_FUZZ"
+	for clang in clang-19 clang clang-14; do
+		have $clang && [ -e "$($clang -print-resource-dir)/lib/linux/libclang_rt.fuzzer-x86_64.a" ] && break
+	done
+	make --no-print-directory -C "$ROOT" >&2
+	$clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $FUZZ_FLAGS -Wno-unused \
+		-ffunction-sections -Wl,--gc-sections -o "$dir/fuzz" "$ROOT/gamer.c"
+	# shellcheck disable=SC2059 # the bytes are the format
+	for v in 1 2; do printf "$(sed 's/#.*//' "$ROOT/test/process.v$v.hex" | tr -d ' \t\n' | sed 's/../\\x&/g')" >"$dir/corpus/v$v"; done
+	"$GAMER" db import "$dir/corpus/v2" --db "$dir/corpus/v3"
+	(cd "$dir" && ./fuzz -max_total_time="${1:-60}" -max_len=45080 -print_final_stats=1 corpus 2>&1) | tail -n 40
+}
+
 # host_CHECK of test/wine.sh: on this machine's own kernel, which may lack sched_ext.
 host_wine() ( # CHECK
 	[ "$(id -u)" = 0 ] || skip "needs root"
@@ -846,13 +1578,6 @@ host_wine() ( # CHECK
 	grep -q '^hook wine *available' <<<"$can" || skip "$can"
 	wine_prepare
 	set +e +o pipefail # as in a guest: each check says itself what must hold
-	wait_for() {
-		local tenths=$(($1 * 10)); shift
-		until "$@"; do
-			[ $((tenths--)) -gt 0 ] || return 1
-			sleep 0.1
-		done
-	}
 	is() { [ "$2" = "$3" ] || fail "$1 is '$2', not '$3'"; }
 	start() {
 		"$GAMER" run --observe "$@" >"$WORK/gamer.log" 2>&1 &
@@ -883,6 +1608,7 @@ GROUPS_VM="
 	load --cpus 4 --mem 2048
 	know --cpus 4 --gpu
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
+	tell --cpus 4 --gpu --with modetest
 	lab  --lab 7
 	part --lab 7 --gpu --cpus 8,sockets=2,cores=2,threads=2
 	wine --cpus 4 --mem 2048 --with wine
@@ -913,8 +1639,11 @@ group() {
 			line=$(cat "$log" "$out/dmesg" 2>/dev/null | grep -m1 -E "$BAD_LOG" || true)
 			line=${line:+"not ok $check: $line"} ;;
 		*_json)
-			[ ! -e "$out/dmesg" ] || line=$(find "$out" -name '*.json' -print0 | xargs -0r python3 "$ROOT/test/judge.py" 2>&1) ||
-				line="not ok $check: $line" ;;
+			[ ! -e "$out/dmesg" ] || line=$(find "$out" -name '*.json' -o -name '*.jsonl' | tr '\n' '\0' | xargs -0r python3 "$ROOT/test/judge.py" 2>&1) ||
+				line="not ok $check: $line"
+			for opts in "$out"/*.metrics; do
+				[ ! -e "$opts" ] || line=$(openmetrics "$opts") || line="not ok $check: $line"
+			done ;;
 		*) line=$(grep -m1 -E "^(ok|not ok|skip) $check(:|\$)" "$said" ||
 			echo "not ok $check: no answer; $(tail -n1 "$said.err")") ;;
 		esac
@@ -1154,8 +1883,9 @@ bench() {
 	export GAMER=$out/gamer
 	bench_scheds "$peers" "$@" >"$out/scheds"
 	env="LOADS='${loads//,/ }' SIDES='${side//,/ }' SECONDS_EACH=$seconds LOAD_THREADS=$((${cpus%%,*} * 2))"
-	# In the lab one instruction is one ns, so the work of a millisecond is known.
-	env+=" ROUNDS=$((parallel + 1)) WORK='$([ "$parallel" ] || echo --iters-per-ms 62464)'"
+	# In the lab one instruction is one ns, so the work of a millisecond is known. Its busy CPUs
+	# share one: with more of them there is less work, so that each piece takes as long as on 4.
+	env+=" ROUNDS=$((parallel + 1)) WORK='$([ "$parallel" ] || echo --iters-per-ms $((62464 * 4 / ${cpus%%,*})))'"
 	set -- --kernel "$kernel" --cpus "$cpus" --mem 2048 --timeout $((3600 + seconds * 1000)) \
 		${parallel:+--parallel} $([ "$parallel" ] || echo '--lab {}')
 	helpers_build
@@ -1169,6 +1899,17 @@ bench_scheds() { # PEERSDIR SCHED...
 		awk -F'\t' 'seen[$1]++ { print "test.sh: bench: two schedulers named " $1 >"/dev/stderr"; exit 1 } 1'
 }
 
+# A build next to the game with nothing learned, while it is learned, and with what was learned
+bench_learn() { # [SEEDS]
+	local seed out=$BUILD/bench-learn
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	for seed in $(seq 7 $((6 + ${1:-3}))); do
+		vm --lab "$seed" --timeout 1800 --out "$out/$seed" -- 'guest.sh part_learn' >"$out.said" || true
+		sed "s/^#/seed $seed:/" "$out/$seed/learn"
+		grep '^ok' "$out.said" >/dev/null || note "seed $seed: $(cat "$out.said")"
+	done
+}
 # ns per run of each BPF program, here and (where fentry and a scheduler can attach) in the lab
 bench_hooks() { # [SERIES]
 	local series=${1:-6.18} goals="Goals, natively: who is outside the game costs at most 10 over an empty program; who is in it at most
@@ -1183,6 +1924,31 @@ bench_hooks() { # [SERIES]
 		vm --kernel "$series" --lab 7 --timeout 900 -- "hookcost gamer $with"
 	done
 	printf '\n%s\n' "$goals"
+}
+
+# What profilers cost a process that switches and calls all the time, side by side
+bench_profile() { # [ROUNDS]
+	local offcputime syscount
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	helpers_build
+	offcputime=$(tool_file offcputime)
+	syscount=$(tool_file syscount)
+	"$BUILD/test/profcost" "${1:-7}" "gamer --only offcpu=exec $GAMER profile --only offcpu -p %p" \
+		"offcputime=exec $offcputime -p %p" "gamer --only syscalls=exec $GAMER profile --only syscalls -p %p" \
+		"syscount=exec $with_tracefs $syscount -p %p" "gamer, all=exec $GAMER profile -p %p" \
+		"gamer --user-stacks=exec $GAMER profile --user-stacks -p %p"
+	echo "Goals: added by --only offcpu at most 0.7 of offcputime's, by --only syscalls at most 0.7 of syscount's."
+}
+
+# What telling costs on this machine; an observer does, so a kernel without sched_ext is enough
+bench_events() {
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	helpers_build
+	[ "$(nproc)" -ge 2 ] || die "bench-events wants 2 CPUs"
+	"$BUILD/test/eventcost" "$GAMER"
+	echo "Goals: event to gamer at most 1.2 of a pipe's wakeup; busy at most 0.3 % at 8000 events a second."
 }
 
 # ---------------------------------------------------------------------------
@@ -1201,6 +1967,7 @@ DEPS="
 	xz-utils: xz
 	zstd: zstd
 	python3: python3
+	tmux: tmux
 "
 DEPS_KERNEL="
 	flex: flex
@@ -1209,6 +1976,10 @@ DEPS_KERNEL="
 	perl: perl
 	libelf-dev: /usr/include/libelf.h
 	zlib1g-dev: /usr/include/zlib.h
+"
+# What the fuzzer is linked with; where there is no clang-19 its neighbour's comes with it
+DEPS_FUZZ="
+	libclang-rt-19-dev: /usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-x86_64.a
 "
 deps_missing() { # TABLE
 	local package file
@@ -1245,7 +2016,11 @@ VERBS="
 	kernels    kernels        which kernel series there are; kernels get SERIES... fetches
 	bench      bench          [options] [SCHED...]: gamer beside other schedulers in the lab; bench --help
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
+	bench-events bench_events delay and cost of an event, how many a second, CPU of gamer
+	bench-profile bench_profile [ROUNDS]: what gamer profile costs beside offcputime and syscount
+	bench-learn bench_learn   [SEEDS]: a build next to the game, before and after it was learned
 	demo       demo           gamer next to the kernel's own scheduler
+	fuzz       fuzz           [SECONDS]: fuzzes the process database's reader; corpus in build/fuzz
 	deps       deps           installs what is missing (as root), else names it
 	tool       tool           NAME: path of a usable bpftool, QEMU, busybox or mingw
 	fetch-src  src_fetch      DIR NAME=VERSION...: upstream source archives

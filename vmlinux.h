@@ -42,12 +42,19 @@ typedef _Bool bool;
 
 /* From the kernel's user-space ABI: fixed numbers. */
 enum {
+	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
 	BPF_F_NO_PREALLOC = 1,
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+	BPF_F_USER_STACK = 1 << 8,
+	BPF_F_FAST_STACK_CMP = 1 << 9,
 };
 
 enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_STACK_TRACE = 7,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 	BPF_MAP_TYPE_CGRP_STORAGE = 32,
@@ -70,6 +77,7 @@ struct cgroup {
 };
 
 struct thread_info {
+	u32 status;
 	u32 cpu;
 };
 
@@ -83,16 +91,30 @@ struct sched_ext_entity {
 	u64 slice;
 };
 
+struct sched_entity {
+	u64 sum_exec_runtime;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
+	struct sched_entity se;
 	struct sched_ext_entity scx;
 	int nr_cpus_allowed;
 	const struct cpumask *cpus_ptr;
 	unsigned short migration_disabled;
 	s32 pid;
 	s32 tgid;
+	struct task_struct *real_parent;
 	struct task_struct *group_leader;
+	unsigned int __state;
+	unsigned int on_cpu;
+	unsigned int in_iowait : 1;
+	unsigned long nvcsw;
+	unsigned long nivcsw;
+	unsigned long min_flt;
+	unsigned long maj_flt;
+	u64 start_time;
 	char comm[16];
 };
 
@@ -150,6 +172,12 @@ struct pt_regs {
 	unsigned long dx;
 	unsigned long si;
 	unsigned long di;
+	unsigned long orig_ax;
+};
+
+struct request {
+	unsigned int cmd_flags;
+	unsigned int __data_len;
 };
 
 struct seq_file;
@@ -167,6 +195,10 @@ struct bpf_iter__task {
 struct scx_init_task_args {
 	bool fork;
 	struct cgroup *cgroup;
+};
+
+struct scx_exit_task_args {
+	bool cancelled;
 };
 
 struct scx_cpu_acquire_args;
@@ -209,6 +241,7 @@ struct sched_ext_ops {
 	void (*cpu_acquire)(s32 cpu, struct scx_cpu_acquire_args *args);
 	void (*cpu_release)(s32 cpu, struct scx_cpu_release_args *args);
 	s32 (*init_task)(struct task_struct *p, struct scx_init_task_args *args);
+	void (*exit_task)(struct task_struct *p, struct scx_exit_task_args *args);
 	void (*enable)(struct task_struct *p);
 	s32 (*cgroup_init)(struct cgroup *cgrp, struct scx_cgroup_init_args *args);
 	void (*cgroup_move)(struct task_struct *p, struct cgroup *from, struct cgroup *to);

@@ -17,6 +17,7 @@
 #include <linux/uinput.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sound/asound.h>
 #include <stdatomic.h>
@@ -424,6 +425,27 @@ static void idle(struct job *j)
 		done(j);
 }
 
+/* Real-time work that leaves a CPU to nobody else */
+static void hog(struct job *j)
+{
+	struct sched_param fifo = { .sched_priority = 50 };
+	uint64_t end;
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(atoi(j->arg[0]), &set);
+	ready(j);
+	end = now_ns() + atoi(j->arg[1]) * 1000000ULL;
+	begin(j);
+	if (sched_setaffinity(0, sizeof(set), &set) || syscall(SYS_sched_setscheduler, 0, SCHED_FIFO, &fifo)) /* musl has none */
+		die("hog");
+	while (now_ns() < end)
+		;
+	done(j);
+	for (;;)
+		pause();
+}
+
 static void *asleep(void *arg)
 {
 	for (;;)
@@ -530,6 +552,7 @@ static const struct kind kinds[] = {
 	{ "udp_send", 2, udp_send, "PORT HZ: packets over loopback" },
 	{ "udp_recv", 1, udp_recv, "PORT: and their receiver" },
 	{ "idle", 1, idle, "HZ: wake up, nothing else" },
+	{ "hog", 2, hog, "CPU MS: real-time work that leaves that CPU to nobody else" },
 	{ "threads", 1, threads, "N: threads that sleep" },
 	{ "storm", 0, storm, "fork, exec, rename, exit" },
 	{ "exec", 1, exec_here, "PROGRAM: become it" },

@@ -10,7 +10,8 @@
 #   3  load: 40 seconds of everything at once
 #   4  know: what gamer takes the threads of a synthetic game for
 #   5  dev: detection by what a game does to real devices (test/devices.c, modetest)
-#   6  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
+#   6  tell: events by real causes, read back through the socket (test/events.c); its files
+#   7  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
 #
 # Start reading at the last line.
 SCX=/sys/kernel/sched_ext
@@ -87,6 +88,17 @@ life_status() { : "status answers as text, JSON and metrics; the status file is 
 	gamer status >/dev/null 2>&1
 	is "exit code of status without gamer" $? 69
 }
+life_profile() { : "profile works next to a gamer that schedules: a sleep's time and call; both stay"
+	local ns
+	start
+	gamer profile --json -o /out/profile.json -- sleep 1 || fail "exit $?"
+	ns=$(sed -n 's/.*"clock_nanosleep":{"time_ns":\([0-9]*\),.*/\1/p' /out/profile.json)
+	[ "${ns:-0}" -ge 1000000000 ] && [ "$ns" -lt 3000000000 ] || fail "a sleep of 1 s took '$ns' ns"
+	grep -q '"source":"ebpf"' /out/profile.json || fail "$(head -c 500 /out/profile.json)"
+	gamer profile --folded -- sleep 1 | grep -q '^sleep;.*do_nanosleep_\[k\]' || fail "no kernel frames"
+	is "root/ops" "$(cat $SCX/root/ops)" gamer
+	stops TERM
+}
 life_sigint() { : "SIGINT: exit 0, scheduler gone, tasks run"
 	start
 	stops INT
@@ -157,7 +169,60 @@ life_bare() { : "runs on a root that cannot be written, with nothing but /run"
 	mount -o remount,ro / || fail "the root stays writable"
 	trap 'mount -o remount,rw /' EXIT
 	start
+	is "lines about the database" "$(grep -c 'stays in memory' /tmp/gamer.log)" 1
 	stops TERM
+}
+
+# programs NAME: how many of that name the database at $DB has
+programs() { gamer db list --db "$DB" | awk -v n="$1" '$1 == n' | wc -l; }
+# known COMMAND...: so many began as the database knows them
+known() {
+	local before
+	before=$(status_number learn_known)
+	"$@" >/dev/null || fail "$*: exit $?"
+	echo $(($(status_number learn_known) - before))
+}
+life_db() { : "what programs are like is learned, kept over a restart, told apart by path, renamed or not, and forgotten by clear"
+	local n
+	DB=/tmp/life.db
+	mkdir -p /tmp/other /tmp/third
+	cp /bin/side /tmp/other/
+	cp /bin/side /tmp/third/
+	start --db $DB
+	side compile >/dev/null
+	/tmp/other/side compile >/dev/null
+	gamer db clear --db $DB 2>/dev/null
+	is "exit code of clear while it runs" $? 75
+	stops TERM
+	is "programs called cc1" "$(programs cc1)" 2
+	gamer db list --db $DB | grep -q '^cc1 .* batch ' || fail "$(gamer db list --db $DB)"
+	start --db $DB
+	n=$(known side compile) || exit
+	[ "$n" -ge 40 ] || fail "of 40 known compilers $n began as known"
+	n=$(known /tmp/third/side compile) || exit
+	# it learns as it goes, but nothing of fewer than 3 observations
+	[ "$n" -le 37 ] || fail "of 40 compilers of another path $n began as known"
+	healthy
+	stops TERM
+	is "programs called cc1" "$(programs cc1)" 3
+	gamer db clear --db $DB || fail "clear: exit $?"
+	is "programs called cc1" "$(programs cc1)" 0
+}
+life_db_bad() { : "a bad database is kept as .bad, one that is not ours is left alone; both are reported, and it schedules"
+	DB=/tmp/bad.db
+	echo garbage >$DB
+	start --db $DB
+	grep -q "^gamer: $DB .*kept as bad.db.bad" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	true | true
+	stops TERM
+	is "what was kept" "$(cat $DB.bad)" garbage
+	gamer db check --db $DB >/dev/null || fail "the new one: exit $?"
+	ln -s /tmp/elsewhere /tmp/link.db
+	start --db /tmp/link.db
+	grep -q "^gamer: /tmp/link.db .*symbolic link.*stays in memory" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	is "lines said" "$(wc -l </tmp/gamer.log)" 2
+	stops TERM
+	[ ! -e /tmp/elsewhere ] && [ -h /tmp/link.db ] || fail "the link was written through or replaced"
 }
 
 # ---------------------------------------------------------------------------
@@ -281,11 +346,11 @@ silence() { # a stdin that says nothing and does not end
 	[ -p /tmp/say ] || mkfifo /tmp/say
 	exec 3<>/tmp/say
 }
-# play JOB...: `devices` in the background as $D, set up, not started; `say` is its stdin.
+# play JOB...: `devices` (or $GAME) in the background as $D, set up, not started; `say` is its stdin.
 play() {
 	silence
 	: >/tmp/played
-	devices paused "$@" </tmp/say >/tmp/played 2>&1 3<&- &
+	"${GAME:-devices}" paused "$@" </tmp/say >/tmp/played 2>&1 3<&- &
 	D=$!
 	wait_for 20 grep -q ^ready /tmp/played || fail "devices: $(tail -n 1 /tmp/played)"
 }
@@ -669,6 +734,42 @@ dev_auto() { : "who submits frames and reads input becomes the game by itself; w
 	wait_for 2 game_is none || fail "it has ended: $(gamer status | grep ^game:)"
 	ends_well
 }
+# gamer-bench is a name that makes a program the game as soon as it starts
+dev_learned() { : "a game's submitting thread is known before its first submit in the next run, by the game's path"
+	gpu_here
+	local DB=/tmp/learned.db GAME=/tmp/gamer-bench
+	rm -f $DB $GAME
+	cp /bin/devices $GAME
+	start --db $DB
+	play submit virtio_gpu 0x42 240 + idle 60
+	wait_for 20 game_is $D || fail "$(gamer status | grep ^game:)"
+	row_is submit "none none 0" || row_is submit "worker name 40" || fail "before its first submit: $(row submit)"
+	go
+	has submit "gpu gpu 100"
+	wait_for 60 woken gpu 400 || fail "400 submits: $(gamer status | grep '^gpu ')"
+	over
+	wait_for 5 game_is none || fail "it has ended: $(gamer status | grep ^game:)"
+	stops TERM
+	gamer db list --db $DB | grep -q '^submit .* gpu ' || fail "$(gamer db list --db $DB)"
+	start --db $DB
+	play submit virtio_gpu 0x42 240 + idle 60
+	wait_for 20 game_is $D || fail "again: $(gamer status | grep ^game:)"
+	case $(row submit) in "gpu learned "*) ;; *) fail "in the next run: $(row submit)" ;; esac
+	case $(row idle) in *learned*) fail "idle is $(row idle)" ;; esac
+	go
+	has submit "gpu gpu 100"
+	over
+	mkdir -p /tmp/elsewhere
+	mv $GAME /tmp/elsewhere/
+	GAME=/tmp/elsewhere/gamer-bench
+	wait_for 5 game_is none || fail "it has ended again: $(gamer status | grep ^game:)"
+	play submit virtio_gpu 0x42 240
+	wait_for 20 game_is $D || fail "elsewhere: $(gamer status | grep ^game:)"
+	case $(row submit) in *learned*) fail "of another path: $(row submit)" ;; esac
+	go
+	over
+	stops TERM
+}
 rows() { gamer status | awk -v p="$1" '$1 == "thread" && ($2 == p || $3 == p)' | wc -l; }
 no_rows() { [ "$(rows "$1")" = 0 ]; }
 dev_killed() { : "a game that is killed is gone within a second, with its threads"
@@ -794,7 +895,308 @@ dev_off() { : "with every hook of detection off none of their programs is loaded
 }
 
 # ---------------------------------------------------------------------------
-# 6  lab: prints figures; test.sh boots twice and compares
+# 6  tell: events by real causes, read back through the socket (test/events.c); its files
+# ---------------------------------------------------------------------------
+# A counter, as status has it; 0 where it is left out because it is 0.
+told_of() { gamer status | awk -v k="$1" '$1 == k { n = $2 } END { print n + 0 }'; }
+told_is() { [ "$(told_of "$1")" = "$2" ]; }
+# hear FILE MODE N [FIELDS]: a client as $C, that has its answer
+hear() {
+	local file=$1; shift
+	: >"$file"
+	events "$@" >"$file" 2>&1 &
+	C=$!
+	wait_for 20 grep -q '"command":"events"' "$file" || fail "events $*: $(tail -n 1 "$file")"
+}
+# heard FILE NAME: what a client in mode count has counted of it
+heard() { awk -v k="$2" '$1 == k { n = $2 } END { print n + 0 }' "$1"; }
+# leave CLIENT...: they end, as they were told to
+leave() {
+	local c
+	for c; do
+		kill -TERM "$c"
+		wait "$c" || fail "a client ended with $?: gamer has hung up"
+	done
+}
+# line FILE WORD...: there is a line with all these words
+line() {
+	local file=$1; shift
+	awk -v words="$*" 'BEGIN { n = split(words, word, " ") }
+		{ for (i = 1; i <= n; i++) if (!index($0, word[i])) next; found = 1; exit }
+		END { exit !found }' "$file"
+}
+waits() { # FILE WORD...
+	wait_for 15 line "$@" || { local file=$1; shift; fail "no event with $* in $(wc -l <"$file"), the last: $(tail -n 1 "$file")"; }
+}
+task_named() { gamer status | awk -v p="$D" -v c="$1" '$1 == "thread" && $3 == p && $9 == c { print $2 }'; }
+# accounts TYPE: all that BPF sent has been read
+accounts() { [ "$(told_of "events.$1")" = "$(told_of "events_read.$1")" ]; }
+
+tell_types() { : "each of the seven types by a real cause, with the fields that it must have; they are told apart by type, thread and process"
+	gpu_here
+	uinput_here
+	local all=/out/all.jsonl tid clients
+	start
+	hear $all print 0
+	play submit virtio_gpu 0x42 60 + input mouse + evdev - + other=submit virtio_gpu 0x42 5
+	go
+	echo "send 1500 500" >&3
+	wait_for 30 game_is $D || fail "$(gamer status | grep ^game:)"
+	tid=$(task_named submit)
+	waits $all '"event":"input"' '"kind":"mouse"' '"what":"motion"'
+	waits $all '"event":"game"' "\"pid\":$D," '"what":"gpu"'
+	waits $all '"event":"game"' "\"pid\":$D," '"what":"chosen"' '"comm":"devices"'
+	waits $all '"event":"classification"' "\"tid\":$tid," '"role":"gpu"' '"source":"gpu"' '"confidence":100' '"class":"game"'
+	waits $all '"event":"gpu_submit"' "\"tid\":$tid," '"driver":"virtio_gpu"' '"request":66' '"primary":1'
+	waits $all '"event":"gpu_submit"' "\"tid\":$(task_named other)," '"primary":0'
+	waits $all '"event":"frame_timing"' '"source":"cadence"'
+	wait_for 30 grep -qx "sent 1500" /tmp/played || fail "$(tail -n 1 /tmp/played)"
+	say 1501 down
+	say 1502 up
+	waits $all '"event":"input"' '"what":"press"'
+	waits $all '"event":"input"' '"what":"release"'
+	hear /out/tid.jsonl print 0 '"types":"migration,gpu_submit","tid":'$tid
+	clients=$C
+	hear /tmp/types print 0 '"types":"deadline_miss"'
+	clients="$clients $C"
+	for _ in 1 2 3 4 5; do
+		taskset -p 2 "$tid" >/dev/null
+		usleep 100000
+		taskset -p 4 "$tid" >/dev/null
+		usleep 100000
+	done
+	waits $all '"event":"migration"' "\"tid\":$tid," '"cpu":2' '"from":1'
+	waits /out/tid.jsonl '"event":"migration"' "\"tid\":$tid," '"cpu":2' '"from":1'
+	as hog hog 2 1500
+	waits $all '"event":"deadline_miss"' "\"tid\":$tid," '"role":"gpu"'
+	waits /tmp/types '"event":"deadline_miss"'
+	quit $O
+	leave $clients
+	over
+	wait_for 5 game_is none || fail "$(gamer status | grep ^game:)"
+	waits $all '"event":"game"' "\"pid\":$D," '"what":"gone"'
+	leave "$(pidof events)"
+	[ "$(grep '"event"' /out/tid.jsonl | grep -vc "\"tid\":$tid,")" = 0 ] || fail "asked for one thread: $(grep -v "\"tid\":$tid," /out/tid.jsonl | tail -n 1)"
+	[ "$(grep '"event"' /out/tid.jsonl | grep -vc 'migration\|gpu_submit')" = 0 ] || fail "asked for two types: $(tail -n 1 /out/tid.jsonl)"
+	[ "$(grep '"event"' /tmp/types | grep -vc deadline_miss)" = 0 ] || fail "asked for one type: $(tail -n 1 /tmp/types)"
+	is "what a strange type gets" "$(events count 1 '"types":"input,bogus"')" '{"v":1,"error":"unknown event type"}'
+	is allocations_after_attach "$(status_number allocations_after_attach)" 0
+	stops TERM
+}
+tell_flip() { : "frames that a display shows are told with their times; by process, none but that of the game"
+	gpu_here
+	modetest_here
+	local all=/out/flips.jsonl c
+	play submit virtio_gpu 0x42 120 + idle 50
+	go
+	observe --game $D
+	modeset
+	hear /tmp/flips.all print 0 '"types":"frame_timing,classification"'
+	c=$C
+	hear $all print 0 '"pid":'$D
+	wait_for 30 flipped 120 || fail "modetest does not flip: $(tail -n 1 /tmp/flips)"
+	waits $all '"event":"frame_timing"' '"source":"flip"' '"interval_us":' '"submit_to_present_us":' '"compositor_us":'
+	waits /tmp/flips.all '"event":"classification"' "\"pid\":$M," '"role":"compositor"'
+	kill $M
+	wait $M
+	leave $c $C
+	over
+	[ "$(grep '"event"' $all | grep -vc "\"pid\":$D,")" = 0 ] || fail "asked for one process: $(grep '"event"' $all | grep -v "\"pid\":$D," | tail -n 1)"
+	ends_well
+}
+tell_full() { : "a ring that is full: what was sent, read and lost is what the device did, and who listens is told"
+	uinput_here
+	local n
+	play input mouse
+	observe
+	hear /tmp/heard count 0 '"types":"input"'
+	go
+	say 100 send 100 1000
+	wait_for 10 told_is events_read.input 100 || fail "100 events, $(told_of events_read.input) read"
+	kill -STOP $G
+	say 6100 send 6000 8000
+	kill -CONT $G
+	wait_for 10 accounts input || fail "$(told_of events.input) sent, $(told_of events_read.input) read"
+	say 6200 send 100 1000
+	wait_for 10 accounts input || fail "$(told_of events.input) sent, $(told_of events_read.input) read"
+	leave $C
+	n=$(told_of events_lost.input)
+	echo "# of 6200 events $n found no room" | tee -a /out/figures
+	is "the device's events" "$(told_of input_mouse)" 6200
+	is "sent and lost" "$(($(told_of events.input) + n))" 6200
+	# a record is 24 bytes, and 8 before it; the ring holds 64 KiB
+	between 3900 "$n" 4000 || fail "$n of 6000 lost"
+	is "lines" "$(heard /tmp/heard input)" $((6200 - n))
+	is "lost, as the client was told" "$(heard /tmp/heard lost.input)" "$n"
+	hear /tmp/heard count 0 '"types":"input"'
+	kill -STOP $G
+	say 6300 send 100 1000
+	leave $C
+	kill -CONT $G
+	wait_for 10 answers || fail "no answer after the one who listened has left"
+	is "sent, then nobody listens; read" "$(told_of events_read.input)" "$(told_of events.input)"
+	over
+	ends_well
+}
+tell_stalled() { : "who does not read is dropped and counted; another misses nothing and is told no later"
+	uinput_here
+	local c stalled late
+	play input mouse
+	observe
+	hear /tmp/alone count 0 '"types":"input"'
+	go
+	say 10000 send 10000 8000
+	wait_for 10 told_is events_read.input 10000 || fail "10000 events, $(told_of events_read.input) read"
+	leave $C
+	late=$(heard /tmp/alone late_us)
+	hear /tmp/heard count 0 '"types":"input"'
+	c=$C
+	hear /tmp/stalled stall 0
+	stalled=$C
+	say 60000 send 50000 8000
+	wait_for 10 told_is events_read.input 60000 || fail "60000 events, $(told_of events_read.input) read"
+	grep -qx dropped /tmp/stalled || fail "50000 events, and who reads none is still there"
+	is clients_dropped "$(told_of clients_dropped)" 1
+	leave $c
+	is "lines of who reads" "$(heard /tmp/heard input)" 50000
+	echo "# latest event: $late us alone, $(heard /tmp/heard late_us) us beside who does not read" | tee -a /out/figures
+	[ "$(heard /tmp/heard late_us)" -le $((late * 3 + 1000000)) ] || fail "told $(heard /tmp/heard late_us) us late; alone $late us"
+	over
+	ends_well
+}
+tell_eight() { : "eight clients at once are told the same; a ninth is turned away and counted"
+	uinput_here
+	local n clients=''
+	play input mouse
+	observe
+	go
+	for n in 1 2 3 4 5 6 7 8; do
+		hear "/tmp/heard$n" count 0 '"types":"input"'
+		clients="$clients $C"
+	done
+	gamer status >/tmp/ninth 2>&1
+	is "exit code of a ninth" $? 69
+	is "lines for a ninth" "$(wc -l </tmp/ninth)" 1
+	say 5000 send 5000 4000
+	sleep 1
+	leave $clients
+	wait_for 5 answers || fail "no answer after eight have left"
+	is clients_dropped "$(told_of clients_dropped)" 1
+	is "events lost" "$(told_of events_lost.input)" 0
+	for n in 1 2 3 4 5 6 7 8; do is "lines of client $n" "$(heard "/tmp/heard$n" input)" 5000; done
+	over
+	ends_well
+}
+# busy SECONDS: user-space CPU of gamer, in parts of a million, over that time; 8000 mouse
+# events a second go on all the while
+busy() {
+	local t0 t1 c0 c1
+	t0=$(cut -d. -f1 /proc/uptime)$(cut -d. -f2 /proc/uptime | cut -d' ' -f1) c0=$(told_of cpu_us)
+	sleep "$1"
+	c1=$(told_of cpu_us) t1=$(cut -d. -f1 /proc/uptime)$(cut -d. -f2 /proc/uptime | cut -d' ' -f1)
+	echo $(((c1 - c0) * 100 / (t1 - t0)))
+}
+tell_minute() { : "8 kHz mouse and 240 Hz frames for a minute: every event is accounted for, nothing is allocated"
+	gpu_here
+	uinput_here
+	local alone with n
+	play submit virtio_gpu 0x42 240 + input mouse + evdev -
+	start --game $D
+	go
+	echo "send 160000 8000" >&3
+	has submit "gpu gpu 100"
+	alone=$(busy 15)
+	wait_for 100 grep -qx "sent 160000" /tmp/played || fail "$(tail -n 1 /tmp/played)"
+	n=$(told_of input_mouse)
+	is "the device's events" "$n" 160000
+	is "events sent, while nobody listens" "$(told_of events.input)" 0
+	hear /tmp/heard count 0
+	echo "send 480000 8000" >&3
+	with=$(busy 60)
+	wait_for 300 grep -qx "sent 640000" /tmp/played || fail "$(tail -n 1 /tmp/played)"
+	over
+	for n in input frame_timing gpu_submit migration classification deadline_miss; do
+		wait_for 10 accounts $n || fail "$n: $(told_of events.$n) sent, $(told_of events_read.$n) read"
+	done
+	leave $C
+	is "input events sent and lost" "$(($(told_of events.input) + $(told_of events_lost.input)))" 480000
+	for n in input frame_timing gpu_submit migration classification deadline_miss; do
+		is "$n: lines" "$(heard /tmp/heard $n)" "$(told_of events_read.$n)"
+		is "$n: lost, as told" "$(heard /tmp/heard lost.$n)" "$(told_of events_lost.$n)"
+		echo "# $n: $(told_of events.$n) sent, $(told_of events_lost.$n) lost" | tee -a /out/figures
+	done
+	echo "# user space, millionths of a CPU (emulated): $alone with nobody, $with with a client that takes all" | tee -a /out/figures
+	[ "$(heard /tmp/heard frame_timing)" -gt 3000 ] || fail "only $(heard /tmp/heard frame_timing) frames"
+	is allocations_after_attach "$(status_number allocations_after_attach)" 0
+	stops TERM
+}
+mappings() { grep -c anon_inode:bpf-map "/proc/$G/maps"; }
+tell_leave() { : "clients that come and go 100 times cost no memory; with all rings mapped it stays within 4 MB"
+	local rss before
+	observe
+	before=$(mappings)
+	events leave 100 >/dev/null || fail "asking a hundred times: exit $?"
+	hear /tmp/heard count 0
+	rss=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' /proc/$G/status)
+	echo "# resident with all rings mapped: $rss KB" | tee -a /out/figures
+	[ "$rss" -le 4096 ] || fail "resident: $rss KB"
+	is "mappings of rings that came" "$(($(mappings) - before))" 12
+	leave $C
+	is clients_dropped "$(told_of clients_dropped)" 0
+	ends_well
+}
+inode() { ls -i "$1" | awk '{ print $1 }'; }
+# whole FILE FIRST LAST: it is replaced, never written to: who has it open reads on what it was
+whole() {
+	local file=$1 was text
+	was=$(inode "$file")
+	exec 5<"$file"
+	replaced() { [ "$(inode "$file")" != "$was" ]; }
+	wait_for 25 replaced || fail "$file is not replaced"
+	text=$(cat <&5)
+	exec 5<&-
+	for text in "$text" "$(cat "$file")"; do
+		echo "$text" | head -n 1 | grep -q "$2" && echo "$text" | tail -n 1 | grep -q "$3" ||
+			fail "$file is not whole, it ends: $(echo "$text" | tail -n 1)"
+	done
+}
+tell_files() { : "the status and metrics files are there while a game runs, current, and never half written"
+	gpu_here
+	local file
+	play submit virtio_gpu 0x42 60
+	observe --game $D --metrics-file /tmp/gamer.prom
+	go
+	for file in fps fps_1_percent_low frame_p99_ms frames_dropped deadline_misses; do
+		wait_for 10 grep -q "^$file [0-9]" /run/gamer/status || fail "no $file: $(cat /run/gamer/status)"
+	done
+	grep -qx "game $D devices" /run/gamer/status || fail "$(cat /run/gamer/status)"
+	whole /run/gamer/status '^gamer ' '^deadline_misses [0-9]'
+	whole /tmp/gamer.prom '^# HELP ' gamer_event_delay_seconds
+	between 40 "$(sed -n 's/^fps \([0-9]*\).*/\1/p' /run/gamer/status)" 66 || fail "60 submits a second: $(grep fps /run/gamer/status)"
+	gamer status --metrics >/out/game.metrics
+	grep -q gamer_frame_time_seconds_bucket /out/game.metrics || fail "no frame times in the metrics"
+	over
+	ends_well
+}
+tell_group() { : "only root asks, and a group that is named"
+	observe
+	as_user gamer status >/tmp/said 2>&1
+	is "exit code of another user" $? 77
+	ends
+	observe --socket-group 1000
+	as_user gamer status >/tmp/said 2>&1
+	is "exit code of a member" $? 0
+	ends
+	observe --socket-group 1001
+	as_user gamer status >/tmp/said 2>&1
+	is "exit code of no member" $? 77
+	as_user events print 1 >/tmp/said 2>&1
+	is "exit code of an unasked client" $? 1
+	ends_well
+}
+
+# ---------------------------------------------------------------------------
+# 7  lab: prints figures; test.sh boots twice and compares
 # ---------------------------------------------------------------------------
 lab_repeat() { : "two boots with one seed print identical nanoseconds, with and without gamer"
 	timerlat 200 3 >>/out/figures
@@ -900,11 +1302,18 @@ part_run() {
 	mv /tmp/part "$said"
 	stops TERM
 }
-# role_p99 PARTS ROLE: wakeup latency of bench's threads of a role next to busy threads, us
-role_p99() {
-	part_run "$1" gamer bench --seconds 3 --iters-per-ms 62464 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
+# part_bench PARTS: bench next to busy threads under a scheduler without them; prints its table's
+# file. Half the work of the lab's 4 CPUs: on 8 a period of sound would take as long as it may.
+part_bench() {
+	part_run "$1" gamer bench --seconds 3 --iters-per-ms 31232 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
 		--load hogs --load-threads $((CPUS * 2)) || exit
-	awk -v role="$2" '$1 == role && NF == 7 { print int($5) }' "/tmp/part-$1-gamer"
+	echo "/tmp/part-$1-gamer"
+}
+# role_p99 PARTS ROLE: wakeup latency of bench's threads of a role, us
+role_p99() { awk -v role="$2" '$1 == role && NF == 7 { print int($5) }' "$(part_bench "$1")"; }
+# driven_max PARTS: the longest that threads waited which devices and timers wake, us
+driven_max() {
+	awk '/^ *(input|audio|network) / && NF == 7 && $7 > max { max = $7 } END { print int(max) }' "$(part_bench "$1")"
 }
 # worth PART TIMES WITH WITHOUT UNIT: says what both measured and holds them to a ratio
 worth() {
@@ -917,19 +1326,49 @@ part_preempt() { : "preemption: input wakes 4 times faster (p99) next to busy th
 part_boost() { : "the boost along wakeups: job workers wake 3 times faster (p99) than without it"
 	worth boost 3 "$(role_p99 '' worker)" "$(role_p99 boost worker)" us
 }
-part_urgent() { : "urgency by interrupts: sound wakes 3 times faster (p99) than without it"
-	worth urgent 3 "$(role_p99 '' audio)" "$(role_p99 urgent audio)" us
+part_urgent() { : "urgency by interrupts: no thread that devices wake waits as long (maximum) as without it"
+	worth urgent 1 "$(driven_max '')" "$(driven_max urgent)" us
 }
 # where_is PARTS FIELD: what `where` counts next to 2 busy threads per CPU
 where_is() {
 	part_run "$1" where 2 40000 500 100 $((CPUS * 2)) || exit
 	sed -n "s/.*$2 \([0-9]*\).*/\1/p" "/tmp/part-$1-where"
 }
-part_smt() { : "critical threads share a core half as often as without knowing of SMT"
-	worth smt 2 "$(where_is '' shared)" "$(where_is smt shared)" bursts
-}
 part_llc() { : "busy threads change the package a twentieth as often as without knowing of caches"
 	worth llc 20 "$(where_is '' crossed)" "$(where_is llc crossed)" changes
+}
+# built NAME OPTIONS...: the game next to a build that goes on all the time, as /out/learn.NAME:
+# right and wrong tiers, preemptions by new tasks, frame jitter %, late frames, units per second
+built() {
+	local name=$1 side; shift
+	start "$@"
+	side build 6 >/tmp/build &
+	side=$!
+	gamer bench --seconds 5 --iters-per-ms 62464 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 --json \
+		>/out/part_learn.$name.bench || fail "bench: exit $?"
+	wait $side || fail "build: exit $?"
+	gamer status --json | tr ',' '\n' >/tmp/status
+	stops TERM
+	for f in learn_right learn_wrong new_preemptions; do sed -n "s/.*\"$f\":\([0-9]*\).*/\1/p" /tmp/status; done >/tmp/built
+	for f in jitter_percent late_frames; do tr ',' '\n' </out/part_learn.$name.bench | sed -n "s/.*\"$f\": *\([0-9.]*\).*/\1/p" | head -n 1; done >>/tmp/built
+	sed -n 's/.*units_per_s":\([0-9.]*\).*/\1/p' /tmp/build >>/tmp/built
+	xargs </tmp/built >/out/learn.$name
+	awk -v n="$name" '{ printf "# %-8s %5.1f %% of %d short tasks began in their tier, %d preemptions by new ones, jitter %s %%, %d late frames, %.1f units/s\n",
+		n, $1 * 100 / ($1 + $2), $1 + $2, $3, $4, $5, $6 }' /out/learn.$name | tee -a /out/learn
+}
+part_learn() { : "a build next to the game: learned, 90 % of its tasks begin in their tier, and preempt a fifth as often as without"
+	rm -f /tmp/process.db
+	built without --without=learn --db= || exit
+	built empty --db /tmp/process.db || exit
+	built learned --db /tmp/process.db || exit
+	cat /out/learn.without /out/learn.learned | xargs | awk '{
+		if ($7 < 9 * $8) print "learned: " $8 " of " $7 + $8 " in the wrong tier"
+		if ($1 > 9 * $2) print "without it only " $2 " are wrong: nothing to learn"
+		if ($9 * 5 > $3) print "preemptions: " $9 " learned, " $3 " without"
+		if ($12 < $6 * 0.9) print "units per second: " $12 " learned, " $6 " without" }' >/tmp/built
+	[ ! -s /tmp/built ] || fail "$(cat /tmp/built)"
+	gamer db list --db /tmp/process.db --json >/out/learned.json
+	grep -q '"comm":"cc1","exe":[0-9]*,"tier":"batch"' /out/learned.json || fail "cc1 is not known as batch"
 }
 lab_bench() { : "bench's cells: a peer that stays has figures; one that leaves in the middle or never comes has none"
 	local f
@@ -968,7 +1407,7 @@ for check; do
 	*)
 		echo "not ok $check: $(cat /tmp/why 2>/dev/null || echo 'its shell ended early')"
 		# The next check starts clean.
-		killall -KILL gamer churn devices modetest 2>/dev/null
+		killall -KILL gamer churn devices modetest events 2>/dev/null
 		for cpu in /sys/devices/system/cpu/cpu[0-9]*/online; do echo 1 >"$cpu"; done 2>/dev/null
 		wait_for 20 state_is disabled
 		wait_for 20 none_left

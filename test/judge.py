@@ -4,7 +4,9 @@ judge.py --roles CHECK FILE...: what gamer took bench's threads for, as tables, 
 
 A parser that is not gamer's own. What holds for every document: objects without a
 doubled key, finite numbers, percentiles that do not fall. What holds by file name:
-`status*` has no allocations after attach, `bench*` measured frames.
+`status*` has no allocations after attach, `bench*` measured frames, `trace*` is a Chrome trace
+whose tracks have names and whose slices nest; `*.jsonl` is a stream of events, a document a
+line, each with the fields that its type has.
 Prints nothing (or the tables) if all is well, else the first problem, with exit code 1.
 
 Roles: of evidence by a hook (its source is the hook's name) everything must be right, and
@@ -71,6 +73,35 @@ def find(node, key):
             yield from find(v, key)
 
 
+def judge_trace(path, doc):
+    """what Perfetto needs of a Chrome trace, and what gamer promises of its own"""
+    events = doc["traceEvents"]
+    names = {(e["name"], e["pid"], e["tid"]) for e in events if e["ph"] == "M"}
+    slices = {}
+    for e in events:
+        where = f"{e['ph']} {e['name']} of {e['pid']}/{e['tid']}"
+        if e["ph"] not in "MXiC":
+            fail(path, f"{where}: unknown phase")
+        if e["ph"] == "M":
+            continue
+        if not e["ts"] >= 0:
+            fail(path, f"{where} at {e['ts']}")
+        if ("process_name", e["pid"], 0) not in names:
+            fail(path, f"{where}: its process has no name")
+        if e["ph"] in "Xi" and e["tid"] and ("thread_name", e["pid"], e["tid"]) not in names:
+            fail(path, f"{where}: its track has no name")
+        if e["ph"] == "C" and not all(isinstance(v, (int, float)) for v in e["args"].values()):
+            fail(path, f"{where} counts {e['args']}")
+        if e["ph"] == "X":
+            slices.setdefault((e["pid"], e["tid"]), []).append((e["ts"], e["ts"] + e["dur"]))
+            if not e["dur"] >= 0:
+                fail(path, f"{where} takes {e['dur']}")
+    for track, spans in slices.items():
+        for (_, end), (start, _) in zip(sorted(spans), sorted(spans)[1:]):
+            if start < end - 0.0015:  # of both ends, rounded
+                fail(path, f"slices of track {track} overlap at {start}")
+
+
 def judge(path):
     try:
         with open(path, encoding="utf-8") as f:
@@ -79,7 +110,10 @@ def judge(path):
         fail(path, e)
     walk(path, "", doc)
     name = os.path.basename(path)
-    if doc.get("v") != 1:
+    if name.startswith("trace"):
+        judge_trace(path, doc)
+        return
+    if not isinstance(doc, dict) or doc.get("v") != 1:
         fail(path, 'no "v":1')
     if name.startswith("status") and list(find(doc, "allocations_after_attach")) != [0]:
         fail(path, "allocations_after_attach is not 0")
@@ -89,6 +123,66 @@ def judge(path):
             fail(path, f"frames {frames}, fps {fps}")
         if not doc.get("frame_time_ms", {}).get("p50", 0) > 0:
             fail(path, "no frame time")
+
+
+CPUS = range(512)
+TIME = range(1, 1 << 63)
+NS32 = range(1, 1 << 32)
+ROLES = "none input audio gpu render compositor network physics worker cpu_bound background".split()
+SOURCES = "none name learned doorbell pattern network audio input gpu wine".split()
+CLASSES = "other game compositor audio wineserver".split()
+# what each event has: what its fields may be; "?" before a name: it may lack it
+EVENTS = {
+    "input": {"cpu": CPUS, "kind": ["mouse", "keyboard", "gamepad", "touch"],
+              "what": ["motion", "press", "release"]},
+    "game": {"?cpu": CPUS, "?tid": TIME, "pid": TIME, "?role": ROLES,
+             "what": ["name", "gpu", "input", "flip", "audio", "chosen", "gone"], "?comm": None},
+    "frame_timing": {"cpu": CPUS, "?tid": TIME, "?pid": TIME, "role": ["gpu"], "source": ["cadence", "flip"],
+                     "?interval_us": NS32, "?submit_to_present_us": NS32, "?compositor_us": NS32,
+                     "dropped": range(1 << 32), "missed": [0, 1]},
+    "gpu_submit": {"cpu": CPUS, "tid": TIME, "pid": TIME, "role": ROLES, "?gap_us": NS32, "driver": None,
+                   "request": range(256), "primary": [0, 1]},
+    "migration": {"cpu": CPUS, "tid": TIME, "pid": TIME, "?role": ROLES, "from": CPUS,
+                  "reason": ["kernel", "idle", "preempt", "handoff", "queue", "steal", "pinned"],
+                  "distance": ["core", "cache", "far"], "wait_us": range(1 << 32)},
+    "classification": {"cpu": CPUS, "tid": TIME, "pid": TIME, "?role": ROLES, "old_role": ROLES,
+                       "source": SOURCES, "confidence": range(101), "class": CLASSES},
+    "deadline_miss": {"cpu": CPUS, "tid": TIME, "pid": TIME, "role": ROLES, "expected_ns": TIME,
+                      "actual_ns": TIME, "amount_us": range(1 << 32)},
+    "lost": {"type": None, "count": TIME},
+}
+
+
+def judge_event(path, number, text):
+    """one line of an event stream"""
+    try:
+        doc = json.loads(text, object_pairs_hook=no_doubles, parse_constant=no_constant)
+    except ValueError as e:
+        fail(path, f"line {number}: {e}: {text!r}")
+    if doc.get("v") != 1 or doc.get("at_ns") not in TIME:
+        fail(path, f"line {number}: no v or at_ns: {text!r}")
+    if "command" in doc:
+        return
+    fields = EVENTS.get(doc.get("event"), {})
+    allowed = {k.lstrip("?"): v for k, v in fields.items()} | {"v": [1], "event": EVENTS, "at_ns": TIME}
+    missing = [k for k in fields if k[0] != "?" and k not in doc]
+    wrong = [k for k, v in doc.items() if k not in allowed or allowed[k] is not None and v not in allowed[k]]
+    if missing or wrong:
+        fail(path, f"line {number}: lacks {missing}, strange {wrong}: {text!r}")
+    if doc["event"] == "migration" and doc["from"] == doc["cpu"]:
+        fail(path, f"line {number}: moved to where it was: {text!r}")
+    if doc["event"] == "deadline_miss" and not \
+            0 <= doc["actual_ns"] - doc["expected_ns"] - doc["amount_us"] * 1000 < 1000:
+        fail(path, f"line {number}: the times do not fit: {text!r}")
+
+
+def judge_stream(path):
+    with open(path, encoding="utf-8") as f:
+        lines = f.read().splitlines()
+    if len(lines) < 2:
+        fail(path, "no event")
+    for number, text in enumerate(lines, 1):
+        judge_event(path, number, text)
 
 
 EXACT = {"submit": "gpu", "input": "input", "network": "network"}  # kind of thread: hook
@@ -150,4 +244,4 @@ if sys.argv[1:2] == ["--roles"]:
     judge_roles(sys.argv[2], sys.argv[3:])
 else:
     for arg in sys.argv[1:]:
-        judge(arg)
+        judge_stream(arg) if arg.endswith(".jsonl") else judge(arg)

@@ -5,6 +5,8 @@
  *   pipe       round trips of a byte between two processes: time
  *   fork       processes that fork, exit and are waited for, by two parents per CPU: time
  *   compile    a make with two jobs per CPU, each a shell that runs a cc1, then an as: time
+ *   build      for SHARE seconds a make of real programs, cc1 that waits for what it reads before it
+ *              compiles, as, and now and then ld: units per second
  *   schbench   threads woken by message threads for small requests: wakeup latency, rate
  *   idle       ten seconds of nothing: switches, wakeups, interrupts, runs of BPF programs
  *   cost       one second of wakeups next to busy processes: BPF time and runs per switch;
@@ -24,6 +26,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include "bpf.h"
@@ -34,6 +37,9 @@
 #define ROUND_TRIPS	40000
 #define FORKS		5000	/* of all parents together */
 #define JOBS		40	/* of the make */
+#define READS		6	/* of a cc1, that the disk lets wait */
+#define LINKED		8	/* units, by an ld */
+#define PROGRAMS	"/tmp/side-programs/"	/* one place: programs are known by their path */
 #define REQUESTS	4000	/* of all workers together */
 #define MESSENGERS	2
 #define MAX_WORKERS	64
@@ -254,6 +260,77 @@ static double compile(void)
 {
 	spawn("make", make, 0);
 	return race();
+}
+
+/* ---- build ------------------------------------------------------------------------- */
+
+/* The disk's answer comes by an interrupt, as a timer's does. */
+static void pass_cc1(long job)
+{
+	for (int i = 0; i < READS; i++) {
+		struct timespec t = { .tv_nsec = dice(job * READS + i, 300000, 1000000) };
+
+		work_ns(dice(job * READS + i, 30000, 80000));
+		nanosleep(&t, NULL);
+	}
+	work_ns(dice(job, 5000000, 20000000));
+}
+
+/* What these read was just written: it is in memory. */
+static void pass_as(long job)
+{
+	work_ns(dice(job, 50000, 150000));
+}
+
+static void pass_ld(long job)
+{
+	work_ns(dice(job, 8000000, 16000000));
+}
+
+static const struct pass {
+	const char *program;
+	void (*fn)(long);
+} passes[] = {
+	{ PROGRAMS "cc1", pass_cc1 }, { PROGRAMS "as", pass_as }, { PROGRAMS "ld", pass_ld },
+};
+
+static void pass_exec(long job)
+{
+	const char *program = passes[job % 4].program;
+	char number[24];
+
+	snprintf(number, sizeof(number), "%ld", job / 4);
+	execl(program, program, number, NULL);
+	must(0, program);
+}
+
+static void unit(long job)
+{
+	for (int i = 0; i < (job % LINKED ? 2 : 3); i++)
+		waitpid(spawn("sh", pass_exec, job * 4 + i), NULL, 0);
+}
+
+static void build(void)
+{
+	uint64_t start = now_ns(), end = start + share * 1000000000ULL;
+	long started = 0, running = 0;
+	char self[256] = "";
+
+	mkdir(PROGRAMS, 0755);
+	must(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0, "side: /proc/self/exe");
+	for (size_t i = 0; i < sizeof(passes) / sizeof(passes[0]); i++)
+		must(!symlink(self, passes[i].program) || errno == EEXIST, passes[i].program);
+	prctl(PR_SET_NAME, "make");
+	while (now_ns() < end || running) {
+		if (now_ns() < end && running < 2 * cpus) {
+			spawn("sh", unit, started++);
+			running++;
+		} else if (wait(NULL) > 0) {
+			running--;
+		}
+	}
+	printf("{\"v\":1,\"side\":\"build\",\"cpus\":%d,\"units_per_s\":%.2f}\n", cpus,
+	       started / ((now_ns() - start) / 1e9));
 }
 
 /* ---- schbench ---------------------------------------------------------------------- */
@@ -495,11 +572,16 @@ static const struct workload {
 	void (*run)(void);		/* prints for itself */
 } workloads[] = {
 	{ "messaging", messaging }, { "pipe", pipes }, { "fork", forks }, { "compile", compile },
-	{ "schbench", NULL, schbench }, { "idle", NULL, idle }, { "cost", NULL, cost },
+	{ "build", NULL, build }, { "schbench", NULL, schbench }, { "idle", NULL, idle }, { "cost", NULL, cost },
 };
 
 int main(int argc, char **argv)
 {
+	for (size_t i = 0; i < sizeof(passes) / sizeof(passes[0]); i++)
+		if (argc == 2 && !strcmp(argv[0], passes[i].program)) {
+			passes[i].fn(atol(argv[1]));
+			return 0;
+		}
 	if (argc == 3)
 		share = atoi(argv[2]);
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);

@@ -1,0 +1,399 @@
+/*
+ * profiled MODE [ARG]: does what the checks of `gamer profile` know the answer to, and prints
+ * what it did and how long it took by its own clock, as "NAME NUMBER" lines.
+ *
+ *   sleeps          20 times 50 ms
+ *   pipe [N]        20 times, or N, blocked on a pipe, in block_on_pipe(), fed by a child
+ *   library FILE    the same, below block_in_library() of a shared object
+ *   futex           200 waits that block, between two threads
+ *   calls           every category of system calls, each another number of times
+ *   forks           50 children, 10 calls each
+ *   execs           executes itself 5 times, 10 calls each; 2 of these as children that end early
+ *   threads N       N threads that sleep at once
+ *   disk FILE       reads it past the cache
+ *   jit [DLL]       blocked in code that it wrote itself, named in /tmp/perf-PID.map; with a
+ *                   file: not named, and behind the mapping of that
+ *   spin            uses the CPU until killed
+ * With LIBRARY defined it is that shared object.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef LIBRARY
+__attribute__((noinline)) static int library_reads(int fd)
+{
+	char c;
+	int n = read(fd, &c, 1);
+
+	__asm__ volatile("");		/* no tail call: the frame stays */
+	return n;
+}
+
+__attribute__((noinline)) int block_in_library(int fd)
+{
+	int n = library_reads(fd);
+
+	__asm__ volatile("");
+	return n;
+}
+#else
+
+#define CALLS(X)			\
+	X(lseek, -1, 0, 0, 101)		\
+	X(mincore, 1, 0, 0, 102)	\
+	X(getpriority, 0, 0, 0, 103)	\
+	X(getsockname, -1, 0, 0, 104)	\
+	X(clock_getres, 0, 0, 0, 105)	\
+	X(shmctl, -1, 0, 0, 106)	\
+	X(getresuid, 0, 0, 0, 107)	\
+	X(rt_sigpending, 0, 8, 0, 108)	\
+	X(sysinfo, 0, 0, 0, 109)
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static void nap_ms(int ms)
+{
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+static void told(const char *name, uint64_t n)
+{
+	printf("%s %llu\n", name, (unsigned long long)n);
+}
+
+static void sleeps(void)
+{
+	uint64_t from, sum = 0;
+
+	for (int i = 0; i < 20; i++) {
+		from = now_ns();
+		nap_ms(50);
+		sum += now_ns() - from;
+	}
+	told("ns", sum);
+}
+
+__attribute__((noinline)) int block_on_pipe(int fd)
+{
+	char c;
+	int n = read(fd, &c, 1);
+
+	__asm__ volatile("");
+	return n;
+}
+
+__attribute__((noinline)) int calls_the_blocker(int (*block)(int), int fd)
+{
+	int n = block ? block(fd) : block_on_pipe(fd);
+
+	__asm__ volatile("");
+	return n;
+}
+
+__attribute__((noinline)) static void pipes(int (*block)(int), int n)
+{
+	uint64_t from, sum = 0;
+	int fd[2];
+	pid_t pid;
+
+	if (pipe(fd))
+		exit(1);
+	pid = fork();
+	if (!pid) {
+		for (int i = 0; i < n; i++) {
+			nap_ms(20);
+			if (write(fd[1], "", 1) != 1)
+				_exit(1);
+		}
+		_exit(0);
+	}
+	for (int i = 0; i < n; i++) {
+		from = now_ns();
+		if (calls_the_blocker(block, fd[0]) != 1)
+			exit(1);
+		sum += now_ns() - from;
+	}
+	waitpid(pid, NULL, 0);
+	told("ns", sum);
+}
+
+__attribute__((noinline)) static void library(const char *path)
+{
+	void *lib = dlopen(path, RTLD_NOW);
+	int (*block)(int) = lib ? (int (*)(int))dlsym(lib, "block_in_library") : NULL;
+
+	if (!block)
+		exit(1);
+	pipes(block, 20);
+	__asm__ volatile("");
+}
+
+/* push %rbp; mov %rsp,%rbp; xor %eax,%eax (read); syscall; pop %rbp; ret */
+static const unsigned char jit_code[] = {
+	0x55, 0x48, 0x89, 0xe5, 0x31, 0xc0, 0x0f, 0x05, 0x5d, 0xc3,
+};
+static long (*jitted)(int, void *, long);
+
+static int block_in_jit(int fd)
+{
+	char c;
+
+	return jitted(fd, &c, 1);
+}
+
+/* Code without a file, as compilers at run time make it, and Wine where a DLL is not aligned. */
+static void jit(const char *dll)
+{
+	char *at = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = *dll ? open(dll, O_RDONLY) : -1;
+
+	if (at == MAP_FAILED || (*dll && mmap(at, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) != at))
+		exit(1);
+	memcpy(at + 4096 + 256, jit_code, sizeof(jit_code));
+	if (mprotect(at + 4096, 4096, PROT_READ | PROT_EXEC))
+		exit(1);
+	jitted = (void *)(at + 4096 + 256);
+	if (!*dll) {
+		char path[64];
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/tmp/perf-%d.map", getpid());
+		f = fopen(path, "w");
+		fprintf(f, "%lx %zx made at run time\n", (unsigned long)jitted, sizeof(jit_code));
+		fclose(f);
+		told("pid", getpid());
+	}
+	pipes(block_in_jit, 20);
+}
+
+static uint32_t word;
+
+static void *waiter(void *arg)
+{
+	uint64_t from, sum = 0;
+
+	told("tid", syscall(SYS_gettid));
+	for (uint32_t i = 0; i < 200; i++) {
+		from = now_ns();
+		while (__atomic_load_n(&word, __ATOMIC_ACQUIRE) == i)
+			syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, i, NULL, NULL, 0);
+		sum += now_ns() - from;
+	}
+	told("ns", sum);
+	return arg;
+}
+
+/* Does that thread sleep? */
+static int sleeping(int tid)
+{
+	char path[64], text[256] = "", *at;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	f = fopen(path, "r");
+	if (f && !fgets(text, sizeof(text), f))
+		text[0] = 0;
+	if (f)
+		fclose(f);
+	at = strrchr(text, ')');
+	return at && at[2] == 'S';
+}
+
+static void futex(void)
+{
+	int tid = syscall(SYS_gettid) + 1;
+	char path[64];
+	pthread_t t;
+
+	pthread_create(&t, NULL, waiter, NULL);
+	snprintf(path, sizeof(path), "/proc/self/task/%d", tid);
+	while (access(path, F_OK))	/* its number is the next one that is free */
+		snprintf(path, sizeof(path), "/proc/self/task/%d", ++tid);
+	nap_ms(50);
+	for (int i = 0; i < 200; i++) {
+		while (!sleeping(tid))
+			nap_ms(1);
+		__atomic_fetch_add(&word, 1, __ATOMIC_RELEASE);
+		syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		nap_ms(1);
+	}
+	pthread_join(t, NULL);
+}
+
+/* getpid as 32-bit programs call it; a kernel without them kills who tries. */
+static void calls32(int n)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		long nr = 20;
+
+		for (int i = 0; i < n; i++, nr = 20)
+			__asm__ volatile("int $0x80" : "+a"(nr) : : "memory");
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	if (!status)
+		told("ia32", n);
+}
+
+static void calls(void)
+{
+#define X(name, a, b, c, n) for (int i = 0; i < n; i++) syscall(SYS_##name, a, b, c); told(#name, n);
+	CALLS(X)
+#undef X
+	calls32(110);
+}
+
+static void ten(void)
+{
+	for (int i = 0; i < 10; i++)
+		syscall(SYS_getpriority, 0, 0);
+}
+
+static void forks(void)
+{
+	for (int i = 0; i < 50; i++)
+		if (!fork()) {
+			ten();
+			_exit(0);
+		}
+	while (wait(NULL) > 0)
+		;
+	told("getpriority", 500);
+}
+
+__attribute__((noinline)) void ends_early(void)
+{
+	nap_ms(5);
+	__asm__ volatile("");
+}
+
+__attribute__((noinline)) static void execs(char **argv)
+{
+	int left = argv[2] ? atoi(argv[2]) : 5;
+	char text[16];
+
+	if (left < 0) {			/* a child */
+		ten();
+		ends_early();
+		exit(0);
+	}
+	if (left < 5)
+		ten();
+	for (int i = 0; i < 2 && left == 1; i++)
+		if (!fork()) {
+			execl("/proc/self/exe", argv[0], "execs", "-1", NULL);
+			_exit(1);
+		}
+	while (wait(NULL) > 0)
+		;
+	if (!left) {
+		told("getpriority", 70);
+		return;
+	}
+	snprintf(text, sizeof(text), "%d", left - 1);
+	fflush(NULL);
+	execl("/proc/self/exe", argv[0], "execs", text, NULL);
+	exit(1);
+}
+
+static uint64_t thread_ns;
+
+static void *thread(void *arg)
+{
+	uint64_t from = now_ns();
+
+	nap_ms(200);
+	__atomic_fetch_add(&thread_ns, now_ns() - from, __ATOMIC_RELAXED);
+	return arg;
+}
+
+static void threads(int n)
+{
+	pthread_t *t = calloc(n, sizeof(*t));
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 64 * 1024);
+	for (int i = 0; i < n; i++)
+		if (pthread_create(&t[i], &attr, thread, NULL))
+			exit(1);
+	for (int i = 0; i < n; i++)
+		pthread_join(t[i], NULL);
+	told("ns", thread_ns);
+	told("threads", n + 1);
+}
+
+static void disk(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECT);
+	uint64_t bytes = 0, n = 0;
+	void *buf;
+	ssize_t got;
+
+	if (fd < 0 || posix_memalign(&buf, 4096, 65536))
+		exit(1);
+	while ((got = read(fd, buf, 65536)) > 0) {
+		bytes += got;
+		n++;
+	}
+	told("bytes", bytes);
+	told("reads", n);
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+	const char *arg = argc > 2 ? argv[2] : "";
+
+	if (!strcmp(mode, "sleeps"))
+		sleeps();
+	else if (!strcmp(mode, "pipe"))
+		pipes(NULL, *arg ? atoi(arg) : 20);
+	else if (!strcmp(mode, "library"))
+		library(arg);
+	else if (!strcmp(mode, "jit"))
+		jit(arg);
+	else if (!strcmp(mode, "futex"))
+		futex();
+	else if (!strcmp(mode, "calls"))
+		calls();
+	else if (!strcmp(mode, "forks"))
+		forks();
+	else if (!strcmp(mode, "execs"))
+		execs(argv);
+	else if (!strcmp(mode, "threads"))
+		threads(atoi(arg));
+	else if (!strcmp(mode, "disk"))
+		disk(arg);
+	else if (!strcmp(mode, "spin"))
+		for (;;)
+			__asm__ volatile("");
+	else
+		return 64;
+	return 0;
+}
+#endif
