@@ -96,11 +96,9 @@ enum class {
 #define PARTS(X)				\
 	X(PREEMPT, preempt)	/* critical wakeups take a CPU from less important work */ \
 	X(DISPLACE, displace)	/* what is short takes a CPU from long critical work */ \
-	X(KEEP, keep)		/* critical work whose turn ended goes on before others */ \
 	X(URGENT, urgent)	/* what devices and timers wake briefly needs no role */ \
 	X(BOOST, boost)		/* whom critical threads of the game wake is critical too */ \
 	X(HANDOFF, handoff)	/* a waker about to sleep leaves its CPU to whom it wakes */ \
-	X(FRAME, frame)		/* a game's threads stay critical as long as a frame takes */ \
 	X(SMT, smt)		/* critical threads avoid a core that runs one already */ \
 	X(LLC, llc)		/* queues and victims by cache */ \
 	X(LEARN, learn)		/* new tasks begin as the process database knows their program */
@@ -804,8 +802,6 @@ ROLES(X)
 #define DRIVEN_MOST		64
 /* Whoever runs longer without sleeping is no longer critical, whatever it was. */
 #define CRITICAL_BURST_NS	(16 * NSEC_PER_MSEC)
-/* Or longer than its game's frames take, but no longer than this: 20 frames a second. */
-#define CRITICAL_FRAME_NS	(50 * NSEC_PER_MSEC)
 #define BOOST_NS		(8 * NSEC_PER_MSEC)
 #define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)
 #define BOOST_HOPS		4
@@ -1266,25 +1262,12 @@ static __always_inline bool is_gpu_submit_thread(const struct task_ctx *t)
 	return t->evidence[SOURCE_GPU].role == ROLE_GPU;
 }
 
-/*
- * How long a thread stays critical without sleeping. A game that makes 30 frames a second
- * works on each for longer than most threads may.
- */
-static __always_inline u64 critical_burst_ns(const struct task_ctx *t)
-{
-	u64 interval = frame.interval_ns;
-
-	if (!has_part(PART_FRAME) || t->class != CLASS_GAME || interval < CRITICAL_BURST_NS)
-		return CRITICAL_BURST_NS;
-	return min_u64(interval, CRITICAL_FRAME_NS);
-}
-
 /* Importance now: by the role, by a boost, or by urgency. */
 static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
 	u8 prio = role_prio(t->acts_as);
 
-	if (t->burst_ns > critical_burst_ns(t))
+	if (t->burst_ns > CRITICAL_BURST_NS)
 		return prio == PRIO_BATCH ? PRIO_BATCH : PRIO_NORMAL;
 	if (task_boosted(t, now) || task_urgent(t))
 		prio = PRIO_CRITICAL;
@@ -2475,26 +2458,6 @@ static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
 	return false;
 }
 
-/*
- * A critical task whose turn ended, or whose CPU was told to make room for what another CPU
- * has taken by now. It is queued only after the choice of the next: without this, less
- * important work would come before it.
- */
-static __always_inline bool critical_goes_on(const struct cpu_state *cs, struct task_struct *prev,
-					     u64 now)
-{
-	struct task_ctx *t;
-
-	if (!has_part(PART_KEEP) || cs->prio != PRIO_CRITICAL || !prev ||
-	    !(prev->scx.flags & k_SCX_TASK_QUEUED))
-		return false;
-	t = task_ctx_of(prev);
-	if (!t || task_prio(t, now) != PRIO_CRITICAL)
-		return false;
-	compat_set_slice(prev, task_slice(t, PRIO_CRITICAL, true));
-	return true;
-}
-
 void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct cpu_state *cs = cpu_state_of(cpu);
@@ -2514,8 +2477,6 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	if (compat_take(DSQ_CRITICAL(llc)))
 		return;
 	cs->expects = 0;	/* somebody else has taken it */
-	if (!spent && critical_goes_on(cs, prev, now))
-		return;
 	if (take_other(cs, cpu, llc, now))
 		return;
 	if (nr_llcs > 1 && steal(cs, llc, now))
