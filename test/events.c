@@ -9,6 +9,7 @@
  * The answer to the request is printed first in each mode, once. Exit code 3: gamer hung up.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -97,7 +98,7 @@ static void count(const char *line)
 		late_us = us;
 }
 
-/* Lines of a stream, until it ends; true: it was they who ended it. */
+/* Lines of a stream, until it ends or, told to end, until none is left; true: it was they who ended it. */
 static int lines(int fd, int counting)
 {
 	static char buf[1 << 16];
@@ -105,7 +106,10 @@ static int lines(int fd, int counting)
 	char *end, *at;
 	ssize_t n;
 
-	while (!over && (n = read(fd, buf + have, sizeof(buf) - 1 - have)) > 0) {
+	while ((n = recv(fd, buf + have, sizeof(buf) - 1 - have, over ? MSG_DONTWAIT : 0)) > 0 ||
+	       (n < 0 && errno == EINTR)) {
+		if (n < 0)
+			continue;
 		have += n;
 		buf[have] = 0;
 		for (at = buf; (end = strchr(at, '\n')); at = end + 1) {

@@ -58,8 +58,8 @@ game_is() { "$GAMER" status | grep -E "^game: $1( |\$)" >/dev/null; }
 uprobes() { cat /proc/$G/fdinfo/* 2>/dev/null | grep -c '^link_type:.*uprobe'; }
 uprobes_are() { [ "$(uprobes)" = "$1" ]; }
 
-# otherwise NAME THREAD:ROLE,SOURCE,CONFIDENCE...: what status says otherwise; THREAD alone
-# means that Wine is not its source.
+# otherwise NAME THREAD:ROLE,SOURCE,CONFIDENCE...: what status says otherwise, ROLE|ROLE where
+# both will do; THREAD alone means that Wine is not its source.
 otherwise() {
 	local name=$1; shift
 	"$GAMER" status | awk -v wants="$*" '
@@ -69,7 +69,7 @@ otherwise() {
 			for (n = split(wants, want, " "); n; n--) {
 				split(want[n], w, ":")
 				g = got[tid[w[1]]]
-				if (w[2] == "" ? g ~ /,wine,/ : g != w[2])
+				if (w[2] == "" ? g ~ /,wine,/ : g !~ "^(" w[2] ")$")
 					printf "%s is %s, not %s; ", w[1], g, w[2] == "" ? "without Wine" : w[2]
 			}
 		}' "$WORK/$name.out" -
