@@ -1037,26 +1037,39 @@ static bool word_is(const char *at, size_t len, const char *word)
 	return strlen(word) == len && !strncmp(at, word, len);
 }
 
-/* --option=a,b: a bit for each of names[] that is listed. */
+/*
+ * a,b up to a quotation mark or the end: a bit for each of names[] that is listed, in `bits`.
+ * Returns the first that is none of them, or NULL.
+ */
+static const char *list_bits(u32 *bits, const char *list, const char *const *names, u32 nr)
+{
+	size_t len;
+	u32 i;
+
+	*bits = 0;
+	for (; *list && *list != '"'; list += len + (list[len] == ',')) {
+		len = strcspn(list, ",\"");
+		for (i = 0; i < nr && !word_is(list, len, names[i]); i++)
+			;
+		if (i == nr)
+			return list;
+		*bits |= 1U << i;
+	}
+	return NULL;
+}
+
+/* The same for --option=a,b, or its end. */
 static u32 list_parse(const char *option, const char *list, const char *const *names, u32 nr)
 {
 	char all[256];
-	size_t len, n = 0;
-	u32 bits = 0, i;
+	u32 bits, n = 0, i;
+	const char *bad = list_bits(&bits, list ? list : "", names, nr);
 
-	for (; list && *list; list += len + (list[len] == ',')) {
-		len = strcspn(list, ",");
-		for (i = 0; i < nr && !word_is(list, len, names[i]); i++)
-			;
-		if (i < nr) {
-			bits |= 1U << i;
-			continue;
-		}
-		for (i = 0; i < nr && n < sizeof(all); i++)
-			n += snprintf(all + n, sizeof(all) - n, " %s", names[i]);
-		die(EX_USAGE, "--%s: '%.*s' is none of%s", option, (int)len, list, all);
-	}
-	return bits;
+	if (!bad)
+		return bits;
+	for (i = 0; i < nr && n < sizeof(all); i++)
+		n += snprintf(all + n, sizeof(all) - n, " %s", names[i]);
+	die(EX_USAGE, "--%s: '%.*s' is none of%s", option, (int)strcspn(bad, ","), bad, all);
 }
 
 /* Another program's words, fit for a terminal; returns buf. */
@@ -1071,6 +1084,14 @@ static const char *text_clean(char *buf, size_t size, const char *s)
 	}
 	buf[at] = 0;
 	return buf;
+}
+
+/* The same for one name at a time: a task's, of 16 bytes. */
+static const char *name_clean(const char *name)
+{
+	static char text[32];
+
+	return text_clean(text, sizeof(text), name);
 }
 
 /* ===================================================================================== */
@@ -3975,18 +3996,6 @@ static int summary(char *buf, size_t size)
 			profile_name(st.profile));
 }
 
-/* Names come from programs: in a terminal they must do no harm. */
-static const char *name_safe(const char *name, size_t size)
-{
-	static char safe[32];
-	size_t i;
-
-	for (i = 0; i < MIN(size, sizeof(safe) - 1) && name[i]; i++)
-		safe[i] = name[i] >= ' ' && name[i] < 127 ? name[i] : '?';
-	safe[i] = 0;
-	return safe;
-}
-
 struct threads_out {
 	struct out *o;
 	struct json *j;
@@ -4027,7 +4036,7 @@ static void thread_json(const struct thread_row *row, void *ctx)
 	json_u64(j, "primary", row->primary);
 	json_u64(j, "role_at_ns", row->role_at_ns);
 	json_u64(j, "seen_at_ns", row->seen_at_ns);
-	json_str(j, "comm", name_safe(row->comm, sizeof(row->comm)));
+	json_str(j, "comm", name_clean(row->comm));
 	json_close(j, '}');
 }
 
@@ -4039,7 +4048,7 @@ static void thread_text(const struct thread_row *row, void *ctx)
 		out_f(to->o, "thread %8u %8u %-10s %-10s %-8s %4u %9.1f  %s\n", row->tid, row->tgid,
 		      class_names[row->class % CLASS_NR], role_names[row->role % ROLE_NR],
 		      source_names[row->source % SOURCE_NR], row->confidence,
-		      hz_of(row->submit_gap_ns), name_safe(row->comm, sizeof(row->comm)));
+		      hz_of(row->submit_gap_ns), name_clean(row->comm));
 }
 
 /* For programs: all that is known of each thread, in columns. */
@@ -4052,7 +4061,7 @@ static void thread_line(const struct thread_row *row, void *ctx)
 		      class_names[row->class % CLASS_NR], role_names[row->role % ROLE_NR],
 		      source_names[row->source % SOURCE_NR], row->confidence,
 		      hz_of(row->submit_gap_ns), row->role_at_ns, row->seen_at_ns,
-		      row->wakeups, row->role_wakeups, name_safe(row->comm, sizeof(row->comm)));
+		      row->wakeups, row->role_wakeups, name_clean(row->comm));
 }
 
 static void threads_lines(struct out *o)
@@ -4553,21 +4562,12 @@ static u32 request_number(const char *line, const char *key)
 static u32 request_types(const char *line)
 {
 	const char *at = strstr(line, "\"types\":");
-	u32 types = 0, i;
-	size_t len;
+	u32 types;
 
 	at = at ? strchr(at + 8, '"') : NULL;
 	if (!at || at[1] == '"')
 		return (1U << EVENT_NR) - 1;
-	for (at++; *at && *at != '"'; at += len + (at[len] == ',')) {
-		len = strcspn(at, ",\"");
-		for (i = 0; i < EVENT_NR && !word_is(at, len, type_names[i]); i++)
-			;
-		if (i == EVENT_NR)
-			return 0;
-		types |= 1U << i;
-	}
-	return types;
+	return list_bits(&types, at + 1, type_names, EVENT_NR) ? 0 : types;
 }
 
 /* From now on this client is sent events as they come. */
@@ -4715,17 +4715,13 @@ static void event_json_input(struct json *j, const struct event_input *e)
 static void event_json_game(struct json *j, const struct event_game *e)
 {
 	json_str(j, "what", hint_name(e->what));
-	json_str(j, "comm", name_safe(e->comm, sizeof(e->comm)));
+	json_str(j, "comm", name_clean(e->comm));
 }
 
 static void event_json(struct json *j, const struct event *e)
 {
 	const void *rest = e;
 
-	json_open(j, NULL, '{');
-	json_u64(j, "v", 1);
-	json_str(j, "event", type_names[e->type]);
-	json_u64(j, "at_ns", e->at_ns);
 	json_u64(j, "cpu", e->cpu);
 	if (e->tgid) {
 		json_u64(j, "tid", e->tid);
@@ -4765,11 +4761,18 @@ static void line_tell(u32 type, u32 tid, u32 pid)
 			client_put(c, line.buf, line.len);
 }
 
-static struct json line_begin(void)
+/* What the line of every event begins with. */
+static struct json event_begin(const char *name, u64 at_ns)
 {
+	struct json j = { .o = &line };
+
 	line.len = 0;
 	line.fd = -1;
-	return (struct json){ .o = &line };
+	json_open(&j, NULL, '{');
+	json_u64(&j, "v", 1);
+	json_str(&j, "event", name);
+	json_u64(&j, "at_ns", at_ns);
+	return j;
 }
 
 static void event_tell(const struct event *e)
@@ -4783,7 +4786,7 @@ static void event_tell(const struct event *e)
 		;
 	if (i == MAX_CLIENTS)
 		return;
-	j = line_begin();
+	j = event_begin(type_names[e->type], e->at_ns);
 	event_json(&j, e);
 	line_tell(e->type, e->tid, e->tgid);
 }
@@ -4798,11 +4801,7 @@ static void lost_tell(enum event_type type)
 
 	if (lost == r->lost)
 		return;
-	j = line_begin();
-	json_open(&j, NULL, '{');
-	json_u64(&j, "v", 1);
-	json_str(&j, "event", "lost");
-	json_u64(&j, "at_ns", now_ns());
+	j = event_begin("lost", now_ns());
 	json_str(&j, "type", type_names[type]);
 	json_u64(&j, "count", lost - r->lost);
 	json_end(&j);
@@ -4905,15 +4904,11 @@ static void game_tell(void)
 
 	if (pid == told)
 		return;
-	j = line_begin();
-	json_open(&j, NULL, '{');
-	json_u64(&j, "v", 1);
-	json_str(&j, "event", type_names[EVENT_GAME]);
-	json_u64(&j, "at_ns", now_ns());
+	j = event_begin(type_names[EVENT_GAME], now_ns());
 	json_u64(&j, "pid", pid ? pid : told);
 	json_str(&j, "what", pid ? "chosen" : "gone");
 	if (pid)
-		json_str(&j, "comm", name_safe(game.now->comm, sizeof(game.now->comm)));
+		json_str(&j, "comm", name_clean(game.now->comm));
 	json_end(&j);
 	line_tell(EVENT_GAME, 0, pid ? pid : told);
 	told = pid;

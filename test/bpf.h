@@ -1,9 +1,10 @@
 /*
- * bpf.h: the system call and what it says of a loaded program; for hookcost, side, longest.
+ * bpf.h: the system call and what it says of a loaded program; for the programs beside it.
  * The kernel counts runs and time while somebody holds what stats_on() returns.
  */
 #include <linux/bpf.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,4 +45,25 @@ static inline struct count count(int fd)
 	if (fd < 0 || info(fd, &prog, sizeof(prog)))
 		return (struct count){ 0 };
 	return (struct count){ prog.run_cnt, prog.run_time_ns };
+}
+
+/*
+ * The program behind that descriptor of a process, as one of our own; -1: there is none.
+ * A link's descriptor names its program too: *link says if it is one.
+ */
+static inline int held_prog(int pid, int fd, uint32_t *id, uint32_t *link)
+{
+	char path[64], line[64];
+	FILE *f;
+
+	*id = *link = 0;
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		sscanf(line, "prog_id: %u", id);
+		sscanf(line, "link_id: %u", link);
+	}
+	if (f)
+		fclose(f);
+	return *id ? fd_by_id(BPF_PROG_GET_FD_BY_ID, *id) : -1;
 }

@@ -126,18 +126,9 @@ static int prog_of(pid_t pid, const char *name)
 {
 	for (int fd = 0; fd < 256; fd++) {
 		struct bpf_prog_info prog;
-		char path[64], line[64];
-		uint32_t id = 0;
-		int found;
-		FILE *f;
+		uint32_t id, link;
+		int found = held_prog(pid, fd, &id, &link);
 
-		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
-		f = fopen(path, "r");
-		while (f && fgets(line, sizeof(line), f))
-			sscanf(line, "prog_id: %u", &id);
-		if (f)
-			fclose(f);
-		found = id ? fd_by_id(BPF_PROG_GET_FD_BY_ID, id) : -1;
 		if (found >= 0 && !info(found, &prog, sizeof(prog)) && !strncmp(prog.name, name, sizeof(prog.name) - 1))
 			return found;
 		close(found);

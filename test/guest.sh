@@ -62,6 +62,8 @@ tasks_run() { timeout 30 sh -c 'for c in $(seq 0 '$((CPUS - 1))'); do taskset -c
 stops() { kill -"$1" $G; gone; is "exit code" "$RC" 0; }
 # One number out of `gamer status --json`.
 status_number() { gamer status --json | tr ',{}' '\n' | sed -n "s/.*\"$1\": *\"*\([0-9]*\).*/\1/p" | head -n 1; }
+resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$G/status"; }
+small() { [ "$(resident)" -le 4096 ] || fail "resident: $(resident) KB"; }
 is() { [ "$2" = "$3" ] || fail "$1 is '$2', not '$3'"; }
 
 # ---------------------------------------------------------------------------
@@ -143,9 +145,7 @@ life_budget() { : "resident set within 4 MB, no allocation after attach"
 		gamer status --metrics >/tmp/s
 	done
 	for _ in $(seq 50); do true | cat; done
-	local rss
-	rss=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' /proc/$G/status)
-	[ "$rss" -le 4096 ] || fail "resident: $rss KB"
+	small
 	is allocations_after_attach "$(status_number allocations_after_attach)" 0
 	stops TERM
 }
@@ -385,6 +385,8 @@ row() {
 		n = $9; for (i = 10; i <= NF; i++) n = n " " $i
 		if (n == c) print $5, $6, $7 }'
 }
+# task_named THREAD: its tid
+task_named() { gamer status | awk -v p="$D" -v c="$1" '$1 == "thread" && $3 == p && $9 == c { print $2 }'; }
 row_is() { [ "$(row "$1")" = "$2" ]; }
 row_is_not() { ! row_is "$@"; }
 has() { wait_for 10 row_is "$1" "$2" || fail "$1 is '$(row "$1")', not '$2'"; }
@@ -422,7 +424,7 @@ dev_gpu() { : "who submits on virtio_gpu is gpu from its first request on, at it
 	go
 	has once "gpu gpu 100"
 	has submit "gpu gpu 100"
-	tid=$(gamer status | awk -v p=$D '$1 == "thread" && $3 == p && $9 == "submit" { print $2 }')
+	tid=$(task_named submit)
 	wait_for 15 hz_near "$tid" 60 || fail "60 submits a second, status has $(field "$tid" submit_hz)"
 	at=$(field "$tid" role_at_ns)
 	lacks query amdgpu idle vgem42 vgem44 vgem69 "gpu gpu"
@@ -836,13 +838,12 @@ dev_reuse() { : "a process that gets the game's pid, or a role's tid, again is n
 }
 # many THREADS: all of them are in status or counted there, and gamer is as small as ever
 many() {
-	local n rss
+	local n
 	n=$(gamer status | awk '/^thread +[0-9]/ { n++ } / more threads\)$/ { n += substr($1, 2) } END { print n }')
 	is "threads of the game" "$n" "$1"
 	has udp_send "network network 90"
 	gamer status --json >/out/many.json || fail "no JSON"
-	rss=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' /proc/$G/status)
-	[ "$rss" -le 4096 ] || fail "resident: $rss KB"
+	small
 }
 tasks_are() { [ "$(ls /proc/$D/task | wc -l)" = "$1" ]; }
 dev_many() { : "5000 threads of the game are all registered, those that come and those that were there, within 4 MB"
@@ -930,7 +931,6 @@ line() {
 waits() { # FILE WORD...
 	wait_for 15 line "$@" || { local file=$1; shift; fail "no event with $* in $(wc -l <"$file"), the last: $(tail -n 1 "$file")"; }
 }
-task_named() { gamer status | awk -v p="$D" -v c="$1" '$1 == "thread" && $3 == p && $9 == c { print $2 }'; }
 # accounts TYPE: all that BPF sent has been read
 accounts() { [ "$(told_of "events.$1")" = "$(told_of "events_read.$1")" ]; }
 
@@ -1135,14 +1135,13 @@ tell_minute() { : "8 kHz mouse and 240 Hz frames for a minute: every event is ac
 }
 mappings() { grep -c anon_inode:bpf-map "/proc/$G/maps"; }
 tell_leave() { : "clients that come and go 100 times cost no memory; with all rings mapped it stays within 4 MB"
-	local rss before
+	local before
 	observe
 	before=$(mappings)
 	events leave 100 >/dev/null || fail "asking a hundred times: exit $?"
 	hear /tmp/heard count 0
-	rss=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' /proc/$G/status)
-	echo "# resident with all rings mapped: $rss KB" | tee -a /out/figures
-	[ "$rss" -le 4096 ] || fail "resident: $rss KB"
+	echo "# resident with all rings mapped: $(resident) KB" | tee -a /out/figures
+	small
 	is "mappings of rings that came" "$(($(mappings) - before))" 12
 	leave $C
 	is clients_dropped "$(told_of clients_dropped)" 0

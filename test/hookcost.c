@@ -216,22 +216,15 @@ static int hooks_find(pid_t pid)
 
 	for (int fd = 0; fd < 256 && nr_hooks < MAX_HOOKS; fd++) {
 		struct bpf_prog_info prog;
-		char path[64], line[64];
-		uint32_t id = 0;
-		FILE *f;
+		uint32_t id, link;
+		int found = held_prog(pid, fd, &id, &link);
 
-		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
-		f = fopen(path, "r");
-		while (f && fgets(line, sizeof(line), f))
-			sscanf(line, "prog_id: %u", &id);
-		if (f)
-			fclose(f);
-		if (!id || hook_known(id))
+		if (found < 0 || hook_known(id) || info(found, &prog, sizeof(prog))) {
+			close(found);
 			continue;
+		}
 		hooks[nr_hooks].id = id;
-		hooks[nr_hooks].fd[PROGRAM] = fd_by_id(BPF_PROG_GET_FD_BY_ID, id);
-		if (info(hooks[nr_hooks].fd[PROGRAM], &prog, sizeof(prog)))
-			continue;
+		hooks[nr_hooks].fd[PROGRAM] = found;
 		memcpy(hooks[nr_hooks].name, prog.name, sizeof(prog.name));
 		nr_hooks++;
 	}

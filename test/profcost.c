@@ -8,7 +8,6 @@
  * time in the command's BPF programs.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -94,31 +93,18 @@ static double measure(int ms)
 /* Programs that a process holds and has attached; their descriptors to fds. */
 static int programs(pid_t pid, int *fds)
 {
-	char path[320], line[64];
+	uint32_t id, link;
 	int n = 0, links = 0;
-	struct dirent *d;
-	DIR *dir;
 
-	snprintf(path, sizeof(path), "/proc/%d/fdinfo", pid);
-	dir = opendir(path);
-	while (dir && (d = readdir(dir))) {
-		unsigned int id = 0, link = 0;
-		FILE *f;
+	for (int fd = 0; fd < 256; fd++) {
+		int found = held_prog(pid, fd, &id, &link);
 
-		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%s", pid, d->d_name);
-		f = fopen(path, "r");
-		while (f && fgets(line, sizeof(line), f)) {
-			sscanf(line, "prog_id: %u", &id);
-			sscanf(line, "link_id: %u", &link);
-		}
-		if (f)
-			fclose(f);
 		links += link > 0;
-		if (id && !link && n < MAX_PROGS)
-			fds[n++] = fd_by_id(BPF_PROG_GET_FD_BY_ID, id);
+		if (found >= 0 && !link && n < MAX_PROGS)
+			fds[n++] = found;
+		else if (found >= 0)
+			close(found);
 	}
-	if (dir)
-		closedir(dir);
 	return links ? n : 0;
 }
 
