@@ -1610,7 +1610,7 @@ GROUPS_VM="
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	tell --cpus 4 --gpu --with modetest
 	lab  --lab 7
-	part --lab 7 --gpu --cpus 8,sockets=2,cores=2,threads=2
+	part --lab 7 --cpus 8,sockets=2,cores=2,threads=2
 	wine --cpus 4 --mem 2048 --with wine
 "
 GROUP_log="the kernel log has no warning, no stall, no oops"

@@ -1337,6 +1337,9 @@ where_is() {
 	part_run "$1" where 2 40000 500 100 $((CPUS * 2)) || exit
 	sed -n "s/.*$2 \([0-9]*\).*/\1/p" "/tmp/part-$1-where"
 }
+part_smt() { : "critical threads share a core half as often as without knowing of SMT"
+	worth smt 2 "$(where_is '' shared)" "$(where_is smt shared)" bursts
+}
 part_llc() { : "busy threads change the package a twentieth as often as without knowing of caches"
 	worth llc 20 "$(where_is '' crossed)" "$(where_is llc crossed)" changes
 }
