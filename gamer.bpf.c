@@ -300,6 +300,7 @@ enum hint {
 	HINT_FLIP = 8,		/* it flips pages of a display: it is a compositor by that */
 	HINT_AUDIO = 16,	/* it transfers sound */
 	HINT_EXIT = 32,		/* no process: the scheduler ended, see event_exit */
+	HINT_LEARNED = 64,	/* no process: learn_sums has something to take */
 };
 
 /* A process that may matter; once per process and kind. */
@@ -930,8 +931,8 @@ u32 events_wanted = 1U << EVENT_GAME;	/* bits by enum event_type that somebody r
 /*
  * The way to the process database and back. Tasks that end by the thousand a second must not
  * cost an event each, so observations are summed by program where they are made, and user
- * space takes the sums away when a record in `learn_ring` wakes it: every LEARN_TELL_NS at most,
- * and not at all while nobody is observed. Full, the map drops what is new.
+ * space takes the sums away when learn_tell() wakes it: every LEARN_TELL_NS at most, and not at
+ * all while nobody is observed. Full, the map drops what is new.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -947,12 +948,7 @@ struct {
 	__type(value, struct prediction);
 } predictions SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} learn_ring SEC(".maps");
-
-u64 learn_told_ns;		/* last record in learn_ring; learn_tell() */
+u64 learn_told_ns;		/* last HINT_LEARNED; learn_tell() */
 u32 predict_any;		/* some prediction holds for any path; user space */
 
 /* Weight of a cgroup relative to the default, 1024 = 100; cgroup callbacks. */
@@ -1643,11 +1639,13 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 /* There is something for user space to take: wakes it, rarely. */
 static __always_inline void learn_tell(void)
 {
-	u64 now = bpf_ktime_get_ns(), last = learn_told_ns;
+	struct event_game e = { EVENT_INIT(GAME, 0ULL), .what = HINT_LEARNED };
+	u64 last = learn_told_ns;
 
-	if (now - last < LEARN_TELL_NS || __sync_val_compare_and_swap(&learn_told_ns, last, now) != last)
+	if (e.at_ns - last < LEARN_TELL_NS ||
+	    __sync_val_compare_and_swap(&learn_told_ns, last, e.at_ns) != last)
 		return;
-	bpf_ringbuf_output(&learn_ring, &now, sizeof(now), 0);
+	EVENT_SEND(EVENT_GAME, game_ring, &e);
 }
 
 /*

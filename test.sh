@@ -1099,6 +1099,12 @@ host_db_full() { : "a full or read-only file system leaves the process database 
 	[ "$(id -u)" = 0 ] || skip "needs root, to mount"
 	unshare -m python3 "$ROOT/test/db.py" full "$GAMER"
 }
+host_db_days() { : "programs that nobody started for 30 days are forgotten, just under it not, nor by a clock set back"
+	python3 "$ROOT/test/db.py" days "$GAMER"
+}
+host_db_evicted() { : "a 513th program takes the place of the least needed: by last seen, observations, name"
+	python3 "$ROOT/test/db.py" evicted "$GAMER"
+}
 host_db_killed() { : "of 1000 imports killed at any moment each leaves the old database or the new one"
 	python3 "$ROOT/test/db.py" killed "$GAMER"
 }
@@ -1126,7 +1132,7 @@ host_db_merge() { : "512 observations are merged into a full database within 1 m
 			return least > NSEC_PER_MSEC || db.known.count != LEARN_PROGRAMS;
 		}
 	EOT
-	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$dir/merge" "$dir/merge.c"
+	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$dir/merge" "$dir/merge.c" "$BUILD/lib/libz.a"
 	"$dir/merge"
 	rm -rf "$dir"
 }
@@ -1550,7 +1556,7 @@ host_shell() { : "shellcheck finds nothing in the shell scripts"
 		shellcheck -S warning -s dash -e SC3043 "$ROOT"/test/init "$ROOT"/test/*.sh
 }
 
-# gamer.c without main(), and so without all that only commands use: no library is needed
+# gamer.c without main(), and so without all that only commands use: of the libraries zlib does
 FUZZ_FLAGS="-DGAMER_FUZZ -DGAMER_VERSION=\"fuzz\" -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
 	-D__real_realloc=realloc -DBPF_PACKED=\"$BUILD/gamer.bpf.gz\"
 	-I$ROOT -I$BUILD -I$BUILD/lib/include -I$BUILD/lib/zlib -I$BUILD/lib/libbpf/include/uapi"
@@ -1564,7 +1570,7 @@ fuzz() {
 	done
 	make --no-print-directory -C "$ROOT" >&2
 	$clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $FUZZ_FLAGS -Wno-unused \
-		-ffunction-sections -Wl,--gc-sections -o "$dir/fuzz" "$ROOT/gamer.c"
+		-ffunction-sections -Wl,--gc-sections -o "$dir/fuzz" "$ROOT/gamer.c" "$BUILD/lib/libz.a"
 	# shellcheck disable=SC2059 # the bytes are the format
 	for v in 1 2; do printf "$(sed 's/#.*//' "$ROOT/test/process.v$v.hex" | tr -d ' \t\n' | sed 's/../\\x&/g')" >"$dir/corpus/v$v"; done
 	"$GAMER" db import "$dir/corpus/v2" --db "$dir/corpus/v3"

@@ -213,7 +213,6 @@ life_db_bad() { : "a bad database is kept as .bad, one that is not ours is left 
 	echo garbage >$DB
 	start --db $DB
 	grep -q "^gamer: $DB .*kept as bad.db.bad" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
-	true | true
 	stops TERM
 	is "what was kept" "$(cat $DB.bad)" garbage
 	gamer db check --db $DB >/dev/null || fail "the new one: exit $?"
