@@ -141,7 +141,7 @@ enum prio {
 	X(LEARN_RIGHT, learn_right, "tasks that were of the tier that they began in") \
 	X(LEARN_WRONG, learn_wrong, "tasks that were of another")		\
 	X(LEARN_LOST, learn_lost, "observations of tasks that found no room")	\
-	X(NEW_PREEMPTIONS, new_preemptions, "preemptions by tasks that nobody had observed yet") \
+	X(SHORT_PREEMPTIONS, short_preemptions, "preemptions by tasks that ended before they matured") \
 	X(GPU_SUBMITS, gpu_submits, "GPU submits of the game")			\
 	X(INPUT_MOUSE, input_mouse, "input events of mice")			\
 	X(INPUT_KEYBOARD, input_keyboard, "input events of keyboards")		\
@@ -895,6 +895,7 @@ struct task_ctx {
 	u32 exe;		/* hash of its program's path, 0: unknown; program_began() */
 	u16 bursts;		/* since the program began, restarts at LEARN_DOUBT; learn_slept() */
 	u16 observe_at;		/* bursts at which it is observed next; learn_observe() */
+	u16 preemptions;	/* by it, since the program began; preempt() */
 	u8 began_as;		/* enum tier that it began in; learn_begin() */
 	u8 foretold;		/* 1: its averages began as the database's; learn_begin() */
 	struct evidence evidence[SOURCE_NR];	/* evidence_set() */
@@ -1793,7 +1794,7 @@ __noinline int learn_begin(struct task_struct *p __arg_trusted, struct task_ctx 
 
 	t->learn_run_ns = t->learn_long_ns = 0;
 	t->learn_longs = 0;
-	t->bursts = 0;
+	t->bursts = t->preemptions = 0;
 	t->observe_at = LEARN_MATURE;
 	t->began_as = TIER_INTERACTIVE;
 	if (!t->exe || !has_part(PART_LEARN))
@@ -2240,8 +2241,7 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 		return cpu;
 	stat_inc(cpu_state_of(me), BPF_STAT_PREEMPTIONS);
 	t->via = REASON_PREEMPT;
-	if (learning && t->exe && t->observe_at == LEARN_MATURE)
-		stat_inc(cpu_state_of(me), BPF_STAT_NEW_PREEMPTIONS);
+	t->preemptions++;
 	cpu_expect(cpu_state_of(cpu), PRIO_CRITICAL, now);
 	if (!have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu) || cpu == (s32)me) {
 		compat_insert(p, k_SCX_DSQ_LOCAL_ON | cpu, slice,
@@ -2687,8 +2687,10 @@ void BPF_OPS(gamer_exit_task, struct task_struct *p, struct scx_exit_task_args *
 {
 	struct task_ctx *t = task_ctx_of(p);
 
-	if (t && t->bursts && t->observe_at == LEARN_MATURE)
-		learn_observe(p, t);
+	if (!t || !t->bursts || t->observe_at != LEARN_MATURE)
+		return;
+	learn_observe(p, t);
+	cpu_state_of(bpf_get_smp_processor_id())->stat[BPF_STAT_SHORT_PREEMPTIONS] += t->preemptions;
 }
 
 /* ===================================================================================== */

@@ -1597,26 +1597,28 @@ GROUPS_VM="
 	lab  --lab 7
 	part --lab 7 --gpu --cpus 8,sockets=2,cores=2,threads=2
 	wine --cpus 4 --mem 2048 --with wine
+	boot --cpus 4
 "
 GROUP_log="the kernel log has no warning, no stall, no oops"
 GROUP_json="every JSON that was printed is one document, and makes sense"
 BAD_LOG='WARNING:|BUG:|Oops|[^n]stall|blocked for more than|lockup|general protection|UBSAN|Kernel panic|refcount_t|sched_ext:.*error'
 
-# group SERIES GROUP CHECK...: boots once (the lab: twice) and adds to the results.
+# group SERIES GROUP CHECK...: boots once (lab and boot: twice) and adds to the results.
 group() {
 	local series=$1 group=$2 name=$1-$2 differ='' opts check line rc=0; shift 2
-	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd
+	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd again=()
 	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
 	rm -rf "$out"
 	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
-	if [ "$group" = lab ] && [ "$rc" = 0 ]; then
+	[ "$group" != boot ] || again=(--with "$out-1:/before")
+	case $group:$rc in lab:0 | boot:0)
 		mv "$out" "$out-1"
-		vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
-		diff "$out-1/figures" "$out/figures" >"$out/diff" ||
+		vm --kernel "$series" $opts "${again[@]}" --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
+		[ "$group" = boot ] || diff "$out-1/figures" "$out/figures" >"$out/diff" ||
 			differ="not ok lab_repeat: two runs with one seed differ, see $out/diff"
-		rm -rf "$out-1"
-	fi
+		rm -rf "$out-1" ;;
+	esac
 	for check; do
 		line=
 		case $check in
@@ -1667,7 +1669,7 @@ all_tests() {
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in lab | part | wine) [ "$series" = 6.18 ] || continue ;; esac
+			case $group in lab | part | wine | boot) [ "$series" = 6.18 ] || continue ;; esac
 			cat "$ROOT"/test/{guest,wine}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done
