@@ -141,7 +141,7 @@ enum prio {
 	X(LEARN_RIGHT, learn_right, "tasks that were of the tier that they began in") \
 	X(LEARN_WRONG, learn_wrong, "tasks that were of another")		\
 	X(LEARN_LOST, learn_lost, "observations of tasks that found no room")	\
-	X(SHORT_PREEMPTIONS, short_preemptions, "preemptions by tasks that ended before they matured") \
+	X(SHORT_PREEMPTIONS, short_preemptions, "preemptions by tasks that ended within 64 bursts") \
 	X(GPU_SUBMITS, gpu_submits, "GPU submits of the game")			\
 	X(INPUT_MOUSE, input_mouse, "input events of mice")			\
 	X(INPUT_KEYBOARD, input_keyboard, "input events of keyboards")		\
@@ -2687,10 +2687,12 @@ void BPF_OPS(gamer_exit_task, struct task_struct *p, struct scx_exit_task_args *
 {
 	struct task_ctx *t = task_ctx_of(p);
 
-	if (!t || !t->bursts || t->observe_at != LEARN_MATURE)
+	if (!t || !t->bursts)
 		return;
-	learn_observe(p, t);
-	cpu_state_of(bpf_get_smp_processor_id())->stat[BPF_STAT_SHORT_PREEMPTIONS] += t->preemptions;
+	if (t->observe_at == LEARN_MATURE)
+		learn_observe(p, t);
+	if (t->bursts < LEARN_DOUBT)
+		cpu_state_of(bpf_get_smp_processor_id())->stat[BPF_STAT_SHORT_PREEMPTIONS] += t->preemptions;
 }
 
 /* ===================================================================================== */

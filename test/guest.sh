@@ -1370,26 +1370,6 @@ part_learn() { : "a build next to the game: learned, 95 % of its tasks begin in 
 	gamer db list --db /tmp/process.db --json >/out/learned.json
 	grep -q '"comm":"cc1","exe":[0-9]*,"tier":"batch"' /out/learned.json || fail "cc1 is not known as batch"
 }
-# tier NAME: of the only program of that name
-tier() { gamer db list --db "$DB" | awk -v n="$1" '$1 == n { print $3 }'; }
-# foretold 0|1 COMMAND...: does it begin as the database knows it?
-foretold() { local want=$1; shift; [ "$(known "$@")" = "$want" ]; }
-part_unlearn() { : "a program that becomes another is not foretold what it was, and then what it is"
-	DB=/tmp/unlearn.db
-	mkdir -p /tmp/unlearn
-	cp /bin/busybox /tmp/unlearn/md5sum
-	dd if=/dev/zero of=/tmp/much bs=1M count=2 2>/dev/null
-	start --db $DB
-	wait_for 60 foretold 1 /tmp/unlearn/md5sum /tmp/much || fail "never foretold: $(gamer status | grep ^learn)"
-	stops TERM
-	is "tier of long ones" "$(tier md5sum)" batch
-	start --db $DB
-	wait_for 60 foretold 0 /tmp/unlearn/md5sum /dev/null || fail "short ones are still foretold"
-	wait_for 60 foretold 1 /tmp/unlearn/md5sum /dev/null || fail "short ones are not foretold"
-	stops TERM
-	is "tier of short ones" "$(tier md5sum)" interactive
-	rm /tmp/much
-}
 lab_bench() { : "bench's cells: a peer that stays has figures; one that leaves in the middle or never comes has none"
 	local f
 	mkdir -p /bench
