@@ -1715,6 +1715,9 @@ __noinline int learn_observe(struct task_struct *p __arg_trusted, struct task_ct
 	if (!t->exe)
 		return 0;
 	learn_doubt(p, t, tier, role);
+	/* Its average may have begun as foretold: that would prove itself. */
+	if (t->bursts && t->bursts <= LEARN_MATURE)
+		burst = t->learn_run_ns / t->bursts;
 	if (tier == TIER_BATCH && t->learn_longs)
 		burst = t->learn_long_ns / t->learn_longs;
 	if (t->bursts >= LEARN_AGAIN)

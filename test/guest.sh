@@ -1370,6 +1370,24 @@ part_learn() { : "a build next to the game: learned, 95 % of its tasks begin in 
 	gamer db list --db /tmp/process.db --json >/out/learned.json
 	grep -q '"comm":"cc1","exe":[0-9]*,"tier":"batch"' /out/learned.json || fail "cc1 is not known as batch"
 }
+# taken FILE TIMES: what md5sum is taken for after so many more runs of it, and whether it is sure
+taken() {
+	start --db $DB
+	for _ in $(seq "$2"); do /tmp/unlearn/md5sum "$1" >/dev/null; done
+	sleep 1 # the kernel frees tasks later than they end; in the lab always as late
+	stops TERM
+	gamer db list --db $DB | awk '$1 == "md5sum" { print $3, ($4 >= 60 ? "sure" : "unsure") }'
+}
+part_unlearn() { : "a program that becomes another is not foretold what it was, and known as what it is after a while"
+	DB=/tmp/unlearn.db
+	mkdir -p /tmp/unlearn
+	cp /bin/busybox /tmp/unlearn/md5sum
+	dd if=/dev/zero of=/tmp/much bs=1M count=2 2>/dev/null
+	is "it takes long" "$(taken /tmp/much 20)" "batch sure"
+	is "then it does not" "$(taken /dev/null 10 | sed 's/.* //')" unsure
+	is "for long" "$(taken /dev/null 90 | sed 's/ .*//')" interactive
+	rm /tmp/much
+}
 lab_bench() { : "bench's cells: a peer that stays has figures; one that leaves in the middle or never comes has none"
 	local f
 	mkdir -p /bench
