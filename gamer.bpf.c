@@ -139,7 +139,7 @@ enum prio {
 	X(LEARN_RIGHT, learn_right, "tasks that were of the tier that they began in") \
 	X(LEARN_WRONG, learn_wrong, "tasks that were of another")		\
 	X(LEARN_LOST, learn_lost, "observations of tasks that found no room")	\
-	X(NEW_PREEMPTIONS, new_preemptions, "preemptions by tasks that nobody had observed yet") \
+	X(SHORT_PREEMPTIONS, short_preemptions, "preemptions by tasks that ended within 64 bursts") \
 	X(GPU_SUBMITS, gpu_submits, "GPU submits of the game")			\
 	X(INPUT_MOUSE, input_mouse, "input events of mice")			\
 	X(INPUT_KEYBOARD, input_keyboard, "input events of keyboards")		\
@@ -298,6 +298,7 @@ enum hint {
 	HINT_FLIP = 8,		/* it flips pages of a display: it is a compositor by that */
 	HINT_AUDIO = 16,	/* it transfers sound */
 	HINT_EXIT = 32,		/* no process: the scheduler ended, see event_exit */
+	HINT_LEARNED = 64,	/* no process: learn_sums has something to take */
 };
 
 /* A process that may matter; once per process and kind. */
@@ -890,6 +891,7 @@ struct task_ctx {
 	u32 exe;		/* hash of its program's path, 0: unknown; program_began() */
 	u16 bursts;		/* since the program began, restarts at LEARN_DOUBT; learn_slept() */
 	u16 observe_at;		/* bursts at which it is observed next; learn_observe() */
+	u16 preemptions;	/* by it, since the program began; preempt() */
 	u8 began_as;		/* enum tier that it began in; learn_begin() */
 	u8 foretold;		/* 1: its averages began as the database's; learn_begin() */
 	struct evidence evidence[SOURCE_NR];	/* evidence_set() */
@@ -926,8 +928,8 @@ u32 events_wanted = 1U << EVENT_GAME;	/* bits by enum event_type that somebody r
 /*
  * The way to the process database and back. Tasks that end by the thousand a second must not
  * cost an event each, so observations are summed by program where they are made, and user
- * space takes the sums away when a record in `learn_ring` wakes it: every LEARN_TELL_NS at most,
- * and not at all while nobody is observed. Full, the map drops what is new.
+ * space takes the sums away when learn_tell() wakes it: every LEARN_TELL_NS at most, and not at
+ * all while nobody is observed. Full, the map drops what is new.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -943,12 +945,7 @@ struct {
 	__type(value, struct prediction);
 } predictions SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} learn_ring SEC(".maps");
-
-u64 learn_told_ns;		/* last record in learn_ring; learn_tell() */
+u64 learn_told_ns;		/* last HINT_LEARNED; learn_tell() */
 u32 predict_any;		/* some prediction holds for any path; user space */
 
 /* Weight of a cgroup relative to the default, 1024 = 100; cgroup callbacks. */
@@ -1626,11 +1623,13 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 /* There is something for user space to take: wakes it, rarely. */
 static __always_inline void learn_tell(void)
 {
-	u64 now = bpf_ktime_get_ns(), last = learn_told_ns;
+	struct event_game e = { EVENT_INIT(GAME, 0ULL), .what = HINT_LEARNED };
+	u64 last = learn_told_ns;
 
-	if (now - last < LEARN_TELL_NS || __sync_val_compare_and_swap(&learn_told_ns, last, now) != last)
+	if (e.at_ns - last < LEARN_TELL_NS ||
+	    __sync_val_compare_and_swap(&learn_told_ns, last, e.at_ns) != last)
 		return;
-	bpf_ringbuf_output(&learn_ring, &now, sizeof(now), 0);
+	EVENT_SEND(EVENT_GAME, game_ring, &e);
 }
 
 /*
@@ -1699,6 +1698,9 @@ __noinline int learn_observe(struct task_struct *p __arg_trusted, struct task_ct
 	if (!t->exe)
 		return 0;
 	learn_doubt(p, t, tier, role);
+	/* Its average may have begun as foretold: that would prove itself. */
+	if (t->bursts && t->bursts <= LEARN_MATURE)
+		burst = t->learn_run_ns / t->bursts;
 	if (tier == TIER_BATCH && t->learn_longs)
 		burst = t->learn_long_ns / t->learn_longs;
 	if (t->bursts >= LEARN_AGAIN)
@@ -1778,7 +1780,7 @@ __noinline int learn_begin(struct task_struct *p __arg_trusted, struct task_ctx 
 
 	t->learn_run_ns = t->learn_long_ns = 0;
 	t->learn_longs = 0;
-	t->bursts = 0;
+	t->bursts = t->preemptions = 0;
 	t->observe_at = LEARN_MATURE;
 	t->began_as = TIER_INTERACTIVE;
 	if (!t->exe || !has_part(PART_LEARN))
@@ -2225,8 +2227,7 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 		return cpu;
 	stat_inc(cpu_state_of(me), BPF_STAT_PREEMPTIONS);
 	t->via = REASON_PREEMPT;
-	if (learning && t->exe && t->observe_at == LEARN_MATURE)
-		stat_inc(cpu_state_of(me), BPF_STAT_NEW_PREEMPTIONS);
+	t->preemptions++;
 	cpu_expect(cpu_state_of(cpu), PRIO_CRITICAL, now);
 	if (!have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu) || cpu == (s32)me) {
 		compat_insert(p, k_SCX_DSQ_LOCAL_ON | cpu, slice,
@@ -2650,8 +2651,12 @@ void BPF_OPS(gamer_exit_task, struct task_struct *p, struct scx_exit_task_args *
 {
 	struct task_ctx *t = task_ctx_of(p);
 
-	if (t && t->bursts && t->observe_at == LEARN_MATURE)
+	if (!t || !t->bursts)
+		return;
+	if (t->observe_at == LEARN_MATURE)
 		learn_observe(p, t);
+	if (t->bursts < LEARN_DOUBT)
+		cpu_state_of(bpf_get_smp_processor_id())->stat[BPF_STAT_SHORT_PREEMPTIONS] += t->preemptions;
 }
 
 /* ===================================================================================== */

@@ -992,7 +992,7 @@ static void sd_notify_(const char *fmt, ...)
 
 /* What an epoll event is about; rings, clients and processes each have a row of them. */
 enum {
-	EV_SIGNAL, EV_LISTEN, EV_UEVENT, EV_WATCHDOG, EV_GAME, EV_DB, EV_BATCH, EV_PUBLISH,
+	EV_SIGNAL, EV_LISTEN, EV_UEVENT, EV_WATCHDOG, EV_GAME, EV_BATCH, EV_PUBLISH,
 	EV_RING, EV_CLIENT = EV_RING + EVENT_NR, EV_PIDFD = EV_CLIENT + MAX_CLIENTS,
 };
 
@@ -1428,7 +1428,6 @@ static struct db {
 	bool dirty;		/* it differs from the file */
 	u64 saved_at_ns;	/* last try to write the file, CLOCK_MONOTONIC; db_save() */
 	u32 merge_us;		/* the longest db_drain(), without what the kernel took for it */
-	struct ring_buffer *ring;	/* tells that there is something to take */
 	u8 file[DB_FILE_MAX + 1];	/* one more: then it is too large */
 } db;
 
@@ -1534,16 +1533,6 @@ static u64 db_now(const struct db_table *t)
 
 /* --- files --- */
 
-static u32 db_crc(u32 crc, const u8 *data, size_t size)
-{
-	u32 bit;
-
-	for (crc = ~crc; size--; data++)
-		for (crc ^= *data, bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (0xedb88320 & -(crc & 1));
-	return ~crc;
-}
-
 /* A place in a file, to read or to write. */
 struct db_cursor {
 	u8 *at;
@@ -1567,7 +1556,7 @@ static void db_number(struct db_cursor *c, u64 *v, u32 bytes)
 /* The CRC of a whole V3 file: what it says itself does not count. */
 static u32 db_file_crc(const u8 *data, size_t size)
 {
-	return db_crc(db_crc(0, data, DB_HEADER), data + DB_HEADER + 4, size - DB_HEADER - 4);
+	return crc32(crc32(0, data, DB_HEADER), data + DB_HEADER + 4, size - DB_HEADER - 4);
 }
 
 /* An entry of a file, from p or into it. False: what must be 0 is not, or there is no such tier. */
@@ -1711,9 +1700,26 @@ static size_t db_encode(u8 *data, struct db_table *t, u32 version)
 	return v;
 }
 
+/* Whatever reads a file: programs that nobody started for long are forgotten. */
+static void db_age(struct db_table *t)
+{
+	u64 now = db_now(t);
+	struct db_profile *p;
+	u32 i;
+
+	for (i = t->count; i--;) {
+		p = &t->profile[i];
+		if (!p->seen_s || p->seen_s > now)	/* V1 and V2 do not say; by a clock that was ahead */
+			p->seen_s = now;
+		if (now - p->seen_s > DB_DAYS * 86400ULL)
+			*p = t->profile[--t->count];
+	}
+}
+
 /* All of an open file, or of a pipe. */
 static enum db_result db_read_fd(int fd, struct db_table *t)
 {
+	enum db_result result;
 	size_t size = 0;
 	ssize_t n;
 
@@ -1727,7 +1733,10 @@ static enum db_result db_read_fd(int fd, struct db_table *t)
 	}
 	if (size == sizeof(db.file))
 		return db_says(DB_BAD, "has more than %zu bytes", sizeof(db.file) - 1);
-	return db_decode(t, db.file, size);
+	result = db_decode(t, db.file, size);
+	if (result == DB_OK)
+		db_age(t);
+	return result;
 }
 
 /* The database in a folder: only a plain file that nobody else could have written. */
@@ -1736,7 +1745,6 @@ static enum db_result db_read(int dir_fd, const char *name, struct db_table *t)
 	int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	enum db_result result;
 	struct stat sb;
-	u32 i;
 
 	memset(t, 0, sizeof(*t));
 	if (fd < 0 && errno == ENOENT)
@@ -1753,9 +1761,6 @@ static enum db_result db_read(int dir_fd, const char *name, struct db_table *t)
 	else
 		result = db_read_fd(fd, t);
 	close(fd);
-	for (i = 0; i < t->count; i++)
-		if (!t->profile[i].seen_s)
-			t->profile[i].seen_s = db_now(t);
 	return result;
 }
 
@@ -1957,27 +1962,6 @@ static void db_drain(void)
 	}
 }
 
-static int on_learned(void *ctx, void *data, size_t size)
-{
-	(void)ctx;
-	(void)data;
-	(void)size;
-	return 0;	/* the record only wakes: what there is to take is in a map */
-}
-
-/* Programs that nobody started for long are forgotten when the file is read. */
-static void db_age(struct db_table *t)
-{
-	u64 now = db_now(t);
-	u32 i;
-
-	for (i = t->count; i--;) {
-		t->profile[i].seen_s = MIN(t->profile[i].seen_s, now);	/* by a clock that was ahead */
-		if (now - t->profile[i].seen_s > DB_DAYS * 86400ULL)
-			t->profile[i] = t->profile[--t->count];
-	}
-}
-
 static void db_close(void)
 {
 	close(db.dir_fd);
@@ -2013,8 +1997,6 @@ static void db_open(void)
 	}
 	switch (db_read(db.dir_fd, db.name, &db.known)) {
 	case DB_OK:
-		db_age(&db.known);
-		break;
 	case DB_NONE:
 		break;
 	case DB_BAD:
@@ -2028,16 +2010,13 @@ static void db_open(void)
 	db.saved_at_ns = now_ns();
 }
 
-/* After each load of the BPF object: all that is known, and the way by which more comes. */
+/* After each load of the BPF object. */
 static void db_to_bpf(void)
 {
 	u32 i;
 
 	for (i = 0; i < db.known.count; i++)
 		db_foretell(&db.known.profile[i]);
-	db.ring = ring_buffer__new(bpf_map__fd(st.skel->maps.learn_ring), on_learned, NULL, NULL);
-	if (!db.ring)
-		die(EX_SOFTWARE, "cannot map the learning ring: %s", strerror(errno));
 }
 
 /* Before each unload. */
@@ -2047,8 +2026,6 @@ static void db_from_bpf(void)
 
 	if (st.skel->rodata->learning)
 		db_drain();
-	ring_buffer__free(db.ring);
-	db.ring = NULL;
 	err = db.dirty ? db_save() : 0;
 	if (err)
 		note("cannot write %s: %s", db.path, strerror(-err));
@@ -4813,13 +4790,18 @@ static void lost_tell(enum event_type type)
 
 static void game_ring_event(const struct event_game *e)
 {
-	if (e->what != HINT_EXIT) {
+	switch (e->what) {
+	case HINT_EXIT:
+		memcpy(&st.exit_event, e, sizeof(st.exit_event));
+		st.exited = true;
+		break;
+	case HINT_LEARNED:
+		db_drain();
+		break;
+	default:
 		game_hint(e);
 		event_tell((const struct event *)e);
-		return;
 	}
-	memcpy(&st.exit_event, e, sizeof(st.exit_event));
-	st.exited = true;
 }
 
 static const bool type_frequent[] = {
@@ -4980,10 +4962,6 @@ static void loop_event(u64 what)
 		break;
 	case EV_WATCHDOG:
 		on_watchdog();
-		break;
-	case EV_DB:
-		ring_buffer__consume(db.ring);
-		db_drain();
 		break;
 	case EV_BATCH:
 		on_batch();
@@ -11000,7 +10978,6 @@ static int run_once(void)
 		return code;
 	}
 	loop_add_rings();
-	loop_add(ring_buffer__epoll_fd(db.ring), EV_DB);
 	game_open();
 	summary(text, sizeof(text));
 	note("%s", text);
@@ -11220,8 +11197,6 @@ static int db_import(void)
 		if (!mine)
 			mine = db_add(p->comm, p->exe);
 		*mine = *p;
-		if (!mine->seen_s)
-			mine->seen_s = db_now(&db.known);
 	}
 	err = db_save();
 	if (err)
@@ -11503,6 +11478,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		for (i = 0; i < again.count; i++)
 			if (!db_predict(&again.profile[i], &to) || to.tier >= TIER_NR || to.confidence > 100)
 				abort();
+		db_age(&db.known);
 		for (; key.exe < 4; key.exe++)
 			db_merge(&key, &sum);
 		if (db_decode(&again, db.file, db_encode(db.file, &db.known, 3)) != DB_OK)

@@ -535,7 +535,7 @@ helpers_build() {
 	mkdir -p "$BUILD/test"
 	for c in "$ROOT"/test/*.c; do
 		out=$BUILD/test/$(basename "$c" .c)
-		case ${out##*/} in prio | profiled) continue ;; esac # for Windows; with its symbols
+		case ${out##*/} in merge | prio | profiled) continue ;; esac # for the host; for Windows; with its symbols
 		[ "$out" -nt "$c" ] && [ "$out" -nt "$ROOT/test/bpf.h" ] && continue
 		musl-gcc -static -O2 -std=gnu11 -Wall -Wextra -Wno-missing-field-initializers -Werror -pthread -idirafter /usr/include \
 			-idirafter /usr/include/x86_64-linux-gnu -o "$out.$$" "$c"
@@ -1099,34 +1099,19 @@ host_db_full() { : "a full or read-only file system leaves the process database 
 	[ "$(id -u)" = 0 ] || skip "needs root, to mount"
 	unshare -m python3 "$ROOT/test/db.py" full "$GAMER"
 }
+host_db_days() { : "programs that nobody started for 30 days are forgotten, just under it not, nor by a clock set back"
+	python3 "$ROOT/test/db.py" days "$GAMER"
+}
+host_db_evicted() { : "a 513th program takes the place of the least needed: by last seen, observations, name"
+	python3 "$ROOT/test/db.py" evicted "$GAMER"
+}
 host_db_killed() { : "of 1000 imports killed at any moment each leaves the old database or the new one"
 	python3 "$ROOT/test/db.py" killed "$GAMER"
 }
-host_db_merge() { : "512 observations are merged into a full database within 1 ms"
+host_db_merge() { : "512 observations are merged within 1 ms; who changes, or makes room, is not foretold what it was"
 	local dir
 	dir=$(mktemp -d)
-	cat >"$dir/merge.c" <<-'EOT'
-		#include "gamer.c"
-		/* no kernel is told of it here */
-		int bpf_map__fd(const struct bpf_map *map) { return -1; }
-		int bpf_map_delete_elem(int fd, const void *key) { return 0; }
-		int main(void)
-		{
-			struct learn_sum sum = { .count = DB_STEPS, .burst_ns = 1000, .votes = { 1 } };
-			u64 least = ~0ULL, start;
-			for (u32 round = 0; round < 50; round++) {
-				start = now_ns();
-				for (u32 i = 0; i < LEARN_PROGRAMS; i++) {
-					struct learn_key key = { "program", i };
-					db_merge(&key, &sum);
-				}
-				least = round ? MIN(least, now_ns() - start) : least;
-			}
-			printf("%u us for %u programs\n", (u32)(least / 1000), db.known.count);
-			return least > NSEC_PER_MSEC || db.known.count != LEARN_PROGRAMS;
-		}
-	EOT
-	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$dir/merge" "$dir/merge.c"
+	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$dir/merge" "$ROOT/test/merge.c" "$BUILD/lib/libz.a"
 	"$dir/merge"
 	rm -rf "$dir"
 }
@@ -1550,7 +1535,7 @@ host_shell() { : "shellcheck finds nothing in the shell scripts"
 		shellcheck -S warning -s dash -e SC3043 "$ROOT"/test/init "$ROOT"/test/*.sh
 }
 
-# gamer.c without main(), and so without all that only commands use: no library is needed
+# gamer.c without main(), and so without all that only commands use: of the libraries zlib does
 FUZZ_FLAGS="-DGAMER_FUZZ -DGAMER_VERSION=\"fuzz\" -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
 	-D__real_realloc=realloc -DBPF_PACKED=\"$BUILD/gamer.bpf.gz\"
 	-I$ROOT -I$BUILD -I$BUILD/lib/include -I$BUILD/lib/zlib -I$BUILD/lib/libbpf/include/uapi"
@@ -1564,7 +1549,7 @@ fuzz() {
 	done
 	make --no-print-directory -C "$ROOT" >&2
 	$clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $FUZZ_FLAGS -Wno-unused \
-		-ffunction-sections -Wl,--gc-sections -o "$dir/fuzz" "$ROOT/gamer.c"
+		-ffunction-sections -Wl,--gc-sections -o "$dir/fuzz" "$ROOT/gamer.c" "$BUILD/lib/libz.a"
 	# shellcheck disable=SC2059 # the bytes are the format
 	for v in 1 2; do printf "$(sed 's/#.*//' "$ROOT/test/process.v$v.hex" | tr -d ' \t\n' | sed 's/../\\x&/g')" >"$dir/corpus/v$v"; done
 	"$GAMER" db import "$dir/corpus/v2" --db "$dir/corpus/v3"
@@ -1612,26 +1597,28 @@ GROUPS_VM="
 	lab  --lab 7
 	part --lab 7 --cpus 8,sockets=2,cores=2,threads=2
 	wine --cpus 4 --mem 2048 --with wine
+	boot --cpus 4
 "
 GROUP_log="the kernel log has no warning, no stall, no oops"
 GROUP_json="every JSON that was printed is one document, and makes sense"
 BAD_LOG='WARNING:|BUG:|Oops|[^n]stall|blocked for more than|lockup|general protection|UBSAN|Kernel panic|refcount_t|sched_ext:.*error'
 
-# group SERIES GROUP CHECK...: boots once (the lab: twice) and adds to the results.
+# group SERIES GROUP CHECK...: boots once (lab and boot: twice) and adds to the results.
 group() {
 	local series=$1 group=$2 name=$1-$2 differ='' opts check line rc=0; shift 2
-	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd
+	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd again=()
 	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
 	rm -rf "$out"
 	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
-	if [ "$group" = lab ] && [ "$rc" = 0 ]; then
+	[ "$group" != boot ] || again=(--with "$out-1:/before")
+	case $group:$rc in lab:0 | boot:0)
 		mv "$out" "$out-1"
-		vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
-		diff "$out-1/figures" "$out/figures" >"$out/diff" ||
+		vm --kernel "$series" $opts "${again[@]}" --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
+		[ "$group" = boot ] || diff "$out-1/figures" "$out/figures" >"$out/diff" ||
 			differ="not ok lab_repeat: two runs with one seed differ, see $out/diff"
-		rm -rf "$out-1"
-	fi
+		rm -rf "$out-1" ;;
+	esac
 	for check; do
 		line=
 		case $check in
@@ -1683,7 +1670,7 @@ all_tests() {
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in lab | part | wine) [ "$series" = 6.18 ] || continue ;; esac
+			case $group in lab | part | wine | boot) [ "$series" = 6.18 ] || continue ;; esac
 			cat "$ROOT"/test/{guest,wine}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done

@@ -18,7 +18,8 @@ import zlib
 HERE = os.path.dirname(os.path.abspath(__file__))
 ENTRY = {1: "<16sB7xQII", 2: "<16sB7xQQQQII", 3: "<16sIB3xQQQQIIIII4xQ"}
 TIERS = ["batch", "interactive", "lat_critical"]
-LATER = 4102444800      # the year 2100: a time of writing that no clock of today replaces
+NOW = int(time.time()) - 60     # when programs were seen, if nothing else is said
+DAYS = 30               # without being started, and a program is forgotten
 MOST = 512              # programs
 GAMER = ""
 
@@ -28,7 +29,7 @@ def golden(version):
         return bytes.fromhex("".join(line.split("#")[0] for line in f))
 
 
-def encode(version, entries, saved=LATER, count=None):
+def encode(version, entries, saved=NOW, count=None):
     head = struct.pack("<4sII", b"PDDB", version, len(entries) if count is None else count)
     body = b"".join(struct.pack(ENTRY[version], *e) for e in entries)
     if version == 3:
@@ -45,9 +46,10 @@ def decode(data):
 
 
 def shown(version, e):
-    """what `list --json` says of an entry, without seen_s where the file has none"""
+    """what `list --json` says of an entry; seen_s None: just now"""
     if version == 3:
         comm, exe, role, burst, dev, wakes, switches, n, *votes, role_votes, seen = e
+        seen = seen if 0 < seen < time.time() else None     # by a clock that was ahead
     else:
         comm, tier, burst, *rest, n, total = e
         dev, wakes, switches = rest or (0, 0, 0)
@@ -66,7 +68,7 @@ def shown(version, e):
 def some(n, version=3):
     """n different programs"""
     if version == 3:
-        return [(b"p%06d" % i, i, i % 11, 1000 * i, i, i, 2 * i, i + 3, i + 1, 1, 0, 1, LATER - i) for i in range(n)]
+        return [(b"p%06d" % i, i, i % 11, 1000 * i, i, i, 2 * i, i + 3, i + 1, 1, 0, 1, NOW - i) for i in range(n)]
     return [(b"p%06d" % i, i % 3, 1000 * i, 10, i, 2 * i, i + 3, i + 1) for i in range(n)]
 
 
@@ -152,8 +154,8 @@ def check_golden(d):
     saved = struct.unpack_from("<Q", get(f"{d}/piped"), 16)[0]
     expect(abs(saved - time.time()) < 60 and get(f"{d}/piped") == encode(3, decode(get(f"{d}/piped")), saved), "not as it is written by the layout")
     # unsure ones stay out of V2, and of two paths the more observed goes
-    mixed = [(b"twice", 1, 0, 10, 0, 0, 0, 3, 3, 0, 0, 0, LATER), (b"twice", 2, 0, 20, 0, 0, 0, 4, 4, 0, 0, 0, LATER),
-             (b"unsure", 1, 0, 10, 0, 0, 0, 9, 5, 4, 0, 0, LATER)]
+    mixed = [(b"twice", 1, 0, 10, 0, 0, 0, 3, 3, 0, 0, 0, NOW), (b"twice", 2, 0, 20, 0, 0, 0, 4, 4, 0, 0, 0, NOW),
+             (b"unsure", 1, 0, 10, 0, 0, 0, 9, 5, 4, 0, 0, NOW)]
     put(path, encode(3, mixed))
     expect(decode(db("export", "--v2", db=path)[1]) == [(b"twice".ljust(16, b"\0"), 0, 20, 0, 0, 0, 4, 4)], "V2 of what is unsure")
 
@@ -285,6 +287,44 @@ def check_full(d):
         expect(len(listed(f"{d}/x")) == 3, "read-only: cannot be read")
     finally:
         subprocess.run(["umount", d], check=True)
+
+
+def check_days(d):
+    """who was not started for 30 days is forgotten by whatever reads the file, one's own or another's"""
+    day = 86400
+    ages = {b"today": 0, b"just": DAYS * day - 600, b"over": DAYS * day + 600, b"long": 900 * day, b"ahead": -400 * day}
+    entries = [(name, 1, 0, 10, 0, 0, 0, 3, 3, 0, 0, 0, int(time.time()) - age) for name, age in ages.items()]
+    left = ["ahead", "just", "today"]
+    path = put(f"{d}/x", encode(3, entries))
+    got = {p["comm"]: p["seen_s"] for p in listed(path)}
+    expect(sorted(got) == left, f"of {ages} are left {sorted(got)}")
+    expect(abs(got["ahead"] - time.time()) < 60, "by a clock that was ahead it is seen later than now")
+    expect(abs(got["just"] - time.time() + ages[b"just"]) < 60, "what was read was seen at another time")
+    expect(b"3 programs" in db("check", db=path)[1], "check counts others")
+    expect(get(path) == encode(3, entries), "reading writes")
+    expect(db("import", path, db=f"{d}/new")[0] == 0, "import")
+    expect([e[0].strip(b"\0").decode() for e in decode(get(f"{d}/new"))] == left, "imported they are others")
+    put(f"{d}/one", encode(3, some(1)))
+    expect(db("import", f"{d}/one", db=path)[0] == 0, "import into it")
+    expect(len(decode(get(path))) == 4, "what it had forgotten is written again")
+
+
+def check_evicted(d):
+    """of 512 programs that goes which was seen least lately, then was seen least often, then by its name"""
+    full = some(MOST)
+    new = put(f"{d}/new", encode(3, [(b"new", *full[0][1:])]))
+    def least(*entries):
+        path = put(f"{d}/x", encode(3, full[len(entries):] + list(entries)))
+        expect(db("import", new, db=path)[0] == 0, "import")
+        names = {e[0].strip(b"\0") for e in decode(get(path))}
+        expect(len(names) == MOST and b"new" in names, f"{len(names)} programs")
+        gone = {e[0] for e in full[len(entries):] + list(entries)} - names
+        expect(gone == {entries[0][0]}, f"{gone} went, not {entries[0][0]}")
+    def entry(name, observations, seen):
+        return (name, 1, 0, 10, 0, 0, 0, observations, 3, 0, 0, 0, seen)
+    least(entry(b"z", 900, NOW - 9001), entry(b"a", 3, NOW - 9000), entry(b"b", 1, NOW - 9000))
+    least(entry(b"z", 3, NOW - 9000), entry(b"a", 900, NOW - 9000), entry(b"b", 4, NOW - 9000))
+    least(entry(b"a", 3, NOW - 9000), entry(b"z", 3, NOW - 9000), entry(b"b", 3, NOW - 9000))
 
 
 def check_killed(d):
