@@ -207,6 +207,9 @@ promtool_usable() { "$1" --version >/dev/null 2>&1; } # Prometheus' own: reads m
 mingw_usable() { "$1" --version >/dev/null; }
 offcputime_usable() { grep -q min-block-time <<<"$("$1" --help 2>&1)"; }
 syscount_usable() { grep -q latency <<<"$("$1" --help 2>&1)"; }
+zsh_usable() { "$1" -fc 'autoload compinit' 2>/dev/null; }
+fish_usable() { "$1" --no-config -c true 2>/dev/null; }
+mandoc_usable() { "$1" -Tlint -Werror <<<'.TH x 1 2000-01-01' >/dev/null; }
 busybox_usable() { "$1" true && ! grep -q INTERP <<<"$(readelf -l "$1")"; }
 
 #       tool                     check           package          program in it                   also wanted
@@ -218,6 +221,9 @@ TOOLS="
 	offcputime               offcputime_usable libbpf-tools   usr/sbin/offcputime
 	syscount                 syscount_usable libbpf-tools     usr/sbin/syscount
 	modetest                 modetest_usable libdrm-tests     usr/bin/modetest
+	zsh                      zsh_usable      zsh-static       bin/zsh-static                   zsh-common
+	fish                     fish_usable     fish             usr/bin/fish
+	mandoc                   mandoc_usable   mandoc           usr/bin/mandoc
 	promtool                 promtool_usable prometheus       usr/bin/promtool
 	x86_64-w64-mingw32-gcc   mingw_usable    gcc-mingw-w64-x86-64-win32  usr/bin/x86_64-w64-mingw32-gcc-win32
 "
@@ -757,7 +763,7 @@ host_options() { : "every option: its bounds are taken, what lies outside exits 
 }
 host_commands() { : "every command is in --help and has its own; an unknown one exits 64"
 	local cmd
-	for cmd in run status top events trace bench db profile check unit; do
+	for cmd in run status top events trace bench db profile check unit man completions; do
 		grep -q "^  $cmd " <<<"$("$GAMER" --help)" || fail "--help lacks $cmd"
 		exits 0 "$GAMER" "$cmd" --help
 	done
@@ -1132,6 +1138,98 @@ host_db_merge() { : "512 observations are merged into a full database within 1 m
 }
 host_db_fuzz() { : "60 s of fuzzing: any bytes are no process database, or one that is the same again"
 	fuzz 60
+}
+host_man() { : "man is a manual page that mandoc and groff find no fault with; every command, option and exit code is in it"
+	local dir mandoc word
+	mandoc=$(tool mandoc) || skip "no mandoc"
+	dir=$(mktemp -d)
+	"$GAMER" man >"$dir/gamer.8" || fail "exit $?"
+	"$mandoc" -Tlint -Wstyle "$dir/gamer.8" >"$dir/lint" || fail "$(head -n1 "$dir/lint")"
+	! have groff || [ -z "$(groff -man -ww -Tutf8 "$dir/gamer.8" 2>&1 >/dev/null)" ] || fail "groff warns"
+	"$mandoc" -Tascii "$dir/gamer.8" | sed "s/.$(printf '\b')//g" >"$dir/text"
+	for word in $("$GAMER" options | cut -f1,2 | tr '\t' '\n' | sort -u) sched_ext wakeup_us 64 69 70 75 77 78; do
+		grep -qw -- "$word" "$dir/text" || fail "lacks $word"
+	done
+	rm -rf "$dir"
+}
+# completes_all CMD...: CMD LINE prints what a shell offers for LINE: it is what the table of options says
+completes_all() {
+	local cmd long choices want got
+	for cmd in $("$GAMER" options | cut -f1 | uniq); do
+		want=$("$GAMER" options | awk -F'\t' -v c="$cmd" '$1 == c { print $2 }' | sort | xargs)
+		got=$("$@" "gamer $cmd --" | sort | xargs)
+		[ "$got" = "$want" ] || fail "'gamer $cmd --' is offered '$got', not '$want'"
+	done
+	while IFS=$'\t' read -r cmd long _ _ _ _ _ choices; do
+		got=$("$@" "gamer $cmd $long " | xargs)
+		[ "$(tr ' ' '\n' <<<"$got" | sort)" = "$(tr '|' '\n' <<<"$choices" | sort)" ] || fail "'gamer $cmd $long ' is offered '$got'"
+	done < <("$GAMER" options | awk -F'\t' '$4 == "choice"')
+	for want in ev:events 'run --pro:--profile' 'run --profile b:balanced' '--obs:--observe' 'db ex:export' 'completions z:zsh'; do
+		got=$("$@" "gamer ${want%%:*}" | xargs)
+		[ "$got" = "${want#*:}" ] || fail "'gamer ${want%%:*}' is offered '$got'"
+	done
+}
+# completes_typed SETUP SHELL...: in a terminal, with the key TAB
+completes_typed() {
+	python3 - "$@" <<-'EOT'
+		import os, pty, re, select, sys
+		pid, fd = pty.fork()
+		if pid == 0:
+		    os.environ.update(TERM="dumb", PS1="> ", HOME="/nonexistent")
+		    os.execvp(sys.argv[2], sys.argv[2:])
+		seen = ""
+		def shows(what):
+		    global seen
+		    while not (found := re.search(what, seen)):
+		        if not select.select([fd], [], [], 60)[0]: sys.exit(f"does not show {what}: {seen!r}")
+		        seen += os.read(fd, 4096).decode(errors="replace")
+		    seen = seen[found.end():]
+		    return found.group(1)
+		os.write(fd, sys.argv[1].encode() + b'; gamer() { echo "got:$*."; }; echo rea""dy.\n')
+		shows(r"\n(ready)\.")
+		for typed, want in (("ev", "events"), ("run --pro", "run --profile"), ("run --profile b", "run --profile balanced"),
+			("run --profile=pe", "run --profile=performance"), ("run -p bal", "run -p balanced"),
+			("--obs", "--observe"), ("db ex", "db export"), ("bench --load=m", "bench --load=mixed"),
+			("completions fi", "completions fish"), ("completions --shell z", "completions --shell zsh"),
+			("db --file /etc/hostn", "db --file /etc/hostname"), ("unit x", "unit x")):
+		    os.write(fd, f"gamer {typed}\t\n".encode())
+		    got = shows(r"\ngot:(.*)\.").strip()
+		    if got != want: sys.exit(f"'gamer {typed}' and TAB is '{got}', not '{want}'")
+	EOT
+}
+complete_with_bash() { bash -c '. "$1"; COMP_WORDS=($2) COMP_CWORD=${#COMP_WORDS[@]}
+	[[ $2 == *" " ]] || COMP_CWORD=$((COMP_CWORD - 1)); _gamer; printf "%s\n" "${COMPREPLY[@]}"' - "$COMPLETIONS" "$1"; }
+complete_with_fish() { "$FISH" --no-config -c 'test -z "$argv[3]"; or set fish_function_path $argv[3]
+	source $argv[1]; complete -C $argv[2]' "$COMPLETIONS" "$1" "$FISH_FUNCTIONS" | cut -f1; }
+# completions_of SHELL: in the file $COMPLETIONS
+completions_of() {
+	mkdir -p "$BUILD/test-complete"
+	COMPLETIONS=$BUILD/test-complete/$1
+	"$GAMER" completions "$1" >"$COMPLETIONS" || fail "exit $?"
+}
+host_completions_bash() { : "bash completes commands, every option, choices and files as the table of options says; with TAB"
+	completions_of bash
+	completes_all complete_with_bash
+	completes_typed ". '$COMPLETIONS'; bind 'set enable-bracketed-paste off'" bash --norc --noprofile -i
+}
+host_completions_zsh() { : "zsh completes commands, options, choices and files, with TAB"
+	local zsh functions='' dir
+	zsh=$(tool zsh) || skip "no zsh"
+	completions_of zsh
+	case $zsh in "$CACHE"/*) functions="fpath=($(find "$CACHE/tools/zsh/usr/share/zsh/functions" -type d | xargs));" ;; esac
+	completes_typed "$functions autoload -Uz compinit; compinit -u -D; . '$COMPLETIONS'" "$zsh" -f -i
+	# the same as a file of $fpath
+	dir=$(mktemp -d)
+	cp "$COMPLETIONS" "$dir/_gamer"
+	completes_typed "$functions fpath+=($dir); autoload -Uz compinit; compinit -u -D" "$zsh" -f -i
+	rm -rf "$dir"
+}
+host_completions_fish() { : "fish completes commands, every option and choices as the table of options says"
+	FISH=$(tool fish) || skip "no fish"
+	FISH_FUNCTIONS=
+	case $FISH in "$CACHE"/*) FISH_FUNCTIONS=$CACHE/tools/fish/usr/share/fish/functions ;; esac
+	completions_of fish
+	completes_all complete_with_fish
 }
 host_unit() { : "unit prints a systemd unit that starts this binary"
 	grep -q "^ExecStart=$GAMER run" <<<"$("$GAMER" unit)" || fail "no ExecStart of $GAMER"
@@ -1551,7 +1649,7 @@ host_shell() { : "shellcheck finds nothing in the shell scripts"
 }
 
 # gamer.c without main(), and so without all that only commands use: no library is needed
-FUZZ_FLAGS="-DGAMER_FUZZ -DGAMER_VERSION=\"fuzz\" -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
+FUZZ_FLAGS="-DGAMER_FUZZ -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
 	-D__real_realloc=realloc -DBPF_PACKED=\"$BUILD/gamer.bpf.gz\"
 	-I$ROOT -I$BUILD -I$BUILD/lib/include -I$BUILD/lib/zlib -I$BUILD/lib/libbpf/include/uapi"
 # fuzz [SECONDS]: gamer.c itself, its reader of databases fed by libFuzzer; what it finds is in
