@@ -1641,6 +1641,22 @@ host_install() { : "make install puts one file under DESTDIR and PREFIX"
 	"$dir/opt/bin/gamer" --version >/dev/null
 	rm -rf "$dir"
 }
+host_dist() { : "make dist: the same bytes from clones in different folders, by users with other settings; checksums; libraries"
+	local dir other
+	[ "$(git -C "$ROOT" rev-parse --show-toplevel 2>/dev/null)" = "$ROOT" ] || skip "this is no git checkout"
+	dir=$(mktemp -d) other=$dir/not/the/same
+	git clone -q "$ROOT" "$dir/one"
+	git clone -q "$ROOT" "$other"
+	make -s -C "$dir/one" dist >/dev/null
+	(umask 077 && LC_ALL=C.UTF-8 TZ=Asia/Tokyo make -s -j3 -C "$other" dist >/dev/null)
+	[ "$(ls -x "$other/build/dist")" = "$(ls -x "$dir/one/build/dist")" ] || fail "other files: $(ls -x "$other/build/dist")"
+	diff -r "$dir/one/build/dist" "$other/build/dist" >"$dir/diff" || fail "$(head -n1 "$dir/diff")"
+	(cd "$dir/one/build/dist" && sha256sum --quiet -c SHA256SUMS) || fail "checksums do not hold"
+	(cd "$dir/one/build/archives" && sed -n 's/^.*, \(.*orig.*\)/\1/p' ../dist/LIBRARIES | sha256sum -c) >"$dir/libraries" ||
+		fail "$(cat "$dir/libraries")"
+	[ "$(grep -c OK "$dir/libraries")" = 3 ] || fail "tells other libraries: $(cat "$dir/one/build/dist/LIBRARIES")"
+	rm -rf "$dir"
+}
 host_shell() { : "shellcheck finds nothing in the shell scripts"
 	have shellcheck || skip "no shellcheck here"
 	shellcheck -S warning "$ROOT/test.sh"
