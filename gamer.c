@@ -10968,6 +10968,8 @@ static void run_check_kernel(void)
 	run_lock();
 	if (!opt[OPT_OBSERVE].n && scx_attached(name, sizeof(name)))
 		die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
+	if (access("/proc/self/stat", F_OK))
+		note("no /proc is mounted: it cannot find a game");
 }
 
 /* Note why it ended where people look for it; returns the exit code. */
@@ -11316,6 +11318,8 @@ static int cmd_unit(void)
 		"[Unit]\n"
 		"Description=gamer, a scheduler that runs the next frame first\n"
 		"ConditionPathExists=/sys/kernel/sched_ext\n"
+		"StartLimitIntervalSec=300\n"
+		"StartLimitBurst=5\n"
 		"\n"
 		"[Service]\n"
 		"Type=notify\n"
@@ -11326,6 +11330,28 @@ static int cmd_unit(void)
 		"Restart=on-failure\n"
 		"RestartSec=2\n"
 		"RestartPreventExitStatus=64 69 77 78\n"
+		"WatchdogSec=30\n"
+		"\n"
+		/* SYS_ADMIN: BTF of modules; the next two: games of other users, in their homes */
+		"CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_SYS_PTRACE "
+		"CAP_DAC_READ_SEARCH CAP_CHOWN\n"
+		"NoNewPrivileges=yes\n"
+		"ProtectSystem=strict\n"	/* but for the two directories above */
+		"ProtectHome=read-only\n"
+		"PrivateDevices=yes\n"
+		"ProtectClock=yes\n"
+		"ProtectControlGroups=yes\n"
+		"ProtectHostname=yes\n"
+		"ProtectKernelLogs=yes\n"
+		"ProtectKernelModules=yes\n"
+		"ProtectKernelTunables=yes\n"
+		"RestrictAddressFamilies=AF_UNIX AF_NETLINK\n"
+		"RestrictNamespaces=yes\n"
+		"RestrictRealtime=yes\n"
+		"RestrictSUIDSGID=yes\n"
+		"LockPersonality=yes\n"
+		"MemoryDenyWriteExecute=yes\n"
+		"SystemCallArchitectures=native\n"
 		"\n"
 		"[Install]\n"
 		"WantedBy=multi-user.target\n";
@@ -11333,6 +11359,8 @@ static int cmd_unit(void)
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	self[MAX(n, 0)] = 0;
+	if (self[strcspn(self, " \t\n\"'\\%$")])
+		die(EX_USAGE, "a unit cannot name the place of this file: %s", self);
 	printf(unit, n > 0 ? self : "/usr/local/bin/gamer");
 	return EX_OK;
 }

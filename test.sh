@@ -333,6 +333,46 @@ wine_pick() { # ALL ROOT: from packages as they are unpacked
 	cp "$(find "$all" -type f -name ld-linux-x86-64.so.2)" "$root/lib64/"
 }
 
+# systemd_get: prints a folder that is a root of its own, 12 MB: systemd as PID 1 and its targets
+# (no services: what a guest runs it brings), systemctl, systemd-analyze, and what they link to.
+SYSTEMD_PROGRAMS="lib/systemd/systemd lib/systemd/systemd-executor bin/systemctl bin/systemd-analyze bin/systemd-notify"
+systemd_get() {
+	locked systemd _systemd_get "$CACHE/systemd" >&2 || die "systemd cannot be had"
+	echo "$CACHE/systemd"
+}
+_systemd_get() { # DIR
+	local dir=$1 tmp deb
+	sealed "$dir" && return
+	note "fetching systemd (trixie, 15 MB)"
+	tmp=$(mktemp -d "$CACHE/.tmp.XXXXXX")
+	mkdir "$tmp/deb" "$tmp/all"
+	if apt_fetch "$(apt_conf deb trixie)" "$tmp/deb" systemd libsystemd-shared libsystemd0 libc6 libacl1 libapparmor1 libaudit1 \
+		libblkid1 libcap2 libcap-ng0 libcrypt1 libkmod2 libmount1 libpam0g libpcre2-8-0 libseccomp2 libselinux1 libssl3t64 \
+		libzstd1 liblzma5 zlib1g; then
+		for deb in "$tmp"/deb/*.deb; do dpkg-deb -x "$deb" "$tmp/all"; done
+		systemd_pick "$tmp/all" "$tmp/root" && seal "$tmp/root" "$dir"
+	fi
+	rm -rf "$tmp"
+	sealed "$dir"
+}
+systemd_pick() { # ALL ROOT
+	local all=$1/usr root=$2/usr program lib want
+	mkdir -p "$root"/{bin,lib/systemd/system,lib/x86_64-linux-gnu} "$2/lib64"
+	for program in $SYSTEMD_PROGRAMS; do cp "$all/$program" "$root/$program" || return; done
+	cp -P "$all"/lib/systemd/system/*.{target,slice} "$root/lib/systemd/system/"
+	want=$(cd "$root" && echo $SYSTEMD_PROGRAMS)
+	while [ -n "$want" ]; do
+		lib=$(cd "$root" && readelf -d $want | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u)
+		want=
+		for lib in $lib; do
+			[ ! -e "$root/lib/x86_64-linux-gnu/$lib" ] || continue
+			cp -L "$(find "$all/lib" -name "$lib" | head -n1)" "$root/lib/x86_64-linux-gnu/" || return
+			want+=" lib/x86_64-linux-gnu/$lib"
+		done
+	done
+	cp "$root/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" "$2/lib64/"
+}
+
 # wine_prepare: both versions, and the Windows program of the checks, in $PRIO.
 PRIO=$BUILD/test-wine/prio.exe
 wine_prepare() {
@@ -575,21 +615,21 @@ guest_pack() {
 # ---------------------------------------------------------------------------
 VM_USAGE="usage: test.sh vm [--kernel SERIES] [--cpus N | --smp sockets=..,cores=..,threads=..]
 	[--lab SEED] [--parallel] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
-	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL | --with wine]... -- CMD
+	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL | --with wine|systemd]... [--init NAME] -- CMD
 Boots a kernel and runs CMD in a shell there, with gamer and the programs of test/ on PATH.
 CMD's output is our output, its exit code ours; 124: it took too long, 125: the guest died.
 What CMD leaves in /out lands in --out DIR (build/out). --lab: deterministic, one virtual
 nanosecond per instruction. --parallel: a host thread per CPU, at the risk of an int3 oops
 (see vm). --gpu adds a virtio GPU (not in the lab). --modules loads more of what the kernel
 has, as far as it has it. --with puts a file, a tool of test.sh or what the
-wine checks need into the guest."
+wine checks need into the guest. --init: another PID 1, on a read-only root (see test/deploy.sh)."
 
 # With a host thread per CPU, QEMU may translate code that another CPU is just patching
 # and keep the breakpoint it found there: an int3 oops in about 1 of 200 attaches on a
 # busy host (QEMU 10; nearly every time with 7.2). So CPUs take turns in one thread, which
 # with two VMs on two cores is as fast.
 vm() {
-	local kernel=6.18 thread=single smp=4 lab='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' opt
+	local kernel=6.18 thread=single smp=4 lab='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' init='' opt
 	while [ $# -gt 0 ] && [ "$1" != -- ]; do
 		opt=$1
 		case $opt in
@@ -604,6 +644,7 @@ vm() {
 		--lab) lab=$2 ;;
 		--mem) mem=$2 ;;
 		--append) append=$2 ;;
+		--init) init=$2 ;;
 		--timeout) timeout=$2 ;;
 		--log) log=$2 ;;
 		--out) out=$2 ;;
@@ -611,6 +652,7 @@ vm() {
 		--with)
 			case $2 in
 			*:*) with+=("$2") ;;
+			systemd) with+=("$(systemd_get)/.:/") ;;
 			wine) wine_prepare; with+=("$CACHE/wine:/wine" "$PRIO:/wine/prio.exe") ;;
 			*) with+=("$(tool_file "$2"):/bin/$2") ;;
 			esac ;;
@@ -628,7 +670,7 @@ vm() {
 	work=$(mktemp -d "$BUILD/.vm.XXXXXX")
 	log=${log:-$BUILD/vm-$kernel-$(date +%H%M%S)-$$.log}
 
-	vm_root "$work/root" "$dir" "$cmd" "$lab" "evdev uinput vgem ${gpu:+virtio-gpu }$modules" "${with[@]}"
+	vm_root "$work/root" "$dir" "$cmd" "$lab" "$init" "evdev uinput vgem ${gpu:+virtio-gpu }$modules" "${with[@]}"
 	guest_pack "$work/root" "$work/cpio"
 
 	local line="console=ttyS0 loglevel=5 panic=-1 oops=panic tsc=reliable nokaslr mitigations=off audit=0 rdinit=/init"
@@ -652,8 +694,8 @@ vm() {
 # Features that cost nothing to emulate; no TSC watchdog, which a busy host would fool.
 VM_CPU=max
 
-vm_root() { # DIR KERNELDIR CMD LAB MODULES WITH...
-	local dir=$1 kernel=$2 cmd=$3 lab=$4 modules=$5 w; shift 5
+vm_root() { # DIR KERNELDIR CMD LAB INIT MODULES WITH...
+	local dir=$1 kernel=$2 cmd=$3 lab=$4 init=$5 modules=$6 w; shift 6
 	mkdir -p "$dir/bin" "$dir/modules"
 	cp "$(tool busybox)" "$dir/bin/busybox"
 	cp "$ROOT/test/init" "$dir/init"
@@ -662,7 +704,7 @@ vm_root() { # DIR KERNELDIR CMD LAB MODULES WITH...
 	done
 	[ ! -x "$GAMER" ] || cp "$GAMER" "$dir/bin/gamer"
 	cp "$kernel"/modules/* "$dir/modules/" 2>/dev/null || true
-	printf 'LAB=%s\nWANT_MODULES="%s"\n' "$lab" "$modules" >"$dir/vm.conf"
+	printf 'LAB=%s\nINIT=%s\nWANT_MODULES="%s"\n' "$lab" "$init" "$modules" >"$dir/vm.conf"
 	printf '%s\n' "$cmd" >"$dir/cmd"
 	for w; do guest_add "$w" "$dir"; done
 }
@@ -1726,6 +1768,8 @@ GROUPS_VM="
 	lab  --lab 7
 	part --lab 7 --gpu --cpus 8,sockets=2,cores=2,threads=2
 	wine --cpus 4 --mem 2048 --with wine
+	systemd --cpus 2 --init systemd --with systemd
+	busybox --cpus 2 --init busybox
 "
 GROUP_log="the kernel log has no warning, no stall, no oops"
 GROUP_json="every JSON that was printed is one document, and makes sense"
@@ -1796,8 +1840,8 @@ all_tests() {
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in lab | part | wine) [ "$series" = 6.18 ] || continue ;; esac
-			cat "$ROOT"/test/{guest,wine}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
+			case $group in lab | part | wine | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
+			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done
 	done

@@ -1396,6 +1396,8 @@ GAMER=gamer WORK=/tmp WINES=/wine PRIO=/wine/prio.exe
 finish() { stops TERM; }
 # shellcheck source=test/wine.sh
 . wine.sh
+# shellcheck source=test/deploy.sh
+. deploy.sh
 
 for check; do
 	rm -f /tmp/why
