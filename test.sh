@@ -333,44 +333,49 @@ wine_pick() { # ALL ROOT: from packages as they are unpacked
 	cp "$(find "$all" -type f -name ld-linux-x86-64.so.2)" "$root/lib64/"
 }
 
-# systemd_get: prints a folder that is a root of its own, 12 MB: systemd as PID 1 and its targets
-# (no services: what a guest runs it brings), systemctl, systemd-analyze, and what they link to.
-SYSTEMD_PROGRAMS="lib/systemd/systemd lib/systemd/systemd-executor bin/systemctl bin/systemd-analyze bin/systemd-notify"
-systemd_get() {
-	locked systemd _systemd_get "$CACHE/systemd" >&2 || die "systemd cannot be had"
-	echo "$CACHE/systemd"
+# What starts gamer on machines that guests look like, from trixie: its packages, and of them the
+# paths that are wanted (no services: those a guest brings). What they link to comes along.
+ROOT_LIBRARIES="libc6 libaudit1 libcap2 libcap-ng0 libcrypt1 libpam0g libpcre2-8-0 libselinux1 zlib1g"
+SYSTEMD_PACKAGES="systemd libsystemd-shared libsystemd0 libacl1 libapparmor1 libblkid1 libkmod2 libmount1 libseccomp2 libssl3t64 libzstd1 liblzma5"
+SYSTEMD_PATHS="usr/lib/systemd/systemd usr/lib/systemd/systemd-executor usr/bin/systemctl usr/bin/systemd-analyze
+	usr/lib/systemd/system/*.target usr/lib/systemd/system/*.slice"
+OPENRC_PACKAGES="openrc libeinfo1 librc1t64"
+OPENRC_PATHS="etc/init.d etc/conf.d etc/rc.conf etc/runlevels usr/sbin/openrc usr/sbin/openrc-run usr/sbin/rc-service
+	usr/sbin/rc-update usr/bin/rc-status usr/lib/rc"
+# root_get systemd|openrc: prints a folder to be laid over a guest's root
+root_get() {
+	local packages=${1^^}_PACKAGES paths=${1^^}_PATHS
+	locked "root-$1" _root_get "$CACHE/roots/$1" "$1" "${!packages}" "${!paths}" >&2 || die "$1 cannot be had"
+	echo "$CACHE/roots/$1"
 }
-_systemd_get() { # DIR
+_root_get() { # DIR NAME PACKAGES PATHS
 	local dir=$1 tmp deb
 	sealed "$dir" && return
-	note "fetching systemd (trixie, 15 MB)"
-	tmp=$(mktemp -d "$CACHE/.tmp.XXXXXX")
-	mkdir "$tmp/deb" "$tmp/all"
-	if apt_fetch "$(apt_conf deb trixie)" "$tmp/deb" systemd libsystemd-shared libsystemd0 libc6 libacl1 libapparmor1 libaudit1 \
-		libblkid1 libcap2 libcap-ng0 libcrypt1 libkmod2 libmount1 libpam0g libpcre2-8-0 libseccomp2 libselinux1 libssl3t64 \
-		libzstd1 liblzma5 zlib1g; then
+	note "fetching $2 (trixie)"
+	mkdir -p "$CACHE/roots"
+	tmp=$(mktemp -d "$CACHE/roots/.tmp.XXXXXX")
+	mkdir "$tmp/deb" "$tmp/all" "$tmp/root"
+	if apt_fetch "$(apt_conf deb trixie)" "$tmp/deb" $3 $ROOT_LIBRARIES; then
 		for deb in "$tmp"/deb/*.deb; do dpkg-deb -x "$deb" "$tmp/all"; done
-		systemd_pick "$tmp/all" "$tmp/root" && seal "$tmp/root" "$dir"
+		(cd "$tmp/all" && cp -a --parents $4 "$tmp/root" && find "$tmp/root" -xtype l -delete) && root_link "$tmp/all" "$tmp/root" && seal "$tmp/root" "$dir"
 	fi
 	rm -rf "$tmp"
 	sealed "$dir"
 }
-systemd_pick() { # ALL ROOT
-	local all=$1/usr root=$2/usr program lib want
-	mkdir -p "$root"/{bin,lib/systemd/system,lib/x86_64-linux-gnu} "$2/lib64"
-	for program in $SYSTEMD_PROGRAMS; do cp "$all/$program" "$root/$program" || return; done
-	cp -P "$all"/lib/systemd/system/*.{target,slice} "$root/lib/systemd/system/"
-	want=$(cd "$root" && echo $SYSTEMD_PROGRAMS)
-	while [ -n "$want" ]; do
-		lib=$(cd "$root" && readelf -d $want | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u)
-		want=
-		for lib in $lib; do
-			[ ! -e "$root/lib/x86_64-linux-gnu/$lib" ] || continue
-			cp -L "$(find "$all/lib" -name "$lib" | head -n1)" "$root/lib/x86_64-linux-gnu/" || return
-			want+=" lib/x86_64-linux-gnu/$lib"
+root_link() { # ALL ROOT: the libraries of what is in ROOT, and of those
+	local libs=usr/lib/x86_64-linux-gnu lib found more=1
+	mkdir -p "$2/$libs" "$2/lib64"
+	while [ -n "$more" ]; do
+		more=
+		for lib in $(find "$2" -type f -exec readelf -d {} + 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u); do
+			[ ! -e "$2/$libs/$lib" ] || continue
+			found=$(find "$1/usr/lib" -name "$lib" | head -n1)
+			[ -n "$found" ] || { note "no $lib"; return 1; }
+			cp -L "$found" "$2/$libs/"
+			more=1
 		done
 	done
-	cp "$root/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" "$2/lib64/"
+	cp "$2/$libs/ld-linux-x86-64.so.2" "$2/lib64/"
 }
 
 # wine_prepare: both versions, and the Windows program of the checks, in $PRIO.
@@ -615,14 +620,14 @@ guest_pack() {
 # ---------------------------------------------------------------------------
 VM_USAGE="usage: test.sh vm [--kernel SERIES] [--cpus N | --smp sockets=..,cores=..,threads=..]
 	[--lab SEED] [--parallel] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
-	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL | --with wine|systemd]... [--init NAME] -- CMD
+	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL | --with wine|systemd|openrc]... [--init NAME] -- CMD
 Boots a kernel and runs CMD in a shell there, with gamer and the programs of test/ on PATH.
 CMD's output is our output, its exit code ours; 124: it took too long, 125: the guest died.
 What CMD leaves in /out lands in --out DIR (build/out). --lab: deterministic, one virtual
 nanosecond per instruction. --parallel: a host thread per CPU, at the risk of an int3 oops
 (see vm). --gpu adds a virtio GPU (not in the lab). --modules loads more of what the kernel
-has, as far as it has it. --with puts a file, a tool of test.sh or what the
-wine checks need into the guest. --init: another PID 1, on a read-only root (see test/deploy.sh)."
+has, as far as it has it. --with puts a file, a tool of test.sh, what the wine
+checks need, systemd or OpenRC into the guest. --init: another PID 1, on a read-only root (see test/deploy.sh)."
 
 # With a host thread per CPU, QEMU may translate code that another CPU is just patching
 # and keep the breakpoint it found there: an int3 oops in about 1 of 200 attaches on a
@@ -652,7 +657,7 @@ vm() {
 		--with)
 			case $2 in
 			*:*) with+=("$2") ;;
-			systemd) with+=("$(systemd_get)/.:/") ;;
+			systemd | openrc) with+=("$(root_get "$2")/.:/") ;;
 			wine) wine_prepare; with+=("$CACHE/wine:/wine" "$PRIO:/wine/prio.exe") ;;
 			*) with+=("$(tool_file "$2"):/bin/$2") ;;
 			esac ;;
@@ -1273,8 +1278,13 @@ host_completions_fish() { : "fish completes commands, every option and choices a
 	completions_of fish
 	completes_all complete_with_fish
 }
-host_unit() { : "unit prints a systemd unit that starts this binary"
+host_unit() { : "unit prints a systemd unit that starts this binary, or says that a unit cannot"
+	local dir
 	grep -q "^ExecStart=$GAMER run" <<<"$("$GAMER" unit)" || fail "no ExecStart of $GAMER"
+	dir=$(mktemp -d)
+	cp "$GAMER" "$dir/my gamer"
+	exits 64 "$dir/my gamer" unit
+	rm -rf "$dir"
 }
 host_gpu_numbers() { : "GPU submit numbers are those of the newest kernel's own headers"
 	local dir work d
@@ -1769,7 +1779,7 @@ GROUPS_VM="
 	part --lab 7 --gpu --cpus 8,sockets=2,cores=2,threads=2
 	wine --cpus 4 --mem 2048 --with wine
 	systemd --cpus 2 --init systemd --with systemd
-	busybox --cpus 2 --init busybox
+	busybox --cpus 2 --init busybox --with openrc
 "
 GROUP_log="the kernel log has no warning, no stall, no oops"
 GROUP_json="every JSON that was printed is one document, and makes sense"
