@@ -7,7 +7,7 @@
 #
 #   1  settings and small helpers
 #   2  archives: a private apt, source archives
-#   3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; Wine
+#   3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; shells; Wine, systemd, OpenRC
 #   4  kernels: Debian's, unpacked, newest patch of each series; 6.12 built
 #   5  the guest: helper programs, its root as one cpio archive
 #   6  vm: one boot
@@ -186,7 +186,7 @@ call_headers_fetch() {
 }
 
 # ---------------------------------------------------------------------------
-# 3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; Wine
+# 3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; shells; Wine, systemd, OpenRC
 # ---------------------------------------------------------------------------
 # bpftool 7.1 silently drops struct_ops links; QEMU 7.2 crashes guests in which a
 # scheduler attaches under load (thread=multi). So neither will do.
@@ -344,8 +344,11 @@ OPENRC_PATHS="etc/init.d etc/conf.d etc/rc.conf etc/runlevels usr/sbin/openrc us
 	usr/sbin/rc-update usr/bin/rc-status usr/lib/rc"
 # root_get systemd|openrc: prints a folder to be laid over a guest's root
 root_get() {
-	local packages=${1^^}_PACKAGES paths=${1^^}_PATHS
-	locked "root-$1" _root_get "$CACHE/roots/$1" "$1" "${!packages}" "${!paths}" >&2 || die "$1 cannot be had"
+	case $1 in
+	systemd) set -- "$1" "$SYSTEMD_PACKAGES" "$SYSTEMD_PATHS" ;;
+	openrc) set -- "$1" "$OPENRC_PACKAGES" "$OPENRC_PATHS" ;;
+	esac
+	locked "root-$1" _root_get "$CACHE/roots/$1" "$@" >&2 || die "$1 cannot be had"
 	echo "$CACHE/roots/$1"
 }
 _root_get() { # DIR NAME PACKAGES PATHS
@@ -1263,7 +1266,7 @@ host_completions_zsh() { : "zsh completes commands, options, choices and files, 
 	local zsh functions='' dir
 	zsh=$(tool zsh) || skip "no zsh"
 	completions_of zsh
-	case $zsh in "$CACHE"/*) functions="fpath=($(find "$CACHE/tools/zsh/usr/share/zsh/functions" -type d | xargs));" ;; esac
+	case $zsh in "$CACHE"/*) functions="fpath=($(find "$CACHE/tools/zsh/usr/share/zsh/functions" -type d -exec echo {} +));" ;; esac
 	completes_typed "$functions autoload -Uz compinit; compinit -u -D; . '$COMPLETIONS'" "$zsh" -f -i
 	# the same as a file of $fpath
 	dir=$(mktemp -d)

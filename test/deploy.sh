@@ -1,4 +1,4 @@
-# shellcheck shell=dash
+# shellcheck shell=dash disable=SC2154 # guest.sh sets SCX
 # deploy.sh: machines that gamer is put on. /init sources it to become another PID 1, guest.sh
 # for the checks that run then; it brings fail, is, wait_for, attached, state_is, tasks_run.
 #

@@ -13,6 +13,8 @@
 #   6  tell: events by real causes, read back through the socket (test/events.c); its files
 #   7  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
 #
+# wine.sh has the group wine, deploy.sh systemd and busybox.
+#
 # Start reading at the last line.
 SCX=/sys/kernel/sched_ext
 CPUS=$(nproc)
