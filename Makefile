@@ -6,7 +6,7 @@
 #   3. library objects (compiled from the archives as they are)
 #   4. BPF object, packed, and skeleton
 #   5. the binary
-#   6. install, clean, and the aliases for test.sh
+#   6. install, dist, clean, and the aliases for test.sh
 #
 # Start reading at 5.
 
@@ -19,6 +19,7 @@ CC      := musl-gcc
 CLANG   ?= $(firstword $(shell command -v clang-19 clang clang-14) clang-19)
 OPT     ?= -Os
 VERSION := 0.1.0
+DATE    := 2026-11-21
 
 B := build
 L := $(B)/lib
@@ -27,20 +28,38 @@ say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2);)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all demo test install clean
+.PHONY: all demo test install dist clean
+# Bytes depend on neither the language of who builds nor the folder.
+export LC_ALL := C
+HERE := -ffile-prefix-map=$(CURDIR)=.
 all: $(B)/gamer
 
 # --- 2. libraries ----------------------------------------------------------------------
 # The upstream archives as Debian's source packages carry them.
-ZLIB_ARCHIVE := zlib_1.3.dfsg+really1.3.1.orig.tar.gz
+ZLIB_VERSION := 1.3.1
+ZLIB_ARCHIVE := zlib_1.3.dfsg+really$(ZLIB_VERSION).orig.tar.gz
 ZLIB_SHA256  := 60dd315c07f616887caa029408308a018ace66e3d142726a97db164b3b8f69fb
-ELF_ARCHIVE  := elfutils_0.192.orig.tar.bz2
+ELF_VERSION  := 0.192
+ELF_ARCHIVE  := elfutils_$(ELF_VERSION).orig.tar.bz2
 ELF_SHA256   := 616099beae24aba11f9b63d86ca6cc8d566d968b802391334c91df54eab416b4
-BPF_ARCHIVE  := libbpf_1.5.0.orig.tar.gz
+BPF_VERSION  := 1.5.0
+BPF_ARCHIVE  := libbpf_$(BPF_VERSION).orig.tar.gz
 BPF_SHA256   := 53492aff6dd47e4da04ef5e672d753b9743848bdb38e9d90eafbe190b7983c44
 # What test.sh asks the package archive for: source package = Debian version.
-SOURCES := zlib=1:1.3.dfsg+really1.3.1-1 elfutils=0.192-4 libbpf=1.5.0-3
+SOURCES := zlib=1:1.3.dfsg+really$(ZLIB_VERSION)-1 elfutils=$(ELF_VERSION)-4 libbpf=$(BPF_VERSION)-3
 ARCHIVES := $(ZLIB_ARCHIVE) $(ELF_ARCHIVE) $(BPF_ARCHIVE)
+
+# What is linked in, as gamer --version tells it. musl is the build machine's own.
+LIBC = $(shell echo 'int main(){}' | $(CC) -static -Wl,--trace -xc - -o /dev/null | grep -o '/[^()]*/libc\.a' | head -n1)
+$(B)/release.h: Makefile
+	$(Q)mkdir -p $(@D); libc=$(LIBC); { \
+	printf '#define GAMER_%s\n' 'VERSION "$(VERSION)"' 'DATE "$(DATE)"' 'LIBRARIES \'; \
+	printf '\t"%s %s, %s, %s  %s\\n" \\\n' \
+	libbpf $(BPF_VERSION) 'LGPL-2.1-only OR BSD-2-Clause' $(BPF_SHA256) '$(BPF_ARCHIVE)' \
+	'libelf of elfutils' $(ELF_VERSION) 'LGPL-3.0-or-later OR GPL-2.0-or-later' $(ELF_SHA256) '$(ELF_ARCHIVE)' \
+	zlib $(ZLIB_VERSION) Zlib $(ZLIB_SHA256) '$(ZLIB_ARCHIVE)' \
+	musl "$$($(AR) p $$libc version.lo | grep -ao '[0-9][0-9.]*[0-9]' | head -n1)" MIT \
+	"$$(sha256sum <$$libc | cut -d' ' -f1)" libc.a; echo; } >$@
 
 # One unpacked tree per library: checked against its hash, then stamped.
 define unpack
@@ -48,7 +67,7 @@ $(L)/$(1)/.unpacked: Makefile
 	$$(call say,UNPACK,$(1))set -e; \
 	dir='$$(DISTDIR)'; \
 	if [ -z "$$$$dir" ]; then \
-		dir=$(B)/dist; \
+		dir=$(B)/archives; \
 		[ -f "$$$$dir/$(2)" ] || ./test.sh fetch-src "$$$$dir" '$(4)' >&2; \
 	fi; \
 	[ -f "$$$$dir/$(2)" ] || { echo "gamer: $$$$dir/$(2) is missing" >&2; exit 1; }; \
@@ -70,7 +89,7 @@ $(L)/uapi/.made:
 	if [ -d /usr/include/$$arch/asm ]; then ln -s /usr/include/$$arch/asm $(@D)/asm; \
 	else ln -s /usr/include/asm $(@D)/asm; fi; touch $@
 
-LIBCFLAGS := $(OPT) -w -ffunction-sections -fdata-sections -idirafter $(L)/uapi
+LIBCFLAGS := $(OPT) $(HERE) -w -ffunction-sections -fdata-sections -idirafter $(L)/uapi
 
 # $(1) name, $(2) sources relative to the tree, $(3) flags, $(4) trees whose headers it needs
 define library
@@ -97,7 +116,7 @@ $(L)/elfutils/config.h: $(L)/elfutils/.unpacked
 	'HAVE_DECL_MEMRCHR 1' 'HAVE_DECL_POWEROF2 0' 'HAVE_DECL_RAWMEMCHR 0' \
 	'HAVE_DECL_REALLOCARRAY 1' 'HAVE_GCC_STRUCT 1' 'HAVE_VISIBILITY 1' \
 	'HAVE_FALLTHROUGH 1' 'SIZEOF_LONG 8' 'PACKAGE_NAME "elfutils"' \
-	'PACKAGE_VERSION "0.192"' >$@; echo '#include <eu-config.h>' >>$@
+	'PACKAGE_VERSION "$(ELF_VERSION)"' >$@; echo '#include <eu-config.h>' >>$@
 
 # libbpf's headers under the name that programs include them by.
 $(L)/include/bpf: $(L)/libbpf/.unpacked
@@ -106,7 +125,7 @@ $(L)/include/bpf: $(L)/libbpf/.unpacked
 # --- 4. BPF ----------------------------------------------------------------------------
 # bpftool before 7.5 skips .struct_ops.link maps without a word, so test.sh refuses it.
 BPFTOOL ?= $(shell ./test.sh tool bpftool)
-BPFFLAGS := --target=bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter \
+BPFFLAGS := $(HERE) --target=bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter \
 	-fms-extensions -Wno-microsoft-anon-tag -Wno-missing-declarations \
 	-D__TARGET_ARCH_x86 -I. -I$(L)/include
 
@@ -124,22 +143,27 @@ $(B)/gamer.bpf.gz: $(B)/gamer.skel.h
 	$(call say,GZIP,$@)gzip -9nc $(B)/gamer.linked.o >$@
 
 # --- 5. the binary ---------------------------------------------------------------------
-CFLAGS := $(OPT) -std=gnu11 -Wall -Wextra -Werror -fno-strict-aliasing \
+CFLAGS := $(OPT) $(HERE) -std=gnu11 -Wall -Wextra -Werror -fno-strict-aliasing \
 	-ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
-CPPFLAGS := -D_GNU_SOURCE -DGAMER_VERSION='"$(VERSION)"' -DBPF_PACKED='"$(B)/gamer.bpf.gz"' \
+CPPFLAGS := -D_GNU_SOURCE -DBPF_PACKED='"$(B)/gamer.bpf.gz"' \
 	-I. -I$(B) -I$(L)/include -I$(L)/libbpf/include/uapi -I$(L)/elfutils/libelf -I$(L)/zlib \
 	-idirafter $(L)/uapi
 # malloc and its family are wrapped to count what is allocated after attach.
 LDFLAGS := -static -s -Wl,--gc-sections -Wl,--build-id=none \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
-$(B)/gamer: gamer.c gamer.bpf.c $(B)/gamer.skel.h $(B)/gamer.bpf.gz $(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
+$(B)/gamer: gamer.c gamer.bpf.c $(B)/gamer.skel.h $(B)/gamer.bpf.gz $(B)/release.h $(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
 	$(call say,CC,$@)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< \
 	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
 
 # --- 6. the rest -----------------------------------------------------------------------
 install: $(B)/gamer
 	$(Q)install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/gamer
+
+# What is handed on: the binary, what is linked into it, and the checksums of both.
+dist: $(B)/gamer
+	$(call say,DIST,$(B)/dist)set -e; rm -rf $(B)/dist; mkdir $(B)/dist; cd $(B)/dist; \
+	cp ../gamer .; ./gamer --version >LIBRARIES; sha256sum gamer LIBRARIES >SHA256SUMS
 
 clean:
 	$(Q)rm -rf $(B)

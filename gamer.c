@@ -90,6 +90,7 @@ typedef uint64_t u64;
 typedef int64_t s64;
 
 #include "gamer.skel.h"
+#include "release.h"
 
 /* ===================================================================================== */
 /* 2. constants and types                                                                */
@@ -151,6 +152,8 @@ enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWE
 	X(profile, "where a process tree's time goes: -p PID, or -- COMMAND") \
 	X(check, "what this kernel offers, hook by hook")			\
 	X(unit, "print a systemd unit")						\
+	X(man, "print the manual page, for man -l")				\
+	X(completions, "print completions for bash, zsh or fish")		\
 	X(options, "print the option table, one option a line")
 
 enum command_id {
@@ -208,6 +211,8 @@ static const struct command {
 	  "what to do, also as the first word")					\
 	X(FILE, "file", 0, STR, C(db), 0, 0, 0, "FILE",				\
 	  "to export to or to import, also as the second word; else standard output or input") \
+	X(SHELL, "shell", 0, CHOICE, C(completions), 0, 0, 2, "bash|zsh|fish",	\
+	  "for which shell, also as the first word")				\
 	X(V2, "v2", 0, FLAG, C(db), 0, 0, 1, NULL,				\
 	  "export what is sure in the older format, without paths and roles")	\
 	X(SECONDS, "seconds", 's', NUM, C(bench), 10, 1, 86400, NULL, "measured time") \
@@ -277,6 +282,12 @@ static const struct option_desc {
 	{ name, letter, OPT_##type, cmds, def, min, max, arg, help },
 	OPTIONS(X)
 #undef X
+};
+
+/* Options that are also taken as bare words, in this order; 0: no more. */
+static const u8 bare_words[CMD_NR][3] = {
+	[CMD_db] = { OPT_ACTION, OPT_FILE },
+	[CMD_completions] = { OPT_SHELL },
 };
 
 /* What a hook needs in the kernel: something in its BTF, or that one of its PROGS can be had. */
@@ -10930,6 +10941,8 @@ static void run_check_kernel(void)
 	run_lock();
 	if (!opt[OPT_OBSERVE].n && scx_attached(name, sizeof(name)))
 		die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
+	if (access("/proc/self/stat", F_OK))
+		note("no /proc is mounted: it cannot find a game");
 }
 
 /* Note why it ended where people look for it; returns the exit code. */
@@ -11275,6 +11288,8 @@ static int cmd_unit(void)
 		"[Unit]\n"
 		"Description=gamer, a scheduler that runs the next frame first\n"
 		"ConditionPathExists=/sys/kernel/sched_ext\n"
+		"StartLimitIntervalSec=300\n"
+		"StartLimitBurst=5\n"
 		"\n"
 		"[Service]\n"
 		"Type=notify\n"
@@ -11285,6 +11300,28 @@ static int cmd_unit(void)
 		"Restart=on-failure\n"
 		"RestartSec=2\n"
 		"RestartPreventExitStatus=64 69 77 78\n"
+		"WatchdogSec=30\n"
+		"\n"
+		/* SYS_ADMIN: BTF of modules; the next two: games of other users, in their homes */
+		"CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_SYS_PTRACE "
+		"CAP_DAC_READ_SEARCH CAP_CHOWN\n"
+		"NoNewPrivileges=yes\n"
+		"ProtectSystem=strict\n"	/* but for the two directories above */
+		"ProtectHome=read-only\n"
+		"PrivateDevices=yes\n"
+		"ProtectClock=yes\n"
+		"ProtectControlGroups=yes\n"
+		"ProtectHostname=yes\n"
+		"ProtectKernelLogs=yes\n"
+		"ProtectKernelModules=yes\n"
+		"ProtectKernelTunables=yes\n"
+		"RestrictAddressFamilies=AF_UNIX AF_NETLINK\n"
+		"RestrictNamespaces=yes\n"
+		"RestrictRealtime=yes\n"
+		"RestrictSUIDSGID=yes\n"
+		"LockPersonality=yes\n"
+		"MemoryDenyWriteExecute=yes\n"
+		"SystemCallArchitectures=native\n"
 		"\n"
 		"[Install]\n"
 		"WantedBy=multi-user.target\n";
@@ -11292,6 +11329,8 @@ static int cmd_unit(void)
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	self[MAX(n, 0)] = 0;
+	if (self[strcspn(self, " \t\n\"'\\%$")])
+		die(EX_USAGE, "a unit cannot name the place of this file: %s", self);
 	printf(unit, n > 0 ? self : "/usr/local/bin/gamer");
 	return EX_OK;
 }
@@ -11316,6 +11355,327 @@ static int cmd_options(void)
 	return EX_OK;
 }
 
+/* What stands for an option's value. */
+static const char *option_value(const struct option_desc *d)
+{
+	return d->type == OPT_FLAG ? "" : d->type == OPT_CHOICE ? "WORD" : d->arg ? d->arg : "N";
+}
+
+/* Text for roff: no dash of it is a hyphen, no line of it a request. */
+static void man_text(const char *s)
+{
+	fputs("\\&", stdout);
+	for (; *s; s++)
+		if (*s == '-' || *s == '\\')
+			fputs(*s == '-' ? "\\-" : "\\e", stdout);
+		else
+			putchar(*s);
+	putchar('\n');
+}
+
+static void man_entry(const char *term, const char *text)
+{
+	printf(".TP\n.B ");
+	man_text(term);
+	man_text(text);
+}
+
+/* The option at *i or behind it that a command takes (CMD_NR: that all do); NULL: no more. */
+static const struct option_desc *option_next(u32 cmd, u32 *i)
+{
+	while (*i < OPT_NR)
+		if (options[(*i)++].cmds & (1u << cmd))
+			return &options[*i - 1];
+	return NULL;
+}
+
+static void man_options(u32 cmd)
+{
+	const struct option_desc *d;
+	char term[64], text[512];
+	u32 i;
+
+	for (i = 0; (d = option_next(cmd, &i)); ) {
+		if (d->cmds == C_ALL && cmd != CMD_NR)
+			continue;
+		snprintf(term, sizeof(term), "--%s%s%s%s%c", d->name, *option_value(d) ? " " : "",
+			 option_value(d), d->letter ? ", -" : "", d->letter);
+		snprintf(text, sizeof(text), "%s", d->help);
+		if (d->type == OPT_NUM)
+			snprintf(text, sizeof(text), "%s (%" PRId64 " to %" PRId64 ", default %" PRId64 ")",
+				 d->help, d->min, d->max, d->def);
+		if (d->type == OPT_CHOICE)
+			snprintf(text, sizeof(text), "%s (%s)", d->help, d->arg);
+		man_entry(term, text);
+	}
+}
+
+static void man_stats(void)
+{
+	static const char *const types[] = { "counter", "gauge", "histogram" };
+	char term[64], text[256];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(stats); i++) {
+		const struct stat_desc *d = &stats[i];
+
+		snprintf(term, sizeof(term), "%s%s", d->name, units[d->unit].suffix);
+		snprintf(text, sizeof(text), "%s (%s%s%s)", d->help, types[d->type],
+			 d->label ? " by " : "", d->label ? d->label : "");
+		man_entry(term, text);
+	}
+}
+
+/* The rest of the manual: section, or NULL where it goes on; term; text. */
+static const char *const manual[][3] = {
+	{ "EXIT STATUS", "0", "Asked to stop." },
+	{ NULL, "64", "Wrong usage." },
+	{ NULL, "66, 73, 74", "A file cannot be read, made or written." },
+	{ NULL, "69", "The kernel has no sched_ext or BTF; or no gamer runs that could answer." },
+	{ NULL, "70", "BPF error or stall; last_exit says which." },
+	{ NULL, "75", "Another scheduler or gamer is attached; it is named." },
+	{ NULL, "77", "Not permitted; what is missing is named." },
+	{ NULL, "78", "Bad process database." },
+	{ "SIGNALS", "SIGINT, SIGTERM", "End; the kernel's own scheduler takes over at once." },
+	{ "ENVIRONMENT", "RUNTIME_DIRECTORY, STATE_DIRECTORY",
+	  "Used in place of /run/gamer and /var/lib/gamer; systemd sets them." },
+	{ NULL, "NOTIFY_SOCKET", "Told when it schedules and what it does, as systemd wants." },
+	{ NULL, "GAMER_GAME", "Set to 1 for a process: that is the game." },
+	{ NULL, "NO_COLOR", "No colours in gamer top." },
+	{ "FILES", "/run/gamer/status", "What it does, in words and values." },
+	{ NULL, "/run/gamer/last_exit", "Why the kernel last ended it." },
+	{ NULL, "/run/gamer/gamer.sock", "Answers status, top, events and trace." },
+	{ NULL, "/var/lib/gamer/process.db", "What it has learned of programs." },
+	{ "NOTES", "The machine back", "The keys Alt-SysRq-S end any scheduler of sched_ext." },
+};
+
+static int cmd_man(void)
+{
+	char text[256];
+	u32 i;
+
+	printf(".TH GAMER 8 " GAMER_DATE " \"gamer " GAMER_VERSION "\"\n.SH NAME\ngamer \\- schedule the threads that make "
+	       "the next frame first\n.SH SYNOPSIS\n.B gamer\n[\\fICOMMAND\\fR] [\\fIOPTION\\fR]...\n"
+	       ".SH COMMANDS\n");
+	for (i = 0; i < CMD_NR; i++) {
+		printf(".SS gamer %s\n", commands[i].name);
+		man_text(commands[i].help);
+		man_options(i);
+	}
+	printf(".SH OPTIONS OF ALL COMMANDS\n");
+	man_options(CMD_NR);
+	printf(".SH HOOKS\n");
+	for (i = 0; i < HOOK_NR; i++) {
+		snprintf(text, sizeof(text), "%s; without it: %s", hooks[i].help, hooks[i].fallback);
+		man_entry(hooks[i].name, text);
+	}
+	printf(".SH STATISTICS\n");
+	man_stats();
+	for (i = 0; i < ARRAY_SIZE(manual); i++) {
+		if (manual[i][0])
+			printf(".SH %s\n", manual[i][0]);
+		man_entry(manual[i][1], manual[i][2]);
+	}
+	return EX_OK;
+}
+
+/* Text between single quotes of a shell, with a backslash before each of `special`. */
+static void shell_text(const char *s, const char *special)
+{
+	for (; *s; s++) {
+		if (strchr(special, *s))
+			putchar('\\');
+		if (*s == '\'')
+			fputs("'\\'", stdout);
+		putchar(*s);
+	}
+}
+
+/* The words of a choice. */
+static void shell_choices(const struct option_desc *d)
+{
+	const char *s;
+
+	for (s = d->arg; *s; s++)
+		putchar(*s == '|' ? ' ' : *s);
+}
+
+static void complete_bash_command(u32 cmd)
+{
+	const struct option_desc *d;
+	const u8 *word;
+	u32 i;
+
+	for (i = 0; (d = option_next(cmd, &i)); ) {
+		if (d->type == OPT_FLAG)
+			continue;
+		printf("\t'%s --%s'", commands[cmd].name, d->name);
+		if (d->letter)
+			printf("|'%s -%c'", commands[cmd].name, d->letter);
+		printf(") words='");
+		if (d->type == OPT_CHOICE)
+			shell_choices(d);
+		printf("' ;;\n");
+	}
+	printf("\t'%s '*) words='", commands[cmd].name);
+	for (word = bare_words[cmd]; *word; word++)
+		if (options[*word].type == OPT_CHOICE)
+			shell_choices(&options[*word]);
+	for (i = 0; (d = option_next(cmd, &i)); )
+		printf(" --%s", d->name);
+	printf("' ;;\n");
+}
+
+/* Where no word fits, bash completes files; it breaks words at '='. */
+static void complete_bash(void)
+{
+	u32 c;
+
+	printf("# . <(gamer completions bash), or as gamer in a folder of bash-completion\n"
+	       "_gamer()\n{\n"
+	       "\tlocal cmd=run cur=${COMP_WORDS[COMP_CWORD]} last=${COMP_WORDS[COMP_CWORD-1]} words=\n"
+	       "\t[[ $cur != = ]] || cur=\n"
+	       "\t[[ $last != = ]] || last=${COMP_WORDS[COMP_CWORD-2]}\n"
+	       "\t[[ $COMP_CWORD == 1 || ${COMP_WORDS[1]} == -* ]] || cmd=${COMP_WORDS[1]}\n"
+	       "\tcase \"$cmd $last\" in\n");
+	for (c = 0; c < CMD_NR; c++)
+		complete_bash_command(c);
+	printf("\tesac\n\t[[ $COMP_CWORD != 1 ]] || words+='");
+	for (c = 0; c < CMD_NR; c++)
+		printf(" %s", commands[c].name);
+	printf("'\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
+	       "complete -o default -F _gamer gamer\n");
+}
+
+/* What follows an option in zsh: ":name:action". */
+static void complete_zsh_value(const struct option_desc *d)
+{
+	if (d->type == OPT_FLAG)
+		return;
+	putchar(':');
+	shell_text(option_value(d), ":[]");
+	putchar(':');
+	if (d->type == OPT_CHOICE) {
+		putchar('(');
+		shell_choices(d);
+		putchar(')');
+	} else if (d->arg && !strcmp(d->arg, "FILE")) {
+		printf("_files");
+	} else {
+		putchar(' ');
+	}
+}
+
+static void complete_zsh_command(u32 cmd)
+{
+	const struct option_desc *d;
+	const char *set;
+	u32 i;
+
+	printf("\t%s) _arguments", commands[cmd].name);
+	for (i = 0; (d = option_next(cmd, &i)); ) {
+		set = d->type == OPT_FLAG ? "" : "=";
+		printf(" \\\n\t\t");
+		if (d->letter)
+			printf("'(-%c --%s)'{-%c,--%s%s}'[", d->letter, d->name, d->letter, d->name, set);
+		else
+			printf("'--%s%s[", d->name, set);
+		shell_text(d->help, ":[]");
+		putchar(']');
+		complete_zsh_value(d);
+		putchar('\'');
+	}
+	for (i = 0; bare_words[cmd][i]; i++) {
+		printf(" \\\n\t\t'%u", i + 1);
+		complete_zsh_value(&options[bare_words[cmd][i]]);
+		putchar('\'');
+	}
+	printf(" ;;\n");
+}
+
+static void complete_zsh(void)
+{
+	u32 c;
+
+	printf("#compdef gamer\n# . <(gamer completions zsh), or as _gamer in a folder of $fpath\n"
+	       "_gamer()\n{\n\tlocal cmd=run\n\tlocal -a commands=(");
+	for (c = 0; c < CMD_NR; c++) {
+		printf("\n\t\t'%s:", commands[c].name);
+		shell_text(commands[c].help, ":");
+		putchar('\'');
+	}
+	printf(")\n\tif ((CURRENT == 2)) && [[ $PREFIX != -* ]]; then\n"
+	       "\t\t_describe command commands\n\t\treturn\n\tfi\n"
+	       "\t[[ $words[2] == -* ]] || { cmd=$words[2]; shift words; ((CURRENT--)) }\n"
+	       "\tcase $cmd in\n");
+	for (c = 0; c < CMD_NR; c++)
+		complete_zsh_command(c);
+	printf("\tesac\n}\n"
+	       "if [[ $funcstack[1] == _gamer ]]; then _gamer \"$@\"; else compdef _gamer gamer; fi\n");
+}
+
+/* A value in fish: its words; else files, or nothing that it could know. */
+static void complete_fish_value(const struct option_desc *d)
+{
+	if (d->type == OPT_FLAG)
+		return;
+	if (d->arg && !strcmp(d->arg, "FILE")) {
+		printf(" -r -F");
+		return;
+	}
+	printf(" -x");
+	if (d->type == OPT_CHOICE) {
+		printf(" -a '");
+		shell_choices(d);
+		putchar('\'');
+	}
+}
+
+static void complete_fish_command(u32 cmd)
+{
+	const struct option_desc *d;
+	char when[96];
+	u32 i;
+
+	snprintf(when, sizeof(when), "complete -c gamer -n '%s__fish_seen_subcommand_from %s'",
+		 cmd == CMD_run ? "__fish_use_subcommand; or " : "", commands[cmd].name);
+	printf("complete -c gamer -n __fish_use_subcommand -a %s -d '", commands[cmd].name);
+	shell_text(commands[cmd].help, "");
+	printf("'\n");
+	for (i = 0; (d = option_next(cmd, &i)); ) {
+		printf("%s -l %s", when, d->name);
+		if (d->letter)
+			printf(" -s %c", d->letter);
+		complete_fish_value(d);
+		printf(" -d '");
+		shell_text(d->help, "");
+		printf("'\n");
+	}
+	for (i = 0; bare_words[cmd][i]; i++) {
+		printf("%s", when);
+		complete_fish_value(&options[bare_words[cmd][i]]);
+		printf("\n");
+	}
+}
+
+static void complete_fish(void)
+{
+	u32 c;
+
+	printf("# gamer completions fish | source, or as gamer.fish in fish's completions\n"
+	       "complete -c gamer -f\n");
+	for (c = 0; c < CMD_NR; c++)
+		complete_fish_command(c);
+}
+
+static int cmd_completions(void)
+{
+	static void (*const print[])(void) = { complete_bash, complete_zsh, complete_fish };
+
+	print[opt[OPT_SHELL].n]();
+	return EX_OK;
+}
+
 /* ===================================================================================== */
 /* 18. main                                                                              */
 /* ===================================================================================== */
@@ -11324,9 +11684,9 @@ static void help_option(const struct option_desc *d)
 {
 	char left[48];
 
-	snprintf(left, sizeof(left), "%c%c %s--%s%s%s", d->letter ? '-' : ' ',
-		 d->letter ? d->letter : ' ', "", d->name, d->type == OPT_FLAG ? "" : " ",
-		 d->type == OPT_FLAG ? "" : d->type == OPT_CHOICE ? "WORD" : d->arg ? d->arg : "N");
+	snprintf(left, sizeof(left), "%c%c --%s%s%s", d->letter ? '-' : ' ',
+		 d->letter ? d->letter : ' ', d->name, d->type == OPT_FLAG ? "" : " ",
+		 option_value(d));
 	printf("  %-26s %s", left, d->help);
 	if (d->type == OPT_CHOICE)
 		printf(" (%s)", d->arg);
@@ -11438,9 +11798,9 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 			return;
 		}
 		if (argv[i][0] != '-' || !argv[i][1]) {
-			if (cmd != CMD_db || words == 2)
+			if (!bare_words[cmd][words])
 				die(EX_USAGE, "unexpected argument '%s' (see gamer --help)", argv[i]);
-			parse_value(words++ ? OPT_FILE : OPT_ACTION, argv[i]);
+			parse_value(bare_words[cmd][words++], argv[i]);
 			continue;
 		}
 		id = parse_name(cmd, argv[i], &value);
@@ -11507,7 +11867,7 @@ int main(int argc, char **argv)
 		return EX_OK;
 	}
 	if (opt[OPT_VERSION].n) {
-		printf("gamer %s (libbpf %s)\n", GAMER_VERSION, libbpf_version_string());
+		printf("gamer " GAMER_VERSION ", GPL-2.0-only\n" GAMER_LIBRARIES);
 		return EX_OK;
 	}
 	libbpf_set_print(log_libbpf);

@@ -7,7 +7,7 @@
 #
 #   1  settings and small helpers
 #   2  archives: a private apt, source archives
-#   3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; Wine
+#   3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; shells; Wine, systemd, OpenRC
 #   4  kernels: Debian's, unpacked, newest patch of each series; 6.12 built
 #   5  the guest: helper programs, its root as one cpio archive
 #   6  vm: one boot
@@ -186,7 +186,7 @@ call_headers_fetch() {
 }
 
 # ---------------------------------------------------------------------------
-# 3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; Wine
+# 3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; shells; Wine, systemd, OpenRC
 # ---------------------------------------------------------------------------
 # bpftool 7.1 silently drops struct_ops links; QEMU 7.2 crashes guests in which a
 # scheduler attaches under load (thread=multi). So neither will do.
@@ -207,6 +207,9 @@ promtool_usable() { "$1" --version >/dev/null 2>&1; } # Prometheus' own: reads m
 mingw_usable() { "$1" --version >/dev/null; }
 offcputime_usable() { grep -q min-block-time <<<"$("$1" --help 2>&1)"; }
 syscount_usable() { grep -q latency <<<"$("$1" --help 2>&1)"; }
+zsh_usable() { "$1" -fc 'autoload compinit' 2>/dev/null; }
+fish_usable() { "$1" --no-config -c true 2>/dev/null; }
+mandoc_usable() { "$1" -Tlint -Werror <<<'.TH x 1 2000-01-01' >/dev/null; }
 busybox_usable() { "$1" true && ! grep -q INTERP <<<"$(readelf -l "$1")"; }
 
 #       tool                     check           package          program in it                   also wanted
@@ -218,6 +221,9 @@ TOOLS="
 	offcputime               offcputime_usable libbpf-tools   usr/sbin/offcputime
 	syscount                 syscount_usable libbpf-tools     usr/sbin/syscount
 	modetest                 modetest_usable libdrm-tests     usr/bin/modetest
+	zsh                      zsh_usable      zsh-static       bin/zsh-static                   zsh-common
+	fish                     fish_usable     fish             usr/bin/fish
+	mandoc                   mandoc_usable   mandoc           usr/bin/mandoc
 	promtool                 promtool_usable prometheus       usr/bin/promtool
 	x86_64-w64-mingw32-gcc   mingw_usable    gcc-mingw-w64-x86-64-win32  usr/bin/x86_64-w64-mingw32-gcc-win32
 "
@@ -325,6 +331,54 @@ wine_pick() { # ALL ROOT: from packages as they are unpacked
 		cp -L "$(find "$all" -path "*/x86_64-linux-gnu/$lib")" "$root/lib/x86_64-linux-gnu/" || return
 	done
 	cp "$(find "$all" -type f -name ld-linux-x86-64.so.2)" "$root/lib64/"
+}
+
+# What starts gamer on machines that guests look like, from trixie: its packages, and of them the
+# paths that are wanted (no services: those a guest brings). What they link to comes along.
+ROOT_LIBRARIES="libc6 libaudit1 libcap2 libcap-ng0 libcrypt1 libpam0g libpcre2-8-0 libselinux1 zlib1g"
+SYSTEMD_PACKAGES="systemd libsystemd-shared libsystemd0 libacl1 libapparmor1 libblkid1 libkmod2 libmount1 libseccomp2 libssl3t64 libzstd1 liblzma5"
+SYSTEMD_PATHS="usr/lib/systemd/systemd usr/lib/systemd/systemd-executor usr/bin/systemctl usr/bin/systemd-analyze
+	usr/lib/systemd/system/*.target usr/lib/systemd/system/*.slice"
+OPENRC_PACKAGES="openrc libeinfo1 librc1t64"
+OPENRC_PATHS="etc/init.d etc/conf.d etc/rc.conf etc/runlevels usr/sbin/openrc usr/sbin/openrc-run usr/sbin/rc-service
+	usr/sbin/rc-update usr/bin/rc-status usr/lib/rc"
+# root_get systemd|openrc: prints a folder to be laid over a guest's root
+root_get() {
+	case $1 in
+	systemd) set -- "$1" "$SYSTEMD_PACKAGES" "$SYSTEMD_PATHS" ;;
+	openrc) set -- "$1" "$OPENRC_PACKAGES" "$OPENRC_PATHS" ;;
+	esac
+	locked "root-$1" _root_get "$CACHE/roots/$1" "$@" >&2 || die "$1 cannot be had"
+	echo "$CACHE/roots/$1"
+}
+_root_get() { # DIR NAME PACKAGES PATHS
+	local dir=$1 tmp deb
+	sealed "$dir" && return
+	note "fetching $2 (trixie)"
+	mkdir -p "$CACHE/roots"
+	tmp=$(mktemp -d "$CACHE/roots/.tmp.XXXXXX")
+	mkdir "$tmp/deb" "$tmp/all" "$tmp/root"
+	if apt_fetch "$(apt_conf deb trixie)" "$tmp/deb" $3 $ROOT_LIBRARIES; then
+		for deb in "$tmp"/deb/*.deb; do dpkg-deb -x "$deb" "$tmp/all"; done
+		(cd "$tmp/all" && cp -a --parents $4 "$tmp/root" && find "$tmp/root" -xtype l -delete) && root_link "$tmp/all" "$tmp/root" && seal "$tmp/root" "$dir"
+	fi
+	rm -rf "$tmp"
+	sealed "$dir"
+}
+root_link() { # ALL ROOT: the libraries of what is in ROOT, and of those
+	local libs=usr/lib/x86_64-linux-gnu lib found more=1
+	mkdir -p "$2/$libs" "$2/lib64"
+	while [ -n "$more" ]; do
+		more=
+		for lib in $(find "$2" -type f -exec readelf -d {} + 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u); do
+			[ ! -e "$2/$libs/$lib" ] || continue
+			found=$(find "$1/usr/lib" -name "$lib" | head -n1)
+			[ -n "$found" ] || { note "no $lib"; return 1; }
+			cp -L "$found" "$2/$libs/"
+			more=1
+		done
+	done
+	cp "$2/$libs/ld-linux-x86-64.so.2" "$2/lib64/"
 }
 
 # wine_prepare: both versions, and the Windows program of the checks, in $PRIO.
@@ -569,21 +623,21 @@ guest_pack() {
 # ---------------------------------------------------------------------------
 VM_USAGE="usage: test.sh vm [--kernel SERIES] [--cpus N | --smp sockets=..,cores=..,threads=..]
 	[--lab SEED] [--parallel] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
-	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL | --with wine]... -- CMD
+	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL | --with wine|systemd|openrc]... [--init NAME] -- CMD
 Boots a kernel and runs CMD in a shell there, with gamer and the programs of test/ on PATH.
 CMD's output is our output, its exit code ours; 124: it took too long, 125: the guest died.
 What CMD leaves in /out lands in --out DIR (build/out). --lab: deterministic, one virtual
 nanosecond per instruction. --parallel: a host thread per CPU, at the risk of an int3 oops
 (see vm). --gpu adds a virtio GPU (not in the lab). --modules loads more of what the kernel
-has, as far as it has it. --with puts a file, a tool of test.sh or what the
-wine checks need into the guest."
+has, as far as it has it. --with puts a file, a tool of test.sh, what the wine
+checks need, systemd or OpenRC into the guest. --init: another PID 1, on a read-only root (see test/deploy.sh)."
 
 # With a host thread per CPU, QEMU may translate code that another CPU is just patching
 # and keep the breakpoint it found there: an int3 oops in about 1 of 200 attaches on a
 # busy host (QEMU 10; nearly every time with 7.2). So CPUs take turns in one thread, which
 # with two VMs on two cores is as fast.
 vm() {
-	local kernel=6.18 thread=single smp=4 lab='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' opt
+	local kernel=6.18 thread=single smp=4 lab='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' init='' opt
 	while [ $# -gt 0 ] && [ "$1" != -- ]; do
 		opt=$1
 		case $opt in
@@ -598,6 +652,7 @@ vm() {
 		--lab) lab=$2 ;;
 		--mem) mem=$2 ;;
 		--append) append=$2 ;;
+		--init) init=$2 ;;
 		--timeout) timeout=$2 ;;
 		--log) log=$2 ;;
 		--out) out=$2 ;;
@@ -605,6 +660,7 @@ vm() {
 		--with)
 			case $2 in
 			*:*) with+=("$2") ;;
+			systemd | openrc) with+=("$(root_get "$2")/.:/") ;;
 			wine) wine_prepare; with+=("$CACHE/wine:/wine" "$PRIO:/wine/prio.exe") ;;
 			*) with+=("$(tool_file "$2"):/bin/$2") ;;
 			esac ;;
@@ -622,7 +678,7 @@ vm() {
 	work=$(mktemp -d "$BUILD/.vm.XXXXXX")
 	log=${log:-$BUILD/vm-$kernel-$(date +%H%M%S)-$$.log}
 
-	vm_root "$work/root" "$dir" "$cmd" "$lab" "evdev uinput vgem ${gpu:+virtio-gpu }$modules" "${with[@]}"
+	vm_root "$work/root" "$dir" "$cmd" "$lab" "$init" "evdev uinput vgem ${gpu:+virtio-gpu }$modules" "${with[@]}"
 	guest_pack "$work/root" "$work/cpio"
 
 	local line="console=ttyS0 loglevel=5 panic=-1 oops=panic tsc=reliable nokaslr mitigations=off audit=0 rdinit=/init"
@@ -646,8 +702,8 @@ vm() {
 # Features that cost nothing to emulate; no TSC watchdog, which a busy host would fool.
 VM_CPU=max
 
-vm_root() { # DIR KERNELDIR CMD LAB MODULES WITH...
-	local dir=$1 kernel=$2 cmd=$3 lab=$4 modules=$5 w; shift 5
+vm_root() { # DIR KERNELDIR CMD LAB INIT MODULES WITH...
+	local dir=$1 kernel=$2 cmd=$3 lab=$4 init=$5 modules=$6 w; shift 6
 	mkdir -p "$dir/bin" "$dir/modules"
 	cp "$(tool busybox)" "$dir/bin/busybox"
 	cp "$ROOT/test/init" "$dir/init"
@@ -656,7 +712,7 @@ vm_root() { # DIR KERNELDIR CMD LAB MODULES WITH...
 	done
 	[ ! -x "$GAMER" ] || cp "$GAMER" "$dir/bin/gamer"
 	cp "$kernel"/modules/* "$dir/modules/" 2>/dev/null || true
-	printf 'LAB=%s\nWANT_MODULES="%s"\n' "$lab" "$modules" >"$dir/vm.conf"
+	printf 'LAB=%s\nINIT=%s\nWANT_MODULES="%s"\n' "$lab" "$init" "$modules" >"$dir/vm.conf"
 	printf '%s\n' "$cmd" >"$dir/cmd"
 	for w; do guest_add "$w" "$dir"; done
 }
@@ -757,7 +813,7 @@ host_options() { : "every option: its bounds are taken, what lies outside exits 
 }
 host_commands() { : "every command is in --help and has its own; an unknown one exits 64"
 	local cmd
-	for cmd in run status top events trace bench db profile check unit; do
+	for cmd in run status top events trace bench db profile check unit man completions; do
 		grep -q "^  $cmd " <<<"$("$GAMER" --help)" || fail "--help lacks $cmd"
 		exits 0 "$GAMER" "$cmd" --help
 	done
@@ -1118,8 +1174,105 @@ host_db_merge() { : "512 observations are merged within 1 ms; who changes, or ma
 host_db_fuzz() { : "60 s of fuzzing: any bytes are no process database, or one that is the same again"
 	fuzz 60
 }
-host_unit() { : "unit prints a systemd unit that starts this binary"
+host_man() { : "man is a manual page that mandoc and groff find no fault with; every command, option and exit code is in it"
+	local dir mandoc word
+	mandoc=$(tool mandoc) || skip "no mandoc"
+	dir=$(mktemp -d)
+	"$GAMER" man >"$dir/gamer.8" || fail "exit $?"
+	"$mandoc" -Tlint -Wstyle "$dir/gamer.8" >"$dir/lint" || fail "$(head -n1 "$dir/lint")"
+	! have groff || [ -z "$(groff -man -ww -Tutf8 "$dir/gamer.8" 2>&1 >/dev/null)" ] || fail "groff warns"
+	"$mandoc" -Tascii "$dir/gamer.8" | sed "s/.$(printf '\b')//g" >"$dir/text"
+	for word in $("$GAMER" options | cut -f1,2 | tr '\t' '\n' | sort -u) sched_ext wakeup_us 64 69 70 75 77 78; do
+		grep -qw -- "$word" "$dir/text" || fail "lacks $word"
+	done
+	rm -rf "$dir"
+}
+# completes_all CMD...: CMD LINE prints what a shell offers for LINE: it is what the table of options says
+completes_all() {
+	local cmd long choices want got
+	for cmd in $("$GAMER" options | cut -f1 | uniq); do
+		want=$("$GAMER" options | awk -F'\t' -v c="$cmd" '$1 == c { print $2 }' | sort | xargs)
+		got=$("$@" "gamer $cmd --" | sort | xargs)
+		[ "$got" = "$want" ] || fail "'gamer $cmd --' is offered '$got', not '$want'"
+	done
+	while IFS=$'\t' read -r cmd long _ _ _ _ _ choices; do
+		got=$("$@" "gamer $cmd $long " | xargs)
+		[ "$(tr ' ' '\n' <<<"$got" | sort)" = "$(tr '|' '\n' <<<"$choices" | sort)" ] || fail "'gamer $cmd $long ' is offered '$got'"
+	done < <("$GAMER" options | awk -F'\t' '$4 == "choice"')
+	for want in ev:events 'run --pro:--profile' 'run --profile b:balanced' '--obs:--observe' 'db ex:export' 'completions z:zsh'; do
+		got=$("$@" "gamer ${want%%:*}" | xargs)
+		[ "$got" = "${want#*:}" ] || fail "'gamer ${want%%:*}' is offered '$got'"
+	done
+}
+# completes_typed SETUP SHELL...: in a terminal, with the key TAB
+completes_typed() {
+	python3 - "$@" <<-'EOT'
+		import os, pty, re, select, sys
+		pid, fd = pty.fork()
+		if pid == 0:
+		    os.environ.update(TERM="dumb", PS1="> ", HOME="/nonexistent")
+		    os.execvp(sys.argv[2], sys.argv[2:])
+		seen = ""
+		def shows(what):
+		    global seen
+		    while not (found := re.search(what, seen)):
+		        if not select.select([fd], [], [], 60)[0]: sys.exit(f"does not show {what}: {seen!r}")
+		        seen += os.read(fd, 4096).decode(errors="replace")
+		    seen = seen[found.end():]
+		    return found.group(1)
+		os.write(fd, sys.argv[1].encode() + b'; gamer() { echo "got:$*."; }; echo rea""dy.\n')
+		shows(r"\n(ready)\.")
+		for typed, want in (("ev", "events"), ("run --pro", "run --profile"), ("run --profile b", "run --profile balanced"),
+			("run --profile=pe", "run --profile=performance"), ("run -p bal", "run -p balanced"),
+			("--obs", "--observe"), ("db ex", "db export"), ("bench --load=m", "bench --load=mixed"),
+			("completions fi", "completions fish"), ("completions --shell z", "completions --shell zsh"),
+			("db --file /etc/hostn", "db --file /etc/hostname"), ("unit x", "unit x")):
+		    os.write(fd, f"gamer {typed}\t\n".encode())
+		    got = shows(r"\ngot:(.*)\.").strip()
+		    if got != want: sys.exit(f"'gamer {typed}' and TAB is '{got}', not '{want}'")
+	EOT
+}
+complete_with_bash() { bash -c '. "$1"; COMP_WORDS=($2) COMP_CWORD=${#COMP_WORDS[@]}
+	[[ $2 == *" " ]] || COMP_CWORD=$((COMP_CWORD - 1)); _gamer; printf "%s\n" "${COMPREPLY[@]}"' - "$COMPLETIONS" "$1"; }
+complete_with_fish() { "$FISH" --no-config -c 'test -z "$argv[3]"; or set fish_function_path $argv[3]
+	source $argv[1]; complete -C $argv[2]' "$COMPLETIONS" "$1" "$FISH_FUNCTIONS" | cut -f1; }
+# completions_of SHELL: in the file $COMPLETIONS
+completions_of() {
+	mkdir -p "$BUILD/test-complete"
+	COMPLETIONS=$BUILD/test-complete/$1
+	"$GAMER" completions "$1" >"$COMPLETIONS" || fail "exit $?"
+}
+host_completions_bash() { : "bash completes commands, every option, choices and files as the table of options says; with TAB"
+	completions_of bash
+	completes_all complete_with_bash
+	completes_typed ". '$COMPLETIONS'; bind 'set enable-bracketed-paste off'" bash --norc --noprofile -i
+}
+host_completions_zsh() { : "zsh completes commands, options, choices and files, with TAB"
+	local zsh functions='' dir
+	zsh=$(tool zsh) || skip "no zsh"
+	completions_of zsh
+	case $zsh in "$CACHE"/*) functions="fpath=($(find "$CACHE/tools/zsh/usr/share/zsh/functions" -type d -exec echo {} +));" ;; esac
+	completes_typed "$functions autoload -Uz compinit; compinit -u -D; . '$COMPLETIONS'" "$zsh" -f -i
+	# the same as a file of $fpath
+	dir=$(mktemp -d)
+	cp "$COMPLETIONS" "$dir/_gamer"
+	completes_typed "$functions fpath+=($dir); autoload -Uz compinit; compinit -u -D" "$zsh" -f -i
+	rm -rf "$dir"
+}
+host_completions_fish() { : "fish completes commands, every option and choices as the table of options says"
+	FISH=$(tool fish) || skip "no fish"
+	FISH_FUNCTIONS=
+	case $FISH in "$CACHE"/*) FISH_FUNCTIONS=$CACHE/tools/fish/usr/share/fish/functions ;; esac
+	completions_of fish
+	completes_all complete_with_fish
+}
+host_unit() { : "unit prints a systemd unit that starts this binary, or says that a unit cannot"
+	local dir
 	grep -q "^ExecStart=$GAMER run" <<<"$("$GAMER" unit)" || fail "no ExecStart of $GAMER"
+	dir=$(mktemp -d)
+	cp "$GAMER" "$dir/my gamer"
+	exits 64 "$dir/my gamer" unit
+	rm -rf "$dir"
 }
 host_gpu_numbers() { : "GPU submit numbers are those of the newest kernel's own headers"
 	local dir work d
@@ -1528,6 +1681,22 @@ host_install() { : "make install puts one file under DESTDIR and PREFIX"
 	"$dir/opt/bin/gamer" --version >/dev/null
 	rm -rf "$dir"
 }
+host_dist() { : "make dist: the same bytes from clones in different folders, by users with other settings; checksums; libraries"
+	local dir other
+	[ "$(git -C "$ROOT" rev-parse --show-toplevel 2>/dev/null)" = "$ROOT" ] || skip "this is no git checkout"
+	dir=$(mktemp -d) other=$dir/not/the/same
+	git clone -q "$ROOT" "$dir/one"
+	git clone -q "$ROOT" "$other"
+	make -s -C "$dir/one" dist >/dev/null
+	(umask 077 && LC_ALL=C.UTF-8 TZ=Asia/Tokyo make -s -j3 -C "$other" dist >/dev/null)
+	[ "$(ls -x "$other/build/dist")" = "$(ls -x "$dir/one/build/dist")" ] || fail "other files: $(ls -x "$other/build/dist")"
+	diff -r "$dir/one/build/dist" "$other/build/dist" >"$dir/diff" || fail "$(head -n1 "$dir/diff")"
+	(cd "$dir/one/build/dist" && sha256sum --quiet -c SHA256SUMS) || fail "checksums do not hold"
+	(cd "$dir/one/build/archives" && sed -n 's/^.*, \(.*orig.*\)/\1/p' ../dist/LIBRARIES | sha256sum -c) >"$dir/libraries" ||
+		fail "$(cat "$dir/libraries")"
+	[ "$(grep -c OK "$dir/libraries")" = 3 ] || fail "tells other libraries: $(cat "$dir/one/build/dist/LIBRARIES")"
+	rm -rf "$dir"
+}
 host_shell() { : "shellcheck finds nothing in the shell scripts"
 	have shellcheck || skip "no shellcheck here"
 	shellcheck -S warning "$ROOT/test.sh"
@@ -1536,7 +1705,7 @@ host_shell() { : "shellcheck finds nothing in the shell scripts"
 }
 
 # gamer.c without main(), and so without all that only commands use: of the libraries zlib does
-FUZZ_FLAGS="-DGAMER_FUZZ -DGAMER_VERSION=\"fuzz\" -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
+FUZZ_FLAGS="-DGAMER_FUZZ -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
 	-D__real_realloc=realloc -DBPF_PACKED=\"$BUILD/gamer.bpf.gz\"
 	-I$ROOT -I$BUILD -I$BUILD/lib/include -I$BUILD/lib/zlib -I$BUILD/lib/libbpf/include/uapi"
 # fuzz [SECONDS]: gamer.c itself, its reader of databases fed by libFuzzer; what it finds is in
@@ -1598,6 +1767,8 @@ GROUPS_VM="
 	part --lab 7 --cpus 8,sockets=2,cores=2,threads=2
 	wine --cpus 4 --mem 2048 --with wine
 	boot --cpus 4
+	systemd --cpus 2 --init systemd --with systemd
+	busybox --cpus 2 --init busybox --with openrc
 "
 GROUP_log="the kernel log has no warning, no stall, no oops"
 GROUP_json="every JSON that was printed is one document, and makes sense"
@@ -1670,8 +1841,8 @@ all_tests() {
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in lab | part | wine | boot) [ "$series" = 6.18 ] || continue ;; esac
-			cat "$ROOT"/test/{guest,wine}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
+			case $group in lab | part | wine | boot | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
+			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done
 	done
@@ -1699,7 +1870,7 @@ boots() {
 # repeats to the bit get no second try.
 second_try() {
 	local failed t
-	grep -E '^not ok (host_|[0-9.]+/(life|load|know|dev|tell|wine)_)' "$RESULTS" | grep -vE '_(log|json):' >"$FIRST_TRIES" || return 0
+	grep -E '^not ok (host_|[0-9.]+/(life|load|know|dev|tell|wine|boot|systemd|busybox|fault)_)' "$RESULTS" | grep -vE '_(log|json):' >"$FIRST_TRIES" || return 0
 	grep -vxFf "$FIRST_TRIES" "$RESULTS" >"$RESULTS.rest" || true
 	mv "$RESULTS.rest" "$RESULTS"
 	echo "a second try of:"

@@ -14,6 +14,8 @@
 #   7  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
 #   8  boot: what outlives a reboot; test.sh boots twice
 #
+# wine.sh has the group wine, deploy.sh systemd and busybox.
+#
 # Start reading at the last line.
 SCX=/sys/kernel/sched_ext
 CPUS=$(nproc)
@@ -1441,6 +1443,8 @@ GAMER=gamer WORK=/tmp WINES=/wine PRIO=/wine/prio.exe
 finish() { stops TERM; }
 # shellcheck source=test/wine.sh
 . wine.sh
+# shellcheck source=test/deploy.sh
+. deploy.sh
 # Emulated on a busy host, a poll may take longer than any poller's: its pattern is the host's
 # checks' to tell.
 ROLES=$(echo "$ROLES" | sed 's/polling:input/polling:(input|render)/')
