@@ -89,6 +89,9 @@ enum class {
 	CLASS_NR
 };
 
+/* What run --inject breaks; in the order of its words. */
+enum inject { INJECT_NONE, INJECT_ERROR, INJECT_STALL };
+
 /*
  * Parts of the scheduler that can be left out, to measure what they are worth. What is left
  * out is gone: the verifier removes it.
@@ -756,6 +759,7 @@ const volatile u8 have_gpu;			/* 1: submits are evidence */
 const volatile u8 have_frames;			/* 1: page flips are looked at */
 const volatile u8 have_names;			/* 1: thread names are evidence */
 const volatile u8 learning;			/* 1: tasks are observed for the database */
+const volatile u8 inject;			/* enum inject: a fault that tests ask for */
 const volatile u8 observing;			/* 1: no scheduler; contexts are made when needed */
 const volatile struct prefix thread_names[THREAD_NAME_MAX];	/* from THREAD_NAMES */
 const volatile u8 thread_name_roles[THREAD_NAME_MAX];		/* enum role of each */
@@ -992,6 +996,10 @@ struct {
 u32 frame_log_ns[FRAME_LOG];
 u64 frames_logged;
 
+/* run --inject; injected() */
+u32 inject_after = 100;		/* so many tasks are queued before */
+s32 inject_pid;			/* the one that is not, 0: none yet */
+
 /* Made as long as cpu_mask says before it is loaded: all of it is resident in user space. */
 struct cpu_state cpu_states[MAX_CPUS] SEC(".bss.cpus");
 struct llc_state llc_states[MAX_LLCS];
@@ -1086,6 +1094,7 @@ bool scx_bpf_dsq_move_to_local___plain(u64 dsq) __ksym __weak;
 bool scx_bpf_consume___old(u64 dsq) __ksym __weak;
 bool scx_bpf_task_set_slice___new(struct task_struct *p, u64 slice) __ksym __weak;
 u32 scx_bpf_reenqueue_local___v1(void) __ksym __weak;
+void scx_bpf_error_bstr(char *fmt, u64 *data, u32 size) __ksym __weak;
 
 /* The CPU's preemption counter: a variable of its own from 6.15, in a struct before. */
 extern const int __preempt_count __ksym __weak;
@@ -2391,6 +2400,26 @@ static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 s
 	}
 }
 
+/*
+ * run --inject: after a while an error, or one task of user space that is queued nowhere until the
+ * kernel's watchdog sees it. True: it is that one.
+ */
+static __always_inline bool injected(struct task_struct *p)
+{
+	static char why[] = "injected";	/* the kernel wants it writable */
+	u64 nothing[1] = { 0 };
+
+	if (inject_after) {
+		inject_after--;
+		return false;
+	}
+	if (inject == INJECT_ERROR)
+		scx_bpf_error_bstr(why, nothing, sizeof(nothing));
+	else if (!inject_pid && !(p->flags & PF_KTHREAD))
+		inject_pid = p->pid;
+	return p->pid == inject_pid;
+}
+
 void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
@@ -2400,6 +2429,8 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	bool pinned = task_pinned(p);
 	u8 prio;
 
+	if (inject && injected(p))
+		return;
 	if (!t) {
 		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
 		return;

@@ -107,6 +107,7 @@ typedef int64_t s64;
 #define CLIENT_OUT	(32 * 1024)	/* event lines that are sent at once: a batch at 8 kHz */
 #define BATCH_NS	(20 * NSEC_PER_MSEC)	/* how long frequent events may lie in their ring */
 #define METRICS_NS	(10 * NSEC_PER_SEC)	/* how old the metrics file gets */
+#define BACK_OFF_MAX_S	60		/* between restarts after failures: 1, 2, 4 s, no more than that */
 #define CPUPERF_ONE	1024		/* SCX_CPUPERF_ONE: full speed */
 #define SCX_DIR		"/sys/kernel/sched_ext/"
 
@@ -200,6 +201,9 @@ static const struct command {
 	  "process database; empty: in memory only")				\
 	X(WITHOUT, "without", 0, STR, C(run), 0, 0, 0, "PART,...",		\
 	  "leave out parts of the scheduler, to measure what they are worth")	\
+	X(RESTARTS, "restarts", 0, NUM, C(run), 3, 0, 1000, NULL,		\
+	  "how often to start again where the kernel ends it for an error or a stall")	\
+	X(INJECT, "inject", 0, CHOICE, C(run), 0, 0, 2, "none|error|stall", NULL) \
 	X(METRICS_FILE, "metrics-file", 0, STR, C(run), 0, 0, 0, "FILE",	\
 	  "keep metrics in a file, for a textfile collector; anew every 10 s")	\
 	X(SOCKET_GROUP, "socket-group", 0, STR, C(run), 0, 0, 0, "GROUP",	\
@@ -271,7 +275,7 @@ static const struct option_desc {
 	u32 cmds;		/* bit per command that takes it */
 	s64 def, min, max;	/* of numbers; of choices: index */
 	const char *arg;	/* metavariable, or choices separated by | */
-	const char *help;
+	const char *help;	/* NULL: for tests, and shown nowhere */
 } options[OPT_NR] = {
 #define X(id, name, letter, type, cmds, def, min, max, arg, help) \
 	{ name, letter, OPT_##type, cmds, def, min, max, arg, help },
@@ -467,7 +471,7 @@ static const struct unit_desc {
 	X(UPTIME, uptime, S, GAUGE, "time since attach")			\
 	X(LOAD, load, US, GAUGE, "time to open and verify the BPF programs")	\
 	X(ATTACH, attach, US, GAUGE, "time to switch all tasks to gamer")	\
-	X(RESTARTS, restarts, NONE, COUNTER, "restarts after CPU hotplug")	\
+	X(RESTARTS, restarts, NONE, COUNTER, "restarts after CPU hotplug or failures")	\
 	X(ALLOCS, allocations_after_attach, NONE, COUNTER, "memory allocations since attach") \
 	X(RSS, rss, KB, GAUGE, "resident memory of gamer")			\
 	X(CPU, cpu, US, COUNTER, "CPU time of gamer itself, outside BPF")	\
@@ -2644,6 +2648,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 	bpf_configure_sched(skel);
 	bpf_configure_names(skel);
 	skel->rodata->left_out = st.left_out;
+	skel->rodata->inject = opt[OPT_INJECT].n;
 	skel->rodata->observing = opt[OPT_OBSERVE].n;
 	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->have_patterns = !st.hook_why[HOOK_RUNTIME];
@@ -4935,12 +4940,16 @@ static void on_signal(void)
 	while (read(st.signal_fd, &si, sizeof(si)) == sizeof(si)) {
 		switch (si.ssi_signo) {
 		case SIGHUP:
-			power_apply();
-			status_changed();
+			if (st.skel) {
+				power_apply();
+				status_changed();
+			}
 			break;
 		case SIGUSR1:
-			status_text(out_stdout());
-			out_flush(out_stdout());
+			if (st.skel) {
+				status_text(out_stdout());
+				out_flush(out_stdout());
+			}
 			break;
 		default:
 			st.stop = true;
@@ -11023,6 +11032,48 @@ static int run_once(void)
 	return code;
 }
 
+/* Wait before the next try; a signal to stop ends that at once. */
+static void run_back_off(u32 seconds, u32 try)
+{
+	struct pollfd fds[] = {
+		{ .fd = st.signal_fd, .events = POLLIN }, { .fd = st.watchdog_fd, .events = POLLIN },
+	};
+	u64 until = now_ns() + seconds * NSEC_PER_SEC, now;
+	char text[128];
+	int n;
+
+	n = snprintf(text, sizeof(text), "gamer %s: restart %u of %u in %u s\n", GAMER_VERSION, try,
+		     (u32)opt[OPT_RESTARTS].n, seconds);
+	write_atomic("status", text, n);
+	text[n - 1] = 0;
+	sd_notify_("STATUS=%s", text);
+	note("%s", strstr(text, "restart"));
+	while (!st.stop && (now = now_ns()) < until) {
+		poll(fds, ARRAY_SIZE(fds), (until - now) / NSEC_PER_MSEC + 1);
+		on_signal();
+		if (fds[1].revents)
+			on_watchdog();
+	}
+}
+
+/* Until somebody asks to stop, or the kernel has ended it too often; the exit code. */
+static int run_again_and_again(void)
+{
+	u32 failures = 0;
+	int code;
+
+	while ((code = run_once()) && !st.stop) {
+		if (code > 0) {
+			if (failures == (u32)opt[OPT_RESTARTS].n)
+				return code;
+			run_back_off(MIN(1U << MIN(failures, 6U), BACK_OFF_MAX_S), failures + 1);
+			failures++;
+		}
+		st.restarts += !st.stop;
+	}
+	return EX_OK;
+}
+
 static int cmd_run(void)
 {
 	struct sockaddr_un sa = socket_address();
@@ -11034,12 +11085,11 @@ static int cmd_run(void)
 	run_check_kernel();
 	db_open();
 	loop_open();
-	while ((code = run_once()) < 0 && !st.stop)
-		st.restarts++;
+	code = run_again_and_again();
 	sd_notify_("STOPPING=1");
 	unlink(sa.sun_path);
 	write_atomic("status", "gamer: stopped\n", 15);
-	return MAX(code, 0);
+	return code;
 }
 
 static int cmd_status(void)
@@ -11337,7 +11387,7 @@ static int cmd_options(void)
 		for (i = 0; i < OPT_NR; i++) {
 			const struct option_desc *d = &options[i];
 
-			if (!(d->cmds & (1u << c)))
+			if (!d->help || !(d->cmds & (1u << c)))
 				continue;
 			printf("%s\t--%s\t%c%c\t%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%s\n",
 			       commands[c].name, d->name, '-', d->letter ? d->letter : ' ',
@@ -11380,7 +11430,7 @@ static void help(enum command_id cmd)
 	}
 	printf("usage: gamer %s [OPTION]...\n%s\n\n", commands[cmd].name, commands[cmd].help);
 	for (i = 0; i < OPT_NR; i++)
-		if (options[i].cmds & (1u << cmd))
+		if (options[i].help && options[i].cmds & (1u << cmd))
 			help_option(&options[i]);
 }
 

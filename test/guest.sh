@@ -11,7 +11,8 @@
 #   4  know: what gamer takes the threads of a synthetic game for
 #   5  dev: detection by what a game does to real devices (test/devices.c, modetest)
 #   6  tell: events by real causes, read back through the socket (test/events.c); its files
-#   7  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
+#   7  fault: whatever goes wrong, the machine goes on
+#   8  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
 #
 # Start reading at the last line.
 SCX=/sys/kernel/sched_ext
@@ -1196,7 +1197,51 @@ tell_group() { : "only root asks, and a group that is named"
 }
 
 # ---------------------------------------------------------------------------
-# 7  lab: prints figures; test.sh boots twice and compares
+# 7  fault
+# ---------------------------------------------------------------------------
+# falls ARGS: a gamer that --inject lets fail; it has ended with 70, and says so
+falls() {
+	gamer run "$@" >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 90 ended $G || fail "does not end: $(tail -n 1 /tmp/gamer.log)"
+	gone
+	is "exit code" "$RC" 70
+}
+restarts_said() { grep -c '^gamer: restart [0-9]* of ' /tmp/gamer.log; }
+restarts_are() { [ "$(restarts_said)" -ge "$1" ]; }
+fault_error() { : "an error in the scheduler: started again as often as asked, each time said, then exit 70 and why in last_exit"
+	falls --inject error --restarts 1
+	is "restarts" "$(restarts_said)" 1
+	is "times attached" "$(grep -c '^gamer: scheduling ' /tmp/gamer.log)" 2
+	grep -q '^gamer: restart 1 of 1 in 1 s$' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	grep -q '^exit=70 .*injected' /run/gamer/last_exit || fail "last_exit: $(cat /run/gamer/last_exit)"
+	gamer run --help | grep -q inject && fail "--inject is for tests"
+	true
+}
+fault_stall() { : "a task that never gets a CPU: the kernel takes over after at most 5 s; exit 70 and why in last_exit"
+	falls --inject stall --restarts 0
+	is "restarts" "$(restarts_said)" 0
+	grep -q '^exit=70 .*runnable task stall.*failed to run for [5-9]\.' /run/gamer/last_exit ||
+		fail "last_exit: $(cat /run/gamer/last_exit)"
+}
+fault_backoff() { : "SIGTERM between two restarts ends it at once; others are no harm there, and the status file tells"
+	local t
+	gamer run --inject error --restarts 10 >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 180 restarts_are 4 || fail "$(tail -n 1 /tmp/gamer.log)"
+	grep -q 'restart 4 of 10 in 8 s' /run/gamer/status || fail "status: $(cat /run/gamer/status)"
+	kill -USR1 $G
+	kill -HUP $G
+	t=$(cut -d. -f1 /proc/uptime)
+	kill -TERM $G
+	wait $G
+	is "exit code" $? 0
+	t=$(($(cut -d. -f1 /proc/uptime) - t))
+	[ $t -le 5 ] || fail "it took $t s"
+}
+
+# ---------------------------------------------------------------------------
+# 8  lab: prints figures; test.sh boots twice and compares
 # ---------------------------------------------------------------------------
 lab_repeat() { : "two boots with one seed print identical nanoseconds, with and without gamer"
 	timerlat 200 3 >>/out/figures
