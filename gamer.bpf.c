@@ -89,8 +89,8 @@ enum class {
 	CLASS_NR
 };
 
-/* What run --inject breaks; in the order of its words. */
-enum inject { INJECT_NONE, INJECT_ERROR, INJECT_STALL };
+/* What run --inject does, in the order of its words. CALL: user space makes a forbidden one. */
+enum inject { INJECT_NONE, INJECT_ERROR, INJECT_STALL, INJECT_CALL };
 
 /*
  * Parts of the scheduler that can be left out, to measure what they are worth. What is left

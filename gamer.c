@@ -70,9 +70,13 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/netlink.h>
 #include <linux/perf_event.h>
+#include <linux/seccomp.h>
 #include <linux/types.h>
 #include <linux/uinput.h>
 #include <bpf/bpf.h>
@@ -203,7 +207,9 @@ static const struct command {
 	  "leave out parts of the scheduler, to measure what they are worth")	\
 	X(RESTARTS, "restarts", 0, NUM, C(run), 3, 0, 1000, NULL,		\
 	  "how often to start again where the kernel ends it for an error or a stall")	\
-	X(INJECT, "inject", 0, CHOICE, C(run), 0, 0, 2, "none|error|stall", NULL) \
+	X(NO_SECCOMP, "no-seccomp", 0, FLAG, C(run), 0, 0, 1, NULL,		\
+	  "leave all system calls open to gamer itself")			\
+	X(INJECT, "inject", 0, CHOICE, C(run), 0, 0, 3, "none|error|stall|call", NULL) \
 	X(METRICS_FILE, "metrics-file", 0, STR, C(run), 0, 0, 0, "FILE",	\
 	  "keep metrics in a file, for a textfile collector; anew every 10 s")	\
 	X(SOCKET_GROUP, "socket-group", 0, STR, C(run), 0, 0, 0, "GROUP",	\
@@ -565,11 +571,13 @@ static struct state {
 	struct ring rings[EVENT_NR];
 	int epoll_fd, signal_fd, listen_fd, uevent_fd, watchdog_fd, lock_fd;
 	int batch_fd;			/* timer: frequent events are taken when it ends */
+	int module_fd;			/* timer: modules that come have had time to start */
 	int publish_fd;			/* timer: the status and metrics files are written anew */
 	bool batch_armed;
 	struct client clients[MAX_CLIENTS];
 	bool attached;			/* allocations are counted while set */
 	bool stop;			/* a signal asked to stop */
+	bool modules_came;		/* with functions that hooks want: load again; on_module() */
 	bool exited;			/* the kernel let the scheduler go; see exit_event */
 	struct event_exit exit_event;	/* last exit */
 	u64 allocs;			/* since attach */
@@ -592,7 +600,7 @@ static struct state {
 	char **argv;			/* the command behind "--", NULL: none; parse_options() */
 } st = {
 	.epoll_fd = -1, .signal_fd = -1, .listen_fd = -1, .uevent_fd = -1, .watchdog_fd = -1,
-	.lock_fd = -1, .batch_fd = -1, .publish_fd = -1,
+	.lock_fd = -1, .batch_fd = -1, .publish_fd = -1, .module_fd = -1,
 };
 
 /* Event lines on their way. Not in `st`, which has initial values: the file would hold them. */
@@ -996,7 +1004,7 @@ static void sd_notify_(const char *fmt, ...)
 
 /* What an epoll event is about; rings, clients and processes each have a row of them. */
 enum {
-	EV_SIGNAL, EV_LISTEN, EV_UEVENT, EV_WATCHDOG, EV_GAME, EV_DB, EV_BATCH, EV_PUBLISH,
+	EV_SIGNAL, EV_LISTEN, EV_UEVENT, EV_MODULE, EV_WATCHDOG, EV_GAME, EV_DB, EV_BATCH, EV_PUBLISH,
 	EV_RING, EV_CLIENT = EV_RING + EVENT_NR, EV_PIDFD = EV_CLIENT + MAX_CLIENTS,
 };
 
@@ -2424,34 +2432,173 @@ static const char *kernel_probe(struct btf *btf)
 	return NULL;
 }
 
+/*
+ * What gamer does with which capability: name, number, when, what is lost without it. START: to
+ * load and attach, also again later; RUN: all the time; FILES: only where a file that it writes
+ * lies in a folder of another user. The first two are all that it cannot do without.
+ */
+#define CAPS(X)										\
+	X(BPF, 39, START, "")								\
+	X(PERFMON, 38, START, "")							\
+	X(SYS_ADMIN, 21, START, "no hooks in kernel modules")				\
+	X(NET_ADMIN, 12, RUN, "short buffers for clients")				\
+	X(SYS_PTRACE, 19, RUN, "other users' games are known by what they do alone")	\
+	X(CHECKPOINT_RESTORE, 40, RUN, "no wine hook")					\
+	X(DAC_READ_SEARCH, 2, RUN, "no wine hook on files that users keep closed")	\
+	X(DAC_OVERRIDE, 1, FILES, "")
+
+enum cap_when { CAP_START, CAP_RUN, CAP_FILES };
+
+static const struct cap {
+	const char *name;
+	u8 bit;
+	u8 when;		/* enum cap_when */
+	const char *lost;
+} caps[] = {
+#define X(name, bit, when, lost) { "CAP_" #name, bit, CAP_##when, lost },
+	CAPS(X)
+#undef X
+};
+#define CAPS_REQUIRED	2	/* rows */
+
+static void caps_set(u64 effective, u64 permitted)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = {
+		{ .effective = effective, .permitted = permitted },
+		{ .effective = effective >> 32, .permitted = permitted >> 32 },
+	};
+
+	if (syscall(SYS_capset, &head, data))
+		note("cannot set capabilities: %s", strerror(errno));
+}
+
+/* What this process may have, of that in force where `effective`. */
+static u64 caps_get(bool effective)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	syscall(SYS_capget, &head, data);
+	return effective ? data[0].effective | (u64)data[1].effective << 32 :
+			   data[0].permitted | (u64)data[1].permitted << 32;
+}
+
+/* The rows from..to - 1 that this process lacks, as "A and B"; NULL: none. */
+static const char *caps_missing(u32 from, u32 to)
+{
+	static char names[160];
+	u64 have = caps_get(true);
+
+	if (have & (1ULL << 21))	/* CAP_SYS_ADMIN includes the required ones */
+		from = MAX(from, CAPS_REQUIRED);
+	for (names[0] = 0; from < to; from++)
+		if (!(have & (1ULL << caps[from].bit)))
+			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+				 names[0] ? " and " : "", caps[from].name);
+	return names[0] ? names : NULL;
+}
+
 /* Capabilities that scheduling needs and this process lacks, or NULL. */
 static const char *missing_capability(void)
 {
-	static const struct { int bit; const char *name; } need[] = {
-		{ 39, "CAP_BPF" }, { 38, "CAP_PERFMON" },
-	};
-	static char names[64];
-	char buf[2048], *at;
-	u64 caps = 0;
-	size_t i;
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, buf, sizeof(buf) - 1);
+	return caps_missing(0, CAPS_REQUIRED);
+}
 
-	if (fd >= 0)
-		close(fd);
-	buf[MAX(n, 0)] = 0;
-	at = strstr(buf, "CapEff:");
-	if (!at)
-		return geteuid() ? "CAP_BPF and CAP_PERFMON" : NULL;
-	caps = strtoull(at + 7, NULL, 16);
-	if (caps & (1ULL << 21))	/* CAP_SYS_ADMIN includes both */
-		return NULL;
-	names[0] = 0;
-	for (i = 0; i < ARRAY_SIZE(need); i++)
-		if (!(caps & (1ULL << need[i].bit)))
-			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
-				 names[0] ? " and " : "", need[i].name);
-	return names[0] ? names : NULL;
+/* One line on what is not to be had, where somebody gave this process less than all. */
+static void caps_tell(void)
+{
+	u64 have = caps_get(true);
+	char text[512] = "";
+	size_t i, n = 0;
+
+	for (i = CAPS_REQUIRED; i < ARRAY_SIZE(caps) && n < sizeof(text); i++)
+		if (caps[i].lost[0] && !(have & (1ULL << caps[i].bit)))
+			n += snprintf(text + n, sizeof(text) - n, "%s %s (%s)", n ? "," : "",
+				      caps[i].name, caps[i].lost);
+	if (n)
+		note("does without%s", text);
+}
+
+/* Those of `when`, of what this process has. */
+static u64 caps_for(enum cap_when when)
+{
+	u64 bits = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(caps); i++)
+		bits |= caps[i].when == when ? 1ULL << caps[i].bit : 0;
+	return bits & caps_get(false);
+}
+
+/* Does this folder belong to another user? Only CAP_DAC_OVERRIDE lets root write there. */
+static bool folder_foreign(int dir_fd, const char *path)
+{
+	struct stat s;
+
+	return !fstatat(dir_fd, path, &s, 0) && s.st_uid != geteuid();
+}
+
+/*
+ * System calls of a gamer that is attached: of its loop, and what libbpf does to load again. Any
+ * other fails with EPERM and is logged by the kernel; gamer is not killed for it, since a call
+ * forgotten here would then end the scheduler of the whole machine.
+ */
+static const u16 allowed_calls[] = {
+	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat, SYS_close,
+	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access,
+	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl,
+	SYS_dup, SYS_dup3, SYS_unlink, SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask,
+	SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create,
+	SYS_poll, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
+	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
+	SYS_setsockopt, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open, SYS_getpid, SYS_gettid,
+	SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime, SYS_futex,
+	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
+};
+
+static void seccomp_on(void)
+{
+	static struct sock_filter code[ARRAY_SIZE(allowed_calls) + 6];
+	struct sock_fprog prog = { .filter = code };
+	struct sock_filter *to = code;
+	const u16 *call, *end = allowed_calls + ARRAY_SIZE(allowed_calls);
+
+	/* the numbers below are those of 64-bit calls, which is what gamer makes */
+	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
+	*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, end - allowed_calls + 1);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (call = allowed_calls; call < end; call++)
+		*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, *call, end - call, 0);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	prog.len = to - code;
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &prog))
+		note("no seccomp: %s", strerror(errno));
+}
+
+/*
+ * After attach: in force is only what the loop needs. What loading needs can be had again, for
+ * CPUs and modules come and go (privileges_raise); the rest is gone for good.
+ */
+static void privileges_drop(bool foreign_folders)
+{
+	static bool hardened;
+	u64 run = caps_for(CAP_RUN) | (foreign_folders ? caps_for(CAP_FILES) : 0);
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	caps_set(run, run | caps_for(CAP_START));
+	if (!hardened && !opt[OPT_NO_SECCOMP].n)
+		seccomp_on();
+	hardened = true;
+}
+
+static void privileges_raise(void)
+{
+	u64 all = caps_get(false);
+
+	caps_set(all, all);
 }
 
 /*
@@ -2648,7 +2795,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 	bpf_configure_sched(skel);
 	bpf_configure_names(skel);
 	skel->rodata->left_out = st.left_out;
-	skel->rodata->inject = opt[OPT_INJECT].n;
+	skel->rodata->inject = opt[OPT_INJECT].n == INJECT_CALL ? INJECT_NONE : opt[OPT_INJECT].n;
 	skel->rodata->observing = opt[OPT_OBSERVE].n;
 	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->have_patterns = !st.hook_why[HOOK_RUNTIME];
@@ -4957,18 +5104,63 @@ static void on_signal(void)
 	}
 }
 
-/* A supply was plugged in or out: the profile may change. */
+/* Does a hook want a function of this module, and has it not got it? kprobes go with a module. */
+static bool module_wanted(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < PROG_NR; i++)
+		if (progs[i].module && !strcmp(progs[i].module, name) && prog_wanted(i) &&
+		    (st.prog_why[i] || progs[i].kind == PROG_KPROBE))
+			return true;
+	return false;
+}
+
+static void module_wait(void)
+{
+	const struct itimerspec its = { .it_value.tv_sec = 1 };
+
+	timerfd_settime(st.module_fd, 0, &its, NULL);
+}
+
+/* What is told of at the beginning of a module's start has its functions at the end. */
+static void on_module(void)
+{
+	char state[16];
+	u64 ticks;
+	size_t i;
+
+	if (read(st.module_fd, &ticks, sizeof(ticks)) < 0)
+		return;
+	for (i = 0; i < PROG_NR; i++) {
+		if (!progs[i].module || !module_wanted(progs[i].module) ||
+		    read_line(state, sizeof(state), "/sys/module/%s/initstate", progs[i].module) <= 0)
+			continue;
+		if (!strcmp(state, "coming")) {
+			module_wait();
+			return;
+		}
+		if (!st.modules_came)
+			note("module %s has come: loads again", progs[i].module);
+		st.modules_came = true;
+	}
+}
+
+/* A supply was plugged in or out: the profile may change. A module came: hooks may. */
 static void on_uevent(void)
 {
+	static const char module[] = "add@/module/";
 	char buf[4096];
 	ssize_t n;
 
 	while ((n = recv(st.uevent_fd, buf, sizeof(buf) - 1, MSG_DONTWAIT)) > 0) {
 		buf[n] = 0;
-		if (strstr(buf, "/power_supply/")) {
+		if (strstr(buf, "/power_supply/") && opt[OPT_PROFILE].n == PROFILE_AUTO) {
 			power_apply();
 			status_changed();
 		}
+		if (!strncmp(buf, module, strlen(module)) && module_wanted(buf + strlen(module)))
+			module_wait();
 	}
 }
 
@@ -4991,6 +5183,9 @@ static void loop_event(u64 what)
 		break;
 	case EV_UEVENT:
 		on_uevent();
+		break;
+	case EV_MODULE:
+		on_module();
 		break;
 	case EV_WATCHDOG:
 		on_watchdog();
@@ -5024,7 +5219,7 @@ static void loop(void)
 	struct epoll_event ev[8];
 	int i, n;
 
-	while (!st.stop && !st.exited) {
+	while (!st.stop && !st.exited && !st.modules_came) {
 		n = epoll_wait(st.epoll_fd, ev, ARRAY_SIZE(ev), -1);
 		for (i = 0; i < n; i++)
 			loop_event(ev[i].data.u64);
@@ -5122,14 +5317,12 @@ static void loop_open(void)
 		st.clients[i].fd = -1;
 	loop_open_socket();
 	loop_open_watchdog();
-	if (opt[OPT_PROFILE].n == PROFILE_AUTO) {
-		st.uevent_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
-				      NETLINK_KOBJECT_UEVENT);
-		if (st.uevent_fd >= 0 && bind(st.uevent_fd, (struct sockaddr *)&nl, sizeof(nl))) {
-			close(st.uevent_fd);
-			st.uevent_fd = -1;
-		}
+	st.uevent_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
+	if (st.uevent_fd >= 0 && bind(st.uevent_fd, (struct sockaddr *)&nl, sizeof(nl))) {
+		close(st.uevent_fd);
+		st.uevent_fd = -1;
 	}
+	st.module_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	st.batch_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	st.publish_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	loop_add(st.batch_fd, EV_BATCH);
@@ -5137,6 +5330,7 @@ static void loop_open(void)
 	loop_add(st.signal_fd, EV_SIGNAL);
 	loop_add(st.listen_fd, EV_LISTEN);
 	loop_add(st.uevent_fd, EV_UEVENT);
+	loop_add(st.module_fd, EV_MODULE);
 	loop_add(st.watchdog_fd, EV_WATCHDOG);
 }
 
@@ -10919,6 +11113,17 @@ static int cmd_profile(void)
 /* 17. commands                                                                          */
 /* ===================================================================================== */
 
+/* It holds 4 MB, and its end costs a game more than most. Without CAP_SYS_RESOURCE it stays as it is. */
+static void run_spare(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0 && write(fd, "-1000", 5) < 0)
+		note("may be killed where memory runs out: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
 /* One instance: the lock goes with the process, however it ends. */
 static void run_lock(void)
 {
@@ -10963,6 +11168,7 @@ static void run_check_kernel(void)
 	caps = missing_capability();
 	if (caps)
 		die(EX_NOPERM, "not permitted: %s is missing (run as root)", caps);
+	caps_tell();
 	run_lock();
 	if (!opt[OPT_OBSERVE].n && scx_attached(name, sizeof(name)))
 		die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
@@ -10993,12 +11199,28 @@ static bool run_wants_restart(void)
 	       (st.exit_event.exit_code & st.kernel_const[KCONST_SCX_ECODE_ACT_RESTART]);
 }
 
-/* Attach, serve, detach once. Returns an exit code, or -1: start again with a new topology. */
+/* Does a file that is written while it runs lie in a folder of another user? */
+static bool run_writes_foreign(void)
+{
+	const char *file = opt[OPT_METRICS_FILE].s, *slash = file ? strrchr(file, '/') : NULL;
+	char dir[PATH_MAX] = ".";
+
+	if (slash)
+		snprintf(dir, sizeof(dir), "%.*s", (int)(slash - file) + 1, file);
+	return folder_foreign(AT_FDCWD, runtime_dir()) || (file && folder_foreign(AT_FDCWD, dir)) ||
+	       (db.kept && folder_foreign(db.dir_fd, "."));
+}
+
+/* Attach, serve, detach once. Returns an exit code, or -1: start again, CPUs or modules have changed. */
 static int run_once(void)
 {
 	int err, code = EX_OK;
 	char text[128];
 
+	privileges_raise();
+	if (st.modules_came)
+		kernel_check();
+	st.modules_came = false;
 	topo_read();
 	bpf_load();
 	db_to_bpf();
@@ -11015,6 +11237,9 @@ static int run_once(void)
 	}
 	loop_add_rings();
 	loop_add(ring_buffer__epoll_fd(db.ring), EV_DB);
+	privileges_drop(run_writes_foreign());
+	if (opt[OPT_INJECT].n == INJECT_CALL)
+		note("a forbidden call: %s", getppid() < 0 ? "fails" : "works");
 	game_open();
 	summary(text, sizeof(text));
 	note("%s", text);
@@ -11026,6 +11251,8 @@ static int run_once(void)
 		code = -1;
 	else if (st.exited)
 		code = run_ended("the kernel ended the scheduler");
+	else if (st.modules_came)
+		code = -1;
 	game_close();
 	db_from_bpf();
 	bpf_unload();
@@ -11083,6 +11310,7 @@ static int cmd_run(void)
 	parts_parse(opt[OPT_WITHOUT].s);
 	game_check_option();
 	run_check_kernel();
+	run_spare();
 	db_open();
 	loop_open();
 	code = run_again_and_again();
