@@ -704,6 +704,13 @@ struct prof_lost {
 	__u64 ios;		/* block requests that found no room */
 };
 
+/* What clang's analyzer cannot see for itself */
+#ifdef __clang_analyzer__
+#define CERTAIN(cond)	do { if (!(cond)) __builtin_unreachable(); } while (0)
+#else
+#define CERTAIN(cond)	do { } while (0)
+#endif
+
 /* Histogram over nanoseconds: slots 0..3 are 256 ns wide, then 4 per doubling, to 33 ms. */
 static inline __attribute__((always_inline, unused)) __u32 hist_slot(__u64 ns)
 {
@@ -720,7 +727,8 @@ static inline __attribute__((always_inline, unused)) __u32 hist_slot(__u64 ns)
 	if (v >> 2) { v >>= 2; log += 2; }
 	if (v >> 1)
 		log += 1;
-	/* log = floor(log2 v) >= 2; the two bits below the leading one pick the quarter */
+	/* log = floor(log2 v); the two bits below the leading one pick the quarter */
+	CERTAIN(log >= 2);
 	slot = (log - 1) * 4 + (((ns >> 8) >> (log - 2)) & 3);
 	return slot < HIST_SLOTS ? slot : HIST_SLOTS - 1;
 }

@@ -619,23 +619,37 @@ void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t size);
 
+/* Counts an allocation; false: it is the one that the build with sanitizers lets fail. */
+static bool alloc_counted(void)
+{
+	st.allocs += st.attached;
+#ifdef GAMER_FAIL_ALLOC
+	static long left = -1;
+	const char *nth = left < 0 ? getenv("GAMER_FAIL_ALLOC") : NULL;
+
+	left = left < 0 ? atol(nth ? nth : "0") : left;
+	if (left && !--left) {
+		errno = ENOMEM;
+		return false;
+	}
+#endif
+	return true;
+}
+
 /* Linked in place of the malloc family (-Wl,--wrap): proves that the loop allocates nothing. */
 void *__wrap_malloc(size_t size)
 {
-	st.allocs += st.attached;
-	return __real_malloc(size);
+	return alloc_counted() ? __real_malloc(size) : NULL;
 }
 
 void *__wrap_calloc(size_t n, size_t size)
 {
-	st.allocs += st.attached;
-	return __real_calloc(n, size);
+	return alloc_counted() ? __real_calloc(n, size) : NULL;
 }
 
 void *__wrap_realloc(void *p, size_t size)
 {
-	st.allocs += st.attached;
-	return __real_realloc(p, size);
+	return alloc_counted() ? __real_realloc(p, size) : NULL;
 }
 
 static void vlog(const char *fmt, va_list ap)
@@ -946,22 +960,24 @@ static int file_replace(int dir_fd, const char *name, const void *data, size_t l
 	return err;
 }
 
-/* The same for what others read: where it fails it is said. */
-static void write_whole(const char *path, const char *text, size_t len)
+/* The same for what others read: where it fails it is said, but not each second; *was: the last time. */
+static void write_whole(const char *path, const char *text, size_t len, int *was)
 {
 	int err = file_replace(AT_FDCWD, path, text, len, false);
 
-	if (err)
+	if (err && err != *was)
 		note("cannot write %s: %s", path, strerror(-err));
+	*was = err;
 }
 
 /* A file of the runtime directory. */
 static void write_atomic(const char *name, const char *text, size_t len)
 {
+	static int was;
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/%s", runtime_dir(), name);
-	write_whole(path, text, len);
+	write_whole(path, text, len, &was);
 }
 
 static struct sockaddr_un socket_address(void)
@@ -1200,7 +1216,7 @@ static void topo_read_cpu(u32 cpu, u32 *leaders)
 static void topo_read(void)
 {
 	static bool possible[MAX_CPUS];
-	u32 leaders[MAX_LLCS], cpu, best = 0, worst = ~0u;
+	u32 leaders[MAX_LLCS] = { 0 }, cpu, best = 0, worst = ~0u;
 	char buf[1024];
 	int n;
 
@@ -2049,6 +2065,177 @@ static void db_from_bpf(void)
 /* 9. load and attach                                                                    */
 /* ===================================================================================== */
 
+/*
+ * What gamer does with which capability: name, when, what is lost without it. START: to
+ * load and attach, also again later; RUN: all the time; FILES: only where a file that it writes
+ * lies in a folder of another user. The first two are all that it cannot do without.
+ */
+#define CAPS(X)										\
+	X(BPF, START, "")								\
+	X(PERFMON, START, "")							\
+	X(SYS_ADMIN, START, "no hooks in kernel modules")				\
+	X(NET_ADMIN, RUN, "short buffers for clients")				\
+	X(SYS_PTRACE, RUN, "other users' games are known by what they do alone")	\
+	X(CHECKPOINT_RESTORE, RUN, "no wine hook")					\
+	X(DAC_READ_SEARCH, RUN, "no wine hook on files that users keep closed")	\
+	X(DAC_OVERRIDE, FILES, "")
+
+enum cap_when { CAP_START, CAP_RUN, CAP_FILES };
+
+static const struct cap {
+	const char *name;
+	u8 bit;
+	u8 when;		/* enum cap_when */
+	const char *lost;
+} caps[] = {
+#define X(name, when, lost) { "CAP_" #name, CAP_##name, CAP_##when, lost },
+	CAPS(X)
+#undef X
+};
+#define CAPS_REQUIRED	2	/* rows */
+
+static void caps_set(u64 effective, u64 permitted)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = {
+		{ .effective = effective, .permitted = permitted },
+		{ .effective = effective >> 32, .permitted = permitted >> 32 },
+	};
+
+	if (syscall(SYS_capset, &head, data))
+		note("cannot set capabilities: %s", strerror(errno));
+}
+
+/* What this process may have, of that in force where `effective`. */
+static u64 caps_get(bool effective)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	syscall(SYS_capget, &head, data);
+	return effective ? data[0].effective | (u64)data[1].effective << 32 :
+			   data[0].permitted | (u64)data[1].permitted << 32;
+}
+
+/* The rows from..to - 1 that this process lacks, as "A and B"; NULL: none. */
+static const char *caps_missing(u32 from, u32 to)
+{
+	static char names[160];
+	u64 have = caps_get(true);
+
+	if (have & (1ULL << CAP_SYS_ADMIN))	/* includes the required ones */
+		from = MAX(from, CAPS_REQUIRED);
+	for (names[0] = 0; from < to; from++)
+		if (!(have & (1ULL << caps[from].bit)))
+			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+				 names[0] ? " and " : "", caps[from].name);
+	return names[0] ? names : NULL;
+}
+
+/* Capabilities that scheduling needs and this process lacks, or NULL. */
+static const char *missing_capability(void)
+{
+	return caps_missing(0, CAPS_REQUIRED);
+}
+
+/* One line on what is not to be had, where somebody gave this process less than all. */
+static void caps_tell(void)
+{
+	u64 have = caps_get(true);
+	char text[512] = "";
+	size_t i, n = 0;
+
+	for (i = CAPS_REQUIRED; i < ARRAY_SIZE(caps) && n < sizeof(text); i++)
+		if (caps[i].lost[0] && !(have & (1ULL << caps[i].bit)))
+			n += snprintf(text + n, sizeof(text) - n, "%s %s (%s)", n ? "," : "",
+				      caps[i].name, caps[i].lost);
+	if (n)
+		note("does without%s", text);
+}
+
+/* Those of `when`, of what this process has. */
+static u64 caps_for(enum cap_when when)
+{
+	u64 bits = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(caps); i++)
+		bits |= caps[i].when == when ? 1ULL << caps[i].bit : 0;
+	return bits & caps_get(false);
+}
+
+/* Does this folder belong to another user? Only CAP_DAC_OVERRIDE lets root write there. */
+static bool folder_foreign(int dir_fd, const char *path)
+{
+	struct stat s;
+
+	return !fstatat(dir_fd, path, &s, 0) && s.st_uid != geteuid();
+}
+
+/*
+ * System calls of a gamer that is attached: of its loop, and what libbpf does to load again. Any
+ * other fails with EPERM and is logged by the kernel; gamer is not killed for it, since a call
+ * forgotten here would then end the scheduler of the whole machine.
+ */
+static const u16 allowed_calls[] = {
+	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat, SYS_close,
+	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access,
+	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl,
+	SYS_dup, SYS_dup3, SYS_unlink, SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask,
+	SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create,
+	SYS_poll, SYS_epoll_create1, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
+	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
+	SYS_setsockopt, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open, SYS_getpid, SYS_gettid,
+	SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime, SYS_futex,
+	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
+};
+
+static void seccomp_on(void)
+{
+	static struct sock_filter code[ARRAY_SIZE(allowed_calls) + 6];
+	struct sock_fprog prog = { .filter = code };
+	struct sock_filter *to = code;
+	const u16 *call, *end = allowed_calls + ARRAY_SIZE(allowed_calls);
+
+	/* the numbers below are those of 64-bit calls, which is what gamer makes */
+	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
+	*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, end - allowed_calls + 1);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (call = allowed_calls; call < end; call++)
+		*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, *call, end - call, 0);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	prog.len = to - code;
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &prog))
+		note("no seccomp: %s", strerror(errno));
+}
+
+/*
+ * After attach: in force is only what the loop needs. What loading needs can be had again, for
+ * CPUs and modules come and go (privileges_raise); the rest is gone for good.
+ */
+static void privileges_drop(bool foreign_folders)
+{
+	static bool hardened;
+	u64 run = caps_for(CAP_RUN) | (foreign_folders ? caps_for(CAP_FILES) : 0);
+
+	caps_set(run, run | caps_for(CAP_START));
+	if (hardened)
+		return;
+	hardened = true;
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (!opt[OPT_NO_SECCOMP].n)
+		seccomp_on();
+}
+
+static void privileges_raise(void)
+{
+	u64 all = caps_get(false);
+
+	caps_set(all, all);
+}
+
 /* Name of the attached sched_ext scheduler into buf; false where none is. */
 static bool scx_attached(char *buf, size_t size)
 {
@@ -2188,22 +2375,25 @@ static const char *const required_kfuncs[] = {
 	"scx_bpf_test_and_clear_cpu_idle", "scx_bpf_pick_idle_cpu", "bpf_cpumask_test_cpu",
 };
 
-/* Is function `name` in the kernel's BTF, or in that of the module where it may be? */
-static bool btf_has_func(struct btf *btf, const char *name, const char *module)
+/* Why not: is function `name` in the kernel's BTF, or in that of the module where it may be? */
+static const char *btf_func_probe(struct btf *btf, const char *name, const char *module)
 {
 	char path[64];
 	struct btf *mod;
 	bool found;
 
 	if (btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0)
-		return true;
+		return NULL;
 	snprintf(path, sizeof(path), "/sys/kernel/btf/%s", module ? module : "");
 	if (!module || access(path, R_OK))
-		return false;
+		return "not in this kernel, or its module is not loaded";
 	mod = btf__load_module_btf(module, btf);
 	found = mod && btf__find_by_name_kind(mod, name, BTF_KIND_FUNC) > 0;
 	btf__free(mod);
-	return found;
+	if (!found)
+		return "not in this kernel, or its module is not loaded";
+	/* its BTF is had by number */
+	return caps_get(false) & 1ULL << CAP_SYS_ADMIN ? NULL : "in a module, which needs CAP_SYS_ADMIN";
 }
 
 /*
@@ -2268,6 +2458,7 @@ static const char *prog_kprobe_target(const struct prog *p)
 /* Why a program cannot be had, or NULL. */
 static const char *prog_probe(struct btf *btf, const struct prog *p)
 {
+	const char *why;
 	char name[64];
 
 	switch ((enum prog_kind)p->kind) {
@@ -2276,9 +2467,8 @@ static const char *prog_probe(struct btf *btf, const struct prog *p)
 		return btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF) > 0 ? NULL :
 		       "not in this kernel";
 	case PROG_FENTRY:
-		if (!btf_has_func(btf, p->target, p->module))
-			return "not in this kernel, or its module is not loaded";
-		return prog_kind_probe(btf, p->kind);
+		why = btf_func_probe(btf, p->target, p->module);
+		return why ? why : prog_kind_probe(btf, p->kind);
 	case PROG_LSM:
 		return prog_kind_probe(btf, p->kind);
 	case PROG_KPROBE:
@@ -2433,175 +2623,6 @@ static const char *kernel_probe(struct btf *btf)
 }
 
 /*
- * What gamer does with which capability: name, number, when, what is lost without it. START: to
- * load and attach, also again later; RUN: all the time; FILES: only where a file that it writes
- * lies in a folder of another user. The first two are all that it cannot do without.
- */
-#define CAPS(X)										\
-	X(BPF, 39, START, "")								\
-	X(PERFMON, 38, START, "")							\
-	X(SYS_ADMIN, 21, START, "no hooks in kernel modules")				\
-	X(NET_ADMIN, 12, RUN, "short buffers for clients")				\
-	X(SYS_PTRACE, 19, RUN, "other users' games are known by what they do alone")	\
-	X(CHECKPOINT_RESTORE, 40, RUN, "no wine hook")					\
-	X(DAC_READ_SEARCH, 2, RUN, "no wine hook on files that users keep closed")	\
-	X(DAC_OVERRIDE, 1, FILES, "")
-
-enum cap_when { CAP_START, CAP_RUN, CAP_FILES };
-
-static const struct cap {
-	const char *name;
-	u8 bit;
-	u8 when;		/* enum cap_when */
-	const char *lost;
-} caps[] = {
-#define X(name, bit, when, lost) { "CAP_" #name, bit, CAP_##when, lost },
-	CAPS(X)
-#undef X
-};
-#define CAPS_REQUIRED	2	/* rows */
-
-static void caps_set(u64 effective, u64 permitted)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = {
-		{ .effective = effective, .permitted = permitted },
-		{ .effective = effective >> 32, .permitted = permitted >> 32 },
-	};
-
-	if (syscall(SYS_capset, &head, data))
-		note("cannot set capabilities: %s", strerror(errno));
-}
-
-/* What this process may have, of that in force where `effective`. */
-static u64 caps_get(bool effective)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = { 0 };
-
-	syscall(SYS_capget, &head, data);
-	return effective ? data[0].effective | (u64)data[1].effective << 32 :
-			   data[0].permitted | (u64)data[1].permitted << 32;
-}
-
-/* The rows from..to - 1 that this process lacks, as "A and B"; NULL: none. */
-static const char *caps_missing(u32 from, u32 to)
-{
-	static char names[160];
-	u64 have = caps_get(true);
-
-	if (have & (1ULL << 21))	/* CAP_SYS_ADMIN includes the required ones */
-		from = MAX(from, CAPS_REQUIRED);
-	for (names[0] = 0; from < to; from++)
-		if (!(have & (1ULL << caps[from].bit)))
-			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
-				 names[0] ? " and " : "", caps[from].name);
-	return names[0] ? names : NULL;
-}
-
-/* Capabilities that scheduling needs and this process lacks, or NULL. */
-static const char *missing_capability(void)
-{
-	return caps_missing(0, CAPS_REQUIRED);
-}
-
-/* One line on what is not to be had, where somebody gave this process less than all. */
-static void caps_tell(void)
-{
-	u64 have = caps_get(true);
-	char text[512] = "";
-	size_t i, n = 0;
-
-	for (i = CAPS_REQUIRED; i < ARRAY_SIZE(caps) && n < sizeof(text); i++)
-		if (caps[i].lost[0] && !(have & (1ULL << caps[i].bit)))
-			n += snprintf(text + n, sizeof(text) - n, "%s %s (%s)", n ? "," : "",
-				      caps[i].name, caps[i].lost);
-	if (n)
-		note("does without%s", text);
-}
-
-/* Those of `when`, of what this process has. */
-static u64 caps_for(enum cap_when when)
-{
-	u64 bits = 0;
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(caps); i++)
-		bits |= caps[i].when == when ? 1ULL << caps[i].bit : 0;
-	return bits & caps_get(false);
-}
-
-/* Does this folder belong to another user? Only CAP_DAC_OVERRIDE lets root write there. */
-static bool folder_foreign(int dir_fd, const char *path)
-{
-	struct stat s;
-
-	return !fstatat(dir_fd, path, &s, 0) && s.st_uid != geteuid();
-}
-
-/*
- * System calls of a gamer that is attached: of its loop, and what libbpf does to load again. Any
- * other fails with EPERM and is logged by the kernel; gamer is not killed for it, since a call
- * forgotten here would then end the scheduler of the whole machine.
- */
-static const u16 allowed_calls[] = {
-	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat, SYS_close,
-	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access,
-	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl,
-	SYS_dup, SYS_dup3, SYS_unlink, SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask,
-	SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create,
-	SYS_poll, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
-	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
-	SYS_setsockopt, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open, SYS_getpid, SYS_gettid,
-	SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime, SYS_futex,
-	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
-	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
-};
-
-static void seccomp_on(void)
-{
-	static struct sock_filter code[ARRAY_SIZE(allowed_calls) + 6];
-	struct sock_fprog prog = { .filter = code };
-	struct sock_filter *to = code;
-	const u16 *call, *end = allowed_calls + ARRAY_SIZE(allowed_calls);
-
-	/* the numbers below are those of 64-bit calls, which is what gamer makes */
-	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-	*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, end - allowed_calls + 1);
-	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	for (call = allowed_calls; call < end; call++)
-		*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, *call, end - call, 0);
-	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	prog.len = to - code;
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &prog))
-		note("no seccomp: %s", strerror(errno));
-}
-
-/*
- * After attach: in force is only what the loop needs. What loading needs can be had again, for
- * CPUs and modules come and go (privileges_raise); the rest is gone for good.
- */
-static void privileges_drop(bool foreign_folders)
-{
-	static bool hardened;
-	u64 run = caps_for(CAP_RUN) | (foreign_folders ? caps_for(CAP_FILES) : 0);
-
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	caps_set(run, run | caps_for(CAP_START));
-	if (!hardened && !opt[OPT_NO_SECCOMP].n)
-		seccomp_on();
-	hardened = true;
-}
-
-static void privileges_raise(void)
-{
-	u64 all = caps_get(false);
-
-	caps_set(all, all);
-}
-
-/*
  * Rings are read without libbpf: it allocates for each, and would keep all of them mapped, which
  * are 1.2 MB of resident memory, while nobody listens.
  */
@@ -2630,6 +2651,7 @@ static bool ring_open(enum event_type type)
 	int fd = ring_map_fd(type);
 	void *ours, *theirs;
 
+	CERTAIN(type < EVENT_NR);
 	r->size = sizes[type];
 	ours = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (ours == MAP_FAILED)
@@ -4580,6 +4602,7 @@ static void status_file(struct out *o, const char *text)
 /* The files that others read without asking. */
 static void status_publish(void)
 {
+	static int was;
 	char text[128];
 
 	summary(text, sizeof(text));
@@ -4592,7 +4615,7 @@ static void status_publish(void)
 	st.metrics_at_ns = now_ns();
 	answer.len = 0;
 	status_metrics(&answer, true);
-	write_whole(opt[OPT_METRICS_FILE].s, answer.buf, answer.len);
+	write_whole(opt[OPT_METRICS_FILE].s, answer.buf, answer.len, &was);
 }
 
 /* What it does has changed: systemd is told too, and whether somebody has to be told regularly. */
@@ -5770,10 +5793,12 @@ static void bench_net_open(void)
 		at[i] = (struct sockaddr_in){ .sin_family = AF_INET,
 					      .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 		fd[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		if (fd[i] < 0)
+			continue;
 		bind(fd[i], (void *)&at[i], len);
 		getsockname(fd[i], (void *)&at[i], &len);
 	}
-	bench->net_udp = !connect(fd[0], (void *)&at[1], sizeof(*at)) &&
+	bench->net_udp = fd[0] >= 0 && fd[1] >= 0 && !connect(fd[0], (void *)&at[1], sizeof(*at)) &&
 			 !connect(fd[1], (void *)&at[0], sizeof(*at)) &&
 			 send(fd[0], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
 	if (!bench->net_udp && socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fd))
@@ -6433,7 +6458,7 @@ static void bench_ask(void)
 	bench->answered = false;
 	memset(bench->outside, 0, sizeof(bench->outside));
 	pfd.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (!connect(pfd.fd, (struct sockaddr *)&sa, sizeof(sa)) &&
+	if (pfd.fd >= 0 && !connect(pfd.fd, (struct sockaddr *)&sa, sizeof(sa)) &&
 	    send(pfd.fd, request, strlen(request), MSG_NOSIGNAL) > 0)
 		while (n > 0 && !bench->answered && now_ns() < end_ns) {
 			if (poll(&pfd, 1, 100) <= 0)
@@ -6959,9 +6984,9 @@ static void bench_svg_histogram(struct out *o, const struct bench_result *r)
 	p.y1 = ceil(log10(most));
 	bench_svg_grid(o, &p);
 	for (u32 i = 0; i < BINS; i++) {
-		double px = MAX(log10(count[i]) * p.yscale, MIN_PX);
+		double px = count[i] ? MAX(log10(count[i]) * p.yscale, MIN_PX) : 0;
 
-		if (count[i])
+		if (px)
 			out_f(o, "<rect class='b' x='%u' y='%.1f' width='%g' height='%.1f'/>\n",
 			      i * BIN_PX, -px, BIN_PX - 0.5, px);
 	}
@@ -7273,9 +7298,12 @@ static bool conn_ask(struct conn *c, const char *request)
 	struct timeval wait = { .tv_sec = CONN_WAIT_S };
 	struct sockaddr_un sa = socket_address();
 	size_t len = strlen(request);
+	ssize_t n;
 
 	if (c->fd < 0) {
 		c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (c->fd < 0)
+			return false;
 		c->len = c->taken = 0;
 		/* connect() would wait for a stopped gamer for ever */
 		setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
@@ -7289,7 +7317,10 @@ static bool conn_ask(struct conn *c, const char *request)
 			return false;
 		}
 	}
-	return send(c->fd, request, len, MSG_NOSIGNAL) == (ssize_t)len;
+	n = send(c->fd, request, len, MSG_NOSIGNAL);
+	if (n >= 0)
+		errno = EAGAIN;		/* where it was only a part */
+	return n == (ssize_t)len;
 }
 
 /* For who has nothing to do without an answer. */
@@ -7897,8 +7928,8 @@ static int top_compare(const void *a, const void *b)
 	int order = 0;
 
 	if (by->field) {
-		x = *(const double *)((const char *)s + by->field);
-		y = *(const double *)((const char *)t + by->field);
+		memcpy(&x, (const char *)s + by->field, sizeof(x));
+		memcpy(&y, (const char *)t + by->field, sizeof(y));
 	} else if (by->key == 'n') {
 		order = strcasecmp(s->comm, t->comm);
 		x = y;
@@ -8184,7 +8215,7 @@ static void top_graph(const double *ms, u32 n, double end, u32 rows)
 static void top_frames(u32 rows)
 {
 	struct jv frame = jr_get(top.root, "frame");
-	double ms[TOP_TIMES];
+	double ms[TOP_TIMES] = { 0 };
 	u32 n = top_times(ms);
 	double end = top_graph_end(ms, n);
 	char source[16];
@@ -10212,7 +10243,7 @@ static const char *prof_call_name(u16 nr)
 	if (nr == PROF_NO_SYSCALL)
 		return NULL;
 	if (nr & PROF_IA32)
-		snprintf(text, sizeof(text), "ia32 %u", nr & ~PROF_IA32);
+		snprintf(text, sizeof(text), "ia32 %d", nr & ~PROF_IA32);
 	else if (prof_calls[nr % PROF_SYSCALLS].name)
 		return prof_calls[nr % PROF_SYSCALLS].name;
 	else

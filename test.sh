@@ -1609,7 +1609,7 @@ GROUPS_VM="
 	know --cpus 4 --gpu
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	tell --cpus 4 --gpu --with modetest
-	fault --cpus 4
+	fault --cpus 4 --mem 1024
 	lab  --lab 7
 	part --lab 7 --gpu --cpus 8,sockets=2,cores=2,threads=2
 	wine --cpus 4 --mem 2048 --with wine
