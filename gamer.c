@@ -687,6 +687,15 @@ static void die(int code, const char *fmt, ...)
 	exit(code);
 }
 
+/* With -v: what a program cost the verifier, by the last line of what that says. */
+static void log_cost(const char *name, const char *said)
+{
+	const char *cost = strstr(said, "processed ");
+
+	if (cost)
+		note("verified %s: %.*s", name, (int)strcspn(cost, "\n"), cost);
+}
+
 /* libbpf's messages: its warnings where asked for; a failed step has our own message. */
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
@@ -704,6 +713,12 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 		for (i = 0; i < PROG_NR; i++)
 			if (!strcmp(progs[i].name, name))
 				st.refused = progs[i].name;
+		va_end(copy);
+	}
+	if (opt[OPT_VERBOSE].n && level == LIBBPF_DEBUG && strstr(fmt, "BEGIN PROG LOAD LOG")) {
+		va_copy(copy, ap);
+		name = va_arg(copy, const char *);
+		log_cost(name, va_arg(copy, const char *));
 		va_end(copy);
 	}
 	if (!opt[OPT_VERBOSE].n || level == LIBBPF_DEBUG)
@@ -2866,13 +2881,16 @@ static char *bpf_unpack(size_t *size)
 	return to;
 }
 
+#define BPF_LOG_STATS	4	/* of the kernel's verifier: one line, no trace */
+
 /*
- * Open the object; *copy must live until the load is over. Without the preemption counter where
+ * Open the object, `cost`: the verifier tells what it took; *copy must live until the load is over. Without the preemption counter where
  * programs cannot use it: a weak symbol that BTF shows and the kernel cannot resolve fails the
  * load even in code that never runs. So its name is spoilt in the copy, and it counts as absent.
  */
-static struct gamer_bpf *bpf_open(char **copy)
+static struct gamer_bpf *bpf_open(char **copy, bool cost)
 {
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .kernel_log_level = cost ? BPF_LOG_STATS : 0);
 	static const char *const names[] = { "__preempt_count", "pcpu_hot" };
 	struct gamer_bpf *skel = calloc(1, sizeof(*skel));
 	size_t size;
@@ -2888,7 +2906,7 @@ static struct gamer_bpf *bpf_open(char **copy)
 			*at = 'X';
 	skel->skeleton->data = *copy;
 	skel->skeleton->data_sz = size;
-	if (bpf_object__open_skeleton(skel->skeleton, NULL))
+	if (bpf_object__open_skeleton(skel->skeleton, &opts))
 		return NULL;
 	skel->struct_ops.gamer_ops = bpf_map__initial_value(skel->maps.gamer_ops, NULL);
 	return skel;
@@ -2897,11 +2915,12 @@ static struct gamer_bpf *bpf_open(char **copy)
 /* Open and verify once. 0, or -errno; st.refused names an optional program that is to blame. */
 static int bpf_try_load(void)
 {
+	static bool refused;	/* the kernel says what a program costs, or why it is refused */
 	char *copy;
 	int err;
 
 	st.refused = NULL;
-	st.skel = bpf_open(&copy);
+	st.skel = bpf_open(&copy, opt[OPT_VERBOSE].n && !refused);
 	if (!st.skel)
 		die(EX_SOFTWARE, "cannot open the BPF object: %s", strerror(errno));
 	bpf_configure(st.skel);
@@ -2911,23 +2930,11 @@ static int bpf_try_load(void)
 		gamer_bpf__destroy(st.skel);
 		st.skel = NULL;
 	}
-	return err;
-}
-
-/* With -v: what each program cost the verifier, in instructions that it walked. */
-static void bpf_show_cost(void)
-{
-	struct bpf_prog_info info;
-	struct bpf_program *prog;
-	u32 len;
-
-	bpf_object__for_each_program(prog, st.skel->obj) {
-		memset(&info, 0, sizeof(info));
-		len = sizeof(info);
-		if (!bpf_prog_get_info_by_fd(bpf_program__fd(prog), &info, &len))
-			note("verified %s: %u instructions, %u bytes", bpf_program__name(prog),
-			     info.verified_insns, info.xlated_prog_len);
+	if (err && opt[OPT_VERBOSE].n && !refused) {
+		refused = true;
+		return bpf_try_load();
 	}
+	return err;
 }
 
 /* Open, verify and prepare; dies with the exit code that fits. */
@@ -2945,8 +2952,6 @@ static void bpf_load(void)
 	if (err)
 		die(EX_SOFTWARE, "the kernel refused the BPF programs: %s (gamer run -v shows why)",
 		    strerror(-err));
-	if (opt[OPT_VERBOSE].n)
-		bpf_show_cost();
 	power_apply();
 	if (!ring_open(EVENT_GAME))
 		die(EX_SOFTWARE, "cannot map the event ring: %s", strerror(errno));
@@ -9873,7 +9878,7 @@ static void prof_load(void)
 		die(EX_UNAVAILABLE, "profile: this kernel has %s", why);
 	if (!opt[OPT_USER_STACKS].n && opt[OPT_ONLY].n != PROF_SYSCALL)
 		prof_kernel_load();
-	st.skel = bpf_open(&copy);
+	st.skel = bpf_open(&copy, false);
 	if (!st.skel)
 		die(EX_SOFTWARE, "profile: cannot open the BPF object: %s", strerror(errno));
 	prof_configure(st.skel, btf);
@@ -9889,8 +9894,6 @@ static void prof_load(void)
 	prof.iter = bpf_program__attach_iter(st.skel->progs.prof_threads, NULL);
 	if (!prof.ring || !prof.iter)
 		die(EX_SOFTWARE, "profile: no ring or no iterator: %s", strerror(errno));
-	if (opt[OPT_VERBOSE].n)
-		bpf_show_cost();
 }
 
 static void prof_attach(size_t from, size_t to)

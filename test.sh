@@ -651,7 +651,7 @@ vm_root() { # DIR KERNELDIR CMD LAB MODULES WITH...
 	mkdir -p "$dir/bin" "$dir/modules"
 	cp "$(tool busybox)" "$dir/bin/busybox"
 	cp "$ROOT/test/init" "$dir/init"
-	for w in "$BUILD"/test/* "$ROOT"/test/*.sh; do
+	for w in "$BUILD"/test/* "$ROOT"/test/*.{sh,tsv}; do
 		[ -f "$w" ] && cp "$w" "$dir/bin/"
 	done
 	[ ! -x "$GAMER" ] || cp "$GAMER" "$dir/bin/gamer"
@@ -1035,17 +1035,19 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 	WORK=$(mktemp -d)
 	export RUNTIME_DIRECTORY=$WORK
 	trap clients_stop EXIT
-	local name out n=0
+	local name out big n=0
+	cat >"$WORK/named.py" <<-'EOT'
+		import ctypes, os, sys, time
+		ctypes.CDLL(None).prctl(15, os.fsencode(sys.argv[1]), 0, 0, 0)
+		time.sleep(600)
+	EOT
 	for name in '../../x' $'\e[31mred\e]0;t\a' $'\xff\xfe\xc3\x28' $'a"b\\c\nd' $'\xc2\x9b31m\x7f'; do
 		n=$((n + 1))
-		# the environment first, since a second exec would take its name
-		NAME=$name python3 -c '
-			import ctypes, os, sys
-			if sys.argv[1:]:
-			    env = {f"V{n}": "x" * 100000 for n in range(18)}
-			    os.execve(sys.executable, ["python3", "-c", open("/proc/self/cmdline").read().split("\0")[2]], dict(os.environ, **env))
-			ctypes.CDLL(None).prctl(15, os.environb[b"NAME"], 0, 0, 0)
-			import time; time.sleep(600)'"" again >/dev/null 2>&1 &
+		(
+			big=$(printf '%100000s' '')
+			for big in $(seq 18 | sed "s/.*/V&=$(tr ' ' x <<<"$big")/"); do export "$big"; done
+			exec python3 "$WORK/named.py" "$name"
+		) >/dev/null 2>&1 &
 		B=$!
 		wait_for 20 eval '[ "$(cat /proc/$B/comm)" != python3 ] && [ "$(wc -c </proc/$B/environ)" -gt 1800000 ]' || fail "no such process: $(cat /proc/$B/comm)"
 		"$GAMER" run --observe --game $B --metrics-file "$WORK/metrics" 2>"$WORK/log.txt" &
@@ -2040,6 +2042,19 @@ bench_hooks() { # [SERIES]
 	printf '\n%s\n' "$goals"
 }
 
+# verifier [SERIES...]: what each BPF program costs the verifier there, as test/verifier.tsv has it
+verifier() {
+	local series out=$BUILD/out/verifier
+	[ $# -gt 0 ] || set -- $SERIES
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	for series; do
+		rm -rf "$out"
+		vm --kernel "$series" --out "$out" -- 'guest.sh life_verifier' >&2 || note "kernel $series: no figures"
+		cat "$out/verifier.tsv" || true
+	done
+}
+
 # What profilers cost a process that switches and calls all the time, side by side
 bench_profile() { # [ROUNDS]
 	local offcputime syscount
@@ -2135,6 +2150,7 @@ VERBS="
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	bench-events bench_events delay and cost of an event, how many a second, CPU of gamer
 	bench-profile bench_profile [ROUNDS]: what gamer profile costs beside offcputime and syscount
+	verifier   verifier       [SERIES...]: instructions and states of each BPF program, as in test/verifier.tsv
 	bench-learn bench_learn   [SEEDS]: a build next to the game, before and after it was learned
 	demo       demo           gamer next to the kernel's own scheduler
 	sanitize   sanitize       host tests with gamer under address and undefined behaviour sanitizers

@@ -174,6 +174,30 @@ life_bare() { : "runs on a root that cannot be written, with nothing but /run"
 	stops TERM
 }
 
+# cost_of ARGS: what gamer's programs cost the verifier: name, instructions, states
+cost_of() {
+	gamer run -v --db= "$@" >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 60 answers || fail "does not answer: $(tail -n 1 /tmp/gamer.log)"
+	kill -TERM $G
+	wait $G
+	sed -n 's/^gamer: verified \([a-z0-9_]*\): processed \([0-9]*\) .* total_states \([0-9]*\) .*/\1\t\2\t\3/p' /tmp/gamer.log
+}
+life_verifier() { : "no program costs the verifier a third more instructions or states than test/verifier.tsv has for this kernel"
+	local series
+	series=$(uname -r | cut -d. -f1,2)
+	{ cost_of && cost_of --observe | grep ^runtime_; } | sort | sed "s/^/$series\t/" >/out/verifier.tsv
+	[ "$(wc -l </out/verifier.tsv)" -ge 15 ] || fail "only $(wc -l </out/verifier.tsv) programs"
+	grep -q "^$series	" /bin/verifier.tsv || skip "no figures for kernel $series"
+	awk -F'\t' -v OFS=' ' '
+		NR == FNR { insns[$1, $2] = $3; states[$1, $2] = $4; next }
+		!(($1, $2) in insns) { print $2, "is not in the table"; next }
+		$3 * 3 > insns[$1, $2] * 4 + 300 { print $2, $3, "instructions,", insns[$1, $2], "in the table" }
+		$4 * 3 > states[$1, $2] * 4 + 60 { print $2, $4, "states,", states[$1, $2], "in the table" }
+	' /bin/verifier.tsv /out/verifier.tsv >/tmp/more
+	[ ! -s /tmp/more ] || fail "$(tr '\n' ';' </tmp/more)"
+}
+
 # programs NAME: how many of that name the database at $DB has
 programs() { gamer db list --db "$DB" | awk -v n="$1" '$1 == n' | wc -l; }
 # known COMMAND...: so many began as the database knows them
@@ -1360,6 +1384,7 @@ fault_storm() { : "control groups with weights come and go, a fork bomb in its l
 	wait $p
 	wait_for 30 rmdir $cg/bomb 2>/dev/null || fail "the bomb stays"
 	healthy
+	echo 20000 >/proc/sys/kernel/threads-max # by default as many as a quarter of 1 GB holds
 	timeout 200 churn 5 15 10000 >/tmp/churn 2>&1 || fail "10000 threads: $(tail -n 1 /tmp/churn)"
 	healthy
 	for i in 1 2; do dd if=/dev/zero of=/dev/null bs=700M 2>/dev/null & done
