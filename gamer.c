@@ -11323,8 +11323,8 @@ static int run_again_and_again(void)
 	u32 failures = 0;
 	int code;
 
-	while ((code = run_once()) && !st.stop) {
-		if (code > 0) {
+	while (!st.stop && (code = run_once())) {
+		if (code > 0 && !st.stop) {
 			if (failures == (u32)opt[OPT_RESTARTS].n)
 				return code;
 			run_back_off(MIN(1U << MIN(failures, 6U), BACK_OFF_MAX_S), failures + 1);

@@ -1039,6 +1039,7 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 	cat >"$WORK/named.py" <<-'EOT'
 		import ctypes, os, sys, time
 		ctypes.CDLL(None).prctl(15, os.fsencode(sys.argv[1]), 0, 0, 0)
+		open(sys.argv[2], "w")
 		time.sleep(600)
 	EOT
 	for name in '../../x' $'\e[31mred\e]0;t\a' $'\xff\xfe\xc3\x28' $'a"b\\c\nd' $'\xc2\x9b31m\x7f'; do
@@ -1046,10 +1047,12 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 		(
 			big=$(printf '%100000s' '')
 			for big in $(seq 18 | sed "s/.*/V&=$(tr ' ' x <<<"$big")/"); do export "$big"; done
-			exec python3 "$WORK/named.py" "$name"
+			exec python3 "$WORK/named.py" "$name" "$WORK/named"
 		) >/dev/null 2>&1 &
 		B=$!
-		wait_for 20 eval '[ "$(cat /proc/$B/comm)" != python3 ] && [ "$(wc -c </proc/$B/environ)" -gt 1800000 ]' || fail "no such process: $(cat /proc/$B/comm)"
+		wait_for 20 [ -e "$WORK/named" ] || fail "no process of that name"
+		rm "$WORK/named"
+		[ "$(wc -c <"/proc/$B/environ")" -gt 1800000 ] || fail "its environment has $(wc -c <"/proc/$B/environ") bytes"
 		"$GAMER" run --observe --game $B --metrics-file "$WORK/metrics" 2>"$WORK/log.txt" &
 		G=$!
 		wait_for 30 eval '"$GAMER" status | grep -q "^game: $B "' || fail "not the game: $(cat "$WORK/log.txt")"
@@ -1058,10 +1061,11 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 		"$GAMER" status --metrics >"$WORK/asked.txt"
 		"$GAMER" events --seconds 1 >"$WORK/events.txt"
 		COLUMNS=200 LC_ALL=C "$GAMER" top --once >"$WORK/top.txt"
-		kill $G $B
-		wait $G || fail "gamer exits $?"
+		wait_for 10 grep -aq "^game $B " "$WORK/status" || fail "the status file does not have it: $(cat -v "$WORK/status")"
 		cp "$WORK/status" "$WORK/status.txt"
 		cp "$WORK/metrics" "$WORK/metrics.txt"
+		kill $G $B
+		wait $G || fail "gamer exits $?"
 		python3 "$ROOT/test/judge.py" "$WORK/$n.json" || exit
 		for out in "$WORK"/*.txt "$WORK/$n.json"; do
 			! LC_ALL=C grep -q $'[^ -~\t\xc0-\xff\x80-\xbf]' "$out" || fail "$(printf %q "$name"): ${out##*/} has control codes: $(LC_ALL=C grep -m1 $'[^ -~\t\xc0-\xff\x80-\xbf]' "$out" | cat -v)"
