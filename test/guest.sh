@@ -1387,9 +1387,13 @@ fault_storm() { : "control groups with weights come and go, a fork bomb in its l
 	echo 20000 >/proc/sys/kernel/threads-max # by default as many as a quarter of 1 GB holds
 	timeout 200 churn 5 15 10000 >/tmp/churn 2>&1 || fail "10000 threads: $(tail -n 1 /tmp/churn)"
 	healthy
-	for i in 1 2; do dd if=/dev/zero of=/dev/null bs=700M 2>/dev/null & done
-	wait $! # or the other one
-	dmesg | grep -q 'Out of memory: Killed process .*(dd)' || fail "memory does not run out"
+	p=''
+	for i in 1 2; do
+		dd if=/dev/zero of=/dev/null bs=700M 2>/dev/null &
+		p="$p $!"
+	done
+	wait_for 60 ran_out || fail "memory does not run out"
+	kill $p 2>/dev/null
 	healthy
 	gamer events >/dev/null &
 	p=$!
@@ -1398,6 +1402,7 @@ fault_storm() { : "control groups with weights come and go, a fork bomb in its l
 	wait_for 20 clients_are 1 || fail "$(status_number clients) clients after one has died"
 	stops TERM
 }
+ran_out() { dmesg | grep -q 'Out of memory: Killed process .*(dd)'; }
 clients_are() { [ "$(status_number clients)" = "$1" ]; }
 fault_hogs() { : "real-time hogs on every CPU, longer than the kernel's watchdog waits: the machine comes back, whoever schedules"
 	local cpu hogs=''
