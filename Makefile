@@ -132,11 +132,13 @@ BPFFLAGS := $(HERE) --target=bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Wno-unus
 $(B)/gamer.bpf.o: gamer.bpf.c vmlinux.h | $(L)/include/bpf
 	$(call say,BPF,$@)$(CLANG) $(BPFFLAGS) -c $< -o $@
 
+# Where memory for its tables is missing, it must not walk through them.
 $(B)/gamer.skel.h: $(B)/gamer.bpf.o
 	$(call say,SKEL,$@)tool="$(BPFTOOL)"; [ -n "$$tool" ] && \
 	$$tool gen object $(B)/gamer.linked.o $< && \
 	$$tool gen skeleton $(B)/gamer.linked.o name gamer_bpf >$@ && \
-	sed -i '/s->data = gamer_bpf__elf_bytes/d' $@
+	sed -i -e '/s->data = gamer_bpf__elf_bytes/d' \
+		-e 's/if (!s->\(map\|prog\)s) {/& s->\1_cnt = 0;/' $@
 
 # The object itself: gamer.c includes it packed, and not as the skeleton's text.
 $(B)/gamer.bpf.gz: $(B)/gamer.skel.h

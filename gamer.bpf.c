@@ -89,6 +89,9 @@ enum class {
 	CLASS_NR
 };
 
+/* What run --inject does, in the order of its words. CALL: user space makes a forbidden one. */
+enum inject { INJECT_NONE, INJECT_ERROR, INJECT_STALL, INJECT_CALL };
+
 /*
  * Parts of the scheduler that can be left out, to measure what they are worth. What is left
  * out is gone: the verifier removes it.
@@ -700,6 +703,13 @@ struct prof_lost {
 	__u64 ios;		/* block requests that found no room */
 };
 
+/* What clang's analyzer cannot see for itself */
+#ifdef __clang_analyzer__
+#define CERTAIN(cond)	do { if (!(cond)) __builtin_unreachable(); } while (0)
+#else
+#define CERTAIN(cond)	do { } while (0)
+#endif
+
 /* Histogram over nanoseconds: slots 0..3 are 256 ns wide, then 4 per doubling, to 33 ms. */
 static inline __attribute__((always_inline, unused)) __u32 hist_slot(__u64 ns)
 {
@@ -716,7 +726,8 @@ static inline __attribute__((always_inline, unused)) __u32 hist_slot(__u64 ns)
 	if (v >> 2) { v >>= 2; log += 2; }
 	if (v >> 1)
 		log += 1;
-	/* log = floor(log2 v) >= 2; the two bits below the leading one pick the quarter */
+	/* log = floor(log2 v); the two bits below the leading one pick the quarter */
+	CERTAIN(log >= 2);
 	slot = (log - 1) * 4 + (((ns >> 8) >> (log - 2)) & 3);
 	return slot < HIST_SLOTS ? slot : HIST_SLOTS - 1;
 }
@@ -755,6 +766,7 @@ const volatile u8 have_gpu;			/* 1: submits are evidence */
 const volatile u8 have_frames;			/* 1: page flips are looked at */
 const volatile u8 have_names;			/* 1: thread names are evidence */
 const volatile u8 learning;			/* 1: tasks are observed for the database */
+const volatile u8 inject;			/* enum inject: a fault that tests ask for */
 const volatile u8 observing;			/* 1: no scheduler; contexts are made when needed */
 const volatile struct prefix thread_names[THREAD_NAME_MAX];	/* from THREAD_NAMES */
 const volatile u8 thread_name_roles[THREAD_NAME_MAX];		/* enum role of each */
@@ -985,6 +997,10 @@ struct {
 u32 frame_log_ns[FRAME_LOG];
 u64 frames_logged;
 
+/* run --inject; injected() */
+u32 inject_after = 100;		/* so many tasks are queued before */
+s32 inject_pid;			/* the one that is not, 0: none yet */
+
 /* Made as long as cpu_mask says before it is loaded: all of it is resident in user space. */
 struct cpu_state cpu_states[MAX_CPUS] SEC(".bss.cpus");
 struct llc_state llc_states[MAX_LLCS];
@@ -1079,6 +1095,7 @@ bool scx_bpf_dsq_move_to_local___plain(u64 dsq) __ksym __weak;
 bool scx_bpf_consume___old(u64 dsq) __ksym __weak;
 bool scx_bpf_task_set_slice___new(struct task_struct *p, u64 slice) __ksym __weak;
 u32 scx_bpf_reenqueue_local___v1(void) __ksym __weak;
+void scx_bpf_error_bstr(char *fmt, u64 *data, u32 size) __ksym __weak;
 
 /* The CPU's preemption counter: a variable of its own from 6.15, in a struct before. */
 extern const int __preempt_count __ksym __weak;
@@ -2375,6 +2392,26 @@ static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 s
 	}
 }
 
+/*
+ * run --inject: after a while an error, or one task of user space that is queued nowhere until the
+ * kernel's watchdog sees it. True: it is that one.
+ */
+static __always_inline bool injected(struct task_struct *p)
+{
+	static char why[] = "injected";	/* the kernel wants it writable */
+	u64 nothing[1] = { 0 };
+
+	if (inject_after) {
+		inject_after--;
+		return false;
+	}
+	if (inject == INJECT_ERROR)
+		scx_bpf_error_bstr(why, nothing, sizeof(nothing));
+	else if (!inject_pid && !(p->flags & PF_KTHREAD))
+		inject_pid = p->pid;
+	return p->pid == inject_pid;
+}
+
 void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
@@ -2384,6 +2421,8 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	bool pinned = task_pinned(p);
 	u8 prio;
 
+	if (inject && injected(p))
+		return;
 	if (!t) {
 		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
 		return;

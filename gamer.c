@@ -70,9 +70,13 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/netlink.h>
 #include <linux/perf_event.h>
+#include <linux/seccomp.h>
 #include <linux/types.h>
 #include <linux/uinput.h>
 #include <bpf/bpf.h>
@@ -108,6 +112,7 @@ typedef int64_t s64;
 #define CLIENT_OUT	(32 * 1024)	/* event lines that are sent at once: a batch at 8 kHz */
 #define BATCH_NS	(20 * NSEC_PER_MSEC)	/* how long frequent events may lie in their ring */
 #define METRICS_NS	(10 * NSEC_PER_SEC)	/* how old the metrics file gets */
+#define BACK_OFF_MAX_S	60		/* between restarts after failures: 1, 2, 4 s, no more than that */
 #define CPUPERF_ONE	1024		/* SCX_CPUPERF_ONE: full speed */
 #define SCX_DIR		"/sys/kernel/sched_ext/"
 
@@ -203,6 +208,11 @@ static const struct command {
 	  "process database; empty: in memory only")				\
 	X(WITHOUT, "without", 0, STR, C(run), 0, 0, 0, "PART,...",		\
 	  "leave out parts of the scheduler, to measure what they are worth")	\
+	X(RESTARTS, "restarts", 0, NUM, C(run), 3, 0, 1000, NULL,		\
+	  "how often to start again where the kernel ends it for an error or a stall")	\
+	X(NO_SECCOMP, "no-seccomp", 0, FLAG, C(run), 0, 0, 1, NULL,		\
+	  "leave all system calls open to gamer itself")			\
+	X(INJECT, "inject", 0, CHOICE, C(run), 0, 0, 3, "none|error|stall|call", NULL) \
 	X(METRICS_FILE, "metrics-file", 0, STR, C(run), 0, 0, 0, "FILE",	\
 	  "keep metrics in a file, for a textfile collector; anew every 10 s")	\
 	X(SOCKET_GROUP, "socket-group", 0, STR, C(run), 0, 0, 0, "GROUP",	\
@@ -276,7 +286,7 @@ static const struct option_desc {
 	u32 cmds;		/* bit per command that takes it */
 	s64 def, min, max;	/* of numbers; of choices: index */
 	const char *arg;	/* metavariable, or choices separated by | */
-	const char *help;
+	const char *help;	/* NULL: for tests, and shown nowhere */
 } options[OPT_NR] = {
 #define X(id, name, letter, type, cmds, def, min, max, arg, help) \
 	{ name, letter, OPT_##type, cmds, def, min, max, arg, help },
@@ -478,7 +488,7 @@ static const struct unit_desc {
 	X(UPTIME, uptime, S, GAUGE, "time since attach")			\
 	X(LOAD, load, US, GAUGE, "time to open and verify the BPF programs")	\
 	X(ATTACH, attach, US, GAUGE, "time to switch all tasks to gamer")	\
-	X(RESTARTS, restarts, NONE, COUNTER, "restarts after CPU hotplug")	\
+	X(RESTARTS, restarts, NONE, COUNTER, "restarts after CPU hotplug or failures")	\
 	X(ALLOCS, allocations_after_attach, NONE, COUNTER, "memory allocations since attach") \
 	X(RSS, rss, KB, GAUGE, "resident memory of gamer")			\
 	X(CPU, cpu, US, COUNTER, "CPU time of gamer itself, outside BPF")	\
@@ -572,11 +582,13 @@ static struct state {
 	struct ring rings[EVENT_NR];
 	int epoll_fd, signal_fd, listen_fd, uevent_fd, watchdog_fd, lock_fd;
 	int batch_fd;			/* timer: frequent events are taken when it ends */
+	int module_fd;			/* timer: modules that come have had time to start */
 	int publish_fd;			/* timer: the status and metrics files are written anew */
 	bool batch_armed;
 	struct client clients[MAX_CLIENTS];
 	bool attached;			/* allocations are counted while set */
 	bool stop;			/* a signal asked to stop */
+	bool modules_came;		/* with functions that hooks want: load again; on_module() */
 	bool exited;			/* the kernel let the scheduler go; see exit_event */
 	struct event_exit exit_event;	/* last exit */
 	u64 allocs;			/* since attach */
@@ -599,7 +611,7 @@ static struct state {
 	char **argv;			/* the command behind "--", NULL: none; parse_options() */
 } st = {
 	.epoll_fd = -1, .signal_fd = -1, .listen_fd = -1, .uevent_fd = -1, .watchdog_fd = -1,
-	.lock_fd = -1, .batch_fd = -1, .publish_fd = -1,
+	.lock_fd = -1, .batch_fd = -1, .publish_fd = -1, .module_fd = -1,
 };
 
 /* Event lines on their way. Not in `st`, which has initial values: the file would hold them. */
@@ -618,23 +630,37 @@ void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t size);
 
+/* Counts an allocation; false: it is the one that the build with sanitizers lets fail. */
+static bool alloc_counted(void)
+{
+	st.allocs += st.attached;
+#ifdef GAMER_FAIL_ALLOC
+	static long left = -1;
+	const char *nth = left < 0 ? getenv("GAMER_FAIL_ALLOC") : NULL;
+
+	left = left < 0 ? atol(nth ? nth : "0") : left;
+	if (left && !--left) {
+		errno = ENOMEM;
+		return false;
+	}
+#endif
+	return true;
+}
+
 /* Linked in place of the malloc family (-Wl,--wrap): proves that the loop allocates nothing. */
 void *__wrap_malloc(size_t size)
 {
-	st.allocs += st.attached;
-	return __real_malloc(size);
+	return alloc_counted() ? __real_malloc(size) : NULL;
 }
 
 void *__wrap_calloc(size_t n, size_t size)
 {
-	st.allocs += st.attached;
-	return __real_calloc(n, size);
+	return alloc_counted() ? __real_calloc(n, size) : NULL;
 }
 
 void *__wrap_realloc(void *p, size_t size)
 {
-	st.allocs += st.attached;
-	return __real_realloc(p, size);
+	return alloc_counted() ? __real_realloc(p, size) : NULL;
 }
 
 static void vlog(const char *fmt, va_list ap)
@@ -672,6 +698,15 @@ static void die(int code, const char *fmt, ...)
 	exit(code);
 }
 
+/* With -v: what a program cost the verifier, by the last line of what that says. */
+static void log_cost(const char *name, const char *said)
+{
+	const char *cost = strstr(said, "processed ");
+
+	if (cost)
+		note("verified %s: %.*s", name, (int)strcspn(cost, "\n"), cost);
+}
+
 /* libbpf's messages: its warnings where asked for; a failed step has our own message. */
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
@@ -689,6 +724,12 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 		for (i = 0; i < PROG_NR; i++)
 			if (!strcmp(progs[i].name, name))
 				st.refused = progs[i].name;
+		va_end(copy);
+	}
+	if (opt[OPT_VERBOSE].n && level == LIBBPF_DEBUG && strstr(fmt, "BEGIN PROG LOAD LOG")) {
+		va_copy(copy, ap);
+		name = va_arg(copy, const char *);
+		log_cost(name, va_arg(copy, const char *));
 		va_end(copy);
 	}
 	if (!opt[OPT_VERBOSE].n || level == LIBBPF_DEBUG)
@@ -945,22 +986,24 @@ static int file_replace(int dir_fd, const char *name, const void *data, size_t l
 	return err;
 }
 
-/* The same for what others read: where it fails it is said. */
-static void write_whole(const char *path, const char *text, size_t len)
+/* The same for what others read: where it fails it is said, but not each second; *was: the last time. */
+static void write_whole(const char *path, const char *text, size_t len, int *was)
 {
 	int err = file_replace(AT_FDCWD, path, text, len, false);
 
-	if (err)
+	if (err && err != *was)
 		note("cannot write %s: %s", path, strerror(-err));
+	*was = err;
 }
 
 /* A file of the runtime directory. */
 static void write_atomic(const char *name, const char *text, size_t len)
 {
+	static int was;
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/%s", runtime_dir(), name);
-	write_whole(path, text, len);
+	write_whole(path, text, len, &was);
 }
 
 static struct sockaddr_un socket_address(void)
@@ -1003,7 +1046,7 @@ static void sd_notify_(const char *fmt, ...)
 
 /* What an epoll event is about; rings, clients and processes each have a row of them. */
 enum {
-	EV_SIGNAL, EV_LISTEN, EV_UEVENT, EV_WATCHDOG, EV_GAME, EV_BATCH, EV_PUBLISH,
+	EV_SIGNAL, EV_LISTEN, EV_UEVENT, EV_MODULE, EV_WATCHDOG, EV_GAME, EV_BATCH, EV_PUBLISH,
 	EV_RING, EV_CLIENT = EV_RING + EVENT_NR, EV_PIDFD = EV_CLIENT + MAX_CLIENTS,
 };
 
@@ -1220,7 +1263,7 @@ static void topo_read_cpu(u32 cpu, u32 *leaders)
 static void topo_read(void)
 {
 	static bool possible[MAX_CPUS];
-	u32 leaders[MAX_LLCS], cpu, best = 0, worst = ~0u;
+	u32 leaders[MAX_LLCS] = { 0 }, cpu, best = 0, worst = ~0u;
 	char buf[1024];
 	int n;
 
@@ -2046,6 +2089,177 @@ static void db_from_bpf(void)
 /* 9. load and attach                                                                    */
 /* ===================================================================================== */
 
+/*
+ * What gamer does with which capability: name, when, what is lost without it. START: to
+ * load and attach, also again later; RUN: all the time; FILES: only where a file that it writes
+ * lies in a folder of another user. The first two are all that it cannot do without.
+ */
+#define CAPS(X)										\
+	X(BPF, START, "")								\
+	X(PERFMON, START, "")							\
+	X(SYS_ADMIN, START, "no hooks in kernel modules")				\
+	X(NET_ADMIN, RUN, "short buffers for clients")				\
+	X(SYS_PTRACE, RUN, "other users' games are known by what they do alone")	\
+	X(CHECKPOINT_RESTORE, RUN, "no wine hook")					\
+	X(DAC_READ_SEARCH, RUN, "no wine hook on files that users keep closed")	\
+	X(DAC_OVERRIDE, FILES, "")
+
+enum cap_when { CAP_START, CAP_RUN, CAP_FILES };
+
+static const struct cap {
+	const char *name;
+	u8 bit;
+	u8 when;		/* enum cap_when */
+	const char *lost;
+} caps[] = {
+#define X(name, when, lost) { "CAP_" #name, CAP_##name, CAP_##when, lost },
+	CAPS(X)
+#undef X
+};
+#define CAPS_REQUIRED	2	/* rows */
+
+static void caps_set(u64 effective, u64 permitted)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = {
+		{ .effective = effective, .permitted = permitted },
+		{ .effective = effective >> 32, .permitted = permitted >> 32 },
+	};
+
+	if (syscall(SYS_capset, &head, data))
+		note("cannot set capabilities: %s", strerror(errno));
+}
+
+/* What this process may have, of that in force where `effective`. */
+static u64 caps_get(bool effective)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	syscall(SYS_capget, &head, data);
+	return effective ? data[0].effective | (u64)data[1].effective << 32 :
+			   data[0].permitted | (u64)data[1].permitted << 32;
+}
+
+/* The rows from..to - 1 that this process lacks, as "A and B"; NULL: none. */
+static const char *caps_missing(u32 from, u32 to)
+{
+	static char names[160];
+	u64 have = caps_get(true);
+
+	if (have & (1ULL << CAP_SYS_ADMIN))	/* includes the required ones */
+		from = MAX(from, CAPS_REQUIRED);
+	for (names[0] = 0; from < to; from++)
+		if (!(have & (1ULL << caps[from].bit)))
+			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+				 names[0] ? " and " : "", caps[from].name);
+	return names[0] ? names : NULL;
+}
+
+/* Capabilities that scheduling needs and this process lacks, or NULL. */
+static const char *missing_capability(void)
+{
+	return caps_missing(0, CAPS_REQUIRED);
+}
+
+/* One line on what is not to be had, where somebody gave this process less than all. */
+static void caps_tell(void)
+{
+	u64 have = caps_get(true);
+	char text[512] = "";
+	size_t i, n = 0;
+
+	for (i = CAPS_REQUIRED; i < ARRAY_SIZE(caps) && n < sizeof(text); i++)
+		if (caps[i].lost[0] && !(have & (1ULL << caps[i].bit)))
+			n += snprintf(text + n, sizeof(text) - n, "%s %s (%s)", n ? "," : "",
+				      caps[i].name, caps[i].lost);
+	if (n)
+		note("does without%s", text);
+}
+
+/* Those of `when`, of what this process has. */
+static u64 caps_for(enum cap_when when)
+{
+	u64 bits = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(caps); i++)
+		bits |= caps[i].when == when ? 1ULL << caps[i].bit : 0;
+	return bits & caps_get(false);
+}
+
+/* Does this folder belong to another user? Only CAP_DAC_OVERRIDE lets root write there. */
+static bool folder_foreign(int dir_fd, const char *path)
+{
+	struct stat s;
+
+	return !fstatat(dir_fd, path, &s, 0) && s.st_uid != geteuid();
+}
+
+/*
+ * System calls of a gamer that is attached: of its loop, and what libbpf does to load again. Any
+ * other fails with EPERM and is logged by the kernel; gamer is not killed for it, since a call
+ * forgotten here would then end the scheduler of the whole machine.
+ */
+static const u16 allowed_calls[] = {
+	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat, SYS_close,
+	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access,
+	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl,
+	SYS_dup, SYS_dup3, SYS_unlink, SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask,
+	SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create,
+	SYS_poll, SYS_epoll_create1, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
+	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
+	SYS_setsockopt, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open, SYS_getpid, SYS_gettid,
+	SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime, SYS_futex,
+	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
+};
+
+static void seccomp_on(void)
+{
+	static struct sock_filter code[ARRAY_SIZE(allowed_calls) + 6];
+	struct sock_fprog prog = { .filter = code };
+	struct sock_filter *to = code;
+	const u16 *call, *end = allowed_calls + ARRAY_SIZE(allowed_calls);
+
+	/* the numbers below are those of 64-bit calls, which is what gamer makes */
+	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
+	*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, end - allowed_calls + 1);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (call = allowed_calls; call < end; call++)
+		*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, *call, end - call, 0);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	prog.len = to - code;
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &prog))
+		note("no seccomp: %s", strerror(errno));
+}
+
+/*
+ * After attach: in force is only what the loop needs. What loading needs can be had again, for
+ * CPUs and modules come and go (privileges_raise); the rest is gone for good.
+ */
+static void privileges_drop(bool foreign_folders)
+{
+	static bool hardened;
+	u64 run = caps_for(CAP_RUN) | (foreign_folders ? caps_for(CAP_FILES) : 0);
+
+	caps_set(run, run | caps_for(CAP_START));
+	if (hardened)
+		return;
+	hardened = true;
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (!opt[OPT_NO_SECCOMP].n)
+		seccomp_on();
+}
+
+static void privileges_raise(void)
+{
+	u64 all = caps_get(false);
+
+	caps_set(all, all);
+}
+
 /* Name of the attached sched_ext scheduler into buf; false where none is. */
 static bool scx_attached(char *buf, size_t size)
 {
@@ -2185,22 +2399,25 @@ static const char *const required_kfuncs[] = {
 	"scx_bpf_test_and_clear_cpu_idle", "scx_bpf_pick_idle_cpu", "bpf_cpumask_test_cpu",
 };
 
-/* Is function `name` in the kernel's BTF, or in that of the module where it may be? */
-static bool btf_has_func(struct btf *btf, const char *name, const char *module)
+/* Why not: is function `name` in the kernel's BTF, or in that of the module where it may be? */
+static const char *btf_func_probe(struct btf *btf, const char *name, const char *module)
 {
 	char path[64];
 	struct btf *mod;
 	bool found;
 
 	if (btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0)
-		return true;
+		return NULL;
 	snprintf(path, sizeof(path), "/sys/kernel/btf/%s", module ? module : "");
 	if (!module || access(path, R_OK))
-		return false;
+		return "not in this kernel, or its module is not loaded";
 	mod = btf__load_module_btf(module, btf);
 	found = mod && btf__find_by_name_kind(mod, name, BTF_KIND_FUNC) > 0;
 	btf__free(mod);
-	return found;
+	if (!found)
+		return "not in this kernel, or its module is not loaded";
+	/* its BTF is had by number */
+	return caps_get(false) & 1ULL << CAP_SYS_ADMIN ? NULL : "in a module, which needs CAP_SYS_ADMIN";
 }
 
 /*
@@ -2265,6 +2482,7 @@ static const char *prog_kprobe_target(const struct prog *p)
 /* Why a program cannot be had, or NULL. */
 static const char *prog_probe(struct btf *btf, const struct prog *p)
 {
+	const char *why;
 	char name[64];
 
 	switch ((enum prog_kind)p->kind) {
@@ -2273,9 +2491,8 @@ static const char *prog_probe(struct btf *btf, const struct prog *p)
 		return btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF) > 0 ? NULL :
 		       "not in this kernel";
 	case PROG_FENTRY:
-		if (!btf_has_func(btf, p->target, p->module))
-			return "not in this kernel, or its module is not loaded";
-		return prog_kind_probe(btf, p->kind);
+		why = btf_func_probe(btf, p->target, p->module);
+		return why ? why : prog_kind_probe(btf, p->kind);
 	case PROG_LSM:
 		return prog_kind_probe(btf, p->kind);
 	case PROG_KPROBE:
@@ -2429,36 +2646,6 @@ static const char *kernel_probe(struct btf *btf)
 	return NULL;
 }
 
-/* Capabilities that scheduling needs and this process lacks, or NULL. */
-static const char *missing_capability(void)
-{
-	static const struct { int bit; const char *name; } need[] = {
-		{ 39, "CAP_BPF" }, { 38, "CAP_PERFMON" },
-	};
-	static char names[64];
-	char buf[2048], *at;
-	u64 caps = 0;
-	size_t i;
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, buf, sizeof(buf) - 1);
-
-	if (fd >= 0)
-		close(fd);
-	buf[MAX(n, 0)] = 0;
-	at = strstr(buf, "CapEff:");
-	if (!at)
-		return geteuid() ? "CAP_BPF and CAP_PERFMON" : NULL;
-	caps = strtoull(at + 7, NULL, 16);
-	if (caps & (1ULL << 21))	/* CAP_SYS_ADMIN includes both */
-		return NULL;
-	names[0] = 0;
-	for (i = 0; i < ARRAY_SIZE(need); i++)
-		if (!(caps & (1ULL << need[i].bit)))
-			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
-				 names[0] ? " and " : "", need[i].name);
-	return names[0] ? names : NULL;
-}
-
 /*
  * Rings are read without libbpf: it allocates for each, and would keep all of them mapped, which
  * are 1.2 MB of resident memory, while nobody listens.
@@ -2488,6 +2675,7 @@ static bool ring_open(enum event_type type)
 	int fd = ring_map_fd(type);
 	void *ours, *theirs;
 
+	CERTAIN(type < EVENT_NR);
 	r->size = sizes[type];
 	ours = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (ours == MAP_FAILED)
@@ -2653,6 +2841,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 	bpf_configure_sched(skel);
 	bpf_configure_names(skel);
 	skel->rodata->left_out = st.left_out;
+	skel->rodata->inject = opt[OPT_INJECT].n == INJECT_CALL ? INJECT_NONE : opt[OPT_INJECT].n;
 	skel->rodata->observing = opt[OPT_OBSERVE].n;
 	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->have_patterns = !st.hook_why[HOOK_RUNTIME];
@@ -2701,13 +2890,16 @@ static char *bpf_unpack(size_t *size)
 	return to;
 }
 
+#define BPF_LOG_STATS	4	/* of the kernel's verifier: one line, no trace */
+
 /*
- * Open the object; *copy must live until the load is over. Without the preemption counter where
+ * Open the object, `cost`: the verifier tells what it took; *copy must live until the load is over. Without the preemption counter where
  * programs cannot use it: a weak symbol that BTF shows and the kernel cannot resolve fails the
  * load even in code that never runs. So its name is spoilt in the copy, and it counts as absent.
  */
-static struct gamer_bpf *bpf_open(char **copy)
+static struct gamer_bpf *bpf_open(char **copy, bool cost)
 {
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .kernel_log_level = cost ? BPF_LOG_STATS : 0);
 	static const char *const names[] = { "__preempt_count", "pcpu_hot" };
 	struct gamer_bpf *skel = calloc(1, sizeof(*skel));
 	size_t size;
@@ -2723,7 +2915,7 @@ static struct gamer_bpf *bpf_open(char **copy)
 			*at = 'X';
 	skel->skeleton->data = *copy;
 	skel->skeleton->data_sz = size;
-	if (bpf_object__open_skeleton(skel->skeleton, NULL))
+	if (bpf_object__open_skeleton(skel->skeleton, &opts))
 		return NULL;
 	skel->struct_ops.gamer_ops = bpf_map__initial_value(skel->maps.gamer_ops, NULL);
 	return skel;
@@ -2732,11 +2924,12 @@ static struct gamer_bpf *bpf_open(char **copy)
 /* Open and verify once. 0, or -errno; st.refused names an optional program that is to blame. */
 static int bpf_try_load(void)
 {
+	static bool refused;	/* the kernel says what a program costs, or why it is refused */
 	char *copy;
 	int err;
 
 	st.refused = NULL;
-	st.skel = bpf_open(&copy);
+	st.skel = bpf_open(&copy, opt[OPT_VERBOSE].n && !refused);
 	if (!st.skel)
 		die(EX_SOFTWARE, "cannot open the BPF object: %s", strerror(errno));
 	bpf_configure(st.skel);
@@ -2746,23 +2939,11 @@ static int bpf_try_load(void)
 		gamer_bpf__destroy(st.skel);
 		st.skel = NULL;
 	}
-	return err;
-}
-
-/* With -v: what each program cost the verifier, in instructions that it walked. */
-static void bpf_show_cost(void)
-{
-	struct bpf_prog_info info;
-	struct bpf_program *prog;
-	u32 len;
-
-	bpf_object__for_each_program(prog, st.skel->obj) {
-		memset(&info, 0, sizeof(info));
-		len = sizeof(info);
-		if (!bpf_prog_get_info_by_fd(bpf_program__fd(prog), &info, &len))
-			note("verified %s: %u instructions, %u bytes", bpf_program__name(prog),
-			     info.verified_insns, info.xlated_prog_len);
+	if (err && opt[OPT_VERBOSE].n && !refused) {
+		refused = true;
+		return bpf_try_load();
 	}
+	return err;
 }
 
 /* Open, verify and prepare; dies with the exit code that fits. */
@@ -2780,8 +2961,6 @@ static void bpf_load(void)
 	if (err)
 		die(EX_SOFTWARE, "the kernel refused the BPF programs: %s (gamer run -v shows why)",
 		    strerror(-err));
-	if (opt[OPT_VERBOSE].n)
-		bpf_show_cost();
 	power_apply();
 	if (!ring_open(EVENT_GAME))
 		die(EX_SOFTWARE, "cannot map the event ring: %s", strerror(errno));
@@ -4425,6 +4604,7 @@ static void status_file(struct out *o, const char *text)
 /* The files that others read without asking. */
 static void status_publish(void)
 {
+	static int was;
 	char text[128];
 
 	summary(text, sizeof(text));
@@ -4437,7 +4617,7 @@ static void status_publish(void)
 	st.metrics_at_ns = now_ns();
 	answer.len = 0;
 	status_metrics(&answer, true);
-	write_whole(opt[OPT_METRICS_FILE].s, answer.buf, answer.len);
+	write_whole(opt[OPT_METRICS_FILE].s, answer.buf, answer.len, &was);
 }
 
 /* What it does has changed: systemd is told too, and whether somebody has to be told regularly. */
@@ -4923,12 +5103,16 @@ static void on_signal(void)
 	while (read(st.signal_fd, &si, sizeof(si)) == sizeof(si)) {
 		switch (si.ssi_signo) {
 		case SIGHUP:
-			power_apply();
-			status_changed();
+			if (st.skel) {
+				power_apply();
+				status_changed();
+			}
 			break;
 		case SIGUSR1:
-			status_text(out_stdout());
-			out_flush(out_stdout());
+			if (st.skel) {
+				status_text(out_stdout());
+				out_flush(out_stdout());
+			}
 			break;
 		default:
 			st.stop = true;
@@ -4936,18 +5120,63 @@ static void on_signal(void)
 	}
 }
 
-/* A supply was plugged in or out: the profile may change. */
+/* Does a hook want a function of this module, and has it not got it? kprobes go with a module. */
+static bool module_wanted(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < PROG_NR; i++)
+		if (progs[i].module && !strcmp(progs[i].module, name) && prog_wanted(i) &&
+		    (st.prog_why[i] || progs[i].kind == PROG_KPROBE))
+			return true;
+	return false;
+}
+
+static void module_wait(void)
+{
+	const struct itimerspec its = { .it_value.tv_sec = 1 };
+
+	timerfd_settime(st.module_fd, 0, &its, NULL);
+}
+
+/* What is told of at the beginning of a module's start has its functions at the end. */
+static void on_module(void)
+{
+	char state[16];
+	u64 ticks;
+	size_t i;
+
+	if (read(st.module_fd, &ticks, sizeof(ticks)) < 0)
+		return;
+	for (i = 0; i < PROG_NR; i++) {
+		if (!progs[i].module || !module_wanted(progs[i].module) ||
+		    read_line(state, sizeof(state), "/sys/module/%s/initstate", progs[i].module) <= 0)
+			continue;
+		if (!strcmp(state, "coming")) {
+			module_wait();
+			return;
+		}
+		if (!st.modules_came)
+			note("module %s has come: loads again", progs[i].module);
+		st.modules_came = true;
+	}
+}
+
+/* A supply was plugged in or out: the profile may change. A module came: hooks may. */
 static void on_uevent(void)
 {
+	static const char module[] = "add@/module/";
 	char buf[4096];
 	ssize_t n;
 
 	while ((n = recv(st.uevent_fd, buf, sizeof(buf) - 1, MSG_DONTWAIT)) > 0) {
 		buf[n] = 0;
-		if (strstr(buf, "/power_supply/")) {
+		if (strstr(buf, "/power_supply/") && opt[OPT_PROFILE].n == PROFILE_AUTO) {
 			power_apply();
 			status_changed();
 		}
+		if (!strncmp(buf, module, strlen(module)) && module_wanted(buf + strlen(module)))
+			module_wait();
 	}
 }
 
@@ -4970,6 +5199,9 @@ static void loop_event(u64 what)
 		break;
 	case EV_UEVENT:
 		on_uevent();
+		break;
+	case EV_MODULE:
+		on_module();
 		break;
 	case EV_WATCHDOG:
 		on_watchdog();
@@ -4999,7 +5231,7 @@ static void loop(void)
 	struct epoll_event ev[8];
 	int i, n;
 
-	while (!st.stop && !st.exited) {
+	while (!st.stop && !st.exited && !st.modules_came) {
 		n = epoll_wait(st.epoll_fd, ev, ARRAY_SIZE(ev), -1);
 		for (i = 0; i < n; i++)
 			loop_event(ev[i].data.u64);
@@ -5097,14 +5329,12 @@ static void loop_open(void)
 		st.clients[i].fd = -1;
 	loop_open_socket();
 	loop_open_watchdog();
-	if (opt[OPT_PROFILE].n == PROFILE_AUTO) {
-		st.uevent_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
-				      NETLINK_KOBJECT_UEVENT);
-		if (st.uevent_fd >= 0 && bind(st.uevent_fd, (struct sockaddr *)&nl, sizeof(nl))) {
-			close(st.uevent_fd);
-			st.uevent_fd = -1;
-		}
+	st.uevent_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
+	if (st.uevent_fd >= 0 && bind(st.uevent_fd, (struct sockaddr *)&nl, sizeof(nl))) {
+		close(st.uevent_fd);
+		st.uevent_fd = -1;
 	}
+	st.module_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	st.batch_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	st.publish_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	loop_add(st.batch_fd, EV_BATCH);
@@ -5112,6 +5342,7 @@ static void loop_open(void)
 	loop_add(st.signal_fd, EV_SIGNAL);
 	loop_add(st.listen_fd, EV_LISTEN);
 	loop_add(st.uevent_fd, EV_UEVENT);
+	loop_add(st.module_fd, EV_MODULE);
 	loop_add(st.watchdog_fd, EV_WATCHDOG);
 }
 
@@ -5551,10 +5782,12 @@ static void bench_net_open(void)
 		at[i] = (struct sockaddr_in){ .sin_family = AF_INET,
 					      .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 		fd[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		if (fd[i] < 0)
+			continue;
 		bind(fd[i], (void *)&at[i], len);
 		getsockname(fd[i], (void *)&at[i], &len);
 	}
-	bench->net_udp = !connect(fd[0], (void *)&at[1], sizeof(*at)) &&
+	bench->net_udp = fd[0] >= 0 && fd[1] >= 0 && !connect(fd[0], (void *)&at[1], sizeof(*at)) &&
 			 !connect(fd[1], (void *)&at[0], sizeof(*at)) &&
 			 send(fd[0], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
 	if (!bench->net_udp && socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fd))
@@ -6214,7 +6447,7 @@ static void bench_ask(void)
 	bench->answered = false;
 	memset(bench->outside, 0, sizeof(bench->outside));
 	pfd.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (!connect(pfd.fd, (struct sockaddr *)&sa, sizeof(sa)) &&
+	if (pfd.fd >= 0 && !connect(pfd.fd, (struct sockaddr *)&sa, sizeof(sa)) &&
 	    send(pfd.fd, request, strlen(request), MSG_NOSIGNAL) > 0)
 		while (n > 0 && !bench->answered && now_ns() < end_ns) {
 			if (poll(&pfd, 1, 100) <= 0)
@@ -6740,9 +6973,9 @@ static void bench_svg_histogram(struct out *o, const struct bench_result *r)
 	p.y1 = ceil(log10(most));
 	bench_svg_grid(o, &p);
 	for (u32 i = 0; i < BINS; i++) {
-		double px = MAX(log10(count[i]) * p.yscale, MIN_PX);
+		double px = count[i] ? MAX(log10(count[i]) * p.yscale, MIN_PX) : 0;
 
-		if (count[i])
+		if (px)
 			out_f(o, "<rect class='b' x='%u' y='%.1f' width='%g' height='%.1f'/>\n",
 			      i * BIN_PX, -px, BIN_PX - 0.5, px);
 	}
@@ -7054,9 +7287,12 @@ static bool conn_ask(struct conn *c, const char *request)
 	struct timeval wait = { .tv_sec = CONN_WAIT_S };
 	struct sockaddr_un sa = socket_address();
 	size_t len = strlen(request);
+	ssize_t n;
 
 	if (c->fd < 0) {
 		c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (c->fd < 0)
+			return false;
 		c->len = c->taken = 0;
 		/* connect() would wait for a stopped gamer for ever */
 		setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
@@ -7070,7 +7306,10 @@ static bool conn_ask(struct conn *c, const char *request)
 			return false;
 		}
 	}
-	return send(c->fd, request, len, MSG_NOSIGNAL) == (ssize_t)len;
+	n = send(c->fd, request, len, MSG_NOSIGNAL);
+	if (n >= 0)
+		errno = EAGAIN;		/* where it was only a part */
+	return n == (ssize_t)len;
 }
 
 /* For who has nothing to do without an answer. */
@@ -7678,8 +7917,8 @@ static int top_compare(const void *a, const void *b)
 	int order = 0;
 
 	if (by->field) {
-		x = *(const double *)((const char *)s + by->field);
-		y = *(const double *)((const char *)t + by->field);
+		memcpy(&x, (const char *)s + by->field, sizeof(x));
+		memcpy(&y, (const char *)t + by->field, sizeof(y));
 	} else if (by->key == 'n') {
 		order = strcasecmp(s->comm, t->comm);
 		x = y;
@@ -7965,7 +8204,7 @@ static void top_graph(const double *ms, u32 n, double end, u32 rows)
 static void top_frames(u32 rows)
 {
 	struct jv frame = jr_get(top.root, "frame");
-	double ms[TOP_TIMES];
+	double ms[TOP_TIMES] = { 0 };
 	u32 n = top_times(ms);
 	double end = top_graph_end(ms, n);
 	char source[16];
@@ -9623,7 +9862,7 @@ static void prof_load(void)
 		die(EX_UNAVAILABLE, "profile: this kernel has %s", why);
 	if (!opt[OPT_USER_STACKS].n && opt[OPT_ONLY].n != PROF_SYSCALL)
 		prof_kernel_load();
-	st.skel = bpf_open(&copy);
+	st.skel = bpf_open(&copy, false);
 	if (!st.skel)
 		die(EX_SOFTWARE, "profile: cannot open the BPF object: %s", strerror(errno));
 	prof_configure(st.skel, btf);
@@ -9639,8 +9878,6 @@ static void prof_load(void)
 	prof.iter = bpf_program__attach_iter(st.skel->progs.prof_threads, NULL);
 	if (!prof.ring || !prof.iter)
 		die(EX_SOFTWARE, "profile: no ring or no iterator: %s", strerror(errno));
-	if (opt[OPT_VERBOSE].n)
-		bpf_show_cost();
 }
 
 static void prof_attach(size_t from, size_t to)
@@ -9993,7 +10230,7 @@ static const char *prof_call_name(u16 nr)
 	if (nr == PROF_NO_SYSCALL)
 		return NULL;
 	if (nr & PROF_IA32)
-		snprintf(text, sizeof(text), "ia32 %u", nr & ~PROF_IA32);
+		snprintf(text, sizeof(text), "ia32 %d", nr & ~PROF_IA32);
 	else if (prof_calls[nr % PROF_SYSCALLS].name)
 		return prof_calls[nr % PROF_SYSCALLS].name;
 	else
@@ -10894,6 +11131,17 @@ static int cmd_profile(void)
 /* 17. commands                                                                          */
 /* ===================================================================================== */
 
+/* It holds 4 MB, and its end costs a game more than most. Without CAP_SYS_RESOURCE it stays as it is. */
+static void run_spare(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0 && write(fd, "-1000", 5) < 0)
+		note("may be killed where memory runs out: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
 /* One instance: the lock goes with the process, however it ends. */
 static void run_lock(void)
 {
@@ -10938,6 +11186,7 @@ static void run_check_kernel(void)
 	caps = missing_capability();
 	if (caps)
 		die(EX_NOPERM, "not permitted: %s is missing (run as root)", caps);
+	caps_tell();
 	run_lock();
 	if (!opt[OPT_OBSERVE].n && scx_attached(name, sizeof(name)))
 		die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
@@ -10970,12 +11219,28 @@ static bool run_wants_restart(void)
 	       (st.exit_event.exit_code & st.kernel_const[KCONST_SCX_ECODE_ACT_RESTART]);
 }
 
-/* Attach, serve, detach once. Returns an exit code, or -1: start again with a new topology. */
+/* Does a file that is written while it runs lie in a folder of another user? */
+static bool run_writes_foreign(void)
+{
+	const char *file = opt[OPT_METRICS_FILE].s, *slash = file ? strrchr(file, '/') : NULL;
+	char dir[PATH_MAX] = ".";
+
+	if (slash)
+		snprintf(dir, sizeof(dir), "%.*s", (int)(slash - file) + 1, file);
+	return folder_foreign(AT_FDCWD, runtime_dir()) || (file && folder_foreign(AT_FDCWD, dir)) ||
+	       (db.kept && folder_foreign(db.dir_fd, "."));
+}
+
+/* Attach, serve, detach once. Returns an exit code, or -1: start again, CPUs or modules have changed. */
 static int run_once(void)
 {
 	int err, code = EX_OK;
 	char text[128];
 
+	privileges_raise();
+	if (st.modules_came)
+		kernel_check();
+	st.modules_came = false;
 	topo_read();
 	bpf_load();
 	db_to_bpf();
@@ -10991,6 +11256,9 @@ static int run_once(void)
 		return code;
 	}
 	loop_add_rings();
+	privileges_drop(run_writes_foreign());
+	if (opt[OPT_INJECT].n == INJECT_CALL)
+		note("a forbidden call: %s", getppid() < 0 ? "fails" : "works");
 	game_open();
 	summary(text, sizeof(text));
 	note("%s", text);
@@ -11002,10 +11270,54 @@ static int run_once(void)
 		code = -1;
 	else if (st.exited)
 		code = run_ended("the kernel ended the scheduler");
+	else if (st.modules_came)
+		code = -1;
 	game_close();
 	db_from_bpf();
 	bpf_unload();
 	return code;
+}
+
+/* Wait before the next try; a signal to stop ends that at once. */
+static void run_back_off(u32 seconds, u32 try)
+{
+	struct pollfd fds[] = {
+		{ .fd = st.signal_fd, .events = POLLIN }, { .fd = st.watchdog_fd, .events = POLLIN },
+	};
+	u64 until = now_ns() + seconds * NSEC_PER_SEC, now;
+	char text[128];
+	int n;
+
+	n = snprintf(text, sizeof(text), "gamer %s: restart %u of %u in %u s\n", GAMER_VERSION, try,
+		     (u32)opt[OPT_RESTARTS].n, seconds);
+	write_atomic("status", text, n);
+	text[n - 1] = 0;
+	sd_notify_("STATUS=%s", text);
+	note("%s", strstr(text, "restart"));
+	while (!st.stop && (now = now_ns()) < until) {
+		poll(fds, ARRAY_SIZE(fds), (until - now) / NSEC_PER_MSEC + 1);
+		on_signal();
+		if (fds[1].revents)
+			on_watchdog();
+	}
+}
+
+/* Until somebody asks to stop, or the kernel has ended it too often; the exit code. */
+static int run_again_and_again(void)
+{
+	u32 failures = 0;
+	int code;
+
+	while (!st.stop && (code = run_once())) {
+		if (code > 0 && !st.stop) {
+			if (failures == (u32)opt[OPT_RESTARTS].n)
+				return code;
+			run_back_off(MIN(1U << MIN(failures, 6U), BACK_OFF_MAX_S), failures + 1);
+			failures++;
+		}
+		st.restarts += !st.stop;
+	}
+	return EX_OK;
 }
 
 static int cmd_run(void)
@@ -11017,14 +11329,14 @@ static int cmd_run(void)
 	parts_parse(opt[OPT_WITHOUT].s);
 	game_check_option();
 	run_check_kernel();
+	run_spare();
 	db_open();
 	loop_open();
-	while ((code = run_once()) < 0 && !st.stop)
-		st.restarts++;
+	code = run_again_and_again();
 	sd_notify_("STOPPING=1");
 	unlink(sa.sun_path);
 	write_atomic("status", "gamer: stopped\n", 15);
-	return MAX(code, 0);
+	return code;
 }
 
 static int cmd_status(void)
@@ -11302,9 +11614,10 @@ static int cmd_unit(void)
 		"RestartPreventExitStatus=64 69 77 78\n"
 		"WatchdogSec=30\n"
 		"\n"
-		/* SYS_ADMIN: BTF of modules; the next two: games of other users, in their homes */
-		"CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_SYS_PTRACE "
-		"CAP_DAC_READ_SEARCH CAP_CHOWN\n"
+		/* SYS_ADMIN: BTF of modules; from SYS_PTRACE on see privileges_drop() */
+		"CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_CHOWN CAP_SYS_PTRACE "
+		"CAP_CHECKPOINT_RESTORE CAP_DAC_READ_SEARCH CAP_NET_ADMIN\n"
+		"OOMScoreAdjust=-1000\n"
 		"NoNewPrivileges=yes\n"
 		"ProtectSystem=strict\n"	/* but for the two directories above */
 		"ProtectHome=read-only\n"
@@ -11346,7 +11659,7 @@ static int cmd_options(void)
 		for (i = 0; i < OPT_NR; i++) {
 			const struct option_desc *d = &options[i];
 
-			if (!(d->cmds & (1u << c)))
+			if (!d->help || !(d->cmds & (1u << c)))
 				continue;
 			printf("%s\t--%s\t%c%c\t%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%s\n",
 			       commands[c].name, d->name, '-', d->letter ? d->letter : ' ',
@@ -11710,7 +12023,7 @@ static void help(enum command_id cmd)
 	}
 	printf("usage: gamer %s [OPTION]...\n%s\n\n", commands[cmd].name, commands[cmd].help);
 	for (i = 0; i < OPT_NR; i++)
-		if (options[i].cmds & (1u << cmd))
+		if (options[i].help && options[i].cmds & (1u << cmd))
 			help_option(&options[i]);
 }
 

@@ -1,8 +1,9 @@
 /*
- * churn SECONDS LIMIT: every kind of load at once, and proof that each thread moves on.
+ * churn SECONDS LIMIT [THREADS]: every kind of load at once, and proof that each thread moves on.
  *
- * Threads that spin, that fork, that change their affinity all the time, that pass a byte
- * through pipes, that sleep for a millisecond, at several nice levels. Each counts its
+ * Threads that spin, that fork, that change their own and each other's affinity all the time,
+ * that pass a byte through pipes, that sleep for a millisecond, at several nice levels, and
+ * THREADS more that sleep for seconds. Each counts its
  * rounds; a watcher ends the run with exit 1 if one of them stood still for LIMIT seconds,
  * and prints the longest standstill otherwise.
  */
@@ -24,13 +25,17 @@ struct worker {
 	const char *kind;
 	void (*round)(struct worker *w);	/* one unit of its work */
 	int nice;
+	pid_t tid;				/* by itself, 0: not started yet */
 	unsigned int random;			/* its own generator */
 	int fd[2];				/* a pipe to itself, or a pair's two ends */
 	_Atomic uint64_t rounds;		/* written by the worker, read by the watcher */
 	uint64_t seen, seen_ms, standstill_ms;	/* the watcher's */
 };
 
+#define PINNED 12	/* with room for none, which is the worker itself */
+
 static int cpus;
+static struct worker *pinned[PINNED];
 
 static unsigned int dice(struct worker *w)
 {
@@ -55,13 +60,15 @@ static void sleep_ms(struct worker *w)
 /* From Linux's point of view a pinned task is a harder case than a roaming one. */
 static void pin(struct worker *w)
 {
+	struct worker *other = pinned[dice(w) % PINNED];
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
 	CPU_SET(dice(w) % cpus, &set);
 	if (dice(w) & 1)
 		CPU_SET(dice(w) % cpus, &set);
-	sched_setaffinity(0, sizeof(set), &set);	/* fails where those are offline */
+	/* fails where those are offline; the other may run, wait or sleep */
+	sched_setaffinity(other ? other->tid : 0, sizeof(set), &set);
 	if (dice(w) & 1)
 		sched_yield();
 	spin(w);
@@ -91,7 +98,8 @@ static void *run(void *arg)
 {
 	struct worker *w = arg;
 
-	setpriority(PRIO_PROCESS, syscall(SYS_gettid), w->nice);
+	w->tid = syscall(SYS_gettid);
+	setpriority(PRIO_PROCESS, w->tid, w->nice);
 	for (;;) {
 		w->round(w);
 		atomic_fetch_add_explicit(&w->rounds, 1, memory_order_relaxed);
@@ -117,14 +125,31 @@ static struct worker workers[] = {
 };
 #define WORKERS (sizeof(workers) / sizeof(workers[0]))
 
-static void start(void)
+static void *nap(void *arg)
 {
-	pthread_t t;
-	int back[2];
+	for (unsigned long i = (unsigned long)arg;; i += 7)
+		usleep(5000000 + i % 100 * 100000);
+	return NULL;
+}
 
+static void start(long sleepers)
+{
+	pthread_attr_t small;
+	pthread_t t;
+	int back[2], n = 0;
+
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 16384);
+	for (long i = 0; i < sleepers; i++)
+		if (pthread_create(&t, &small, nap, (void *)i)) {
+			printf("only %ld threads\n", i);
+			exit(2);
+		}
 	for (size_t i = 0; i < WORKERS; i++) {
 		struct worker *w = &workers[i], *next = w + 1;
 
+		if (w->round == pin)
+			pinned[n++] = w;
 		w->random = i + 1;
 		w->seen_ms = now_ms();
 		/* Two of them write to each other: each blocks until the other has run. */
@@ -147,7 +172,7 @@ int main(int argc, char **argv)
 	const char *who = "none";
 
 	cpus = sysconf(_SC_NPROCESSORS_CONF);
-	start();
+	start(argc > 3 ? atol(argv[3]) : 0);
 	while (now_ms() < end) {
 		usleep(100000);
 		for (size_t i = 0; i < WORKERS; i++) {

@@ -11,8 +11,9 @@
 #   4  know: what gamer takes the threads of a synthetic game for
 #   5  dev: detection by what a game does to real devices (test/devices.c, modetest)
 #   6  tell: events by real causes, read back through the socket (test/events.c); its files
-#   7  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
-#   8  boot: what outlives a reboot; test.sh boots twice
+#   7  fault: whatever goes wrong, the machine goes on
+#   8  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
+#   9  boot: what outlives a reboot; test.sh boots twice
 #
 # wine.sh has the group wine, deploy.sh systemd and busybox.
 #
@@ -176,6 +177,30 @@ life_bare() { : "runs on a root that cannot be written, with nothing but /run"
 	start
 	is "lines about the database" "$(grep -c 'stays in memory' /tmp/gamer.log)" 1
 	stops TERM
+}
+
+# cost_of ARGS: what gamer's programs cost the verifier: name, instructions, states
+cost_of() {
+	gamer run -v --db= "$@" >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 60 answers || fail "does not answer: $(tail -n 1 /tmp/gamer.log)"
+	kill -TERM $G
+	wait $G
+	sed -n 's/^gamer: verified \([a-z0-9_]*\): processed \([0-9]*\) .* total_states \([0-9]*\) .*/\1\t\2\t\3/p' /tmp/gamer.log
+}
+life_verifier() { : "no program costs the verifier a third more instructions or states than test/verifier.tsv has for this kernel"
+	local series
+	series=$(uname -r | cut -d. -f1,2)
+	{ cost_of && cost_of --observe | grep ^runtime_; } | sort | sed "s/^/$series\t/" >/out/verifier.tsv
+	[ "$(wc -l </out/verifier.tsv)" -ge 15 ] || fail "only $(wc -l </out/verifier.tsv) programs"
+	grep -q "^$series	" /bin/verifier.tsv || skip "no figures for kernel $series"
+	awk -F'\t' -v OFS=' ' '
+		NR == FNR { insns[$1, $2] = $3; states[$1, $2] = $4; next }
+		!(($1, $2) in insns) { print $2, "is not in the table"; next }
+		$3 * 3 > insns[$1, $2] * 4 + 300 { print $2, $3, "instructions,", insns[$1, $2], "in the table" }
+		$4 * 3 > states[$1, $2] * 4 + 60 { print $2, $4, "states,", states[$1, $2], "in the table" }
+	' /bin/verifier.tsv /out/verifier.tsv >/tmp/more
+	[ ! -s /tmp/more ] || fail "$(tr '\n' ';' </tmp/more)"
 }
 
 # programs NAME: how many of that name the database at $DB has
@@ -1201,7 +1226,245 @@ tell_group() { : "only root asks, and a group that is named"
 }
 
 # ---------------------------------------------------------------------------
-# 7  lab: prints figures; test.sh boots twice and compares
+# 7  fault
+# ---------------------------------------------------------------------------
+# falls ARGS: a gamer that --inject lets fail; it has ended with 70, and says so
+falls() {
+	gamer run "$@" >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 90 ended $G || fail "does not end: $(tail -n 1 /tmp/gamer.log)"
+	gone
+	is "exit code" "$RC" 70
+}
+restarts_said() { grep -c '^gamer: restart [0-9]* of ' /tmp/gamer.log; }
+restarts_are() { [ "$(restarts_said)" -ge "$1" ]; }
+fault_error() { : "an error in the scheduler: started again as often as asked, each time said, then exit 70 and why in last_exit"
+	falls --inject error --restarts 1
+	is "restarts" "$(restarts_said)" 1
+	is "errors" "$(grep -c 'injected$' /tmp/gamer.log)" 2
+	grep -q '^gamer: restart 1 of 1 in 1 s$' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	grep -q '^exit=70 .*injected' /run/gamer/last_exit || fail "last_exit: $(cat /run/gamer/last_exit)"
+	gamer run --help | grep -q inject && fail "--inject is for tests"
+	true
+}
+fault_stall() { : "a task that never gets a CPU: the kernel takes over after at most 5 s; exit 70 and why in last_exit"
+	falls --inject stall --restarts 0
+	is "restarts" "$(restarts_said)" 0
+	grep -q '^exit=70 .*runnable task stall.*failed to run for [5-9]\.' /run/gamer/last_exit ||
+		fail "last_exit: $(cat /run/gamer/last_exit)"
+}
+fault_backoff() { : "SIGTERM between two restarts ends it at once; others are no harm there, and the status file tells"
+	local t
+	gamer run --inject error --restarts 10 >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 180 restarts_are 4 || fail "$(tail -n 1 /tmp/gamer.log)"
+	grep -q 'restart 4 of 10 in 8 s' /run/gamer/status || fail "status: $(cat /run/gamer/status)"
+	kill -USR1 $G
+	kill -HUP $G
+	t=$(cut -d. -f1 /proc/uptime)
+	kill -TERM $G
+	wait $G
+	is "exit code" $? 0
+	t=$(($(cut -d. -f1 /proc/uptime) - t))
+	[ $t -le 5 ] || fail "it took $t s"
+}
+
+fault_privileges() { : "after attach only some capabilities are in force, no new ones, and system calls are filtered; --no-seccomp opens those"
+	gamer run --inject call >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 60 attached || fail "$(tail -n 1 /tmp/gamer.log)"
+	wait_for 20 grep -q 'a forbidden call' /tmp/gamer.log
+	grep -q 'a forbidden call: fails' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	is "Seccomp" "$(of_process Seccomp)" 2
+	is "NoNewPrivs" "$(of_process NoNewPrivs)" 1
+	# net_admin, sys_ptrace, checkpoint_restore, dac_read_search; to load again: bpf, perfmon, sys_admin
+	is "CapEff" "$(of_process CapEff)" 0000010000081004
+	is "CapPrm" "$(of_process CapPrm)" 000001c000281004
+	is "oom_score_adj" "$(cat /proc/$G/oom_score_adj)" -1000
+	healthy
+	stops TERM
+	gamer run --observe --no-seccomp --inject call >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 60 answers || fail "$(tail -n 1 /tmp/gamer.log)"
+	grep -q 'a forbidden call: works' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	is "Seccomp" "$(of_process Seccomp)" 0
+	ends_well
+}
+of_process() { sed -n "s/^$1:[[:space:]]*//p" /proc/$G/status; }
+# capable MASK: a gamer whose file has these capabilities, and a folder for who runs it
+capable() {
+	mkdir -p /tmp/capable
+	chown 1000:1000 /tmp/capable
+	export RUNTIME_DIRECTORY=/tmp/capable
+	cp /bin/gamer /tmp/capable/gamer
+	filecap "$1" /tmp/capable/gamer || skip "no capabilities of files here"
+}
+fault_capable() { : "an ordinary user runs a gamer whose file has CAP_BPF and CAP_PERFMON; what is missing is named"
+	local mask
+	for mask in 8000000000:CAP_PERFMON 4000000000:CAP_BPF; do
+		capable ${mask%:*}
+		as_user /tmp/capable/gamer run --observe >/tmp/gamer.log 2>&1
+		is "exit code" $? 77
+		grep -q "not permitted: ${mask#*:} is missing" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	done
+	capable c000000000
+	as_user /tmp/capable/gamer run --db= >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 90 attached || fail "$(tail -n 1 /tmp/gamer.log)"
+	wait_for 20 answers || fail "attached, but status has no answer"
+	gamer status | grep '^hook [giar]' >&2
+	is "its user" "$(of_process Uid | cut -f1)" 1000
+	is "CapEff" "$(of_process CapEff)" 0000000000000000
+	grep -q '^gamer: does without CAP_SYS_ADMIN (no hooks in kernel modules), .*CAP_SYS_PTRACE' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	stops TERM
+}
+filled() { ! dd if=/dev/zero of=/tmp/full/filler bs=4096 2>/dev/null; }
+fault_full() { : "a file system without room for status, metrics and database: said once each, it schedules on, exit 0"
+	local f t
+	mkdir -p /tmp/full /tmp/full.game
+	mount -t tmpfs -o size=64k none /tmp/full
+	trap 'umount /tmp/full' EXIT
+	filled || fail "it is not full"
+	export RUNTIME_DIRECTORY=/tmp/full
+	timerlat 100000000 >/dev/null &
+	t=$!
+	start --game $t --db /tmp/full/db --metrics-file /tmp/full/metrics
+	true | true
+	sleep 3 # status is written each second
+	healthy
+	kill $t
+	stops TERM
+	for f in status metrics db; do
+		is "times told of $f" "$(grep -c "^gamer: cannot write /tmp/full/$f: No space" /tmp/gamer.log)" 1
+		[ ! -s /tmp/full/$f ] || fail "half a $f is there"
+	done
+}
+fault_modules() { : "hooks attach when their module comes, and hold it while they are attached; other modules come and go"
+	[ -e /sys/module/vgem ] && [ -e /sys/module/evdev ] || skip "drm or evdev are built in"
+	unload vgem
+	[ ! -e /sys/module/drm ] || skip "drm stays"
+	start
+	gamer status | grep -q '^hook gpu: .*module is not loaded' || fail "$(gamer status | grep '^hook gpu')"
+	load vgem
+	wait_for 60 grep -q 'module drm has come' /tmp/gamer.log || fail "it does not notice: $(tail -n 1 /tmp/gamer.log)"
+	wait_for 60 hooked gpu || fail "not attached when drm came: $(gamer status | grep '^hook gpu')"
+	healthy
+	is "restarts" "$(status_number restarts)" 1
+	rmmod drm 2>/dev/null
+	[ -e /sys/module/drm ] || fail "drm is gone under a hook"
+	for _ in 1 2 3; do
+		rmmod vgem && load vgem && rmmod uinput && load uinput || fail "a module without hooks does not go and come"
+	done
+	hooked gpu || fail "no hook any more: $(gamer status | grep '^hook gpu')"
+	healthy
+	stops TERM
+	unload vgem
+	[ ! -e /sys/module/drm ] || fail "drm is held by nobody, and stays"
+	load vgem
+}
+hooked() { gamer status >/tmp/hooked 2>&1 && ! grep "^hook $1:" /tmp/hooked; }
+files_of() { sed -n "s/^$1: *//p" /modules/load; }
+load() { for m in $(files_of "$1"); do [ -d "/sys/module/$m" ] || insmod "/modules/$m.ko" || return; done; }
+unload() { for m in $(files_of "$1" | tr ' ' '\n' | tac); do rmmod "$m" 2>/dev/null; done; }
+fault_storm() { : "control groups with weights come and go, a fork bomb in its limits, 10000 threads, memory runs out, a client dies; one gamer through all"
+	local cg=/sys/fs/cgroup i p
+	start
+	echo "+cpu +pids" >$cg/cgroup.subtree_control
+	sh -c 'while :; do :; done' &
+	p=$!
+	for i in $(seq 100); do
+		mkdir $cg/g$i && echo $((i * 100)) >$cg/g$i/cpu.weight && echo $p >$cg/g$i/cgroup.procs || fail "group $i"
+		echo $((i % 7 * 90 + 1)) >$cg/g$i/cpu.weight
+		[ "$i" = 1 ] || rmdir $cg/g$((i - 1)) || fail "group $((i - 1)) stays"
+	done
+	kill $p
+	healthy
+	mkdir $cg/bomb
+	echo 200 >$cg/bomb/pids.max
+	(echo 0 >$cg/bomb/cgroup.procs; exec setsid sh -c 'bomb() { bomb | bomb & }; bomb' >/dev/null 2>&1) &
+	p=$!
+	wait_for 30 grep -q '^max [1-9]' $cg/bomb/pids.events || fail "the bomb does not reach its limit"
+	tasks_run || fail "tasks do not run next to a fork bomb"
+	echo 1 >$cg/bomb/cgroup.kill
+	wait $p
+	wait_for 30 rmdir $cg/bomb 2>/dev/null || fail "the bomb stays"
+	healthy
+	echo 20000 >/proc/sys/kernel/threads-max # by default as many as a quarter of 1 GB holds
+	timeout 200 churn 5 15 10000 >/tmp/churn 2>&1 || fail "10000 threads: $(tail -n 1 /tmp/churn)"
+	healthy
+	p=''
+	for i in 1 2; do
+		dd if=/dev/zero of=/dev/null bs=700M 2>/dev/null &
+		p="$p $!"
+	done
+	wait_for 60 ran_out || fail "memory does not run out"
+	kill $p 2>/dev/null
+	healthy
+	gamer events >/dev/null &
+	p=$!
+	wait_for 20 clients_are 2 || fail "$(status_number clients) clients"
+	kill -KILL $p
+	wait_for 20 clients_are 1 || fail "$(status_number clients) clients after one has died"
+	stops TERM
+}
+ran_out() { dmesg | grep -q 'Out of memory: Killed process .*(dd)'; }
+clients_are() { [ "$(status_number clients)" = "$1" ]; }
+fault_hogs() { : "real-time hogs on every CPU, longer than the kernel's watchdog waits: the machine comes back, whoever schedules"
+	local cpu hogs=''
+	start
+	for cpu in $(seq 0 $((CPUS - 1))); do
+		taskset -c "$cpu" chrt -f 50 timeout 8 sh -c 'while :; do :; done' &
+		hogs="$hogs $!"
+	done
+	wait $hogs
+	tasks_run || fail "tasks do not run after the hogs"
+	wait_for 120 attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	healthy
+	stops TERM
+}
+fault_suspend() { : "suspended and resumed by the kernel's own test: it schedules on, with its options"
+	[ -w /sys/power/pm_test ] || skip "this kernel has no test of suspending"
+	start --profile performance
+	echo core >/sys/power/pm_test # all but the last step, and back after 5 seconds
+	echo mem >/sys/power/state || skip "this machine does not suspend"
+	echo none >/sys/power/pm_test
+	wait_for 60 attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	wait_for 20 answers || fail "no answer"
+	healthy
+	is "CPUs online" "$(nproc)" "$CPUS"
+	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
+	stops TERM
+}
+fault_hotplug() { : "200 times a CPU goes and comes under load, faster than it can follow: at the end it schedules, with its options"
+	local i cpu
+	[ -w /sys/devices/system/cpu/cpu1/online ] || skip "this kernel has no CPU hotplug"
+	start --profile performance
+	churn 600 60 >/dev/null 2>&1 &
+	local churn=$!
+	for i in $(seq 200); do
+		cpu=/sys/devices/system/cpu/cpu$((i % (CPUS - 1) + 1))/online
+		echo 0 >$cpu && echo 1 >$cpu || fail "$cpu: round $i"
+	done
+	kill $churn
+	wait_for 120 attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	wait_for 20 answers || fail "no answer"
+	healthy
+	is "failures" "$(restarts_said)" 0
+	[ "$(status_number restarts)" -gt 0 ] || fail "no restart was counted"
+	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
+	stops TERM
+}
+fault_other() { : "two with folders of their own: the second names the one that is attached; when that ends the next attaches"
+	start
+	RUNTIME_DIRECTORY=/tmp/other.run timeout 60 gamer run --db= >/tmp/second 2>&1
+	is "exit code" $? 75
+	grep -q "scheduler 'gamer' is attached" /tmp/second || fail "$(cat /tmp/second)"
+	attached || fail "the first one is gone"
+	stops TERM
+}
+
+# ---------------------------------------------------------------------------
+# 8  lab: prints figures; test.sh boots twice and compares
 # ---------------------------------------------------------------------------
 lab_repeat() { : "two boots with one seed print identical nanoseconds, with and without gamer"
 	timerlat 200 3 >>/out/figures
