@@ -796,6 +796,8 @@ ROLES(X)
 #undef X
 /* The furthest a heavy user's key is put back; with WARP_MAX it bounds the wait by key. */
 #define DEBT_MAX_NS		(40 * NSEC_PER_MSEC)
+/* The most that a task is owed for having waited: who was displaced early is soon back. */
+#define LAG_MAX_NS		(10 * NSEC_PER_MSEC)
 /* A normal queue that nobody served for so long is served first. */
 #define RESCUE_NS		(20 * NSEC_PER_MSEC)
 /*
@@ -1294,10 +1296,10 @@ static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
  */
 static __always_inline u64 task_key(const struct task_ctx *t, u64 now)
 {
-	u64 due = later(t->fair_at_ns, now);
+	u64 due = later(t->fair_at_ns, role_is_critical(t->acts_as) ? now : now - LAG_MAX_NS);
 	u64 warp = role_warp_ns(t->acts_as);
 
-	if (due - now > DEBT_MAX_NS)
+	if ((s64)(due - now) > (s64)DEBT_MAX_NS)
 		due = now + DEBT_MAX_NS;
 	/* What the game does while somebody plays is an answer to that. */
 	if (warp < BOOST_WARP_NS &&
@@ -2135,6 +2137,7 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 		t->driven += 256 >> EWMA_SHIFT;
 	runtime_woke(t, now);
 	t->wake_at_ns = t->ready_at_ns = now;
+	t->fair_at_ns = later(t->fair_at_ns, now);	/* no credit for sleep */
 	stat_inc(cs, BPF_STAT_WAKEUPS);
 }
 
@@ -2597,7 +2600,7 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 	if ((s64)used < 0)
 		used = 0;
 	t->charge_ns = clamp_u32((min_u64(used, NSEC_PER_SEC) * t->inv_weight) >> 10);
-	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns);
+	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns - LAG_MAX_NS);
 	if (cs->prio == PRIO_CRITICAL)
 		cs->critical_ns += used;
 	else

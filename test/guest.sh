@@ -1435,25 +1435,6 @@ fault_suspend() { : "suspended and resumed by the kernel's own test: it schedule
 	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
 	stops TERM
 }
-fault_hotplug() { : "200 times a CPU goes and comes under load, faster than it can follow: at the end it schedules, with its options"
-	local i cpu
-	[ -w /sys/devices/system/cpu/cpu1/online ] || skip "this kernel has no CPU hotplug"
-	start --profile performance
-	churn 600 60 >/dev/null 2>&1 &
-	local churn=$!
-	for i in $(seq 200); do
-		cpu=/sys/devices/system/cpu/cpu$((i % (CPUS - 1) + 1))/online
-		echo 0 >$cpu && echo 1 >$cpu || fail "$cpu: round $i"
-	done
-	kill $churn
-	wait_for 120 attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
-	wait_for 20 answers || fail "no answer"
-	healthy
-	is "failures" "$(restarts_said)" 0
-	[ "$(status_number restarts)" -gt 0 ] || fail "no restart was counted"
-	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
-	stops TERM
-}
 fault_other() { : "two with folders of their own: the second names the one that is attached; when that ends the next attaches"
 	start
 	RUNTIME_DIRECTORY=/tmp/other.run timeout 60 gamer run --db= >/tmp/second 2>&1
