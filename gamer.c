@@ -295,7 +295,8 @@ static const struct option_desc {
 };
 
 /* Options that are also taken as bare words, in this order; 0: no more. */
-static const u8 bare_words[CMD_NR][3] = {
+#define BARE_WORDS	2
+static const u8 bare_words[CMD_NR][BARE_WORDS] = {
 	[CMD_db] = { OPT_ACTION, OPT_FILE },
 	[CMD_completions] = { OPT_SHELL },
 };
@@ -11693,12 +11694,19 @@ static void man_entry(const char *term, const char *text)
 	man_text(text);
 }
 
-/* The option at *i or behind it that a command takes (CMD_NR: that all do); NULL: no more. */
+/*
+ * The option at *i or behind it that a command takes (CMD_NR: that all do) and people should
+ * know of; NULL: no more.
+ */
 static const struct option_desc *option_next(u32 cmd, u32 *i)
 {
-	while (*i < OPT_NR)
-		if (options[(*i)++].cmds & (1u << cmd))
-			return &options[*i - 1];
+	const struct option_desc *d;
+
+	while (*i < OPT_NR) {
+		d = &options[(*i)++];
+		if (d->help && d->cmds & (1u << cmd))
+			return d;
+	}
 	return NULL;
 }
 
@@ -11809,14 +11817,13 @@ static void shell_choices(const struct option_desc *d)
 {
 	const char *s;
 
-	for (s = d->arg; *s; s++)
+	for (s = d->arg ? d->arg : ""; *s; s++)
 		putchar(*s == '|' ? ' ' : *s);
 }
 
 static void complete_bash_command(u32 cmd)
 {
 	const struct option_desc *d;
-	const u8 *word;
 	u32 i;
 
 	for (i = 0; (d = option_next(cmd, &i)); ) {
@@ -11831,9 +11838,9 @@ static void complete_bash_command(u32 cmd)
 		printf("' ;;\n");
 	}
 	printf("\t'%s '*) words='", commands[cmd].name);
-	for (word = bare_words[cmd]; *word; word++)
-		if (options[*word].type == OPT_CHOICE)
-			shell_choices(&options[*word]);
+	for (i = 0; i < BARE_WORDS && bare_words[cmd][i]; i++)
+		if (options[bare_words[cmd][i]].type == OPT_CHOICE)
+			shell_choices(&options[bare_words[cmd][i]]);
 	for (i = 0; (d = option_next(cmd, &i)); )
 		printf(" --%s", d->name);
 	printf("' ;;\n");
@@ -11898,7 +11905,7 @@ static void complete_zsh_command(u32 cmd)
 		complete_zsh_value(d);
 		putchar('\'');
 	}
-	for (i = 0; bare_words[cmd][i]; i++) {
+	for (i = 0; i < BARE_WORDS && bare_words[cmd][i]; i++) {
 		printf(" \\\n\t\t'%u", i + 1);
 		complete_zsh_value(&options[bare_words[cmd][i]]);
 		putchar('\'');
@@ -11964,7 +11971,7 @@ static void complete_fish_command(u32 cmd)
 		shell_text(d->help, "");
 		printf("'\n");
 	}
-	for (i = 0; bare_words[cmd][i]; i++) {
+	for (i = 0; i < BARE_WORDS && bare_words[cmd][i]; i++) {
 		printf("%s", when);
 		complete_fish_value(&options[bare_words[cmd][i]]);
 		printf("\n");
@@ -12111,7 +12118,7 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 			return;
 		}
 		if (argv[i][0] != '-' || !argv[i][1]) {
-			if (!bare_words[cmd][words])
+			if (words >= BARE_WORDS || !bare_words[cmd][words])
 				die(EX_USAGE, "unexpected argument '%s' (see gamer --help)", argv[i]);
 			parse_value(bare_words[cmd][words++], argv[i]);
 			continue;

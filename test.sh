@@ -1806,7 +1806,7 @@ fuzz() {
 # included, by gcc and glibc. In it GAMER_FAIL_ALLOC=N lets the N-th allocation fail.
 sanitized() {
 	local dir=$BUILD/sanitize flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
-	make --no-print-directory -C "$ROOT" B=build/sanitize DISTDIR="${DISTDIR:-build/dist}" CC=gcc \
+	make --no-print-directory -C "$ROOT" B=build/sanitize DISTDIR="${DISTDIR:-build/archives}" CC=gcc \
 		OPT="-O1 -g -fno-omit-frame-pointer -DGAMER_FAIL_ALLOC $flags" \
 		LDFLAGS="$flags -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc -Wl,--no-as-needed -lm" >&2
 	echo "$dir/gamer"
@@ -1824,7 +1824,7 @@ SANITIZED="options|commands|check|status|top|events|trace|clients|names|db_(gold
 
 # analyze: clang's static analyzer and cppcheck over gamer.c; prints what they find
 analyze() {
-	local flags="-D_GNU_SOURCE -DGAMER_VERSION=\"x\" -DBPF_PACKED=\"x\" -I$ROOT -I$BUILD" found
+	local flags="-D_GNU_SOURCE -DBPF_PACKED=\"x\" -I$ROOT -I$BUILD" found
 	deps_or_die "$DEPS_ANALYZE"
 	make --no-print-directory -C "$ROOT" >&2
 	found=$(analyze_clang $flags 2>&1
