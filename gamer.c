@@ -2142,25 +2142,20 @@ static u64 caps_get(bool effective)
 			   data[0].permitted | (u64)data[1].permitted << 32;
 }
 
-/* The rows from..to - 1 that this process lacks, as "A and B"; NULL: none. */
-static const char *caps_missing(u32 from, u32 to)
-{
-	static char names[160];
-	u64 have = caps_get(true);
-
-	if (have & (1ULL << CAP_SYS_ADMIN))	/* includes the required ones */
-		from = MAX(from, CAPS_REQUIRED);
-	for (names[0] = 0; from < to; from++)
-		if (!(have & (1ULL << caps[from].bit)))
-			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
-				 names[0] ? " and " : "", caps[from].name);
-	return names[0] ? names : NULL;
-}
-
-/* Capabilities that scheduling needs and this process lacks, or NULL. */
+/* Capabilities that scheduling needs and this process lacks, as "A and B"; NULL: none. */
 static const char *missing_capability(void)
 {
-	return caps_missing(0, CAPS_REQUIRED);
+	static char names[64];
+	u64 have = caps_get(true);
+	size_t i;
+
+	if (have & (1ULL << CAP_SYS_ADMIN))	/* includes them */
+		return NULL;
+	for (names[0] = 0, i = 0; i < CAPS_REQUIRED; i++)
+		if (!(have & (1ULL << caps[i].bit)))
+			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+				 names[0] ? " and " : "", caps[i].name);
+	return names[0] ? names : NULL;
 }
 
 /* One line on what is not to be had, where somebody gave this process less than all. */
@@ -2894,9 +2889,10 @@ static char *bpf_unpack(size_t *size)
 #define BPF_LOG_STATS	4	/* of the kernel's verifier: one line, no trace */
 
 /*
- * Open the object, `cost`: the verifier tells what it took; *copy must live until the load is over. Without the preemption counter where
- * programs cannot use it: a weak symbol that BTF shows and the kernel cannot resolve fails the
- * load even in code that never runs. So its name is spoilt in the copy, and it counts as absent.
+ * Open the object; `cost`: the verifier tells what it took. *copy must live until the load is
+ * over. Without the preemption counter where programs cannot use it: a weak symbol that BTF shows
+ * and the kernel cannot resolve fails the load even in code that never runs. So its name is spoilt
+ * in the copy, and it counts as absent.
  */
 static struct gamer_bpf *bpf_open(char **copy, bool cost)
 {
@@ -3697,8 +3693,6 @@ static bool slot_look(struct game_slot *s)
 /* From now on this process is the game, or none is. */
 static void game_switch(struct game_slot *s)
 {
-	char name[64];
-
 	/* before class_gen moves: who looks again then must find the new one */
 	st.skel->bss->game_tgid = s ? s->pid : 0;
 	if (game.now)
@@ -3710,8 +3704,7 @@ static void game_switch(struct game_slot *s)
 		slot_class(s, CLASS_GAME);
 		if (!s->wine)
 			s->wine = proc_wine(s->pid);
-		note("game: %d %s (score %d)", s->pid, text_clean(name, sizeof(name), s->comm),
-		     s->score);
+		note("game: %d %s (score %d)", s->pid, name_clean(s->comm), s->score);
 	} else {
 		note("game: none");
 	}
@@ -3898,11 +3891,9 @@ static void game_json(struct json *j)
 
 static void game_text(struct out *o)
 {
-	char name[64];
-
 	if (game.now)
 		out_f(o, "game: %d %s (score %d)\n", game.now->pid,
-		      text_clean(name, sizeof(name), game.now->comm), game.now->score);
+		      name_clean(game.now->comm), game.now->score);
 	else
 		out_f(o, "game: none\n");
 }
@@ -4587,13 +4578,11 @@ static void status_value(struct out *o, const char *key, double v)
 /* The status file: a word and its value on a line, for scripts and overlays. */
 static void status_file(struct out *o, const char *text)
 {
-	char name[64];
-
 	frames_sum();
 	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
 	if (!game.now)
 		return;
-	out_f(o, "game %d %s\n", game.now->pid, text_clean(name, sizeof(name), game.now->comm));
+	out_f(o, "game %d %s\n", game.now->pid, name_clean(game.now->comm));
 	status_value(o, "fps", frames.fps);
 	status_value(o, "fps_1_percent_low", frames.low1);
 	status_value(o, "frame_p50_ms", frames.ms.v[RANK_P50]);
