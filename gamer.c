@@ -8933,6 +8933,13 @@ static void *prof_grow(void *array, u32 n, size_t size)
 	return p;
 }
 
+/* An array that nothing was added to is NULL, which qsort() must not be given. */
+static void prof_sort(void *array, u32 n, size_t size, int (*compare)(const void *, const void *))
+{
+	if (n)
+		qsort(array, n, size, compare);
+}
+
 static char *prof_strdup(const char *s)
 {
 	char *copy = strdup(s);
@@ -9329,7 +9336,7 @@ static void prof_symbol_add(struct prof_symbols *s, u64 addr, u64 size, const ch
 
 static void prof_symbols_sort(struct prof_symbols *s)
 {
-	qsort(s->list, s->n, sizeof(*s->list), prof_symbol_cmp);
+	prof_sort(s->list, s->n, sizeof(*s->list), prof_symbol_cmp);
 }
 
 /* The one that holds an address, or NULL. */
@@ -10110,9 +10117,9 @@ static void prof_collect(void)
 	prof_map_read(st.skel->maps.prof_stacks, prof_stack_add);
 	prof_map_read(st.skel->maps.prof_io_sums, prof_io_add);
 	prof_syscalls_read();
-	qsort(prof.threads, prof.nr_threads, sizeof(*prof.threads), prof_thread_cmp_id);
-	qsort(prof.stacks, prof.nr_stacks, sizeof(*prof.stacks), prof_stack_cmp);
-	qsort(prof.places, prof.nr_places, sizeof(*prof.places), prof_place_cmp);
+	prof_sort(prof.threads, prof.nr_threads, sizeof(*prof.threads), prof_thread_cmp_id);
+	prof_sort(prof.stacks, prof.nr_stacks, sizeof(*prof.stacks), prof_stack_cmp);
+	prof_sort(prof.places, prof.nr_places, sizeof(*prof.places), prof_place_cmp);
 }
 
 /* ==== profile 7: figures ============================================================= */
@@ -10189,7 +10196,7 @@ static void prof_rows_make(void)
 		if (t)
 			prof.rows[t - prof.threads].io = prof.ios[i].sum;
 	}
-	qsort(prof.rows, prof.nr_threads, sizeof(*prof.rows), prof_row_cmp_ids);
+	prof_sort(prof.rows, prof.nr_threads, sizeof(*prof.rows), prof_row_cmp_ids);
 	for (i = 0; i < prof.nr_threads; i++) {
 		prof_row_add(&prof.total, &prof.rows[i]);
 		if (n && prof.rows[n - 1].t.tgid == prof.rows[i].t.tgid &&
@@ -10201,7 +10208,7 @@ static void prof_rows_make(void)
 		}
 	}
 	prof.nr_rows = n;
-	qsort(prof.rows, n, sizeof(*prof.rows), prof_row_cmp_time);
+	prof_sort(prof.rows, n, sizeof(*prof.rows), prof_row_cmp_time);
 }
 
 static const char *prof_comm(const char comm[16])
@@ -10598,7 +10605,7 @@ static void prof_folded(struct out *o)
 			prof_line_of(&prof.places[i]),
 			prof.places[i].off.ns + prof.places[i].off.wait_ns,
 		};
-	qsort(lines, prof.nr_places, sizeof(*lines), prof_line_cmp);
+	prof_sort(lines, prof.nr_places, sizeof(*lines), prof_line_cmp);
 	for (i = 0; i < prof.nr_places; i++) {
 		sum += lines[i].ns;
 		if (i + 1 < prof.nr_places && !strcmp(lines[i].text, lines[i + 1].text))
