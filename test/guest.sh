@@ -1409,6 +1409,17 @@ fault_storm() { : "control groups with weights come and go, a fork bomb in its l
 }
 ran_out() { dmesg | grep -q 'Out of memory: Killed process .*(dd)'; }
 clients_are() { [ "$(status_number clients)" = "$1" ]; }
+fault_affinity() { : "threads that are pinned to another CPU all the time (stress-ng, for STRESS_SECONDS): one gamer through all"
+	local seconds=${STRESS_SECONDS:-15}
+	start
+	timeout -s KILL $((seconds * 3 + 60)) stress-ng --affinity 0 --affinity-pin --timeout "${seconds}s" --metrics-brief >/tmp/stress 2>&1 ||
+		fail "stress-ng: $(tail -n 1 /tmp/stress)"
+	[ "$(sed -n 's/.*\] affinity *\([0-9]*\) .*/\1/p' /tmp/stress)" -gt 1000 ] || fail "hardly any change: $(tail -n 2 /tmp/stress)"
+	tasks_run || fail "tasks do not run afterwards"
+	healthy
+	is restarts "$(status_number restarts)" 0
+	stops TERM
+}
 fault_hogs() { : "real-time hogs on every CPU, longer than the kernel's watchdog waits: the machine comes back, whoever schedules"
 	local cpu hogs=''
 	start
