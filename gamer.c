@@ -253,6 +253,8 @@ static const struct command {
 	  "work of a frame over all threads; 0: 24 % of its period")		\
 	X(NO_UINPUT, "no-uinput", 0, FLAG, C(bench), 0, 0, 1, NULL, "input from a timer, not a device") \
 	X(NO_DRM, "no-drm", 0, FLAG, C(bench), 0, 0, 1, NULL, "frames end by a timer, not a GPU") \
+	X(REALTIME, "realtime", 0, FLAG, C(bench), 0, 0, 1, NULL,		\
+	  "the game, not the load, runs under SCHED_FIFO: what ordinary scheduling is measured against") \
 	X(TREE, "pid", 'p', NUM, C(profile), 0, 0, 4194304, NULL,		\
 	  "process to follow, with all that it started and starts")		\
 	X(ONLY, "only", 0, CHOICE, C(profile), 0, 0, 2, "all|offcpu|syscalls",	\
@@ -5395,6 +5397,7 @@ struct bench_cfg {
 	u32 frame_work_us;	/* CPU work of one frame over all threads; 0: 24 % of 1/fps */
 	bool no_uinput;		/* feed the input thread by a timer */
 	bool no_drm;		/* complete frames by a timer */
+	bool realtime;		/* the game's threads and processes under SCHED_FIFO */
 	bool json;		/* on stdout, instead of text */
 	const char *svg, *csv;	/* files to write, or NULL */
 };
@@ -5520,9 +5523,19 @@ static struct timespec bench_timespec(u64 ns)
 	return (struct timespec){ .tv_sec = ns / NSEC_PER_SEC, .tv_nsec = ns % NSEC_PER_SEC };
 }
 
-/* Everybody counts itself ready, then waits for go. */
-static void bench_barrier(void)
+/* The calling thread's; musl's sched_setscheduler() only says that it is not there. */
+static bool bench_policy(int policy)
 {
+	const struct sched_param param = { .sched_priority = policy == SCHED_FIFO };
+
+	return !syscall(SYS_sched_setscheduler, 0, policy, &param);
+}
+
+/* Everybody counts itself ready, then waits for go. `game`: not a task of the load. */
+static void bench_barrier(bool game)
+{
+	if (game && bench->cfg.realtime)
+		bench_policy(SCHED_FIFO);	/* bench_setup() saw that it may */
 	atomic_fetch_add(&bench->ready, 1);
 	bench_futex(&bench->ready, FUTEX_WAKE, 1, NULL);
 	while (!atomic_load(&bench->go))
@@ -6076,7 +6089,7 @@ static void bench_spawn(const char *comm, void (*fn)(struct bench_slot *), struc
 			_exit(0);
 		prctl(PR_SET_NAME, comm);
 		prctl(PR_SET_TIMERSLACK, 1);
-		bench_barrier();
+		bench_barrier(!s);
 		fn(s);
 		_exit(0);
 	}
@@ -6276,7 +6289,7 @@ static void *bench_thread_main(void *arg)
 	t->tid = gettid();
 	prctl(PR_SET_NAME, comm);
 	prctl(PR_SET_TIMERSLACK, 1);	/* the default of 50 us would be counted as latency */
-	bench_barrier();
+	bench_barrier(true);
 	bench_roles[t->role].run(t);
 	return NULL;
 }
@@ -6315,6 +6328,8 @@ static void bench_setup(void)
 	u64 limit_ns = now_ns() + BENCH_SETUP_NS;
 	u32 want, ready;
 
+	if (bench->cfg.realtime && (!bench_policy(SCHED_FIFO) || !bench_policy(SCHED_OTHER)))
+		die(errno == EPERM ? EX_NOPERM : EX_OSERR, "bench: --realtime: %s", strerror(errno));
 	if (!bench->cfg.no_drm)
 		bench_gpu_open();
 	if (!bench->cfg.no_uinput)
@@ -11585,6 +11600,7 @@ static int cmd_bench(void)
 		.iters_per_ms = opt[OPT_ITERS_PER_MS].n,
 		.frame_work_us = opt[OPT_FRAME_WORK_US].n,
 		.no_uinput = opt[OPT_NO_UINPUT].n, .no_drm = opt[OPT_NO_DRM].n,
+		.realtime = opt[OPT_REALTIME].n,
 		.json = opt[OPT_JSON].n, .svg = opt[OPT_SVG].s, .csv = opt[OPT_CSV].s,
 	};
 

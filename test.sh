@@ -2093,9 +2093,10 @@ BENCH_USAGE="usage: test.sh bench [--seeds N] [--cpus N | --cpus 8,cores=4,threa
 	[--out DIR] [--json FILE] [--svg FILE] [SCHED...]
 The synthetic game next to each load, and workloads without it, under each scheduler in turn;
 one boot of the lab per seed, --jobs of them at once. SCHED: eevdf, gamer, gamer:OPTIONS,
-gamer@BINARY, or a peer (see PEERS) from --peers or PATH; none: all there are. --parallel: not
-the lab but a host thread per CPU, each cell twice, in the order A B B A. Of gamer: and gamer@
-the column may have a name: old=gamer@/tmp/gamer, blind='gamer:--hooks=-gpu,-input'."
+gamer@BINARY, fifo (EEVDF, the game under SCHED_FIFO: what is late there, no scheduler avoids),
+or a peer (see PEERS) from --peers or PATH; none: all there are. --parallel: not the lab but a
+host thread per CPU, each cell twice, in the order A B B A. Of gamer: and gamer@ the column may
+have a name: old=gamer@/tmp/gamer, blind='gamer:--hooks=-gpu,-input'."
 
 # What each peer's program is called, the name that it attaches under, how it is started
 PEERS="
@@ -2114,7 +2115,7 @@ bench_sched() {
 	local sched=$1 label='' name=gamer program options=run path=$GAMER
 	case $sched in *=gamer[:@]*) label=${sched%%=*} sched=${sched#*=} ;; esac
 	case $sched in
-	eevdf) printf 'eevdf\t-\t-\t\n'; return ;;
+	eevdf | fifo) printf '%s\t-\t-\t\n' "$sched"; return ;;
 	gamer) ;;
 	gamer@*) path=$(realpath "${sched#*@}") label=${label:-$(basename "$sched")} ;;
 	gamer:*) options="run ${sched#*:}" ;;

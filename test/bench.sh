@@ -101,10 +101,10 @@ each() {
 
 game() { # LOAD
 	cell "$1" longest "$OUT/$1.$LABEL.wait" gamer bench --json --seconds "$SECONDS_EACH" --load "$1" \
-		--load-threads "$LOAD_THREADS" $WORK
+		--load-threads "$LOAD_THREADS" $WORK $([ "$LABEL" != fifo ] || echo --realtime)
 }
 games() { local load; for load in $LOADS; do game "$load"; done; }
-sides() { local side; for side in $SIDES; do cell "side-$side" side "$side" "$SHARE"; done; }
+sides() { local side; [ "$LABEL" = fifo ] || for side in $SIDES; do cell "side-$side" side "$side" "$SHARE"; done; }
 version() {
 	case $NAME in
 	-) set -- "$(uname -r)" ;;

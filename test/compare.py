@@ -60,7 +60,7 @@ def two(names):
 
 # ---- all of `test.sh bench` ----------------------------------------------------------------
 
-KERNEL, OURS = "eevdf", "gamer"
+KERNEL, OURS, REALTIME = "eevdf", "gamer", "fifo"
 # What wakeups cost in the lab where a CPU is left idle for them: the game alone, under EEVDF
 FLOOR = ("none", KERNEL)
 CRITICAL = ("sim", "worker", "render", "submit", "compositor", "input", "audio", "network")
@@ -212,7 +212,7 @@ class Bench:
         return next((s for s in self.scheds() if self.is_ours(s)), None)
 
     def peers(self):
-        return [s for s in self.scheds() if s != KERNEL and not self.is_ours(s)]
+        return [s for s in self.scheds() if s not in (KERNEL, REALTIME) and not self.is_ours(s)]
 
     def ran(self, cell, sched):
         return sched in self.cells.get(cell, {}) or sched in self.failed.get(cell, {})
