@@ -1883,6 +1883,7 @@ GROUPS_VM="
 	fault --cpus 4
 	lab  --lab 7
 	part --lab 7 --cpus 8,sockets=2,cores=2,threads=2
+	learn --lab 7
 	wine --cpus 4 --mem 2048 --with wine
 	boot --cpus 4
 	systemd --cpus 2 --init systemd --with systemd
@@ -1961,7 +1962,7 @@ all_tests() {
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in lab | part | wine | fault | boot | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
+			case $group in lab | part | learn | wine | fault | boot | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
 			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done
@@ -2207,7 +2208,7 @@ bench_learn() { # [SEEDS]
 	deps_or_die
 	make --no-print-directory -C "$ROOT" >&2
 	for seed in $(seq 7 $((6 + ${1:-3}))); do
-		vm --lab "$seed" --timeout 1800 --out "$out/$seed" -- 'guest.sh part_learn' >"$out.said" || true
+		vm --lab "$seed" --timeout 1800 --out "$out/$seed" -- 'guest.sh learn_build' >"$out.said" || true
 		sed "s/^#/seed $seed:/" "$out/$seed/learn"
 		grep '^ok' "$out.said" >/dev/null || note "seed $seed: $(cat "$out.said")"
 	done

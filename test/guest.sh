@@ -1540,13 +1540,13 @@ lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and sta
 # Each part of the scheduler that must show its effect, on 2 packages of 2 cores of 2 threads:
 # the same work with and without it.
 
-# part_run PARTS COMMAND...: what it prints under a scheduler without PARTS, in /tmp/part-PARTS-COMMAND.
+# part_run NAME PARTS COMMAND...: what it prints under a scheduler without PARTS, in /tmp/part-PARTS-NAME.
 # The whole scheduler is what several checks compare with: it runs once.
 part_run() {
-	local said=/tmp/part-$1-$2
+	local said=/tmp/part-$2-$1
 	[ ! -s "$said" ] || return 0
-	start ${1:+--without=$1}
-	shift
+	start ${2:+--without=$2}
+	shift 2
 	"$@" >/tmp/part || fail "$*: exit $?"
 	mv /tmp/part "$said"
 	stops TERM
@@ -1554,9 +1554,9 @@ part_run() {
 # part_bench PARTS: bench next to busy threads under a scheduler without them; prints its table's
 # file. Half the work of the lab's 4 CPUs: on 8 a period of sound would take as long as it may.
 part_bench() {
-	part_run "$1" gamer bench --seconds 3 --iters-per-ms 31232 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
+	part_run bench "$1" gamer bench --seconds 3 --iters-per-ms 31232 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
 		--load hogs --load-threads $((CPUS * 2)) || exit
-	echo "/tmp/part-$1-gamer"
+	echo "/tmp/part-$1-bench"
 }
 # role_p99 PARTS ROLE: wakeup latency of bench's threads of a role, us
 role_p99() { awk -v role="$2" '$1 == role && NF == 7 { print int($5) }' "$(part_bench "$1")"; }
@@ -1578,16 +1578,16 @@ part_boost() { : "the boost along wakeups: job workers wake 3 times faster (p99)
 part_urgent() { : "urgency by interrupts: no thread that devices wake waits as long (maximum) as without it"
 	worth urgent 1 "$(driven_max '')" "$(driven_max urgent)" us
 }
-# where_is PARTS FIELD: what `where` counts next to 2 busy threads per CPU
+# where_is PARTS HOGS FIELD: what `where` counts next to busy threads
 where_is() {
-	part_run "$1" where 2 40000 500 100 $((CPUS * 2)) || exit
-	sed -n "s/.*$2 \([0-9]*\).*/\1/p" "/tmp/part-$1-where"
+	part_run where$2 "$1" where 2 20000 500 200 "$2" || exit
+	sed -n "s/.*$3 \([0-9]*\).*/\1/p" "/tmp/part-$1-where$2"
 }
-part_smt() { : "critical threads share a core half as often as without knowing of SMT"
-	worth smt 2 "$(where_is '' shared)" "$(where_is smt shared)" bursts
+part_smt() { : "critical threads share a core a quarter as often as without knowing of SMT"
+	worth smt 4 "$(where_is '' $CPUS shared)" "$(where_is smt $CPUS shared)" bursts
 }
 part_llc() { : "busy threads change the package a twentieth as often as without knowing of caches"
-	worth llc 20 "$(where_is '' crossed)" "$(where_is llc crossed)" changes
+	worth llc 20 "$(where_is '' $((CPUS * 2)) crossed)" "$(where_is llc $((CPUS * 2)) crossed)" changes
 }
 # built NAME OPTIONS...: the game next to a build that goes on all the time, as /out/learn.NAME:
 # right and wrong tiers, preemptions by short tasks, frame jitter %, late frames, units per second
@@ -1597,18 +1597,18 @@ built() {
 	side build 6 >/tmp/build &
 	side=$!
 	gamer bench --seconds 5 --iters-per-ms 62464 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 --json \
-		>/out/part_learn.$name.bench || fail "bench: exit $?"
+		>/out/learn_build.$name.bench || fail "bench: exit $?"
 	wait $side || fail "build: exit $?"
 	gamer status --json | tr ',' '\n' >/tmp/status
 	stops TERM
 	for f in learn_right learn_wrong short_preemptions; do sed -n "s/.*\"$f\":\([0-9]*\).*/\1/p" /tmp/status; done >/tmp/built
-	for f in jitter_percent late_frames; do tr ',' '\n' </out/part_learn.$name.bench | sed -n "s/.*\"$f\": *\([0-9.]*\).*/\1/p" | head -n 1; done >>/tmp/built
+	for f in jitter_percent late_frames; do tr ',' '\n' </out/learn_build.$name.bench | sed -n "s/.*\"$f\": *\([0-9.]*\).*/\1/p" | head -n 1; done >>/tmp/built
 	sed -n 's/.*units_per_s":\([0-9.]*\).*/\1/p' /tmp/build >>/tmp/built
 	xargs </tmp/built >/out/learn.$name
 	awk -v n="$name" '{ printf "# %-8s %5.1f %% of %d short tasks began in their tier, %d preemptions by them, jitter %s %%, %d late frames, %.1f units/s\n",
 		n, $1 * 100 / ($1 + $2), $1 + $2, $3, $4, $5, $6 }' /out/learn.$name | tee -a /out/learn
 }
-part_learn() { : "a build next to the game: learned, 95 % of its tasks begin in their tier, and preempt a tenth as often as while it is learned"
+learn_build() { : "a build next to the game: learned, 95 % of its tasks begin in their tier, and preempt a tenth as often as while it is learned"
 	rm -f /tmp/process.db
 	built without --without=learn --db= || exit
 	built empty --db /tmp/process.db || exit
@@ -1630,7 +1630,7 @@ taken() {
 	stops TERM
 	gamer db list --db $DB | awk '$1 == "md5sum" { print $3, ($4 >= 60 ? "sure" : "unsure") }'
 }
-part_unlearn() { : "a program that becomes another is not foretold what it was, and known as what it is after a while"
+learn_change() { : "a program that becomes another is not foretold what it was, and known as what it is after a while"
 	DB=/tmp/unlearn.db
 	mkdir -p /tmp/unlearn
 	cp /bin/busybox /tmp/unlearn/md5sum

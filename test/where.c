@@ -2,8 +2,9 @@
  * where THREADS PERIOD_US BURST_US COUNT HOGS: where threads run.
  *
  * A timer wakes the main thread COUNT times, once per PERIOD_US; it wakes THREADS others, each
- * of which then works for BURST_US of its own CPU time. They go to sleep on the CPUs of one
- * core, so that it is the scheduler who brings them apart. HOGS more are always busy. Prints
+ * of which then works for BURST_US of its own CPU time. They go to sleep on the CPUs of the
+ * first core, so that it is the scheduler who brings them apart; the main thread goes to sleep
+ * on the last CPU, or it would be in their way there in one run and not in the next. HOGS more are always busy. Prints
  * how many bursts shared their core halfway through with another's, and how often a busy
  * thread changed its package: "bursts N shared N crossed N".
  */
@@ -127,6 +128,7 @@ static void begin(pthread_t *t, void *(*what)(void *), intptr_t arg)
 int main(int argc, char **argv)
 {
 	int threads = argc == 6 ? atoi(argv[1]) : 0;
+	int last = sysconf(_SC_NPROCESSORS_ONLN) - 1;
 	pthread_t t[THREADS];
 
 	if (threads < 1 || threads > THREADS) {
@@ -148,6 +150,7 @@ int main(int argc, char **argv)
 	for (int64_t due = clock_ns(CLOCK_MONOTONIC); turn < count;) {
 		struct timespec at = { (due += period_ns) / 1000000000, due % 1000000000 };
 
+		move_to(last);
 		while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL))
 			;
 		turn++;
