@@ -2667,6 +2667,11 @@ s32 BPF_OPS_SLEEPABLE(gamer_init_task, struct task_struct *p, struct scx_init_ta
 
 	if (!t)
 		return -12;	/* ENOMEM: fork fails instead of a task that nobody tracks */
+	/* The storage outlives restarts, what it holds does not; see storage_keep(). */
+	if (!args->fork) {
+		__builtin_memset(t, 0, sizeof(*t));
+		bpf_task_storage_delete(&procs, p);
+	}
 	t->weight = 100;
 	task_set_weight(t, 1024);
 	/* What forks is the current task, and its program is that of the child. */

@@ -2920,6 +2920,33 @@ static struct gamer_bpf *bpf_open(char **copy, bool cost)
 	return skel;
 }
 
+/*
+ * A scheduler's storage of tasks and cgroups outlives its restarts: the next one takes it over, and
+ * gamer_init_task() clears it. Kernels 6.14 to 6.19 free such a map with migration disabled, and wait
+ * there for RCU, which waits for CPU hotplug, which waits for migration on the CPU that goes. So where
+ * one CPU ended the scheduler, the next would stop the machine.
+ */
+static void storage_keep(struct gamer_bpf *skel, bool loaded)
+{
+	static int kept[8];		/* descriptors in the order of the maps, 0: none */
+	struct bpf_map *map;
+	size_t n = 0;
+	int *fd;
+
+	bpf_object__for_each_map(map, skel->obj) {
+		if ((bpf_map__type(map) != BPF_MAP_TYPE_TASK_STORAGE &&
+		     bpf_map__type(map) != BPF_MAP_TYPE_CGRP_STORAGE) || n == ARRAY_SIZE(kept))
+			continue;
+		fd = &kept[n++];
+		if (!bpf_map__autocreate(map))
+			continue;
+		if (loaded && *fd <= 0)
+			*fd = fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 1);
+		else if (!loaded && *fd > 0)
+			bpf_map__reuse_fd(map, *fd);
+	}
+}
+
 /* Open and verify once. 0, or -errno; st.refused names an optional program that is to blame. */
 static int bpf_try_load(void)
 {
@@ -2932,8 +2959,12 @@ static int bpf_try_load(void)
 	if (!st.skel)
 		die(EX_SOFTWARE, "cannot open the BPF object: %s", strerror(errno));
 	bpf_configure(st.skel);
+	if (!opt[OPT_OBSERVE].n)
+		storage_keep(st.skel, false);
 	err = gamer_bpf__load(st.skel);
 	free(copy);
+	if (!err && !opt[OPT_OBSERVE].n)
+		storage_keep(st.skel, true);
 	if (err) {
 		gamer_bpf__destroy(st.skel);
 		st.skel = NULL;

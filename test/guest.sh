@@ -274,7 +274,8 @@ load_hotplug() { : "CPUs go and come under load; gamer restarts with the same op
 	[ -w /sys/devices/system/cpu/cpu1/online ] || skip "this kernel has no CPU hotplug"
 	start --profile=performance
 	churn 20 15 >/tmp/churn 2>&1 &
-	local churn=$! cpu
+	local churn=$! cpu kept
+	kept=$(storage)
 	for cpu in 1 3 2 1; do
 		echo 0 >/sys/devices/system/cpu/cpu$cpu/online || fail "cpu$cpu does not go"
 		wait_for 20 attached || fail "not back after cpu$cpu went: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
@@ -286,8 +287,13 @@ load_hotplug() { : "CPUs go and come under load; gamer restarts with the same op
 	[ "$(status_number restarts)" -gt 0 ] || fail "no restart was counted"
 	tr '\0' ' ' </proc/$G/cmdline | grep -q performance || fail "its options changed"
 	is "CPUs online" "$(nproc)" "$CPUS"
+	# Where these were freed while CPUs go, 6.14 to 6.19 would deadlock now and then (fault_hotplug).
+	[ -n "$kept" ] || fail "no storage of tasks is seen"
+	is "storage of tasks and cgroups" "$(storage)" "$kept"
 	stops TERM
 }
+# storage: the numbers of gamer's maps of the types that hold what tasks and cgroups own.
+storage() { awk 'FNR == 1 { type = 0 } $1 == "map_type:" { type = $2 } $1 == "map_id:" && (type == 29 || type == 32) { print $2 }' /proc/$G/fdinfo/* | sort -un | tr '\n' ' '; }
 load_hooks() { : "with every optional hook switched off it still schedules, and says what is off"
 	start --hooks=-cgroup,-cpuperf,-kick,-irq,-immed
 	churn 10 10 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
@@ -1431,6 +1437,25 @@ fault_hogs() { : "real-time hogs on every CPU, longer than the kernel's watchdog
 	tasks_run || fail "tasks do not run after the hogs"
 	wait_for 120 attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
 	healthy
+	stops TERM
+}
+fault_hotplug() { : "100 times a CPU goes and comes under load, faster than it can follow: at the end it schedules, with its options"
+	local i cpu
+	[ -w /sys/devices/system/cpu/cpu1/online ] || skip "this kernel has no CPU hotplug"
+	start --profile performance
+	churn 600 60 >/dev/null 2>&1 &
+	local churn=$!
+	for i in $(seq "${HOTPLUGS:-100}"); do
+		cpu=/sys/devices/system/cpu/cpu$((i % (CPUS - 1) + 1))/online
+		echo 0 >$cpu && echo 1 >$cpu || fail "$cpu: round $i"
+	done
+	kill $churn
+	wait_for 120 attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	wait_for 20 answers || fail "no answer"
+	healthy
+	is "failures" "$(restarts_said)" 0
+	[ "$(status_number restarts)" -gt 0 ] || fail "no restart was counted"
+	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
 	stops TERM
 }
 fault_suspend() { : "suspended and resumed by the kernel's own test: it schedules on, with its options"
