@@ -2787,6 +2787,16 @@ static void bpf_configure_names(struct gamer_bpf *skel)
 		skel->rodata->program_names[i] = prefix_of(programs[i]);
 }
 
+/* Leaves the maps out that only the profiler has, or all others: what they take is there from the start. */
+static void bpf_configure_maps(struct gamer_bpf *skel, bool profiler)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, skel->obj)
+		if (!bpf_map__is_internal(map) && !strncmp(bpf_map__name(map), "prof_", 5) != profiler)
+			bpf_map__set_autocreate(map, false);
+}
+
 /* What only a scheduler has: without one its programs and maps are left out. */
 static void bpf_configure_sched(struct gamer_bpf *skel)
 {
@@ -2836,6 +2846,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 #define X(name, type, required) skel->rodata->k_##name = st.kernel_const[KCONST_##name];
 	KERNEL_CONSTS(X)
 #undef X
+	bpf_configure_maps(skel, false);
 	bpf_configure_sched(skel);
 	bpf_configure_names(skel);
 	skel->rodata->left_out = st.left_out;
@@ -9855,15 +9866,12 @@ static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
 {
 	const struct prof_symbol *entry;
 	struct bpf_program *prog;
-	struct bpf_map *map;
 	char type[64];
 	size_t i;
 
 	bpf_object__for_each_program(prog, skel->obj)
 		bpf_program__set_autoload(prog, false);
-	bpf_object__for_each_map(map, skel->obj)
-		if (!bpf_map__is_internal(map) && strncmp(bpf_map__name(map), "prof_", 5))
-			bpf_map__set_autocreate(map, false);
+	bpf_configure_maps(skel, true);
 	for (i = 0; i < ARRAY_SIZE(prof_progs); i++) {
 		snprintf(type, sizeof(type), "btf_trace_%s", prof_progs[i].target);
 		prog = bpf_object__find_program_by_name(skel->obj, prof_progs[i].name);

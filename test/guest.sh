@@ -67,6 +67,8 @@ stops() { kill -"$1" $G; gone; is "exit code" "$RC" 0; }
 # One number out of `gamer status --json`.
 status_number() { gamer status --json | tr ',{}' '\n' | sed -n "s/.*\"$1\": *\"*\([0-9]*\).*/\1/p" | head -n 1; }
 resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$G/status"; }
+# What the kernel holds for its programs and maps, KB
+kernel_kb() { cat /proc/$G/fdinfo/* 2>/dev/null | awk '$1 == "memlock:" { kb += $2 / 1024 } END { print int(kb) }'; }
 small() { [ "$(resident)" -le 4096 ] || fail "resident: $(resident) KB"; }
 is() { [ "$2" = "$3" ] || fail "$1 is '$2', not '$3'"; }
 
@@ -142,7 +144,7 @@ life_user() { : "an ordinary user gets 77 and the name of what is missing"
 	is "lines printed" "$(wc -l </tmp/user)" 1
 	grep -q CAP_ /tmp/user || fail "no capability named: $(cat /tmp/user)"
 }
-life_budget() { : "resident set within 4 MB, no allocation after attach"
+life_budget() { : "resident set within 4 MB, programs and maps too, no allocation after attach"
 	start
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		gamer status --json >/tmp/s
@@ -150,6 +152,7 @@ life_budget() { : "resident set within 4 MB, no allocation after attach"
 	done
 	for _ in $(seq 50); do true | cat; done
 	small
+	[ "$(kernel_kb)" -ge 100 ] && [ "$(kernel_kb)" -le 4096 ] || fail "programs and maps: $(kernel_kb) KB"
 	is allocations_after_attach "$(status_number allocations_after_attach)" 0
 	stops TERM
 }
