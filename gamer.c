@@ -704,10 +704,10 @@ static void die(int code, const char *fmt, ...)
 /* With -v: what a program cost the verifier, by the last line of what that says. */
 static void log_cost(const char *name, const char *said)
 {
-	const char *cost = strstr(said, "processed ");
+	const char *cost = strstr(said, "\nprocessed ");	/* 7.2 has a line "insns processed" before it */
 
 	if (cost)
-		note("verified %s: %.*s", name, (int)strcspn(cost, "\n"), cost);
+		note("verified %s: %.*s", name, (int)strcspn(cost + 1, "\n"), cost + 1);
 }
 
 /* libbpf's messages: its warnings where asked for; a failed step has our own message. */
