@@ -252,7 +252,7 @@ life_db_bad() { : "a bad database is kept as .bad, one that is not ours is left 
 	ln -s /tmp/elsewhere /tmp/link.db
 	start --db /tmp/link.db
 	grep -q "^gamer: /tmp/link.db .*symbolic link.*stays in memory" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
-	is "lines said" "$(wc -l </tmp/gamer.log)" 2
+	is "lines said of it" "$(grep -c link.db /tmp/gamer.log)" 1
 	stops TERM
 	[ ! -e /tmp/elsewhere ] && [ -h /tmp/link.db ] || fail "the link was written through or replaced"
 }
@@ -330,7 +330,10 @@ game() {
 }
 ends() { kill -TERM $G; wait_for 20 ended $G || fail "gamer does not end"; }
 
+# Where nobody can flip pages, whoever runs at the rate of frames looks like a compositor.
+displays_or_skip() { ls /dev/dri/card* >/dev/null 2>&1 || skip "no DRM device here: anything may be a compositor"; }
 know_exact() { : "scheduling: threads with a device are known by its hook within 1 ms, none is taken for another"
+	displays_or_skip
 	start
 	game know_exact.none
 	game know_exact.hogs --load hogs --load-threads 8
@@ -351,6 +354,7 @@ know_observe() { : "--observe knows the same, whether it comes before the game o
 }
 know_outside() { : "no thread outside the game gets a role of a game, whatever it does"
 	local bench strange=
+	displays_or_skip
 	start
 	churn 60 60 >/dev/null 2>&1 &
 	timerlat 30000 >/dev/null &
