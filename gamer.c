@@ -10667,6 +10667,7 @@ static void prof_folded(struct out *o)
 		out_f(o, "%s %llu\n", lines[i].text, sum / NSEC_PER_USEC);
 		sum = 0;
 	}
+	free(lines);
 }
 
 static void prof_text_states(struct out *o)
