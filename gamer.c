@@ -2944,6 +2944,8 @@ static void storage_keep(struct gamer_bpf *skel, bool loaded)
 	size_t n = 0;
 	int *fd;
 
+	if (opt[OPT_OBSERVE].n)		/* no CPU that goes ends it */
+		return;
 	bpf_object__for_each_map(map, skel->obj) {
 		if ((bpf_map__type(map) != BPF_MAP_TYPE_TASK_STORAGE &&
 		     bpf_map__type(map) != BPF_MAP_TYPE_CGRP_STORAGE) || n == ARRAY_SIZE(kept))
@@ -2970,11 +2972,10 @@ static int bpf_try_load(void)
 	if (!st.skel)
 		die(EX_SOFTWARE, "cannot open the BPF object: %s", strerror(errno));
 	bpf_configure(st.skel);
-	if (!opt[OPT_OBSERVE].n)
-		storage_keep(st.skel, false);
+	storage_keep(st.skel, false);
 	err = gamer_bpf__load(st.skel);
 	free(copy);
-	if (!err && !opt[OPT_OBSERVE].n)
+	if (!err)
 		storage_keep(st.skel, true);
 	if (err) {
 		gamer_bpf__destroy(st.skel);
