@@ -252,7 +252,7 @@ life_db_bad() { : "a bad database is kept as .bad, one that is not ours is left 
 	ln -s /tmp/elsewhere /tmp/link.db
 	start --db /tmp/link.db
 	grep -q "^gamer: /tmp/link.db .*symbolic link.*stays in memory" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
-	is "lines said of it" "$(grep -c link.db /tmp/gamer.log)" 1
+	is "lines said" "$(grep -vc 'no seccomp' /tmp/gamer.log)" 2 # 6.12's small configuration has none
 	stops TERM
 	[ ! -e /tmp/elsewhere ] && [ -h /tmp/link.db ] || fail "the link was written through or replaced"
 }
@@ -1433,6 +1433,12 @@ fault_affinity() { : "threads that are pinned to another CPU all the time (stres
 	is restarts "$(status_number restarts)" 0
 	stops TERM
 }
+# back_again SECONDS: gamer, which had to let go, schedules and answers as before.
+back_again() {
+	wait_for "$1" attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	wait_for 20 answers || fail "no answer"
+	healthy
+}
 fault_hogs() { : "real-time hogs on every CPU, longer than the kernel's watchdog waits: the machine comes back, whoever schedules"
 	local cpu hogs=''
 	start
@@ -1442,8 +1448,7 @@ fault_hogs() { : "real-time hogs on every CPU, longer than the kernel's watchdog
 	done
 	wait $hogs
 	tasks_run || fail "tasks do not run after the hogs"
-	wait_for 120 attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
-	healthy
+	back_again 120
 	stops TERM
 }
 fault_hotplug() { : "100 times a CPU goes and comes under load, faster than it can follow: at the end it schedules, with its options"
@@ -1457,9 +1462,7 @@ fault_hotplug() { : "100 times a CPU goes and comes under load, faster than it c
 		echo 0 >$cpu && echo 1 >$cpu || fail "$cpu: round $i"
 	done
 	kill $churn
-	wait_for 120 attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
-	wait_for 20 answers || fail "no answer"
-	healthy
+	back_again 120
 	is "failures" "$(restarts_said)" 0
 	[ "$(status_number restarts)" -gt 0 ] || fail "no restart was counted"
 	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
@@ -1471,9 +1474,7 @@ fault_suspend() { : "suspended and resumed by the kernel's own test: it schedule
 	echo core >/sys/power/pm_test # all but the last step, and back after 5 seconds
 	echo mem >/sys/power/state || skip "this machine does not suspend"
 	echo none >/sys/power/pm_test
-	wait_for 60 attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
-	wait_for 20 answers || fail "no answer"
-	healthy
+	back_again 60
 	is "CPUs online" "$(nproc)" "$CPUS"
 	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
 	stops TERM
