@@ -1378,11 +1378,9 @@ static __always_inline u64 task_slice(const struct task_ctx *t, u8 prio, bool co
 /* 6. roles and evidence                                                                 */
 /* ===================================================================================== */
 
-/* Confidence that `match` agreeing bursts give. */
+/* Confidence that `match` agreeing bursts give, of a role that is taken or already held. */
 static __always_inline u8 pattern_confidence(u16 match)
 {
-	if (match < 10)
-		return 0;
 	if (match < 50)
 		return 50;
 	return match < 100 ? 75 : 100;
@@ -1950,9 +1948,16 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 		t->pattern_role = role;
 		t->match = 1;
 	}
+	/*
+	 * Ten bursts for a role, and it stays until another takes over: a render thread that is
+	 * late once, just after it was found, must not wait for ten more among the workers.
+	 */
+	if (t->match < 10 && t->evidence[SOURCE_PATTERN].role != t->pattern_role)
+		role = ROLE_NONE;
+	else
+		role = t->pattern_role;
 	if (have_patterns)
-		evidence_set(p, t, SOURCE_PATTERN, t->match < 10 ? ROLE_NONE : t->pattern_role,
-			     pattern_confidence(t->match), now);
+		evidence_set(p, t, SOURCE_PATTERN, role, role ? pattern_confidence(t->match) : 0, now);
 	if (evidence_ended(t->until, now))
 		role_settle(t, task_ids(p), now);
 }

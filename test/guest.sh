@@ -7,7 +7,7 @@
 #
 #   1  helpers
 #   2  life: how gamer starts, lives and ends
-#   3  load: 40 seconds of everything at once
+#   3  load: everything at once, for 40 seconds or for half an hour (SOAK_SECONDS)
 #   4  know: what gamer takes the threads of a synthetic game for
 #   5  dev: detection by what a game does to real devices (test/devices.c, modetest)
 #   6  tell: events by real causes, read back through the socket (test/events.c); its files
@@ -310,6 +310,17 @@ load_bench() { : "bench measures under gamer next to hogs; its figures make sens
 	healthy
 	stops TERM
 	timeout 120 gamer bench --seconds 5 --json >/out/bench-without.json || fail "without gamer: exit $?"
+}
+
+load_soak() { : "a game next to the mixed load for SOAK_SECONDS: one gamer through all, and how long anyone waited for a CPU at most"
+	local seconds=${SOAK_SECONDS:-15}
+	start
+	timeout -s KILL $((seconds * 3 + 120)) longest /out/soak.wait gamer bench --json --seconds "$seconds" \
+		--load mixed --load-threads $((2 * CPUS)) >/out/soak.json || fail "bench: exit $?"
+	healthy
+	is restarts "$(status_number restarts)" 0
+	echo "# load_soak: $seconds s: $(cat /out/soak.wait 2>/dev/null || echo 'this kernel does not say how long tasks wait')"
+	stops TERM
 }
 
 # ---------------------------------------------------------------------------
