@@ -32,6 +32,8 @@ GAMER=${GAMER:-$BUILD/gamer} # the binary to test; a run of tests freezes its ow
 note() { printf '%s\n' "$*" >&2; }
 die() { note "test.sh: $*"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
+# As the Makefile chooses
+clang_name() { basename "$(command -v clang-19 clang clang-14 | head -n1)"; }
 # at_least A B: version A is B or newer
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1)" = "$2" ]; }
 
@@ -593,9 +595,13 @@ helpers_build() {
 		out=$BUILD/test/$(basename "$c" .c)
 		case ${out##*/} in merge | prio | profiled) continue ;; esac # for the host; for Windows; with its symbols
 		[ "$out" -nt "$c" ] && [ "$out" -nt "$ROOT/test/bpf.h" ] && continue
-		musl-gcc -static -O2 -std=gnu11 -Wall -Wextra -Wno-missing-field-initializers -Werror -pthread -idirafter /usr/include \
-			-idirafter /usr/include/x86_64-linux-gnu -o "$out.$$" "$c"
-		strip "$out.$$"
+		case $out in
+		*.bpf) "$(clang_name)" -target bpf -g -O2 -Wall -Wextra -Werror -c -o "$out.$$" "$c" ;;
+		*)
+			musl-gcc -static -O2 -std=gnu11 -Wall -Wextra -Wno-missing-field-initializers -Werror -pthread \
+				-idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu -o "$out.$$" "$c"
+			strip "$out.$$" ;;
+		esac
 		mv "$out.$$" "$out"
 	done
 }
@@ -1834,9 +1840,8 @@ analyze() {
 	[ -z "$found" ] || fail "$found"
 }
 analyze_clang() {
-	local clang l=$BUILD/lib
-	for clang in clang-19 clang clang-14; do have $clang && break; done
-	$clang --analyze --analyzer-output text -std=gnu11 "$@" -I"$l/include" -I"$l/libbpf/include/uapi" \
+	local l=$BUILD/lib
+	"$(clang_name)" --analyze --analyzer-output text -std=gnu11 "$@" -I"$l/include" -I"$l/libbpf/include/uapi" \
 		-I"$l/elfutils/libelf" -I"$l/zlib" -idirafter "$l/uapi" "$ROOT/gamer.c"
 }
 
@@ -1878,7 +1883,7 @@ GROUPS_VM="
 	know --cpus 4 --gpu
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	tell --cpus 4 --gpu --with modetest
-	fault --cpus 4 --with stress-ng
+	fault --cpus 4 --with stress-ng --with bpftool
 	lab  --lab 7
 	part --lab 7 --cpus 8,sockets=2,cores=2,threads=2
 	learn --lab 7

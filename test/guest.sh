@@ -1498,6 +1498,27 @@ fault_other() { : "two with folders of their own: the second names the one that 
 	attached || fail "the first one is gone"
 	stops TERM
 }
+# foreign: a scheduler that is not gamer attaches; it stays until foreign_ends
+foreign() { bpftool struct_ops register /bin/foreign.bpf /sys/fs/bpf >/tmp/foreign 2>&1; }
+foreign_ends() { rm /sys/fs/bpf/foreign && wait_for 20 state_is disabled; }
+fault_foreign() { : "another scheduler attached before, beside and after: gamer names it and leaves it alone, keeps its own turn, and takes the next"
+	mount -t bpf bpf /sys/fs/bpf
+	foreign || fail "it does not attach: $(cat /tmp/foreign)"
+	timeout 60 gamer run --db= >/tmp/gamer.log 2>&1
+	is "exit code" $? 75
+	grep -q "scheduler 'foreign' is attached" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	is "root/ops" "$(cat $SCX/root/ops)" foreign
+	foreign_ends || fail "it does not end"
+	start
+	! foreign || fail "two at once"
+	healthy
+	stops TERM
+	foreign || fail "it does not attach after gamer: $(cat /tmp/foreign)"
+	tasks_run || fail "tasks do not run under it"
+	foreign_ends || fail "it does not end again"
+	start
+	stops TERM
+}
 
 # ---------------------------------------------------------------------------
 # 8  lab: prints figures; test.sh boots twice and compares
