@@ -1780,6 +1780,7 @@ for check; do
 		echo "not ok $check: $(cat /tmp/why 2>/dev/null || echo 'its shell ended early')"
 		# The next check starts clean.
 		killall -KILL gamer churn devices modetest events 2>/dev/null
+		rm -f /sys/fs/bpf/foreign
 		for cpu in /sys/devices/system/cpu/cpu[0-9]*/online; do echo 1 >"$cpu"; done 2>/dev/null
 		wait_for 20 state_is disabled
 		wait_for 20 none_left
