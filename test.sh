@@ -138,7 +138,7 @@ src_download() {
 		note "fetching the source of $name $version ($suite)"
 		mkdir -p "$CACHE/src"
 		tmp=$(mktemp -d "$CACHE/src/.tmp.XXXXXX")
-		if (cd "$tmp" && APT_CONFIG=$conf apt-get source -qq --download-only "$name=$full" >&2); then
+		if (cd "$tmp" && APT_CONFIG=$conf apt-get source -qq --tar-only "$name=$full" >&2); then
 			find "$tmp" -type f ! -name "${name}_*.orig.tar.*" -delete
 			rm -f "$tmp"/*.asc
 			seal "$tmp" "$dir"
