@@ -1479,12 +1479,15 @@ fault_hotplug() { : "100 times a CPU goes and comes under load, faster than it c
 	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
 	stops TERM
 }
-fault_suspend() { : "suspended and resumed by the kernel's own test: it schedules on, with its options"
-	[ -w /sys/power/pm_test ] || skip "this kernel has no test of suspending"
+fault_suspend() { : "suspended to memory (S3) and woken by the clock's alarm: it schedules on, with its options"
+	local alarm=/sys/class/rtc/rtc0/wakealarm
+	[ -w $alarm ] || skip "no clock here that wakes the machine"
+	grep -q '\[deep\]' /sys/power/mem_sleep || skip "this machine knows no S3: $(cat /sys/power/mem_sleep)"
 	start --profile performance
-	echo core >/sys/power/pm_test # all but the last step, and back after 5 seconds
-	echo mem >/sys/power/state || skip "this machine does not suspend"
-	echo none >/sys/power/pm_test
+	# It must not ring before the last CPU sleeps, or nothing wakes it.
+	echo +20 >$alarm || fail "the alarm cannot be set"
+	echo mem >/sys/power/state || fail "it does not go to sleep: $(dmesg | grep -w PM: | tail -n 1)"
+	dmesg | grep -q 'Waking up from system sleep state S3' || fail "it was not in S3"
 	back_again 60
 	is "CPUs online" "$(nproc)" "$CPUS"
 	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
