@@ -9115,20 +9115,6 @@ static s32 prof_image_add(s32 pid, s32 parent, u64 at_ns)
 	return i;
 }
 
-static void prof_map_add(struct prof_image *im, struct prof_map m, const char *path, u64 dev,
-			 u64 ino)
-{
-	u32 i;
-
-	m.module = prof_module_of(im->pid, &m, path, dev, ino);
-	for (i = 0; i < im->nr_maps; i++)
-		if (im->maps[i].start == m.start && im->maps[i].end == m.end &&
-		    im->maps[i].offset == m.offset && im->maps[i].module == m.module)
-			return;
-	im->maps = prof_grow(im->maps, im->nr_maps, sizeof(m));
-	im->maps[im->nr_maps++] = m;
-}
-
 /* Windows programs and libraries: their code may lie in memory that has no file. */
 static bool prof_is_pe(const char *path)
 {
@@ -9140,6 +9126,31 @@ static bool prof_is_pe(const char *path)
 		if (!strcasecmp(dot, ends[i]))
 			return true;
 	return false;
+}
+
+/*
+ * Is a mapping known as it is, or better? A record says "//anon" where a look at all mappings
+ * has told which Windows module that is, and may come after the look.
+ */
+static bool prof_map_known(const struct prof_map *old, const struct prof_map *m, const char *path)
+{
+	if (old->start != m->start || old->end != m->end)
+		return false;
+	return (old->offset == m->offset && old->module == m->module) ||
+	       (!strcmp(path, "//anon") && prof_is_pe(prof.modules[old->module].path));
+}
+
+static void prof_map_add(struct prof_image *im, struct prof_map m, const char *path, u64 dev,
+			 u64 ino)
+{
+	u32 i;
+
+	m.module = prof_module_of(im->pid, &m, path, dev, ino);
+	for (i = 0; i < im->nr_maps; i++)
+		if (prof_map_known(&im->maps[i], &m, path))
+			return;
+	im->maps = prof_grow(im->maps, im->nr_maps, sizeof(m));
+	im->maps[im->nr_maps++] = m;
 }
 
 /* Take the " (deleted)" off that the kernel adds to a path. */
