@@ -2270,6 +2270,7 @@ bench_events() {
 	helpers_build
 	[ "$(nproc)" -ge 2 ] || die "bench-events wants 2 CPUs"
 	"$BUILD/test/eventcost" "$GAMER"
+	"$BUILD/test/rings"
 	echo "Goals: event to gamer at most 1.2 of a pipe's wakeup; busy at most 0.3 % at 8000 events a second."
 }
 
