@@ -35,20 +35,6 @@ static uint32_t pipe_ns[SAMPLES], client_ns[SAMPLES];
 static _Atomic uint64_t lines, lost;	/* that the client has read */
 static _Atomic int pipe_read;		/* samples in pipe_ns */
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
 static void nap_us(long us)
 {
 	struct timespec t = { us / 1000000, us % 1000000 * 1000 };

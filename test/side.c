@@ -47,14 +47,6 @@
 static int cpus, share = 1;
 static int gate[2];		/* children wait until it is closed */
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
 /* About that many instructions, which in the lab are as many nanoseconds */
 static void work_ns(uint64_t ns)
 {
