@@ -197,11 +197,11 @@ bpftool_usable() {
 	v=$("$1" version 2>/dev/null | sed -n 's/^bpftool v//p') || return 1
 	[ -n "$v" ] && at_least "$v" 7.5
 }
-qemu_version() { "$1" --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p'; }
-qemu_usable() { at_least "$(qemu_version "$1")" 10; }
-# Since 8.1 QEMU divides the time until its next timer among its CPUs by a rule that gives the
-# first two of four busy CPUs 0.58 of their share and the third 1.55, whatever the quantum.
-qemu_lab_usable() { at_least "$(qemu_version "$1")" 7.2 && ! at_least "$(qemu_version "$1")" 8.1; }
+qemu_usable() {
+	local v
+	v=$("$1" --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p') || return 1
+	[ -n "$v" ] && at_least "$v" 10
+}
 
 pahole_usable() { at_least "$("$1" --version 2>/dev/null || true)" v1.24; }
 modetest_usable() { grep -q usage <<<"$("$1" -h 2>&1)"; } # libdrm's: sets modes, flips pages
@@ -215,13 +215,12 @@ mandoc_usable() { "$1" -Tlint -Werror <<<'.TH x 1 2000-01-01' >/dev/null; }
 stress_usable() { "$1" --version >/dev/null 2>&1; }
 busybox_usable() { "$1" true && ! grep -q INTERP <<<"$(readelf -l "$1")"; }
 
-#       tool                     check           package          program in it                   also wanted  suite, or backports
+#       tool                     check           package          program in it                   also wanted
 TOOLS="
 	busybox                  busybox_usable  busybox-static   bin/busybox
 	bpftool                  bpftool_usable  bpftool          usr/sbin/bpftool
 	pahole                   pahole_usable   dwarves          usr/bin/pahole
 	qemu-system-x86_64       qemu_usable     qemu-system-x86  usr/bin/qemu-system-x86_64      qemu-system-data,seabios,ipxe-qemu
-	qemu-lab                 qemu_lab_usable qemu-system-x86  usr/bin/qemu-system-x86_64      qemu-system-data,seabios,ipxe-qemu  bookworm
 	offcputime               offcputime_usable libbpf-tools   usr/sbin/offcputime
 	syscount                 syscount_usable libbpf-tools     usr/sbin/syscount
 	modetest                 modetest_usable libdrm-tests     usr/bin/modetest
@@ -235,17 +234,17 @@ TOOLS="
 
 # tool NAME: prints the path of a usable one; unpacks one under the cache if it must.
 tool() {
-	local name check package program extra suite path own
-	read -r name check package program extra suite < <(awk -v t="${1:-}" '$1 == t' <<<"$TOOLS") || true
+	local name check package program extra path own
+	read -r name check package program extra < <(awk -v t="${1:-}" '$1 == t' <<<"$TOOLS") || true
 	[ -n "${name:-}" ] || die "tool: one of $(awk '{ print $1 }' <<<"$TOOLS" | xargs)"
 	own=$CACHE/tools/$name/run
 	[ "$name" != busybox ] || own=$CACHE/tools/$name/$program # guests get the file, no wrapper
-	for path in "$(command -v "$name" || true)" "/$program" "$own"; do
+	for path in "$(command -v "$name" || true)" "/usr/sbin/$name" "$own"; do
 		if [ -x "$path" ] && "$check" "$path"; then echo "$path"; return; fi
 	done
-	locked "tool-$name" tool_unpack "$name" "$package" "$program" "$extra" "$suite" >&2 ||
-		die "no usable $name: this machine has none that will do, and ${suite:-its backports} neither"
-	"$check" "$own" || die "$name from ${suite:-backports} does not run here"
+	locked "tool-$name" tool_unpack "$name" "$package" "$program" "$extra" >&2 ||
+		die "no usable $name: this machine's is missing or too old, and its backports have none"
+	"$check" "$own" || die "$name from backports does not run here"
 	echo "$own"
 }
 # tool_file NAME: the same, but never a wrapper; its libraries may lie next to it.
@@ -257,12 +256,12 @@ tool_file() {
 }
 
 # Unpack a package and the libraries that this machine lacks; `run` in it finds them.
-tool_unpack() { # NAME PACKAGE PROGRAM EXTRA [SUITE]
-	local name=$1 package=$2 program=$3 dir=$CACHE/tools/$1 suite=${5:-} conf tmp list
+tool_unpack() { # NAME PACKAGE PROGRAM EXTRA
+	local name=$1 package=$2 program=$3 dir=$CACHE/tools/$1 conf codename tmp list
 	"$dir/run" --version >/dev/null 2>&1 && return
-	suite=${suite:-$(. /etc/os-release && echo "${VERSION_CODENAME:-}")-backports}
-	conf=$(apt_conf deb "$suite")
-	list=$(APT_CONFIG=$conf apt-get install -y --allow-downgrades --no-install-recommends --print-uris "$package" ${4//,/ } |
+	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	conf=$(apt_conf deb "$codename-backports")
+	list=$(APT_CONFIG=$conf apt-get install -y --no-install-recommends --print-uris "$package" ${4//,/ } |
 		sed -n "s/^'[^']*' \([^_]*\)_\([^_]*\)_.*/\1=\2/p" | sed 's/%3a/:/g')
 	[ -n "$list" ] || return 1
 	note "fetching $name ($(wc -w <<<"$list") packages)"
@@ -678,9 +677,9 @@ vm() {
 		shift 2
 	done
 	[ $# -eq 2 ] || die "$VM_USAGE"
-	local cmd=$2 dir qemu work args=() pin=() cpu rc=0
+	local cmd=$2 dir qemu work cpus args=() rc=0
 	dir=$(kernel_get "$kernel")
-	qemu=$(tool "$([ -z "$lab" ] && echo qemu-system-x86_64 || echo qemu-lab)")
+	qemu=$(tool qemu-system-x86_64)
 	mkdir -p "$BUILD"
 	find "$BUILD" -maxdepth 1 -name 'vm-*.log' -mtime +1 -delete
 	helpers_build
@@ -691,33 +690,42 @@ vm() {
 	guest_pack "$work/root" "$work/cpio"
 
 	local line="console=ttyS0 loglevel=5 panic=-1 oops=panic tsc=reliable nokaslr mitigations=off audit=0 rdinit=/init"
-	case $smp in *=*) ;; *) smp="cpus=$smp" ;; esac
+	case $smp in [0-9]*) smp="cpus=$smp" ;; esac
+	if [ -n "$lab" ]; then
+		read -r cpus smp < <(lab_smp "$smp")
+		line+=" nr_cpus=$cpus initcall_blacklist=cmos_init"
+	fi
 	args=(-nodefaults -no-user-config -machine pc -cpu "$VM_CPU" -smp "$smp" -m "$mem" -display none -no-reboot
 		-kernel "$dir/vmlinuz" -initrd "$work/cpio"
 		-serial "file:$log" -serial "file:$work/out" -serial "file:$work/end")
 	if [ -n "$lab" ]; then
 		args+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -seed "$lab" -rtc "base=2026-01-01,clock=vm")
-		# What cuts the CPUs' turns; see test/init
-		args+=(-machine pcspk-audiodev=turns -audiodev "none,id=turns,timer-period=$LAB_TURN_US")
-		# In an idle guest two threads of QEMU take turns too: on two CPUs at ten times the cost
-		for cpu in $(seq 0 $(($(nproc) - 1))); do
-			exec 6>"$CACHE/lock/cpu-$cpu"
-			! flock -n 6 || ! taskset -c "$cpu" true 2>/dev/null || { pin=(taskset -c "$cpu"); break; }
-		done
 	else
 		args+=(-accel "tcg,thread=$thread")
 		line+=" no_timer_check" # on a busy host the timer comes late, and the kernel gives up
 	fi
 	[ -z "$gpu" ] || args+=(-device virtio-gpu-pci) # in the lab: no longer bit-exact
 	: >"$work/out"
-	vm_boot "$work" "$timeout" "${pin[@]}" "$qemu" "${args[@]}" -append "$line${append:+ $append}" || rc=$?
-	exec 6>&-
+	vm_boot "$work" "$timeout" "$qemu" "${args[@]}" -append "$line${append:+ $append}" || rc=$?
 	vm_end "$work" "$log" "$out" "$rc" || rc=$?
 	rm -rf "$work"
 	return "$rc"
 }
-# How long a CPU's turn lasts in the lab; with 4 and 8 CPUs it divides no period of bench's threads.
-LAB_TURN_US=11
+# Until its next timer QEMU (since 8.1) gives each CPU in turn a LAB_CPUS-th of the time that is left,
+# over and over, and the first two that are busy lose their first turn. With as many CPUs as the
+# guest has, of four busy ones two get 0.58 of their share, of eight 0.46, others 1.55 and 1.45,
+# and a thread that moves runs at another speed. With more, which the guest never starts, it is
+# 0.94 to 1.06 and 0.83 to 1.07.
+LAB_CPUS=32
+lab_smp() { # SMP: how many CPUs the guest has; the same packages, as many as make LAB_CPUS
+	awk -F'[,=]' -v all=$LAB_CPUS '{
+		for (i = 1; i < NF; i += 2) n[$i] = $(i + 1)
+		threads = n["threads"] ? n["threads"] : 1
+		cores = n["cores"] ? n["cores"] : n["cpus"]
+		cpus = n["cpus"] ? n["cpus"] : n["sockets"] * cores * threads
+		printf "%d sockets=%d,cores=%d,threads=%d\n", cpus, (all - 1) / (cores * threads) + 1, cores, threads
+	}' <<<"$1"
+}
 # Features that cost nothing to emulate; no TSC watchdog, which a busy host would fool.
 VM_CPU=max
 
@@ -739,7 +747,7 @@ vm_root() { # DIR KERNELDIR CMD LAB INIT MODULES WITH...
 # Run QEMU, pass on what CMD prints as it comes.
 vm_boot() { # WORK TIMEOUT QEMU...
 	local work=$1 timeout=$2 pid rc=0; shift 2
-	timeout -k 5 "$timeout" "$@" </dev/null >"$work/qemu" 2>&1 6>&- 7>&- &
+	timeout -k 5 "$timeout" "$@" </dev/null >"$work/qemu" 2>&1 7>&- &
 	pid=$!
 	# shellcheck disable=SC2064
 	trap "kill $pid 2>/dev/null; rm -rf '$work'; exit 130" INT TERM
@@ -2039,7 +2047,6 @@ run_tests() {
 		helpers_build
 		for t in $(printf '%s\n' "$@" | sed -n 's|/.*||p' | sort -uV); do kernel_get "$t" >/dev/null; done
 		tool qemu-system-x86_64 >/dev/null
-		tool qemu-lab >/dev/null
 		boots "$@" | xargs -P 2 -L 1 bash "$ROOT/test.sh" _group || true
 	fi
 	touch "$RESULTS"

@@ -1546,10 +1546,10 @@ shares() {
 	[ $a -gt 0 ] || fail "the lighter one never ran"
 	echo $((b * 100 / a))
 }
-lab_turns() { : "the lab itself: its CPUs are equally fast, within 5 %"
+lab_turns() { : "the lab itself: its CPUs are equally fast, within 10 %"
 	set -- $(turns)
 	echo "# shares from $1 to $2 %" | tee -a /out/turns
-	[ "$1" -ge 95 ] && [ "$2" -le 105 ] || fail "shares from $1 to $2 %"
+	[ "$1" -ge 90 ] && [ "$2" -le 110 ] || fail "shares from $1 to $2 %"
 }
 lab_weights() { : "CPU weights of control groups hold, on one CPU and on all"
 	local cg=/sys/fs/cgroup a b mask where ratio
