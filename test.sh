@@ -630,12 +630,12 @@ guest_pack() {
 # 6  vm: one boot
 # ---------------------------------------------------------------------------
 VM_USAGE="usage: test.sh vm [--kernel SERIES] [--cpus N | --smp sockets=..,cores=..,threads=..]
-	[--lab SEED] [--parallel] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
+	[--lab SEED [--even]] [--parallel] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
 	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL | --with wine|systemd|openrc]... [--init NAME] -- CMD
 Boots a kernel and runs CMD in a shell there, with gamer and the programs of test/ on PATH.
 CMD's output is our output, its exit code ours; 124: it took too long, 125: the guest died.
 What CMD leaves in /out lands in --out DIR (build/out). --lab: deterministic, one virtual
-nanosecond per instruction. --parallel: a host thread per CPU, at the risk of an int3 oops
+nanosecond per instruction; --even: with CPUs that are equally fast. --parallel: a host thread per CPU, at the risk of an int3 oops
 (see vm). --gpu adds a virtio GPU (not in the lab). --modules loads more of what the kernel
 has, as far as it has it. --with puts a file, a tool of test.sh, what the wine
 checks need, systemd or OpenRC into the guest. --init: another PID 1, on a read-only root (see test/deploy.sh)."
@@ -645,11 +645,12 @@ checks need, systemd or OpenRC into the guest. --init: another PID 1, on a read-
 # busy host (QEMU 10; nearly every time with 7.2). So CPUs take turns in one thread, which
 # with two VMs on two cores is as fast.
 vm() {
-	local kernel=6.18 thread=single smp=4 lab='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' init='' opt
+	local kernel=6.18 thread=single smp=4 lab='' even='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' init='' opt
 	while [ $# -gt 0 ] && [ "$1" != -- ]; do
 		opt=$1
 		case $opt in
 		--gpu) gpu=1; shift; continue ;;
+		--even) even=1; shift; continue ;;
 		--parallel) thread=multi; shift; continue ;;
 		--help) echo "$VM_USAGE"; return ;;
 		esac
@@ -686,20 +687,21 @@ vm() {
 	work=$(mktemp -d "$BUILD/.vm.XXXXXX")
 	log=${log:-$BUILD/vm-$kernel-$(date +%H%M%S)-$$.log}
 
-	vm_root "$work/root" "$dir" "$cmd" "$lab" "$init" "evdev uinput vgem ${gpu:+virtio-gpu }$modules" "${with[@]}"
+	vm_root "$work/root" "$dir" "$cmd" "${lab:+$((even ? 5 : 3))}" "$init" "evdev uinput vgem ${gpu:+virtio-gpu }$modules" "${with[@]}"
 	guest_pack "$work/root" "$work/cpio"
 
 	local line="console=ttyS0 loglevel=5 panic=-1 oops=panic tsc=reliable nokaslr mitigations=off audit=0 rdinit=/init"
 	case $smp in [0-9]*) smp="cpus=$smp" ;; esac
-	if [ -n "$lab" ]; then
-		read -r cpus smp < <(lab_smp "$smp")
-		line+=" nr_cpus=$cpus initcall_blacklist=cmos_init"
+	if [ -n "$even" ]; then
+		read -r cpus smp < <(even_smp "$smp")
+		line+=" nr_cpus=$cpus"
 	fi
 	args=(-nodefaults -no-user-config -machine pc -cpu "$VM_CPU" -smp "$smp" -m "$mem" -display none -no-reboot
 		-kernel "$dir/vmlinuz" -initrd "$work/cpio"
 		-serial "file:$log" -serial "file:$work/out" -serial "file:$work/end")
 	if [ -n "$lab" ]; then
 		args+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -seed "$lab" -rtc "base=2026-01-01,clock=vm")
+		line+=" initcall_blacklist=cmos_init"
 	else
 		args+=(-accel "tcg,thread=$thread")
 		line+=" no_timer_check" # on a busy host the timer comes late, and the kernel gives up
@@ -711,14 +713,14 @@ vm() {
 	rm -rf "$work"
 	return "$rc"
 }
-# Until its next timer QEMU (since 8.1) gives each CPU in turn a LAB_CPUS-th of the time that is left,
-# over and over, and the first two that are busy lose their first turn. With as many CPUs as the
-# guest has, of four busy ones two get 0.58 of their share, of eight 0.46, others 1.55 and 1.45,
-# and a thread that moves runs at another speed. With more, which the guest never starts, it is
-# 0.94 to 1.06 and 0.83 to 1.07.
-LAB_CPUS=32
-lab_smp() { # SMP: how many CPUs the guest has; the same packages, as many as make LAB_CPUS
-	awk -F'[,=]' -v all=$LAB_CPUS '{
+# Until its next timer QEMU (since 8.1) gives each CPU in turn an nth of the time that is left, n its
+# CPUs, over and over, and the first two that are busy lose their first turn. Of four busy ones two
+# get 0.58 of their share, of eight 0.46, others 1.55 and 1.45, and a thread that moves runs at
+# another speed. With EVEN_CPUS, most of which the guest never starts, it is 0.94 to 1.06 and 0.83
+# to 1.07, at the cost of many more turns: with one busy CPU it takes 7 times as long.
+EVEN_CPUS=32
+even_smp() { # SMP: how many CPUs the guest has; the same packages, as many as make EVEN_CPUS
+	awk -F'[,=]' -v all=$EVEN_CPUS '{
 		for (i = 1; i < NF; i += 2) n[$i] = $(i + 1)
 		threads = n["threads"] ? n["threads"] : 1
 		cores = n["cores"] ? n["cores"] : n["cpus"]
@@ -729,8 +731,8 @@ lab_smp() { # SMP: how many CPUs the guest has; the same packages, as many as ma
 # Features that cost nothing to emulate; no TSC watchdog, which a busy host would fool.
 VM_CPU=max
 
-vm_root() { # DIR KERNELDIR CMD LAB INIT MODULES WITH...
-	local dir=$1 kernel=$2 cmd=$3 lab=$4 init=$5 modules=$6 w; shift 6
+vm_root() { # DIR KERNELDIR CMD QUANTUM INIT MODULES WITH...
+	local dir=$1 kernel=$2 cmd=$3 quantum=$4 init=$5 modules=$6 w; shift 6
 	mkdir -p "$dir/bin" "$dir/modules"
 	cp "$(tool busybox)" "$dir/bin/busybox"
 	cp "$ROOT/test/init" "$dir/init"
@@ -739,7 +741,7 @@ vm_root() { # DIR KERNELDIR CMD LAB INIT MODULES WITH...
 	done
 	[ ! -x "$GAMER" ] || cp "$GAMER" "$dir/bin/gamer"
 	cp "$kernel"/modules/* "$dir/modules/" 2>/dev/null || true
-	printf 'LAB=%s\nINIT=%s\nWANT_MODULES="%s"\n' "$lab" "$init" "$modules" >"$dir/vm.conf"
+	printf 'QUANTUM=%s\nINIT=%s\nWANT_MODULES="%s"\n' "$quantum" "$init" "$modules" >"$dir/vm.conf"
 	printf '%s\n' "$cmd" >"$dir/cmd"
 	for w; do guest_add "$w" "$dir"; done
 }
@@ -1904,6 +1906,7 @@ GROUPS_VM="
 	fault --cpus 4 --with stress-ng --with bpftool
 	lab  --lab 7
 	part --lab 7 --cpus 8,sockets=2,cores=2,threads=2
+	even --lab 7 --even
 	learn --lab 7
 	wine --cpus 4 --mem 2048 --with wine
 	boot --cpus 4
@@ -1984,7 +1987,7 @@ all_tests() {
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in lab | part | learn | wine | fault | boot | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
+			case $group in lab | part | even | learn | wine | fault | boot | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
 			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done
@@ -2214,7 +2217,7 @@ bench() {
 	# share one: with more of them there is less work, so that each piece takes as long as on 4.
 	env+=" ROUNDS=$((parallel + 1)) WORK='$([ "$parallel" ] || echo --iters-per-ms $((62464 * 4 / ${cpus%%,*})))'"
 	set -- --kernel "$kernel" --cpus "$cpus" --mem 2048 --timeout $((3600 + seconds * 1000)) \
-		${parallel:+--parallel} $([ "$parallel" ] || echo '--lab {}')
+		${parallel:+--parallel} $([ "$parallel" ] || echo '--even --lab {}')
 	helpers_build
 	seq 7 $((6 + seeds)) | xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" "$@" || note "some runs are missing"
 	python3 "$ROOT/test/compare.py" --bench "$out" "${results[@]}"

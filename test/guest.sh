@@ -1546,7 +1546,7 @@ shares() {
 	[ $a -gt 0 ] || fail "the lighter one never ran"
 	echo $((b * 100 / a))
 }
-lab_turns() { : "the lab itself: its CPUs are equally fast, within 10 %"
+even_turns() { : "bench's lab: its CPUs are equally fast, within 10 %"
 	set -- $(turns)
 	echo "# shares from $1 to $2 %" | tee -a /out/turns
 	[ "$1" -ge 90 ] && [ "$2" -le 110 ] || fail "shares from $1 to $2 %"

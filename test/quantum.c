@@ -1,13 +1,14 @@
 /*
- * quantum: make QEMU's emulated clock chip tick 2048 times a second.
+ * quantum RATE: make QEMU's emulated clock chip tick 32768 >> (RATE - 1) times a second.
  *
  * With one TCG thread and icount, QEMU divides the time until its next timer of any kind into
  * turns of its CPUs. The chip's periodic interrupt, which stays masked, so the guest pays
- * nothing, is such a timer: a turn lasts 15 us at most (see LAB_CPUS in test.sh). Without it
- * turns last milliseconds and show as wakeup latency. Boot with initcall_blacklist=cmos_init:
+ * nothing, is such a timer: turns last 15 to 30 us (see EVEN_CPUS in test.sh). Without it
+ * they last milliseconds and show as wakeup latency. Boot with initcall_blacklist=cmos_init:
  * the driver would switch it off. (PIT and HPET would do, but fire twice, nanoseconds apart.)
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/io.h>
 
 static unsigned char cmos_get(int reg)
@@ -22,13 +23,13 @@ static void cmos_set(int reg, unsigned char value)
 	outb(value, 0x71);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	if (ioperm(0x70, 2, 1)) {
+	if (argc != 2 || ioperm(0x70, 2, 1)) {
 		perror("ioperm");
 		return 1;
 	}
-	cmos_set(10, (cmos_get(10) & 0xf0) | 5);	/* register A, rate 5: 2048 Hz */
+	cmos_set(10, (cmos_get(10) & 0xf0) | atoi(argv[1]));	/* register A: rate */
 	cmos_set(11, cmos_get(11) | 0x40);		/* register B: periodic interrupt on */
 	cmos_get(12);					/* register C: acknowledge */
 	return 0;
