@@ -635,9 +635,9 @@ VM_USAGE="usage: test.sh vm [--kernel SERIES] [--cpus N | --smp sockets=..,cores
 Boots a kernel and runs CMD in a shell there, with gamer and the programs of test/ on PATH.
 CMD's output is our output, its exit code ours; 124: it took too long, 125: the guest died.
 What CMD leaves in /out lands in --out DIR (build/out). --lab: deterministic, one virtual
-nanosecond per instruction; --even: with CPUs that are equally fast. --parallel: a host thread per CPU, at the risk of an int3 oops
-(see vm). --gpu adds a virtio GPU (not in the lab). --modules loads more of what the kernel
-has, as far as it has it. --with puts a file, a tool of test.sh, what the wine
+nanosecond per instruction; --even: with CPUs that are equally fast. --parallel: a host thread
+per CPU, at the risk of an int3 oops (see vm). --gpu adds a virtio GPU (not in the lab). --modules
+loads more of what the kernel has, as far as it has it. --with puts a file, a tool of test.sh, what the wine
 checks need, systemd or OpenRC into the guest. --init: another PID 1, on a read-only root (see test/deploy.sh)."
 
 # With a host thread per CPU, QEMU may translate code that another CPU is just patching

@@ -1535,6 +1535,11 @@ lab_repeat() { : "two boots with one seed print identical nanoseconds, with and 
 	stops TERM
 	cat /proc/uptime >>/out/figures
 }
+even_turns() { : "bench's lab: its CPUs are equally fast, within 10 %"
+	set -- $(turns)
+	echo "# shares from $1 to $2 %" | tee -a /out/turns
+	[ "$1" -ge 90 ] && [ "$2" -le 110 ] || fail "shares from $1 to $2 %"
+}
 
 # shares PIDS_A PIDS_B SECONDS: CPU time that B's processes got, in percent of A's
 cpu_ticks() { local sum=0 p; for p; do sum=$((sum + $(awk '{ print $14 + $15 }' "/proc/$p/stat"))); done; echo $sum; }
@@ -1545,11 +1550,6 @@ shares() {
 	a=$(($(cpu_ticks $1) - a0)) b=$(($(cpu_ticks $2) - b0))
 	[ $a -gt 0 ] || fail "the lighter one never ran"
 	echo $((b * 100 / a))
-}
-even_turns() { : "bench's lab: its CPUs are equally fast, within 10 %"
-	set -- $(turns)
-	echo "# shares from $1 to $2 %" | tee -a /out/turns
-	[ "$1" -ge 90 ] && [ "$2" -le 110 ] || fail "shares from $1 to $2 %"
 }
 lab_weights() { : "CPU weights of control groups hold, on one CPU and on all"
 	local cg=/sys/fs/cgroup a b mask where ratio

@@ -25,7 +25,11 @@ static void cmos_set(int reg, unsigned char value)
 
 int main(int argc, char **argv)
 {
-	if (argc != 2 || ioperm(0x70, 2, 1)) {
+	if (argc != 2) {
+		fprintf(stderr, "usage: quantum RATE\n");
+		return 1;
+	}
+	if (ioperm(0x70, 2, 1)) {
 		perror("ioperm");
 		return 1;
 	}
