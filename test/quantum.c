@@ -1,5 +1,5 @@
 /*
- * quantum RATE: make QEMU's emulated clock chip tick 32768 >> (RATE - 1) times a second.
+ * quantum RATE: make QEMU's emulated clock chip tick 32768 >> (RATE - 1) times a second; 0: not.
  *
  * With one TCG thread and icount, QEMU divides the time until its next timer of any kind into
  * turns of its CPUs. The chip's periodic interrupt, which stays masked, so the guest pays
@@ -25,6 +25,8 @@ static void cmos_set(int reg, unsigned char value)
 
 int main(int argc, char **argv)
 {
+	int rate = argc == 2 ? atoi(argv[1]) : 0;
+
 	if (argc != 2) {
 		fprintf(stderr, "usage: quantum RATE\n");
 		return 1;
@@ -33,8 +35,8 @@ int main(int argc, char **argv)
 		perror("ioperm");
 		return 1;
 	}
-	cmos_set(10, (cmos_get(10) & 0xf0) | atoi(argv[1]));	/* register A: rate */
-	cmos_set(11, cmos_get(11) | 0x40);		/* register B: periodic interrupt on */
+	cmos_set(10, (cmos_get(10) & 0xf0) | rate);	/* register A: rate */
+	cmos_set(11, (cmos_get(11) & ~0x40) | (rate ? 0x40 : 0));	/* register B: periodic interrupt */
 	cmos_get(12);					/* register C: acknowledge */
 	return 0;
 }
