@@ -101,6 +101,7 @@ enum inject { INJECT_NONE, INJECT_ERROR, INJECT_STALL, INJECT_CALL };
 	X(DISPLACE, displace)	/* what is short takes a CPU from long critical work */ \
 	X(URGENT, urgent)	/* what devices and timers wake briefly needs no role */ \
 	X(BOOST, boost)		/* whom critical threads of the game wake is critical too */ \
+	X(KEEP, keep)		/* who is displaced goes on where it ran: its caches are warm */ \
 	X(HANDOFF, handoff)	/* a waker about to sleep leaves its CPU to whom it wakes */ \
 	X(SMT, smt)		/* critical threads avoid a core that runs one already */ \
 	X(LLC, llc)		/* queues and victims by cache */ \
@@ -131,6 +132,7 @@ enum prio {
 	X(CRITICAL_QUEUED, critical_queued, "enqueues to a critical queue")	\
 	X(NORMAL_QUEUED, normal_queued, "enqueues to a normal queue")		\
 	X(PINNED_QUEUED, pinned_queued, "enqueues to a single-CPU queue")	\
+	X(TURNS_KEPT, turns_kept, "displaced tasks that wait to go on where they ran")	\
 	X(RESCUES, rescues, "queues served out of turn because of their age")	\
 	X(BUDGET_YIELDS, budget_yields, "critical work that let normal work pass") \
 	X(STEALS, steals, "tasks taken from another cache's queue")		\
@@ -238,13 +240,14 @@ enum hist {
 struct cpu_state {
 	__u64 run_at_ns;	/* when the running task got the CPU; running() */
 	__u64 critical_ns;	/* critical run time that others' has not paid back; stopping() */
-	__u64 dispatched_at_ns;	/* last time it chose from the queues; dispatch() */
+	__u64 turn_at_ns;	/* when it last began with other than critical work; dispatch() */
 	__u32 tgid;		/* process of the running task; running() */
 	__u32 perf;		/* last frequency request, 0..1024; running() */
 	__u8 prio;		/* enum prio of what has the CPU; running(), dispatch() */
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
-	__u8 pinned_turn;	/* 1: the pinned queue is next; dispatch() */
+	__u8 own_turn;		/* 1: the CPU's own queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
+	__u8 kept;		/* 1: a displaced task waits in its own queue; keep_turn() */
 	__u8 expects;		/* enum prio of what was sent here and does not run yet; cpu_expect() */
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
 	__u64 fan_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
@@ -776,6 +779,7 @@ const volatile u32 irq_mask;			/* interrupt bits of the preemption counter, 0: u
 const volatile u16 cpu_llc[MAX_CPUS];		/* cache index of a CPU */
 const volatile u16 cpu_sibling[MAX_CPUS];	/* SMT sibling, itself where none */
 const volatile u16 cpu_next[MAX_CPUS];		/* ring through the CPUs of one cache */
+const volatile u16 cpu_back[MAX_CPUS];		/* the same ring backwards */
 const volatile u16 cpu_far[MAX_CPUS];		/* a CPU of the next cache, itself where none */
 const volatile u8 cpu_fast[MAX_CPUS];		/* 1: of the fastest class; hybrid parts only */
 const volatile u8 hybrid;			/* 1: CPUs differ in capacity or preference */
@@ -786,6 +790,9 @@ u32 perf_target[PRIO_FOREIGN + 1];
 
 #define SLICE_NORMAL_NS		(4 * NSEC_PER_MSEC)
 #define SLICE_CONTENDED_NS	(3 * NSEC_PER_MSEC)
+/* What is left of a turn is worth waiting for, and a CPU that comes back later takes too long. */
+#define KEEP_MIN_NS		(500 * NSEC_PER_USEC)
+#define KEEP_MAX_NS		(8 * NSEC_PER_MSEC)
 #define SLICE_CRITICAL_MIN_NS	(1 * NSEC_PER_MSEC)
 #define SLICE_CRITICAL_MAX_NS	(16 * NSEC_PER_MSEC)
 /* The largest lead a role can get: an older task wins whatever its role. */
@@ -862,7 +869,7 @@ struct task_ctx {
 	u64 slept_at_ns;	/* last went to sleep; stopping() */
 	u64 waker_ns;		/* run_at_ns of that waker, 0: something else woke it; task_woke() */
 	u64 boost_until_ns;	/* end of a boost received by a wakeup; task_woke() */
-	u32 charge_ns;		/* weighted run time of the last stint; stopping() */
+	u32 charge_ns;		/* weighted run time that is not in fair_at_ns yet; stopping() */
 	u32 burst_ns;		/* run time since the last sleep; stopping() */
 	u32 burst_avg_ns;	/* EWMA of bursts; stopping() */
 	u32 gap_avg_ns;		/* EWMA of the time between wakeups; task_woke() */
@@ -1052,10 +1059,10 @@ static __always_inline void event_sent(enum event_type type, long err)
 	.at_ns = bpf_ktime_get_ns(), .tid = (u32)(ids), .tgid = (ids) >> 32,		\
 	.cpu = bpf_get_smp_processor_id(), .type = EVENT_##id
 
-/* DSQ ids: two per cache, one per CPU. */
+/* DSQ ids: two per cache, one per CPU for who is pinned to it or goes on there. */
 #define DSQ_CRITICAL(llc)	(0x1000ULL + (llc) * 2)
 #define DSQ_NORMAL(llc)		(0x1001ULL + (llc) * 2)
-#define DSQ_PINNED(cpu)		(0x10000ULL + (cpu))
+#define DSQ_OWN(cpu)		(0x10000ULL + (cpu))
 
 /* ===================================================================================== */
 /* 4. kernel compatibility                                                               */
@@ -2273,7 +2280,7 @@ static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 				    struct cpu_state *cs, u64 wake_flags, u64 now)
 {
 	if (!has_part(PART_HANDOFF) || !(wake_flags & k_SCX_WAKE_SYNC) ||
-	    now - cs->dispatched_at_ns > SLICE_NORMAL_NS ||
+	    now - cs->turn_at_ns > SLICE_NORMAL_NS ||
 	    !bpf_cpumask_test_cpu(bpf_get_smp_processor_id(), p->cpus_ptr) ||
 	    scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
 	    scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(bpf_get_smp_processor_id()))))
@@ -2370,13 +2377,13 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 		return;
 	}
 	stat_inc(me, BPF_STAT_PINNED_QUEUED);
-	compat_insert_key(p, DSQ_PINNED(cpu), task_slice(t, prio, true), task_key(t, now),
+	compat_insert_key(p, DSQ_OWN(cpu), task_slice(t, prio, true), task_key(t, now),
 			  enq_flags);
 }
 
 /*
- * Into a cache's queue. A CPU may have gone idle since one was looked for, or affinity may
- * have kept it from the others: it is woken after the insert, so that it cannot miss it.
+ * Into a queue that others take from. A CPU may have gone idle since one was looked for, or
+ * affinity may have kept it from the others: it is woken after the insert, so that it cannot miss it.
  * Where the kick cannot be called the task goes to the idle CPU's own queue instead, and
  * one that goes idle in between waits for the next tick of any CPU.
  */
@@ -2420,6 +2427,48 @@ static __always_inline bool injected(struct task_struct *p)
 	return p->pid == inject_pid;
 }
 
+/*
+ * A higher class took the CPU. The nearest CPU before it in the ring that we have looks after whom
+ * it kept (see take_kept_in_ring()) at its next turn; where it is idle there would be none.
+ */
+static __always_inline void cpu_taken(u32 cpu)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+	int i;
+
+	cs->prio = PRIO_FOREIGN;
+	if (!cs->kept || !have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu))
+		return;
+	for (i = 0; i < VICTIM_SCAN && cpu_state_of(cpu)->prio == PRIO_FOREIGN; i++)
+		cpu = cpu_back[cpu & (MAX_CPUS - 1)];
+	scx_bpf_kick_cpu(cpu, k_SCX_KICK_IDLE);
+}
+
+/*
+ * Who is displaced within its turn waits for the same CPU, which goes on with it when the
+ * critical work sleeps: through the shared queue another CPU would take it, with cold caches and
+ * two run queues locked. A turn ends by the clock, whoever ran, so that no one waits longer for
+ * it; what it ran is charged then. Others may take it all the same, see take_kept_in_ring(); a
+ * CPU that could and is idle must be told. True: it is queued.
+ */
+static __always_inline bool keep_turn(struct task_struct *p, struct task_ctx *t, u32 cpu, u64 now,
+				      u64 enq_flags)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+	u8 prio = task_prio(t, now);
+	u64 slice = task_slice(t, prio, true), gone = now - cs->turn_at_ns;
+
+	if (!has_part(PART_KEEP) || !have_kick || cs->expects != PRIO_CRITICAL ||
+	    prio >= PRIO_CRITICAL || p != bpf_get_current_task_btf() ||
+	    gone + KEEP_MIN_NS > slice || (enq_flags & (k_SCX_ENQ_WAKEUP | k_SCX_ENQ_REENQ)))
+		return false;
+	cs->kept = 1;
+	t->via = REASON_QUEUE;
+	stat_inc(cs, BPF_STAT_TURNS_KEPT);
+	enqueue_shared(p, DSQ_OWN(cpu), slice - gone, task_key(t, now), enq_flags);
+	return true;
+}
+
 void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
@@ -2435,11 +2484,13 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
 		return;
 	}
+	if (!pinned && keep_turn(p, t, cpu, now, enq_flags))
+		return;
 	if (!(enq_flags & k_SCX_ENQ_WAKEUP)) {
 		task_reweigh(p, t);
 		if (pinned)
 			task_charge_round(t, now, &llc_states[llc],
-					  scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)), 1024);
+					  scx_bpf_dsq_nr_queued(DSQ_OWN(cpu)), 1024);
 		else
 			task_charge_round(t, now, &llc_states[llc],
 					  scx_bpf_dsq_nr_queued(dsq), llc_depth_recip[llc]);
@@ -2447,7 +2498,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		task_woke(p, t, cs, now);
 	}
 	if (enq_flags & k_SCX_ENQ_REENQ)	/* pushed off by a higher class, which has the CPU */
-		cpu_state_of(cpu)->prio = PRIO_FOREIGN;
+		cpu_taken(cpu);
 	prio = task_prio(t, now);
 	t->via = pinned ? REASON_PINNED : REASON_QUEUE;
 	if (pinned) {
@@ -2473,20 +2524,62 @@ static __always_inline bool take_normal(u32 llc, u64 now)
 	return compat_take(DSQ_NORMAL(llc));
 }
 
-/* The pinned and the normal queue take turns: neither can starve the other. */
+/* Who was displaced from `cpu` goes on, if that CPU began its turn so long ago. */
+static __always_inline bool take_kept(u32 cpu, u64 now, u64 age)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+
+	if (!cs->kept || (s64)(now - cs->turn_at_ns) < (s64)age)
+		return false;
+	cs->kept = 0;
+	return compat_take(DSQ_OWN(cpu));
+}
+
+/*
+ * The same of the CPUs of one cache from `cpu` on. With an age only of that CPU, and those behind
+ * it that a higher class has: all others look after their next themselves. A function of its own,
+ * which the verifier walks once and not for each call.
+ */
+__noinline int take_kept_in_ring(u32 cpu, u64 now, u64 age)
+{
+	u32 start = cpu;
+	int i;
+
+	for (i = 0; i < VICTIM_SCAN; i++) {
+		if (take_kept(cpu, now, age))
+			return 1;
+		if (age && cpu_state_of(cpu)->prio != PRIO_FOREIGN)
+			break;
+		cpu = cpu_next[cpu & (MAX_CPUS - 1)];
+		if (cpu == start)
+			break;
+	}
+	return 0;
+}
+
+/*
+ * Who was displaced here goes on; else a turn begins. Then the CPU's own and the normal queue
+ * take turns: neither can starve the other.
+ */
 static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
 {
-	bool pinned_first = cs->pinned_turn;
+	bool own_first = cs->own_turn;
 
-	if (pinned_first && compat_take(DSQ_PINNED(cpu))) {
-		cs->pinned_turn = 0;
+	cs->expects = 0;	/* somebody else has taken it */
+	if (take_kept(cpu, now, 0))
+		return true;
+	cs->turn_at_ns = now;
+	if (take_kept_in_ring(cpu_next[cpu & (MAX_CPUS - 1)], now, KEEP_MAX_NS))
+		return true;
+	if (own_first && compat_take(DSQ_OWN(cpu))) {
+		cs->own_turn = 0;
 		return true;
 	}
 	if (take_normal(llc, now)) {
-		cs->pinned_turn = 1;
+		cs->own_turn = 1;
 		return true;
 	}
-	return !pinned_first && compat_take(DSQ_PINNED(cpu));
+	return !own_first && compat_take(DSQ_OWN(cpu));
 }
 
 /* What waits in other caches is better run here than not at all. */
@@ -2514,7 +2607,6 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	bool aged = (s64)(now - llc_states[llc].normal_served_ns) > (s64)RESCUE_NS;
 	bool spent = cs->critical_ns > CRITICAL_BUDGET_NS;
 
-	cs->dispatched_at_ns = now;
 	if (aged || spent) {
 		if (take_other(cs, cpu, llc, now)) {
 			stat_inc(cs, spent ? BPF_STAT_BUDGET_YIELDS : BPF_STAT_RESCUES);
@@ -2522,22 +2614,26 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 		}
 		cs->critical_ns = 0;
 	}
-	if (compat_take(DSQ_CRITICAL(llc)))
+	if (compat_take(DSQ_CRITICAL(llc))) {
+		cs->expects = PRIO_CRITICAL;	/* also where the tick made room: keep_turn() */
 		return;
-	cs->expects = 0;	/* somebody else has taken it */
+	}
 	if (take_other(cs, cpu, llc, now))
 		return;
 	if (nr_llcs > 1 && steal(cs, llc, now))
 		return;
 	if (prev && (prev->scx.flags & k_SCX_TASK_QUEUED))
 		return;		/* it goes on */
+	if (take_kept_in_ring(cpu, now, 0) ||
+	    (nr_llcs > 1 && take_kept_in_ring(cpu_far[cpu & (MAX_CPUS - 1)], now, 0)))
+		return;
 	/*
 	 * Nothing of ours runs here from now on, and enqueue_pinned() must know. Taking from
 	 * the shared queues may drop this CPU's lock, so look once more for what came before
 	 * the mark was set.
 	 */
 	cs->prio = PRIO_IDLE;
-	compat_take(DSQ_PINNED(cpu));
+	compat_take(DSQ_OWN(cpu));
 }
 
 /* Frequency requests cost a write to the hardware: only when the target changes. */
@@ -2585,7 +2681,7 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 		t = task_ctx_of(p);
 		if (!t || compat_now() - cs->run_at_ns < task_slice(t, PRIO_NORMAL, true))
 			return;
-		if (!scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)) &&
+		if (!scx_bpf_dsq_nr_queued(DSQ_OWN(cpu)) &&
 		    !scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)))
 			return;
 	}
@@ -2604,7 +2700,7 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 	used = now - t->run_at_ns;
 	if ((s64)used < 0)
 		used = 0;
-	t->charge_ns = clamp_u32((min_u64(used, NSEC_PER_SEC) * t->inv_weight) >> 10);
+	t->charge_ns = clamp_u32(t->charge_ns + ((min_u64(used, NSEC_PER_SEC) * t->inv_weight) >> 10));
 	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns - LAG_MAX_NS);
 	if (cs->prio == PRIO_CRITICAL)
 		cs->critical_ns += used;
@@ -2620,7 +2716,7 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 /* A higher class takes the CPU: what waits in its local queue must not wait for that. */
 void BPF_OPS(gamer_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
 {
-	cpu_state_of(cpu)->prio = PRIO_FOREIGN;
+	cpu_taken(cpu);
 	if (bpf_ksym_exists(scx_bpf_reenqueue_local___v1))
 		scx_bpf_reenqueue_local___v1();
 }
@@ -4138,7 +4234,7 @@ s32 BPF_OPS_SLEEPABLE(gamer_init)
 			err = scx_bpf_create_dsq(DSQ_NORMAL(i), -1);
 	}
 	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids && !err; i++)
-		err = scx_bpf_create_dsq(DSQ_PINNED(i), -1);
+		err = scx_bpf_create_dsq(DSQ_OWN(i), -1);
 	return err ? err : hybrid ? fast_cpus_fill() : 0;
 }
 

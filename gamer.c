@@ -1349,6 +1349,8 @@ static void topo_to_bpf(struct gamer_bpf *skel)
 		skel->rodata->cpu_llc[cpu] = llc;
 		skel->rodata->cpu_sibling[cpu] = topo.sibling[cpu];
 		skel->rodata->cpu_next[cpu] = topo_next(cpu, llc);
+		if (topo.online[cpu])
+			skel->rodata->cpu_back[topo_next(cpu, llc)] = cpu;
 		skel->rodata->cpu_far[cpu] = topo_next(cpu, (llc + 1) % topo.nr_llcs);
 		skel->rodata->cpu_fast[cpu] = topo_is_fast(cpu);
 	}
