@@ -2529,10 +2529,10 @@ static __always_inline bool take_kept(u32 cpu, u64 now, u64 age)
 {
 	struct cpu_state *cs = cpu_state_of(cpu);
 
-	if (!cs->kept || (s64)(now - cs->turn_at_ns) < (s64)age)
+	if (!cs->kept || (s64)(now - cs->turn_at_ns) < (s64)age || !compat_take(DSQ_OWN(cpu)))
 		return false;
 	cs->kept = 0;
-	return compat_take(DSQ_OWN(cpu));
+	return true;
 }
 
 /*
@@ -2568,6 +2568,7 @@ static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u
 	cs->expects = 0;	/* somebody else has taken it */
 	if (take_kept(cpu, now, 0))
 		return true;
+	cs->kept = 0;		/* not where another CPU failed: it may not run there, but elsewhere */
 	cs->turn_at_ns = now;
 	if (take_kept_in_ring(cpu_next[cpu & (MAX_CPUS - 1)], now, KEEP_MAX_NS))
 		return true;
