@@ -2460,7 +2460,7 @@ static __always_inline bool keep_turn(struct task_struct *p, struct task_ctx *t,
 
 	if (!has_part(PART_KEEP) || !have_kick || cs->expects != PRIO_CRITICAL ||
 	    prio >= PRIO_CRITICAL || p != bpf_get_current_task_btf() ||
-	    gone + KEEP_MIN_NS > slice || (enq_flags & (k_SCX_ENQ_WAKEUP | k_SCX_ENQ_REENQ)))
+	    gone + KEEP_MIN_NS > slice || (enq_flags & k_SCX_ENQ_REENQ))
 		return false;
 	cs->kept = 1;
 	t->via = REASON_QUEUE;
@@ -2484,9 +2484,9 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
 		return;
 	}
-	if (!pinned && keep_turn(p, t, cpu, now, enq_flags))
-		return;
 	if (!(enq_flags & k_SCX_ENQ_WAKEUP)) {
+		if (!pinned && keep_turn(p, t, cpu, now, enq_flags))
+			return;
 		task_reweigh(p, t);
 		if (pinned)
 			task_charge_round(t, now, &llc_states[llc],
