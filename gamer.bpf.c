@@ -242,12 +242,13 @@ struct cpu_state {
 	__u64 critical_ns;	/* critical run time that others' has not paid back; stopping() */
 	__u64 turn_at_ns;	/* when it last began with other than critical work; dispatch() */
 	__u32 tgid;		/* process of the running task; running() */
-	__u32 perf;		/* last frequency request, 0..1024; running() */
+	__u16 perf;		/* last frequency request, 0..1024; running() */
 	__u8 prio;		/* enum prio of what has the CPU; running(), dispatch() */
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
 	__u8 own_turn;		/* 1: the CPU's own queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
 	__u8 kept;		/* 1: a displaced task waits in its own queue; keep_turn() */
+	__u8 own_critical;	/* 1: critical work does, and is its first; enqueue_pinned(), running() */
 	__u8 expects;		/* enum prio of what was sent here and does not run yet; cpu_expect() */
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
 	__u64 fan_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
@@ -2282,7 +2283,7 @@ static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 	if (!has_part(PART_HANDOFF) || !(wake_flags & k_SCX_WAKE_SYNC) ||
 	    now - cs->turn_at_ns > SLICE_NORMAL_NS ||
 	    !bpf_cpumask_test_cpu(bpf_get_smp_processor_id(), p->cpus_ptr) ||
-	    scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
+	    cs->own_critical || scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
 	    scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(bpf_get_smp_processor_id()))))
 		return false;
 	stat_inc(cs, BPF_STAT_HANDOFFS);
@@ -2351,6 +2352,9 @@ static __always_inline bool task_pinned(struct task_struct *p)
  * A task that can run on one CPU only. Kernel threads bound to a CPU complete I/O and
  * deferred work that everybody waits for, so a short one takes the CPU from what runs.
  *
+ * Critical work that cannot, or was displaced (any task may be that in a hook of ours, which
+ * keeps it on its CPU), is next in the CPU's own queue, but for who has waited there for long.
+ *
  * Where none of our tasks runs, it goes straight to the CPU's own queue, which wakes the CPU.
  * The idle mask must not decide that: a CPU that is going offline is still claimed from it
  * by wakeups that then land elsewhere, and a thread queued here (ksoftirqd, with it RCU) would
@@ -2360,6 +2364,7 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 					   u8 prio, u64 now, u64 enq_flags)
 {
 	struct cpu_state *cs = cpu_state_of(cpu), *me = cpu_state_of(bpf_get_smp_processor_id());
+	u64 key = task_key(t, now);
 
 	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < NSEC_PER_MSEC)
 		prio = PRIO_CRITICAL;
@@ -2377,8 +2382,11 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 		return;
 	}
 	stat_inc(me, BPF_STAT_PINNED_QUEUED);
-	compat_insert_key(p, DSQ_OWN(cpu), task_slice(t, prio, true), task_key(t, now),
-			  enq_flags);
+	if (prio == PRIO_CRITICAL) {
+		cs->own_critical = 1;
+		key = now - WARP_MAX_NS - LAG_MAX_NS;
+	}
+	compat_insert_key(p, DSQ_OWN(cpu), task_slice(t, prio, true), key, enq_flags);
 }
 
 /*
@@ -2600,6 +2608,15 @@ static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
 	return false;
 }
 
+/* What only this CPU may run waits for what others might take: it is mostly shorter. */
+static __always_inline bool take_critical(struct cpu_state *cs, u32 cpu, u32 llc)
+{
+	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->own_critical && compat_take(DSQ_OWN(cpu))))
+		return false;
+	cs->expects = PRIO_CRITICAL;	/* also where the tick made room: keep_turn() */
+	return true;
+}
+
 void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct cpu_state *cs = cpu_state_of(cpu);
@@ -2615,11 +2632,7 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 		}
 		cs->critical_ns = 0;
 	}
-	if (compat_take(DSQ_CRITICAL(llc))) {
-		cs->expects = PRIO_CRITICAL;	/* also where the tick made room: keep_turn() */
-		return;
-	}
-	if (take_other(cs, cpu, llc, now))
+	if (take_critical(cs, cpu, llc) || take_other(cs, cpu, llc, now))
 		return;
 	if (nr_llcs > 1 && steal(cs, llc, now))
 		return;
@@ -2660,6 +2673,8 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	runtime_runs(p, t, cs, now);
 	if (cs->prio >= cs->expects)
 		cs->expects = 0;
+	if (cs->prio < PRIO_CRITICAL)
+		cs->own_critical = 0;	/* it would have been first, or waits for its turn */
 	cs->ends_at_ns = now + t->burst_avg_ns -
 			 (t->burst_ns < t->burst_avg_ns ? t->burst_ns : 0);
 	if (perf_control)
@@ -2678,7 +2693,7 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 	 */
 	if (cs->prio >= PRIO_CRITICAL)
 		return;
-	if (!scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc))) {
+	if (!cs->own_critical && !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc))) {
 		t = task_ctx_of(p);
 		if (!t || compat_now() - cs->run_at_ns < task_slice(t, PRIO_NORMAL, true))
 			return;

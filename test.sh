@@ -723,8 +723,9 @@ even_smp() { # SMP: how many CPUs the guest has; the same packages, as many as m
 	awk -F'[,=]' -v all=$EVEN_CPUS '{
 		for (i = 1; i < NF; i += 2) n[$i] = $(i + 1)
 		threads = n["threads"] ? n["threads"] : 1
-		cores = n["cores"] ? n["cores"] : n["cpus"]
-		cpus = n["cpus"] ? n["cpus"] : n["sockets"] * cores * threads
+		sockets = n["sockets"] ? n["sockets"] : 1
+		cores = n["cores"] ? n["cores"] : n["cpus"] ? n["cpus"] / (sockets * threads) : 1
+		cpus = n["cpus"] ? n["cpus"] : sockets * cores * threads
 		printf "%d sockets=%d,cores=%d,threads=%d\n", cpus, (all - 1) / (cores * threads) + 1, cores, threads
 	}' <<<"$1"
 }

@@ -1551,6 +1551,19 @@ shares() {
 	[ $a -gt 0 ] || fail "the lighter one never ran"
 	echo $((b * 100 / a))
 }
+lab_pinned() { : "who is displaced on the one CPU that it may use goes on next, ahead of busy threads"
+	start
+	timerlat 1000000 $CPUS >/dev/null &
+	taskset -c 1 timerlat 1000000 >/dev/null &
+	taskset -c 1 timerlat 1000000 >/dev/null &
+	taskset -c 1 timerlat 500 0 1000 >/tmp/late || fail "timerlat: exit $?"
+	tee -a /out/away </tmp/late
+	kill %1 %2 %3
+	set -- $(tail -n 1 /tmp/late)
+	[ "$4" -ge 10000 ] || fail "it is not displaced: away for $4 ns (p99)"
+	[ "$6" -le 1000000 ] || fail "displaced for $6 ns"
+	stops TERM
+}
 lab_weights() { : "CPU weights of control groups hold, on one CPU and on all"
 	local cg=/sys/fs/cgroup a b mask where ratio
 	grep -q cpu $cg/cgroup.controllers || skip "this kernel has no CPU controller"
