@@ -249,6 +249,7 @@ struct cpu_state {
 	__u8 class;		/* enum class of the running task; runtime_runs() */
 	__u8 kept;		/* 1: a displaced task waits in its own queue; keep_turn() */
 	__u8 own_critical;	/* 1: critical work does, and is its first; enqueue_pinned(), running() */
+	__u8 own_queued;	/* 0: nobody does; set and cleared under the CPU's lock, take_own() */
 	__u8 expects;		/* enum prio of what was sent here and does not run yet; cpu_expect() */
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
 	__u64 fan_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
@@ -2382,6 +2383,7 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 		return;
 	}
 	stat_inc(me, BPF_STAT_PINNED_QUEUED);
+	cs->own_queued = 1;
 	if (prio == PRIO_CRITICAL) {
 		cs->own_critical = 1;
 		key = now - WARP_MAX_NS - LAG_MAX_NS;
@@ -2470,7 +2472,7 @@ static __always_inline bool keep_turn(struct task_struct *p, struct task_ctx *t,
 	    prio >= PRIO_CRITICAL || p != bpf_get_current_task_btf() ||
 	    gone + KEEP_MIN_NS > slice || (enq_flags & k_SCX_ENQ_REENQ))
 		return false;
-	cs->kept = 1;
+	cs->kept = cs->own_queued = 1;
 	t->via = REASON_QUEUE;
 	stat_inc(cs, BPF_STAT_TURNS_KEPT);
 	enqueue_shared(p, DSQ_OWN(cpu), slice - gone, task_key(t, now), enq_flags);
@@ -2523,6 +2525,14 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
 	}
 	enqueue_shared(p, dsq, task_slice(t, prio, true), task_key(t, now), enq_flags);
+}
+
+/* The CPU's own queue, whose tasks all are on this CPU's run queue: if none is taken it is empty. */
+static __always_inline bool take_own(struct cpu_state *cs, u32 cpu)
+{
+	if (cs->own_queued && !compat_take(DSQ_OWN(cpu)))
+		cs->own_queued = 0;
+	return cs->own_queued;
 }
 
 /* Serve a cache's normal queue; remembers when, for the age rescue. */
@@ -2580,7 +2590,7 @@ static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u
 	cs->turn_at_ns = now;
 	if (take_kept_in_ring(cpu_next[cpu & (MAX_CPUS - 1)], now, KEEP_MAX_NS))
 		return true;
-	if (own_first && compat_take(DSQ_OWN(cpu))) {
+	if (own_first && take_own(cs, cpu)) {
 		cs->own_turn = 0;
 		return true;
 	}
@@ -2588,7 +2598,7 @@ static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u
 		cs->own_turn = 1;
 		return true;
 	}
-	return !own_first && compat_take(DSQ_OWN(cpu));
+	return !own_first && take_own(cs, cpu);
 }
 
 /* What waits in other caches is better run here than not at all. */
@@ -2611,7 +2621,7 @@ static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
 /* What only this CPU may run waits for what others might take: it is mostly shorter. */
 static __always_inline bool take_critical(struct cpu_state *cs, u32 cpu, u32 llc)
 {
-	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->own_critical && compat_take(DSQ_OWN(cpu))))
+	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->own_critical && take_own(cs, cpu)))
 		return false;
 	cs->expects = PRIO_CRITICAL;	/* also where the tick made room: keep_turn() */
 	return true;
@@ -2647,7 +2657,7 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	 * the mark was set.
 	 */
 	cs->prio = PRIO_IDLE;
-	compat_take(DSQ_OWN(cpu));
+	take_own(cs, cpu);
 }
 
 /* Frequency requests cost a write to the hardware: only when the target changes. */
