@@ -1920,7 +1920,7 @@ GROUP_json="every JSON that was printed is one document, and makes sense"
 declare -A WANTED_LOG=([fault]='sched_ext: ')
 BAD_LOG='WARNING:|BUG:|Oops|[^n]stall|blocked for more than|lockup|general protection|UBSAN|Kernel panic|refcount_t|sched_ext:.*error'
 
-# group SERIES GROUP CHECK...: boots once (lab and boot: twice) and adds to the results.
+# group SERIES GROUP CHECK...: boots once (boot and for lab_repeat: twice) and adds to the results.
 group() {
 	local series=$1 group=$2 name=$1-$2 differ='' opts check line rc=0; shift 2
 	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd again=()
@@ -1929,7 +1929,7 @@ group() {
 	rm -rf "$out"
 	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
 	[ "$group" != boot ] || again=(--with "$out-1:/before")
-	case $group:$rc in lab:0 | boot:0)
+	case $group:$rc:" $* " in lab:0:*" lab_repeat "* | boot:0:*)
 		mv "$out" "$out-1"
 		vm --kernel "$series" $opts "${again[@]}" --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
 		[ "$group" = boot ] || diff "$out-1/figures" "$out/figures" >"$out/diff" ||
