@@ -2365,7 +2365,7 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 					   u8 prio, u64 now, u64 enq_flags)
 {
 	struct cpu_state *cs = cpu_state_of(cpu), *me = cpu_state_of(bpf_get_smp_processor_id());
-	u64 key = task_key(t, now);
+	u64 key;
 
 	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < NSEC_PER_MSEC)
 		prio = PRIO_CRITICAL;
@@ -2387,6 +2387,8 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 	if (prio == PRIO_CRITICAL) {
 		cs->own_critical = 1;
 		key = now - WARP_MAX_NS - LAG_MAX_NS;
+	} else {
+		key = task_key(t, now);
 	}
 	compat_insert_key(p, DSQ_OWN(cpu), task_slice(t, prio, true), key, enq_flags);
 }
