@@ -1678,8 +1678,8 @@ part_urgent() { : "urgency by interrupts: no thread that devices wake waits as l
 }
 # moved PARTS: how often a task came to another CPU by way of a shared queue
 moved() { awk '$1 == "migrations.queue" { print $2 }' "$(part_bench "$1").status"; }
-part_keep() { : "turns that are kept: tasks change their CPU a quarter less often than without it"
-	worth keep 13 "$(moved '')" "$(moved keep)" changes
+part_keep() { : "turns that are kept: tasks change their CPU a sixth less often than without it"
+	worth keep 12 "$(moved '')" "$(moved keep)" changes
 }
 # where_is PARTS HOGS FIELD: what `where` counts next to busy threads
 where_is() {
