@@ -137,6 +137,7 @@ enum prio {
 	X(BUDGET_YIELDS, budget_yields, "critical work that let normal work pass") \
 	X(STEALS, steals, "tasks taken from another cache's queue")		\
 	X(SLICE_CUTS, slice_cuts, "slices cut at the tick because work waited")	\
+	X(KICKS_AGAIN, kicks_again, "CPUs told again of critical work that came while they switched") \
 	X(HANDOFFS, handoffs, "wakeups that took over the CPU of a waker about to sleep") \
 	X(BOOSTS, boosts, "wakeups that carried a boost to the woken thread")	\
 	X(ROLE_CHANGES, role_changes, "changes of a thread's role")		\
@@ -822,6 +823,8 @@ ROLES(X)
 #define SHORTER_NS		(100 * NSEC_PER_USEC)
 /* Who was told to run a task does so sooner, or the task has found another CPU. */
 #define EXPECT_NS		(1 * NSEC_PER_MSEC)
+/* Who switched, and was told meanwhile, was told sooner ago. */
+#define KICK_LOST_NS		(100 * NSEC_PER_USEC)
 /* Share of wakeups, out of 256, from which a thread counts as driven by devices and timers. */
 #define DRIVEN_MOST		64
 /* Whoever runs longer without sleeping is no longer critical, whatever it was. */
@@ -2673,6 +2676,21 @@ static __always_inline void cpu_set_perf(struct cpu_state *cs, s32 cpu, u8 prio)
 	scx_bpf_cpuperf_set(cpu, perf);
 }
 
+/*
+ * A kick is lost that comes while this CPU switches (it lets go of its lock to take a task from
+ * another's), or when a task waits in its local queue already. What the kick was for would wait for
+ * the tick. Once for each kick: it may be allowed on other CPUs only.
+ */
+static __always_inline void kick_again(struct cpu_state *cs, u32 cpu)
+{
+	if (!have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu) ||
+	    !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(cpu))))
+		return;
+	cs->expects_at_ns = 0;
+	stat_inc(cs, BPF_STAT_KICKS_AGAIN);
+	scx_bpf_kick_cpu(cpu, k_SCX_KICK_PREEMPT);
+}
+
 void BPF_OPS(gamer_running, struct task_struct *p)
 {
 	struct task_ctx *t = task_ctx_of(p);
@@ -2685,8 +2703,11 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	runtime_runs(p, t, cs, now);
 	if (cs->prio >= cs->expects)
 		cs->expects = 0;
-	if (cs->prio < PRIO_CRITICAL)
+	if (cs->prio < PRIO_CRITICAL) {
 		cs->own_critical = 0;	/* it would have been first, or waits for its turn */
+		if (now - cs->expects_at_ns < KICK_LOST_NS)
+			kick_again(cs, cpu);
+	}
 	cs->ends_at_ns = now + t->burst_avg_ns -
 			 (t->burst_ns < t->burst_avg_ns ? t->burst_ns : 0);
 	if (perf_control)
