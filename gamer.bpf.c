@@ -808,9 +808,6 @@ ROLES(X)
 #define DEBT_MAX_NS		(40 * NSEC_PER_MSEC)
 /* The most that a task is owed for having waited: who was displaced early is soon back. */
 #define LAG_MAX_NS		(10 * NSEC_PER_MSEC)
-/* What a wakeup, or the first one of a new task, is ahead of those who used up a turn. */
-#define WOKEN_LEAD_NS		(6 * NSEC_PER_MSEC)
-_Static_assert(WOKEN_LEAD_NS < LAG_MAX_NS, "who waited for long is ahead of who sleeps");
 /* A normal queue that nobody served for so long is served first. */
 #define RESCUE_NS		(20 * NSEC_PER_MSEC)
 /*
@@ -2129,15 +2126,6 @@ static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ct
 	return true;
 }
 
-/*
- * Who sleeps often gives its turns up early and would wait a whole round for each: it is due ahead
- * of those who used theirs up. The lead is the same for all, however long one slept.
- */
-static __always_inline u64 woken_lead_ns(const struct task_ctx *t)
-{
-	return role_prio(t->acts_as) == PRIO_BATCH ? 0 : WOKEN_LEAD_NS;
-}
-
 /* A real wakeup (not every switch-in), seen once, on the waker's CPU `cs`. */
 static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 				      struct cpu_state *cs, u64 now)
@@ -2166,7 +2154,7 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 		t->driven += 256 >> EWMA_SHIFT;
 	runtime_woke(t, now);
 	t->wake_at_ns = t->ready_at_ns = now;
-	t->fair_at_ns = later(t->fair_at_ns, now - woken_lead_ns(t));
+	t->fair_at_ns = later(t->fair_at_ns, now);	/* no credit for sleep */
 	stat_inc(cs, BPF_STAT_WAKEUPS);
 }
 
@@ -2849,7 +2837,7 @@ void BPF_OPS(gamer_enable, struct task_struct *p)
 
 	if (!t)
 		return;
-	t->fair_at_ns = compat_now() - WOKEN_LEAD_NS;
+	t->fair_at_ns = compat_now();
 	/* Again after a time in another class: then it is no new task. */
 	if (!t->observe_at)
 		learn_named(p, t, p->comm);
