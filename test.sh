@@ -1926,7 +1926,7 @@ group() {
 	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd again=()
 	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
-	rm -rf "$out"
+	rm -rf "$out" "$out-1"
 	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
 	[ "$group" != boot ] || again=(--with "$out-1:/before")
 	case $group:$rc:" $* " in lab:0:*" lab_repeat "* | boot:0:*)
