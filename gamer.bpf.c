@@ -2705,7 +2705,8 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 		cs->expects = 0;
 	if (cs->prio < PRIO_CRITICAL) {
 		cs->own_critical = 0;	/* it would have been first, or waits for its turn */
-		if (now - cs->expects_at_ns < KICK_LOST_NS)
+		/* Signed: the kernel's clock stands while this CPU switches, and the kick is later. */
+		if ((s64)(now - cs->expects_at_ns) < (s64)KICK_LOST_NS)
 			kick_again(cs, cpu);
 	}
 	cs->ends_at_ns = now + t->burst_avg_ns -
