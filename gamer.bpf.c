@@ -255,7 +255,7 @@ struct cpu_state {
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
 	__u64 fan_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
 	__u64 ends_at_ns;	/* when the running task sleeps, by its average; gamer_running() */
-	__u64 expects_at_ns;	/* since when; cpu_expect() */
+	__u64 expects_at_ns;	/* since when; cpu_expect(); 0: told again, kick_again() */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
 	__u64 misses[ROLE_NR];				/* deadlines missed; deadline_check() */
@@ -1161,6 +1161,11 @@ static __always_inline void compat_insert_key(struct task_struct *p, u64 dsq, u6
 	} else {
 		scx_bpf_dispatch_vtime___old(p, dsq, slice, key, flags);
 	}
+}
+
+static __always_inline bool compat_can_kick(void)
+{
+	return have_kick && bpf_ksym_exists(scx_bpf_kick_cpu);
 }
 
 static __always_inline bool compat_take(u64 dsq)
@@ -2266,7 +2271,7 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 	t->via = REASON_PREEMPT;
 	t->preemptions++;
 	cpu_expect(cpu_state_of(cpu), PRIO_CRITICAL, now);
-	if (!have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu) || cpu == (s32)me) {
+	if (!compat_can_kick() || cpu == (s32)me) {
 		compat_insert(p, k_SCX_DSQ_LOCAL_ON | cpu, slice,
 			      enq_flags | k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
 		return cpu;
@@ -2407,7 +2412,7 @@ static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 s
 {
 	s32 idle;
 
-	if (!have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu)) {
+	if (!compat_can_kick()) {
 		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
 		if (idle >= 0) {
 			compat_insert(p, k_SCX_DSQ_LOCAL_ON | idle, slice, enq_flags);
@@ -2415,7 +2420,7 @@ static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 s
 		}
 	}
 	compat_insert_key(p, dsq, slice, key, enq_flags);
-	if (have_kick && bpf_ksym_exists(scx_bpf_kick_cpu)) {
+	if (compat_can_kick()) {
 		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
 		if (idle >= 0)
 			scx_bpf_kick_cpu(idle, k_SCX_KICK_IDLE);
@@ -2452,7 +2457,7 @@ static __always_inline void cpu_taken(u32 cpu)
 	int i;
 
 	cs->prio = PRIO_FOREIGN;
-	if (!cs->kept || !have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu))
+	if (!cs->kept || !compat_can_kick())
 		return;
 	for (i = 0; i < VICTIM_SCAN && cpu_state_of(cpu)->prio == PRIO_FOREIGN; i++)
 		cpu = cpu_back[cpu & (MAX_CPUS - 1)];
@@ -2683,8 +2688,7 @@ static __always_inline void cpu_set_perf(struct cpu_state *cs, s32 cpu, u8 prio)
  */
 static __always_inline void kick_again(struct cpu_state *cs, u32 cpu)
 {
-	if (!have_kick || !bpf_ksym_exists(scx_bpf_kick_cpu) ||
-	    !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(cpu))))
+	if (!compat_can_kick() || !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(cpu))))
 		return;
 	cs->expects_at_ns = 0;
 	stat_inc(cs, BPF_STAT_KICKS_AGAIN);
