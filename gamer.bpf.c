@@ -2180,7 +2180,8 @@ static __always_inline void cpu_expect(struct cpu_state *cs, u8 prio, u64 now)
 
 /*
  * How much what the CPU runs, or is about to run, minds a critical wakeup. Who was expected
- * may have found another CPU: nothing takes as long as EXPECT_NS otherwise.
+ * may have found another CPU: nothing takes as long as EXPECT_NS otherwise. A mark by a clock
+ * ahead of this one counts as none: with it as one, more frames were late.
  */
 static __always_inline u8 cpu_prio(const struct cpu_state *cs, u64 now)
 {
