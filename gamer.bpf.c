@@ -1081,6 +1081,8 @@ s32 scx_bpf_dsq_nr_queued(u64 dsq_id) __ksym __weak;
 bool scx_bpf_test_and_clear_cpu_idle(s32 cpu) __ksym __weak;
 s32 scx_bpf_pick_idle_cpu(const struct cpumask *allowed, u64 flags) __ksym __weak;
 void scx_bpf_cpuperf_set(s32 cpu, u32 perf) __ksym __weak;
+void scx_bpf_put_idle_cpumask(const struct cpumask *mask) __ksym __weak;
+bool bpf_cpumask_empty(const struct cpumask *mask) __ksym __weak;
 bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *mask) __ksym __weak;
 struct cgroup *scx_bpf_task_cgroup(struct task_struct *p) __ksym __weak;
 void bpf_cgroup_release(struct cgroup *cgrp) __ksym __weak;
@@ -1088,8 +1090,9 @@ struct bpf_cpumask *bpf_cpumask_create(void) __ksym __weak;
 void bpf_cpumask_set_cpu(u32 cpu, struct bpf_cpumask *mask) __ksym __weak;
 void bpf_cpumask_release(struct bpf_cpumask *mask) __ksym __weak;
 
-/* Weak because Debian's 7.1 ships it with malformed BTF: see enqueue_shared(). */
+/* Weak because Debian's 7.1 ships them with malformed BTF: see enqueue_shared(), any_idle(). */
 void scx_bpf_kick_cpu(s32 cpu, u64 flags) __ksym __weak;
+const struct cpumask *scx_bpf_get_idle_cpumask(void) __ksym __weak;
 
 /* By kernel: the first that exists is called (see the functions below). */
 u64 scx_bpf_now(void) __ksym __weak;
@@ -2302,6 +2305,23 @@ static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 	return true;
 }
 
+/*
+ * Is any CPU idle? Where none is, the kernel's search by cores, caches and all CPUs finds the same
+ * and costs a wakeup by a pipe more than the rest of it here. Not known: as if one were.
+ */
+static __always_inline bool any_idle(void)
+{
+	const struct cpumask *idle;
+	bool any;
+
+	if (!bpf_ksym_exists(scx_bpf_get_idle_cpumask))
+		return true;
+	idle = scx_bpf_get_idle_cpumask();
+	any = !bpf_cpumask_empty(idle);
+	scx_bpf_put_idle_cpumask(idle);
+	return any;
+}
+
 /* An idle CPU of the fastest class for a critical task that may run anywhere, or -1. */
 static __always_inline s32 pick_fast_idle(struct task_struct *p, u32 prev_cpu)
 {
@@ -2320,18 +2340,20 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
 	u64 now = compat_now();
 	bool idle = false;
-	s32 cpu, victim;
+	s32 cpu = prev_cpu, victim;
 	u8 prio;
 
 	if (!t)
 		return prev_cpu;
 	task_woke(p, t, cs, now);
 	prio = task_prio(t, now);
-	cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
-	if (cpu >= 0)
-		idle = true;
-	else
-		cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+	if (any_idle()) {
+		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
+		if (cpu >= 0)
+			idle = true;
+		else
+			cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+	}
 	if (idle) {
 		stat_inc(cs, BPF_STAT_IDLE_HITS);
 		t->via = REASON_IDLE;
