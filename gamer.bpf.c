@@ -2347,7 +2347,7 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 		return prev_cpu;
 	task_woke(p, t, cs, now);
 	prio = task_prio(t, now);
-	if (any_idle()) {
+	if (cpu_state_of(prev_cpu)->prio == PRIO_IDLE || any_idle()) {
 		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
 		if (cpu >= 0)
 			idle = true;
