@@ -2307,14 +2307,15 @@ static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 
 /*
  * Is any CPU idle? Where none is, the kernel's search by cores, caches and all CPUs finds the same,
- * and is nearly half of what a wakeup by a pipe costs here. Not known: as if one were.
+ * and is nearly half of what a wakeup by a pipe costs here. Not known: as if one were. `near` is
+ * looked at first: between two CPUs that wait for each other even the mask would cost 1 %.
  */
-static __always_inline bool any_idle(void)
+static __always_inline bool any_idle(u32 near)
 {
 	const struct cpumask *idle;
 	bool any;
 
-	if (!bpf_ksym_exists(scx_bpf_get_idle_cpumask))
+	if (cpu_state_of(near)->prio == PRIO_IDLE || !bpf_ksym_exists(scx_bpf_get_idle_cpumask))
 		return true;
 	idle = scx_bpf_get_idle_cpumask();
 	any = !bpf_cpumask_empty(idle);
@@ -2347,7 +2348,7 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 		return prev_cpu;
 	task_woke(p, t, cs, now);
 	prio = task_prio(t, now);
-	if (cpu_state_of(prev_cpu)->prio == PRIO_IDLE || any_idle()) {
+	if (any_idle(prev_cpu)) {
 		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
 		if (cpu >= 0)
 			idle = true;
