@@ -709,6 +709,7 @@ vm() {
 	[ -z "$gpu" ] || args+=(-device virtio-gpu-pci) # in the lab: no longer bit-exact
 	: >"$work/out"
 	vm_boot "$work" "$timeout" "$qemu" "${args[@]}" -append "$line${append:+ $append}" || rc=$?
+	[ -n "$lab" ] || sort -n "$work"/still.* | tail -n1 >"$log.still"
 	vm_end "$work" "$log" "$out" "$rc" || rc=$?
 	rm -rf "$work"
 	return "$rc"
@@ -749,15 +750,32 @@ vm_root() { # DIR KERNELDIR CMD QUANTUM INIT MODULES WITH...
 
 # Run QEMU, pass on what CMD prints as it comes.
 vm_boot() { # WORK TIMEOUT QEMU...
-	local work=$1 timeout=$2 pid rc=0; shift 2
+	local work=$1 timeout=$2 pid cpu rc=0; shift 2
 	timeout -k 5 "$timeout" "$@" </dev/null >"$work/qemu" 2>&1 7>&- &
 	pid=$!
 	# shellcheck disable=SC2064
 	trap "kill $pid 2>/dev/null; rm -rf '$work'; exit 130" INT TERM
+	for cpu in $(seq 0 $(($(nproc) - 1))); do standstill "$cpu" "$pid" >"$work/still.$cpu" 2>/dev/null 7>&- & done
 	tail -n +1 -f -s 0.1 --pid="$pid" "$work/out"
 	wait "$pid" || rc=$?
 	trap - INT TERM
+	wait # for the watchers
 	return "$rc"
+}
+
+# standstill CPU PID: for how many ms at once this CPU ran nobody, or not whoever watches it, at most
+# until PID ends. The guest's clock goes on meanwhile: to its kernel its tasks did not get to run.
+standstill() {
+	local before now _ worst=0
+	taskset -pc "$1" $BASHPID >/dev/null
+	read -r before _ </proc/uptime
+	while kill -0 "$2"; do
+		sleep 0.2
+		read -r now _ </proc/uptime
+		[ $((10#${now/.} - 10#${before/.})) -le $worst ] || worst=$((10#${now/.} - 10#${before/.}))
+		before=$now
+	done
+	echo $((worst * 10))
 }
 
 # What the guest says on its way out: CMD's exit code, then /out as a tar archive.
@@ -1624,18 +1642,18 @@ host_profile_rights() { : "profile: /proc without rights, labelled, nothing inve
 	grep -q 'block_on_pipe' "$dir/out" || fail "no stacks with CAP_BPF and CAP_PERFMON: $(cat "$dir/out" "$dir/err")"
 	rm -rf "$dir"
 }
+profile_beside() { # DIR
+	local WORK=$1
+	profile -- "$(profiled)/dynamic" sleeps || exit
+	profile_is <<<'near(off["by_syscall"]["clock_nanosleep"]["time_ns"], truth["ns"])' || exit
+	"$GAMER" status >/dev/null || fail "the other gamer is gone: $(cat "$1/log")"
+}
 host_profile_beside() { : "profile: works next to a gamer that runs, and leaves it alone"
 	[ "$(id -u)" = 0 ] || skip "needs root"
-	local dir pid
+	local dir
 	dir=$(mktemp -d)
-	RUNTIME_DIRECTORY=$dir "$GAMER" run --observe 2>"$dir/log" &
-	pid=$!
-	until [ -S "$dir/gamer.sock" ]; do kill -0 $pid || fail "$(cat "$dir/log")"; sleep 0.1; done
-	profile -- "$(profiled)/dynamic" sleeps
-	profile_is <<<'near(off["by_syscall"]["clock_nanosleep"]["time_ns"], truth["ns"])'
-	RUNTIME_DIRECTORY=$dir "$GAMER" status >/dev/null || fail "the other gamer is gone: $(cat "$dir/log")"
-	kill $pid
-	rm -rf "$dir" "$WORK"
+	observed "$dir" profile_beside || exit
+	rm -rf "$dir"
 }
 # profile_together GAMER-ARGS -- PEER-COMMAND...: both look at one run of `static $MODE` from its
 # start on, which waits for both; %p in the peer's command is its process. Gamer's report in
@@ -1920,13 +1938,17 @@ GROUP_json="every JSON that was printed is one document, and makes sense"
 declare -A WANTED_LOG=([fault]='sched_ext: ')
 BAD_LOG='WARNING:|BUG:|Oops|[^n]stall|blocked for more than|lockup|general protection|UBSAN|Kernel panic|refcount_t|sched_ext:.*error'
 
+# Half of what the guests' watchdogs allow
+STILL_MS=2500
+STOOD_STILL='this machine stood still for'
+
 # group SERIES GROUP CHECK...: boots once (boot and for lab_repeat: twice) and adds to the results.
 group() {
 	local series=$1 group=$2 name=$1-$2 differ='' opts check line rc=0; shift 2
 	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd again=()
 	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
-	rm -rf "$out" "$out-1"
+	rm -rf "$out" "$out-1" "$log.still"
 	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
 	[ "$group" != boot ] || again=(--with "$out-1:/before")
 	case $group:$rc:" $* " in lab:0:*" lab_repeat "* | boot:0:*)
@@ -1940,8 +1962,9 @@ group() {
 		line=
 		case $check in
 		*_log)
-			line=$(cat "$log" "$out/dmesg" 2>/dev/null | grep -v "${WANTED_LOG[$group]:-^\$}" | grep -m1 -E "$BAD_LOG" || true)
-			line=${line:+"not ok $check: $line"} ;;
+			line=$(cat "$log" "$out/dmesg" 2>/dev/null | grep -v "${WANTED_LOG[$group]:-^\$}" | grep -m1 -A1 -E "$BAD_LOG" | paste -sd ' ' || true)
+			line=${line:+"not ok $check: $line"}
+			[ "$(cat "$log.still" 2>/dev/null || echo 0)" -le $STILL_MS ] || line=${line:+"$line; $STOOD_STILL $(cat "$log.still") ms"} ;;
 		*_json)
 			[ ! -e "$out/dmesg" ] || line=$(find "$out" -name '*.json' -o -name '*.jsonl' | tr '\n' '\0' | xargs -0r python3 "$ROOT/test/judge.py" 2>&1) ||
 				line="not ok $check: $line"
@@ -2014,20 +2037,25 @@ boots() {
 }
 
 # A stall of this machine may cost an emulated guest a time limit. What failed where the host's
-# clock rules is tried once more, alone, and both results are told. The kernel's log and what
-# repeats to the bit get no second try.
+# clock rules is tried once more, alone, and both results are told. What repeats to the bit gets no
+# second try, and the kernel's log only where the machine was seen to stall: then its whole boot.
 second_try() {
-	local failed t
-	grep -E '^not ok (host_|san_|[0-9.]+/(life|load|know|dev|tell|wine|boot|systemd|busybox|fault)_)' "$RESULTS" | grep -vE '_(log|json):' >"$FIRST_TRIES" || return 0
-	grep -vxFf "$FIRST_TRIES" "$RESULTS" >"$RESULTS.rest" || true
+	local again t
+	{
+		grep -E '^not ok (host_|san_|[0-9.]+/(life|load|know|dev|tell|wine|boot|systemd|busybox|fault)_)' "$RESULTS" | grep -vE '_(log|json):'
+		grep -E "^not ok [^:]*_log:.*$STOOD_STILL" "$RESULTS"
+	} >"$FIRST_TRIES" || [ -s "$FIRST_TRIES" ] || return 0
+	sed -E 's/^not ok ([^:]*):.*/\1/; s/_log$/_.*/; s/.*/^(ok|not ok|skip) &(:|$)/' "$FIRST_TRIES" |
+		grep -Ef - "$RESULTS" >"$RESULTS.again"
+	grep -vxFf "$RESULTS.again" "$RESULTS" >"$RESULTS.rest" || true
 	mv "$RESULTS.rest" "$RESULTS"
 	echo "a second try of:"
 	cat "$FIRST_TRIES"
-	failed=$(sed 's/^not ok \([^:]*\):.*/\1/' "$FIRST_TRIES")
-	for t in $failed; do
+	again=$(sed -E 's/^(ok|not ok|skip) ([^:]*).*/\2/' "$RESULTS.again")
+	for t in $again; do
 		case $t in */*) ;; *) host_run "$t" ;; esac
 	done
-	boots $failed | xargs -r -L 1 bash "$ROOT/test.sh" _group || true
+	boots $again | xargs -r -L 1 bash "$ROOT/test.sh" _group || true
 }
 
 # run_tests NAME...: host tests one by one, then the boots, two at a time.

@@ -263,8 +263,14 @@ life_db_bad() { : "a bad database is kept as .bad, one that is not ours is left 
 load_mixed() { : "40 s of spinning, forking, pinning, pipes and sleep; no thread stands still"
 	start
 	churn 40 10 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
-	healthy
+	echo "# load_mixed: $(tail -n 1 /tmp/churn)"
+	stayed
 	stops TERM
+}
+# Healthy, and the kernel has never ended it.
+stayed() {
+	healthy
+	is restarts "$(status_number restarts)" 0
 }
 # Still the same gamer, nothing rejected, no allocation.
 healthy() {
@@ -300,14 +306,14 @@ storage() { awk 'FNR == 1 { type = 0 } $1 == "map_type:" { type = $2 } $1 == "ma
 load_hooks() { : "with every optional hook switched off it still schedules, and says what is off"
 	start --hooks=-cgroup,-cpuperf,-kick,-irq,-immed
 	churn 10 10 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
-	healthy
+	stayed
 	is "hooks off" "$(gamer status | grep -c 'switched off; instead')" 5
 	stops TERM
 }
 load_bench() { : "bench measures under gamer next to hogs; its figures make sense"
 	start
 	timeout 120 gamer bench --seconds 5 --load hogs --load-threads 8 --json >/out/bench.json || fail "exit $?"
-	healthy
+	stayed
 	stops TERM
 	timeout 120 gamer bench --seconds 5 --json >/out/bench-without.json || fail "without gamer: exit $?"
 }
@@ -317,8 +323,7 @@ load_soak() { : "a game next to the mixed load for SOAK_SECONDS: one gamer throu
 	start
 	timeout -s KILL $((seconds * 3 + 120)) longest /out/soak.wait gamer bench --json --seconds "$seconds" \
 		--load mixed --load-threads $((2 * CPUS)) >/out/soak.json || fail "bench: exit $?"
-	healthy
-	is restarts "$(status_number restarts)" 0
+	stayed
 	echo "# load_soak: $seconds s: $(cat /out/soak.wait 2>/dev/null || echo 'this kernel does not say how long tasks wait')"
 	stops TERM
 }
