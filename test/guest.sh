@@ -360,7 +360,7 @@ know_observe() { : "--observe knows the same, whether it comes before the game o
 	observe
 	game know_observe.before
 	ends
-	game know_observe.late --warmup-ms 5000 &
+	game know_observe.late --warmup-ms 15000 & # a slow machine needs 10 s until it answers
 	local bench=$!
 	wait_for 30 pidof gamer-bench >/dev/null || fail "no gamer-bench"
 	sleep 1
