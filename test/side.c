@@ -4,7 +4,8 @@
  *   messaging  senders and receivers over socket pairs, in groups (as hackbench): time
  *   pipe       round trips of a byte between two processes: time
  *   fork       processes that fork, exit and are waited for, by two parents per CPU: time
- *   compile    a make with two jobs per CPU, each a shell that runs a cc1, then an as: time
+ *   compile    a make with two jobs per CPU, SHARE (default 40) in all, each a shell that runs a
+ *              cc1, then an as: time
  *   build      for SHARE seconds a make of real programs, cc1 that waits for what it reads before it
  *              compiles, as, and now and then ld: units per second
  *   schbench   threads woken by message threads for small requests: wakeup latency, rate
@@ -36,7 +37,6 @@
 #define MESSAGE_BYTES	100
 #define ROUND_TRIPS	40000
 #define FORKS		5000	/* of all parents together */
-#define JOBS		40	/* of the make */
 #define READS		6	/* of a cc1, that the disk lets wait */
 #define LINKED		8	/* units, by an ld */
 #define PROGRAMS	"/tmp/side-programs/"	/* one place: programs are known by their path */
@@ -45,6 +45,7 @@
 #define MAX_WORKERS	64
 
 static int cpus, share = 1;
+static int jobs = 40;		/* of the make */
 static int gate[2];		/* children wait until it is closed */
 
 /* About that many instructions, which in the lab are as many nanoseconds */
@@ -226,7 +227,7 @@ static void cc1(long job)
 
 static void as(long job)
 {
-	work_ns(dice(job + JOBS, 1000000, 3000000));
+	work_ns(dice(job + 40, 1000000, 3000000));
 }
 
 static void shell(long job)
@@ -239,7 +240,7 @@ static void make(long arg)
 {
 	(void)arg;
 	gate_wait();
-	for (int job = 0; job < JOBS; job++) {
+	for (int job = 0; job < jobs; job++) {
 		if (job >= 2 * cpus)
 			wait(NULL);
 		spawn("sh", shell, job);
@@ -575,7 +576,7 @@ int main(int argc, char **argv)
 			return 0;
 		}
 	if (argc == 3)
-		share = atoi(argv[2]);
+		share = jobs = atoi(argv[2]);
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	setpgid(0, 0);			/* what goes wrong ends all of it, and nothing else */
 	must(!pipe(gate), "side: pipe");
