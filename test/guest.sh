@@ -424,11 +424,13 @@ quit() { local p; for p; do kill "$p" || fail "a program has ended: $(tail -n 1 
 # time, 6 ns in all)
 over() { kill -TERM $D; wait $D; }
 told() { awk -v j="$1" -v f="$2" '$1 == j { print $f }' /tmp/played; }
-# say N LINE: `devices input` does it, after which it has sent N events in all
+# has_sent N: `devices input` has done what it was told: N events in all
+has_sent() { wait_for 60 grep -qx "sent $1" /tmp/played || fail "$(tail -n 1 /tmp/played), not $1"; }
+# say N LINE: it does it, after which it has sent N events in all
 say() {
 	local n=$1; shift
 	echo "$*" >&3
-	wait_for 60 grep -qx "sent $n" /tmp/played || fail "'$*': $(tail -n 1 /tmp/played), not $n"
+	has_sent "$n"
 }
 
 # serves PID THREAD: class, role, source and confidence of a thread of any program in the table
@@ -579,7 +581,7 @@ dev_mouse() { : "a mouse at 1000 and 8000 reports a second: every event counts, 
 	word_is input mouse 0 || fail "begins at $(word input mouse)"
 	echo "send 3000 1000" >&3
 	wait_for 5 window_is open || fail "1000 events a second, window $(word input window)"
-	wait_for 30 grep -qx "sent 3000" /tmp/played || fail "$(tail -n 1 /tmp/played)"
+	has_sent 3000
 	wait_for 5 window_is closed || fail "nothing moves, window $(word input window)"
 	is "mouse events" "$(word input mouse)" 3000
 	say 11000 send 8000 8000
@@ -1007,7 +1009,7 @@ tell_types() { : "each of the seven types by a real cause, with the fields that 
 	waits $all '"event":"gpu_submit"' "\"tid\":$tid," '"driver":"virtio_gpu"' '"request":66' '"primary":1'
 	waits $all '"event":"gpu_submit"' "\"tid\":$(task_named other)," '"primary":0'
 	waits $all '"event":"frame_timing"' '"source":"cadence"'
-	wait_for 30 grep -qx "sent 1500" /tmp/played || fail "$(tail -n 1 /tmp/played)"
+	has_sent 1500
 	say 1501 down
 	say 1502 up
 	waits $all '"event":"input"' '"what":"press"'
@@ -1155,12 +1157,12 @@ busy() {
 	while [ $((now - start)) -lt $(($1 * 100)) ]; do
 		echo "send 8000 8000" >&3 # so that it has always more to send
 		SENT=$((SENT + 8000))
-		wait_for 100 grep -qx "sent $SENT" /tmp/played || fail "$(tail -n 1 /tmp/played), not $SENT"
+		has_sent "$SENT"
 		now=$(hundredths)
 	done
 	BUSY=$((($(told_of cpu_us) - cpu) * 100 / (now - start)))
 	SENT=$((SENT + 8000))
-	wait_for 100 grep -qx "sent $SENT" /tmp/played || fail "$(tail -n 1 /tmp/played), not $SENT"
+	has_sent "$SENT"
 }
 tell_minute() { : "8 kHz mouse and 240 Hz frames for a minute: every event is accounted for, nothing is allocated"
 	gpu_here
