@@ -37,6 +37,7 @@
 #define MESSAGE_BYTES	100
 #define ROUND_TRIPS	40000
 #define FORKS		5000	/* of all parents together */
+#define JOBS		40	/* of the make, where SHARE does not say */
 #define READS		6	/* of a cc1, that the disk lets wait */
 #define LINKED		8	/* units, by an ld */
 #define PROGRAMS	"/tmp/side-programs/"	/* one place: programs are known by their path */
@@ -44,8 +45,7 @@
 #define MESSENGERS	2
 #define MAX_WORKERS	64
 
-static int cpus, share = 1;
-static int jobs = 40;		/* of the make */
+static int cpus, share = 1, jobs = JOBS;
 static int gate[2];		/* children wait until it is closed */
 
 /* About that many instructions, which in the lab are as many nanoseconds */
@@ -227,7 +227,7 @@ static void cc1(long job)
 
 static void as(long job)
 {
-	work_ns(dice(job + 40, 1000000, 3000000));
+	work_ns(dice(job + JOBS, 1000000, 3000000));
 }
 
 static void shell(long job)
