@@ -306,11 +306,11 @@ enum hint {
 	HINT_INPUT = 4,		/* it reads an input device */
 	HINT_FLIP = 8,		/* it flips pages of a display: it is a compositor by that */
 	HINT_AUDIO = 16,	/* it transfers sound */
-	HINT_EXIT = 32,		/* no process: the scheduler ended, see event_exit */
+	HINT_EXIT = 32,		/* no process: scx_end has been written */
 	HINT_LEARNED = 64,	/* no process: learn_sums has something to take */
 };
 
-/* A process that may matter; once per process and kind. */
+/* A process that may matter; hint_send() bounds how many there are. */
 struct event_game {
 	EVENT_HEAD;
 	__u32 what;		/* enum hint */
@@ -601,17 +601,18 @@ struct prediction {
 _Static_assert(sizeof(struct prediction) == 12, "ABI");
 enum { LEARN_PROGRAMS = 512, LEARN_SUMS = 1024 };
 
-/* Why the kernel let the scheduler go, in the game's ring; written once by gamer_exit. */
-struct event_exit {
-	EVENT_HEAD;
-	__u32 what;		/* HINT_EXIT */
+/*
+ * Why the kernel let the scheduler go; written once by gamer_exit. It lies in memory of its own
+ * and not in a ring, because whoever fills the ring could hide it.
+ */
+struct scx_end {
 	__u64 exit_code;	/* kernel's or the hotplug restart code */
 	__s32 kind;		/* enum scx_exit_kind of the kernel */
-	__u32 pad;
+	__u32 written;		/* 1: all else has its value */
 	char reason[64];
 	char msg[256];
 };
-_Static_assert(sizeof(struct event_exit) == 360, "ABI");
+_Static_assert(sizeof(struct scx_end) == 336, "ABI");
 
 /*
  * --- gamer profile ---
@@ -891,6 +892,7 @@ struct task_ctx {
 	u16 waker_cpu;		/* where the last waker of its process ran; task_woke() */
 	u16 softirq;		/* EWMA of wakeups by a softirq, 0..256; task_woke() */
 	u16 until;		/* evidence_clock() at which the role in force ends, 0: never */
+	u16 hints;		/* of a first thread: hints of its process this second; hint_allowed() */
 	u8 pattern_role;	/* role that the last bursts look like; stopping() */
 	u8 role;		/* enum role in force; role_settle() */
 	u8 confidence;		/* 0..100 of role */
@@ -911,6 +913,7 @@ struct task_ctx {
 	u64 submit_at_ns;	/* last one; gpu_submitted() */
 	u64 role_at_ns;		/* when the role last changed, CLOCK_MONOTONIC; role_settle() */
 	u64 seen_at_ns;		/* first evidence, CLOCK_MONOTONIC; evidence_set() */
+	u64 hints_at_ns;	/* when that second began, CLOCK_MONOTONIC; hint_allowed() */
 	u64 learn_run_ns;	/* run time since it was last observed; learn_slept() */
 	u64 learn_long_ns;	/* of it, in long bursts; learn_slept() */
 	u32 learn_longs;	/* their number; learn_slept() */
@@ -970,6 +973,12 @@ struct {
 	__type(key, struct learn_key);
 	__type(value, struct prediction);
 } predictions SEC(".maps");
+
+/* Hints of all processes in the second that began at hints_at_ns; hint_allowed() */
+u64 hints_at_ns;
+u32 hints;
+
+struct scx_end scx_end;		/* gamer_exit() */
 
 u64 learn_told_ns;		/* last HINT_LEARNED; learn_tell() */
 u32 predict_any;		/* some prediction holds for any path; user space */
@@ -1049,7 +1058,7 @@ static __always_inline bool event_wanted(enum event_type type)
 
 /* The one way into a ring. A full one costs the event and nothing else: it is counted. */
 #define EVENT_SEND(id, ring, e) event_sent(id, bpf_ringbuf_output(&ring, e, sizeof(*(e)), 0))
-static __always_inline void event_sent(enum event_type type, long err)
+static __always_inline bool event_sent(enum event_type type, long err)
 {
 	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
 
@@ -1057,6 +1066,7 @@ static __always_inline void event_sent(enum event_type type, long err)
 		cs->lost[type]++;
 	else
 		cs->sent[type]++;
+	return !err;
 }
 
 /* How a record of thread `ids` begins; the rest of it is 0. */
@@ -2891,19 +2901,48 @@ void BPF_OPS(gamer_exit_task, struct task_struct *p, struct scx_exit_task_args *
 
 /* Each is loaded only where its hook is wanted and the kernel has it; see PROGS in gamer.c. */
 
+/*
+ * Anybody can rename a program or start one in a loop. So user space hears of one process
+ * HINTS_OF_ONE times a second and of all HINTS_OF_ALL times, which costs user space 1 % of a CPU.
+ * A process that is held back loses nothing: user space looks at it for over a second after each
+ * hint (LOOK_AGAIN_NS), and a GPU hint that was held back is sent at the next submit. Hints beyond
+ * HINTS_OF_ALL count as lost, and user space then looks at every process.
+ */
+#define HINTS_OF_ONE	4
+#define HINTS_OF_ALL	256
+static __always_inline bool hint_allowed(struct task_struct *leader, u64 now)
+{
+	struct task_ctx *first = leader ? task_ctx_make(leader) : NULL;
+
+	if (first && now - first->hints_at_ns >= NSEC_PER_SEC) {
+		first->hints_at_ns = now;
+		first->hints = 0;
+	}
+	if (first && first->hints++ >= HINTS_OF_ONE) {
+		first->hints = HINTS_OF_ONE;
+		return false;
+	}
+	if (now - hints_at_ns >= NSEC_PER_SEC) {
+		hints_at_ns = now;
+		hints = 0;
+	}
+	if (hints >= HINTS_OF_ALL)
+		return event_sent(EVENT_GAME, -1);
+	__sync_fetch_and_add(&hints, 1);
+	return true;
+}
+
 /* Tell user space of a process, once per thread and kind. */
 static __always_inline void hint_send(struct task_struct *p, struct task_ctx *t, u8 what)
 {
 	struct event_game e = { EVENT_INIT(GAME, task_ids(p)), .what = what };
 
-	if (t) {
-		if (t->told & what)
-			return;
-		t->told |= what;
-	}
+	if ((t && (t->told & what)) || !hint_allowed(p->group_leader, e.at_ns))
+		return;
 	if (p->group_leader)
 		__builtin_memcpy(e.comm, p->group_leader->comm, sizeof(e.comm));
-	EVENT_SEND(EVENT_GAME, game_ring, &e);
+	if (EVENT_SEND(EVENT_GAME, game_ring, &e) && t)
+		t->told |= what;
 }
 
 /* --- runtime, for the observer: what the scheduler's callbacks see otherwise --- */
@@ -4318,21 +4357,18 @@ s32 BPF_OPS_SLEEPABLE(gamer_init)
 
 void BPF_OPS(gamer_exit, struct scx_exit_info *info)
 {
-	struct event_exit *e = bpf_ringbuf_reserve(&game_ring, sizeof(*e), 0);
+	struct event_game e = { EVENT_INIT(GAME, 0ULL), .what = HINT_EXIT };
 
-	if (!e)
-		return;
-	__builtin_memset(e, 0, sizeof(*e));
-	e->at_ns = bpf_ktime_get_ns();
-	e->type = EVENT_GAME;
-	e->what = HINT_EXIT;
-	e->kind = info->kind;
-	e->exit_code = bpf_core_field_exists(info->exit_code) ? info->exit_code : 0;
-	if (bpf_probe_read_kernel_str(e->reason, sizeof(e->reason), info->reason) < 0)
-		e->reason[0] = 0;
-	if (bpf_probe_read_kernel_str(e->msg, sizeof(e->msg), info->msg) < 0)
-		e->msg[0] = 0;
-	bpf_ringbuf_submit(e, 0);
+	scx_end.kind = info->kind;
+	scx_end.exit_code = bpf_core_field_exists(info->exit_code) ? info->exit_code : 0;
+	if (bpf_probe_read_kernel_str(scx_end.reason, sizeof(scx_end.reason), info->reason) < 0)
+		scx_end.reason[0] = 0;
+	if (bpf_probe_read_kernel_str(scx_end.msg, sizeof(scx_end.msg), info->msg) < 0)
+		scx_end.msg[0] = 0;
+	/* Atomic, which orders it behind all above: user space reads the rest once it sees this. */
+	__sync_fetch_and_add(&scx_end.written, 1);
+	/* This only wakes user space. Where the ring is full, user space is awake. */
+	EVENT_SEND(EVENT_GAME, game_ring, &e);
 }
 
 SEC(".struct_ops.link")

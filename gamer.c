@@ -592,8 +592,10 @@ static struct state {
 	bool attached;			/* allocations are counted while set */
 	bool stop;			/* a signal asked to stop */
 	bool modules_came;		/* with functions that hooks want: load again; on_module() */
-	bool exited;			/* the kernel let the scheduler go; see exit_event */
-	struct event_exit exit_event;	/* last exit */
+	bool exited;			/* the kernel let the scheduler go; see end */
+	struct scx_end end;		/* last exit; scx_look() */
+	u64 scx_looked_ns;		/* when the kernel was asked last; scx_look() */
+	u32 rings_due;			/* bits by enum event_type: has something to take; on_ring() */
 	u64 allocs;			/* since attach */
 	u64 attach_at_ns;		/* CLOCK_MONOTONIC */
 	u64 load_us, attach_us;
@@ -2272,6 +2274,29 @@ static bool scx_attached(char *buf, size_t size)
 	return true;
 }
 
+#define SCX_LOOK_MS	4000
+
+/*
+ * Has the kernel let the scheduler go? BPF writes why. The kernel's own word is asked every
+ * SCX_LOOK_MS besides, so that status tells the truth whatever became of BPF's.
+ */
+static void scx_look(void)
+{
+	u64 now = now_ns();
+	char name[128];
+
+	if (__atomic_load_n(&st.skel->bss->scx_end.written, __ATOMIC_ACQUIRE)) {
+		st.end = st.skel->bss->scx_end;
+		st.exited = true;
+	} else if (st.link && now - st.scx_looked_ns >= SCX_LOOK_MS * NSEC_PER_MSEC) {
+		st.scx_looked_ns = now;
+		if (!scx_attached(name, sizeof(name))) {
+			st.end = (struct scx_end){ .reason = "the kernel does not say why" };
+			st.exited = true;
+		}
+	}
+}
+
 /* The kernel's BTF, loaded for probes; the caller frees it. NULL: `why` says why. */
 static struct btf *kernel_btf(const char **why)
 {
@@ -2704,9 +2729,18 @@ static void ring_close(enum event_type type)
 	r->taken = NULL;
 }
 
+/* What was read may be written over. The kernel sees this before we look whether there is more. */
+static void ring_release(struct ring *r, u32 *held)
+{
+	if (*held)
+		__atomic_store_n(r->taken, *r->taken + *held, __ATOMIC_SEQ_CST);
+	*held = 0;
+}
+
 /*
  * The next record, or NULL. What the kernel marks as busy is being written; what it marks as
- * discarded is skipped. The record may be used until the next call.
+ * discarded is skipped. The record may be used until the next call or ring_release().
+ * The kernel wakes us only for a record at the very place up to which we have released.
  */
 static const void *ring_next(struct ring *r, u32 *held, u32 *len)
 {
@@ -2715,14 +2749,8 @@ static const void *ring_next(struct ring *r, u32 *held, u32 *len)
 	u64 at;
 
 	for (;;) {
-		at = *r->taken + *held;
-		/*
-		 * Seen by the kernel before we look whether there is more: it wakes us only
-		 * for a record at the very place up to which we have read.
-		 */
-		if (*held)
-			__atomic_store_n(r->taken, at, __ATOMIC_SEQ_CST);
-		*held = 0;
+		ring_release(r, held);
+		at = *r->taken;
 		if (at == __atomic_load_n(r->written, __ATOMIC_SEQ_CST))
 			return NULL;
 		head = (const u32 *)(r->data + (at & (r->size - 1)));
@@ -3053,6 +3081,17 @@ static int bpf_attach(void)
 	st.attach_at_ns = now_ns();
 	st.attach_us = (st.attach_at_ns - start) / NSEC_PER_USEC;
 	return 0;
+}
+
+/* What lies at an offset of struct cpu_state, over all CPUs. */
+static u64 cpu_sum(size_t at)
+{
+	u64 sum = 0;
+	u32 cpu;
+
+	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
+		sum += *(u64 *)((char *)&st.skel->bss_cpus->cpu_states[cpu] + at);
+	return sum;
 }
 
 /*
@@ -3398,6 +3437,10 @@ static struct game {
 	struct game_slot slot[GAME_SLOTS];
 	struct game_slot *now;	/* the game or NULL; game_switch() */
 	int timer_fd;		/* fires at the first due_ns; game_open() */
+	u64 scan_due_ns;	/* next look at all processes, 0: none; game_scan_soon() */
+	u64 scanned_at_ns;	/* the last one; game_scan() */
+	u64 check_due_ns;	/* next look at what BPF lost, 0: none; game_hint() */
+	u64 lost;		/* hints that BPF had lost by the last look; game_lost() */
 	u64 first_frame;	/* frames_logged when it became that; game_switch() */
 	u64 detected_us;	/* from its first hint until then, 0: it ran before us; game_switch() */
 	bool forced;		/* `now` is what --game names; game_open(), slot_exited() */
@@ -3589,10 +3632,16 @@ static struct wine_file *proc_wine(s32 pid)
 	return found ? wine_attach(path) : NULL;
 }
 
-/* Where nobody tells of programs that start, /proc is read every two seconds. */
+/* Where nobody tells of programs that start, /proc is read every GAME_POLL_NS. */
 static bool game_must_poll(void)
 {
 	return st.hook_why[HOOK_GAME] && st.hook_why[HOOK_EXEC];
+}
+
+/* The earlier of two times, of which 0 is none. */
+static u64 first_of(u64 a, u64 b)
+{
+	return !a || (b && b < a) ? b : a;
 }
 
 /* Fire when the first look is due; never where nothing is. */
@@ -3602,9 +3651,10 @@ static void timer_arm(void)
 	struct itimerspec its = { 0 };
 	size_t i;
 
+	due = first_of(first_of(due, game.scan_due_ns), game.check_due_ns);
 	for (i = 0; i < GAME_SLOTS; i++)
-		if (game.slot[i].pid && game.slot[i].due_ns && (!due || game.slot[i].due_ns < due))
-			due = game.slot[i].due_ns;
+		if (game.slot[i].pid)
+			due = first_of(due, game.slot[i].due_ns);
 	its.it_value.tv_sec = due / NSEC_PER_SEC;
 	its.it_value.tv_nsec = due % NSEC_PER_SEC;
 	timerfd_settime(game.timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
@@ -3652,15 +3702,17 @@ static struct game_slot *slot_least(void)
 	return least;
 }
 
-/* A slot for a process; NULL: it is gone, or all slots are taken. */
+/* A slot for a process; NULL: it is gone, or (ENOSPC) all slots are taken. */
 static struct game_slot *slot_add(s32 pid)
 {
 	int fd = syscall(SYS_pidfd_open, pid, 0);
 	struct game_slot *s = fd < 0 ? NULL : slot_least();
 
 	if (!s) {
-		if (fd >= 0)
+		if (fd >= 0) {
 			close(fd);
+			errno = ENOSPC;
+		}
 		return NULL;
 	}
 	if (s->pid)
@@ -3790,6 +3842,8 @@ static void game_scan(void)
 	u32 traits;
 	long n, at;
 
+	game.scan_due_ns = 0;
+	game.scanned_at_ns = now_ns();
 	/* getdents64, because opendir() allocates */
 	while (fd >= 0 && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
 		for (at = 0; at < n;) {
@@ -3813,6 +3867,26 @@ static void game_scan(void)
 		close(fd);
 }
 
+/*
+ * A game may run that nobody told of: all processes are looked at, as soon as may be. That costs
+ * what their number costs, so it is done every GAME_POLL_NS at most, whoever is the cause.
+ */
+static void game_scan_soon(void)
+{
+	if (!game.scan_due_ns)
+		game.scan_due_ns = MAX(now_ns(), game.scanned_at_ns + GAME_POLL_NS);
+}
+
+/* BPF may have lost hints: the game may be among them. */
+static void game_lost(void)
+{
+	u64 lost = cpu_sum(offsetof(struct cpu_state, lost[EVENT_GAME]));
+
+	if (lost != game.lost)
+		game_scan_soon();
+	game.lost = lost;
+}
+
 static void slot_exited(struct game_slot *s)
 {
 	bool was_game = s == game.now;
@@ -3827,7 +3901,7 @@ static void slot_exited(struct game_slot *s)
 	}
 	slot_free(s);
 	if (was_game) {
-		game_scan();
+		game_scan_soon();
 		game_choose();
 	}
 }
@@ -3839,7 +3913,11 @@ static void game_looks(void)
 
 	if (read(game.timer_fd, &ticks, sizeof(ticks)) < 0)
 		return;
-	if (game_must_poll())
+	if (game.check_due_ns && game.check_due_ns <= now) {
+		game.check_due_ns = 0;
+		game_lost();
+	}
+	if (game_must_poll() || (game.scan_due_ns && game.scan_due_ns <= now))
 		game_scan();
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
 		if (s->pid && s->due_ns && s->due_ns <= now)
@@ -3859,6 +3937,11 @@ static void game_hint(const struct event_game *e)
 	s = slot_find(e->tgid);
 	if (!s)
 		s = slot_add(e->tgid);
+	if (!s && errno == ENOSPC)
+		game_scan_soon();
+	/* what BPF loses after this hint it loses within a second, and wakes nobody for it */
+	game.check_due_ns = now_ns() + LOOK_AGAIN_NS + LOOK_SOON_NS;
+	timer_arm();
 	/* a name comes again when another program took over the process */
 	if (!s || !((e->what & HINT_NAME) || (e->what & ~s->hints)))
 		return;
@@ -4025,17 +4108,6 @@ static void frames_sum(void)
 	frames.ms = dist_of(frames.sorted_ns, frames.n, NSEC_PER_MSEC);
 	frames.low1 = low_fps(frames.sorted_ns, frames.n, 0.01);
 	frames.low01 = low_fps(frames.sorted_ns, frames.n, 0.001);
-}
-
-/* What lies at an offset of struct cpu_state, over all CPUs. */
-static u64 cpu_sum(size_t at)
-{
-	u64 sum = 0;
-	u32 cpu;
-
-	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
-		sum += *(u64 *)((char *)&st.skel->bss_cpus->cpu_states[cpu] + at);
-	return sum;
 }
 
 /* A histogram over all CPUs: counts into hist, their sum returned. */
@@ -5020,9 +5092,7 @@ static void game_ring_event(const struct event_game *e)
 {
 	switch (e->what) {
 	case HINT_EXIT:
-		memcpy(&st.exit_event, e, sizeof(st.exit_event));
-		st.exited = true;
-		break;
+		break;		/* scx_look() */
 	case HINT_LEARNED:
 		db_drain();
 		break;
@@ -5038,15 +5108,17 @@ static const bool type_frequent[] = {
 #undef X
 };
 
-/* Read all that a ring holds. */
-static void ring_take(enum event_type type)
+#define TAKE_MAX	256	/* records of a ring in one turn of the loop: some milliseconds at most */
+
+/* Read what a ring holds, up to TAKE_MAX records. False: there may be more. */
+static bool ring_take(enum event_type type)
 {
 	struct ring *r = &st.rings[type];
-	u32 held = 0, len, slot;
+	u32 held = 0, len, slot, left;
 	const struct event *e;
 	u64 now = now_ns();
 
-	while (r->taken && (e = ring_next(r, &held, &len))) {
+	for (left = TAKE_MAX; r->taken && left && (e = ring_next(r, &held, &len)); left--) {
 		st.taken[type]++;
 		if (!type_frequent[type]) {
 			slot = hist_slot(now > e->at_ns ? now - e->at_ns : 0);
@@ -5057,7 +5129,22 @@ static void ring_take(enum event_type type)
 		else
 			event_tell(e);
 	}
+	ring_release(r, &held);
+	if (type == EVENT_GAME)
+		game_lost();
 	lost_tell(type);
+	return left;
+}
+
+/* The rings that have something; those that have more than a turn's share stay due. */
+static void rings_take(void)
+{
+	u32 due = st.rings_due, i;
+
+	st.rings_due = 0;
+	for (i = 0; i < EVENT_NR; i++)
+		if ((due & (1U << i)) && !ring_take(i))
+			st.rings_due |= 1U << i;
 }
 
 /* What nobody wants any more is read to its end, so that every event is accounted for. */
@@ -5068,7 +5155,8 @@ static void rings_settle(void)
 	for (i = 0; i < EVENT_NR; i++) {
 		if (!st.rings[i].taken || (wanted & (1U << i)))
 			continue;
-		ring_take(i);
+		while (!ring_take(i))
+			;	/* ends: BPF sees events_wanted and writes no more */
 		ring_close(i);
 	}
 }
@@ -5093,8 +5181,7 @@ static void on_batch(void)
 		return;
 	st.batch_armed = false;
 	for (i = 0; i < EVENT_NR; i++)
-		if (type_frequent[i])
-			ring_take(i);
+		st.rings_due |= type_frequent[i] << i;
 }
 
 static void on_ring(enum event_type type)
@@ -5102,7 +5189,7 @@ static void on_ring(enum event_type type)
 	if (type_frequent[type])
 		batch_arm();
 	else
-		ring_take(type);
+		st.rings_due |= 1U << type;
 }
 
 /* The game that clients were told of, and the new one. */
@@ -5205,8 +5292,10 @@ static void on_uevent(void)
 	static const char module[] = "add@/module/";
 	char buf[4096];
 	ssize_t n;
+	int i;
 
-	while ((n = recv(st.uevent_fd, buf, sizeof(buf) - 1, MSG_DONTWAIT)) > 0) {
+	/* a few in a turn: the rest is still there in the next */
+	for (i = 0; i < 16 && (n = recv(st.uevent_fd, buf, sizeof(buf) - 1, MSG_DONTWAIT)) > 0; i++) {
 		buf[n] = 0;
 		if (strstr(buf, "/power_supply/") && opt[OPT_PROFILE].n == PROFILE_AUTO) {
 			power_apply();
@@ -5262,16 +5351,22 @@ static void loop_event(u64 what)
 	}
 }
 
-/* Wait and serve until a signal asks to stop or the kernel lets the scheduler go. */
+/*
+ * Wait and serve until a signal asks to stop or the kernel lets the scheduler go. A turn does a
+ * bounded amount of work, and rings come last in it: whoever fills them holds up nobody else.
+ */
 static void loop(void)
 {
-	struct epoll_event ev[8];
+	struct epoll_event ev[32];
 	int i, n;
 
 	while (!st.stop && !st.exited && !st.modules_came) {
-		n = epoll_wait(st.epoll_fd, ev, ARRAY_SIZE(ev), -1);
+		n = epoll_wait(st.epoll_fd, ev, ARRAY_SIZE(ev),
+			       st.rings_due ? 0 : st.link ? SCX_LOOK_MS : -1);
 		for (i = 0; i < n; i++)
 			loop_event(ev[i].data.u64);
+		rings_take();
+		scx_look();
 		game_tell();
 		for (i = 0; i < MAX_CLIENTS; i++)
 			client_flush(&st.clients[i]);
@@ -11264,17 +11359,17 @@ static void run_check_kernel(void)
 static int run_ended(const char *what)
 {
 	/* sysrq-S is a person who wants the machine back: not to be restarted by systemd */
-	int code = (u32)st.exit_event.kind == st.kernel_const[KCONST_SCX_EXIT_SYSRQ] ? EX_OK :
+	int code = (u32)st.end.kind == st.kernel_const[KCONST_SCX_EXIT_SYSRQ] ? EX_OK :
 		   EX_SOFTWARE;
 	char text[512];
 	int n;
 
 	n = snprintf(text, sizeof(text), "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n",
-		     code, st.exit_event.kind, (u64)st.exit_event.exit_code, what,
-		     st.exit_event.reason, st.exit_event.msg);
+		     code, st.end.kind, (u64)st.end.exit_code, what,
+		     st.end.reason, st.end.msg);
 	write_atomic("last_exit", text, MIN(n, (int)sizeof(text) - 1));
-	note("%s: %s%s%s", what, st.exit_event.reason, st.exit_event.msg[0] ? ": " : "",
-	     st.exit_event.msg);
+	note("%s: %s%s%s", what, st.end.reason, st.end.msg[0] ? ": " : "",
+	     st.end.msg);
 	return code;
 }
 
@@ -11282,7 +11377,7 @@ static int run_ended(const char *what)
 static bool run_wants_restart(void)
 {
 	return st.exited &&
-	       (st.exit_event.exit_code & st.kernel_const[KCONST_SCX_ECODE_ACT_RESTART]);
+	       (st.end.exit_code & st.kernel_const[KCONST_SCX_ECODE_ACT_RESTART]);
 }
 
 /* Does a file that is written while it runs lie in a folder of another user? */
@@ -11312,7 +11407,7 @@ static int run_once(void)
 	db_to_bpf();
 	err = bpf_attach();
 	if (err) {
-		ring_take(EVENT_GAME);
+		scx_look();
 		if (!run_wants_restart())
 			code = run_ended(strerror(-err));
 		else

@@ -1040,6 +1040,70 @@ fake_start() {
 	G=$!
 	wait_for 10 [ -S "$WORK/gamer.sock" ] || fail "no fake gamer"
 }
+# flood JOB N: as nobody and under a name that gamer wants to hear of; ends with the test
+flood() {
+	helpers_build
+	chmod 755 "$WORK"
+	[ -e "$WORK/x.exe" ] || cp "$BUILD/test/flood" "$WORK/x.exe"
+	setpriv --reuid 65534 --regid 65534 --clear-groups "$WORK/x.exe" "$@" &
+	B=$!
+}
+host_flood_rename() { : "programs that rename themselves all the time: gamer answers, gives its sign of life and ends, each within 5 s"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	WORK=$(mktemp -d)
+	export RUNTIME_DIRECTORY=$WORK
+	trap clients_stop EXIT
+	local n
+	python3 -c 'if 1:
+		import socket, sys, time
+		s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+		s.bind(sys.argv[1])
+		last, worst = time.monotonic(), 0
+		while True:
+			said = s.recv(4096)
+			if b"WATCHDOG" in said or b"STOPPING" in said:
+				worst, last = max(worst, time.monotonic() - last), time.monotonic()
+			if b"STOPPING" in said:
+				break
+		print(int(worst * 1000))' "$WORK/notify" >"$WORK/worst" &
+	W=$!
+	wait_for 10 [ -S "$WORK/notify" ] || fail "nobody listens"
+	NOTIFY_SOCKET=$WORK/notify WATCHDOG_USEC=1000000 "$GAMER" run --observe 2>"$WORK/log" &
+	G=$!
+	wait_for 30 "$GAMER" status || skip "gamer cannot observe here: $(tail -n1 "$WORK/log")"
+	flood rename 4
+	for n in 1 2 3 4 5; do
+		sleep 1
+		timeout 5 "$GAMER" status >"$WORK/status.txt" || fail "status $n has no answer in 5 s: $?"
+	done
+	kill -TERM $G
+	wait_for 5 eval '! kill -0 '$G || fail "SIGTERM is not heard in 5 s"
+	wait $G || fail "exit $?"
+	wait $W
+	[ "$(cat "$WORK/worst")" -le 5000 ] || fail "no sign of life for $(cat "$WORK/worst") ms"
+}
+host_flood_games() { : "games that start while programs start and rename themselves all the time: each is found within 5 s"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	WORK=$(mktemp -d)
+	export RUNTIME_DIRECTORY=$WORK
+	trap 'kill ${A:-} 2>/dev/null; clients_stop' EXIT
+	local n
+	"$GAMER" run --observe 2>"$WORK/log" &
+	G=$!
+	wait_for 30 "$GAMER" status || skip "gamer cannot observe here: $(tail -n1 "$WORK/log")"
+	flood rename 2
+	A=$B
+	flood exec 2
+	A="$A $B"
+	for n in 1 2 3 4 5 6; do
+		cp /bin/sleep "$WORK/game$n.exe"
+		GAMER_GAME=1 "$WORK/game$n.exe" 600 &
+		B=$!
+		wait_for 5 eval 'timeout 2 "$GAMER" status | grep -q "^game: $B "' || fail "game $n is not found: $(timeout 2 "$GAMER" status | grep '^game:')"
+		kill $B
+		wait $B || true
+	done
+}
 host_events() { : "events: what it asks for, prints what comes; an error, the end of gamer and an unknown type are told"
 	fake_start
 	cp "$ROOT/test/events.jsonl" "$WORK/answer"

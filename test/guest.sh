@@ -1490,6 +1490,35 @@ fault_hotplug() { : "100 times a CPU goes and comes under load, faster than it c
 	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
 	stops TERM
 }
+fault_flood() { : "programs that rename themselves all the time while the kernel ends the scheduler: gamer hears of it within 5 s, and says why"
+	[ -w /sys/devices/system/cpu/cpu1/online ] || skip "this kernel has no CPU hotplug"
+	local flood
+	ln -sf "$(command -v flood)" /tmp/x.exe
+	start
+	kill -STOP $G
+	as_user /tmp/x.exe rename 3 &
+	flood=$!
+	sleep 5 # a ring that takes all that they send is full by then
+	echo S >/proc/sysrq-trigger
+	wait_for 20 state_is disabled || fail "state is $(cat $SCX/state)"
+	kill $flood
+	kill -CONT $G
+	wait_for 5 ended $G || fail "it does not know that it has ended: $(timeout 5 gamer status | head -n 1)"
+	gone
+	is "exit code" "$RC" 0
+	grep -q '^exit=0 .*what=the kernel ended the scheduler reason=[a-z]' /run/gamer/last_exit || fail "last_exit: $(cat /run/gamer/last_exit)"
+	start
+	as_user /tmp/x.exe rename 3 &
+	flood=$!
+	echo 0 >/sys/devices/system/cpu/cpu1/online
+	wait_for 20 attached || fail "not back after cpu1 went, and says: $(timeout 5 gamer status | head -n 1)"
+	wait_for 5 answers || fail "no answer"
+	[ "$(status_number restarts)" -gt 0 ] || fail "no restart was counted"
+	kill $flood
+	echo 1 >/sys/devices/system/cpu/cpu1/online
+	back_again 30
+	stops TERM
+}
 fault_suspend() { : "suspended to memory (S3) and woken by the clock's alarm: it schedules on, with its options"
 	local alarm=/sys/class/rtc/rtc0/wakealarm
 	[ -w $alarm ] || skip "no clock here that wakes the machine"
@@ -1819,7 +1848,7 @@ for check; do
 	*)
 		echo "not ok $check: $(cat /tmp/why 2>/dev/null || echo 'its shell ended early')"
 		# The next check starts clean.
-		killall -KILL gamer churn devices modetest events 2>/dev/null
+		killall -KILL gamer churn devices modetest events x.exe 2>/dev/null
 		rm -f /sys/fs/bpf/foreign
 		for cpu in /sys/devices/system/cpu/cpu[0-9]*/online; do echo 1 >"$cpu"; done 2>/dev/null
 		wait_for 20 state_is disabled
