@@ -12295,8 +12295,8 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 }
 
 #ifdef GAMER_FUZZ
-/* What the fuzzer calls instead: any bytes are no database, or one that is the same again. */
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+/* Any bytes are no database, or one that is the same again. */
+static void fuzz_db(const u8 *data, size_t size)
 {
 	static struct db_table again;
 	const struct learn_sum sum = { .count = 3, .votes = { 1, 1, 1 }, .burst_ns = ~0ULL };
@@ -12326,6 +12326,25 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 			abort();
 	}
 	free(copy);
+}
+
+/*
+ * The readers of bytes that others write. `test.sh fuzz` finds the rows here, and names the one
+ * that is fed in $FUZZ_TARGET.
+ */
+static const struct { const char *name; void (*fn)(const u8 *data, size_t size); } fuzzed[] = {
+	{ "db", fuzz_db },
+};
+
+/* What the fuzzer calls in place of main(). */
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+	const char *name = getenv("FUZZ_TARGET");
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(fuzzed); i++)
+		if (name && !strcmp(name, fuzzed[i].name))
+			fuzzed[i].fn(data, size);
 	return 0;
 }
 #else

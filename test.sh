@@ -1330,7 +1330,7 @@ host_db_merge() { : "512 observations are merged within 1 ms; who changes, or ma
 	"$dir/merge"
 	rm -rf "$dir"
 }
-host_db_fuzz() { : "60 s of fuzzing: any bytes are no process database, or one that is the same again"
+host_fuzz() { : "60 s of fuzzing: each reader of what others write takes any bytes"
 	fuzz 60
 }
 host_alloc() { : "whichever allocation fails while it loads and attaches, gamer ends in good order or does without"
@@ -1898,11 +1898,12 @@ host_shell() { : "shellcheck finds nothing in the shell scripts"
 # gamer.c without main(), and so without all that only commands use: of the libraries zlib does
 FUZZ_FLAGS="-DGAMER_FUZZ -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
 	-D__real_realloc=realloc -DBPF_PACKED=\"$BUILD/gamer.bpf.gz\"
-	-I$ROOT -I$BUILD -I$BUILD/lib/include -I$BUILD/lib/zlib -I$BUILD/lib/libbpf/include/uapi"
-# fuzz [SECONDS]: gamer.c itself, its reader of databases fed by libFuzzer; what it finds is in
-# build/fuzz, and seeds the next run
+	-I$ROOT -I$BUILD -I$BUILD/lib/include -I$BUILD/lib/zlib -I$BUILD/lib/elfutils/libelf
+	-I$BUILD/lib/libbpf/include/uapi"
+# fuzz [SECONDS [TARGET...]]: gamer.c itself, its readers fed by libFuzzer one after the other for
+# SECONDS in all; what is found is in build/fuzz, and seeds the next run of its target
 fuzz() {
-	local dir=$BUILD/fuzz clang; mkdir -p "$dir/corpus"
+	local dir=$BUILD/fuzz seconds=${1:-60} clang target; mkdir -p "$dir"
 	deps_or_die "$DEPS_FUZZ"
 	for clang in clang-19 clang clang-14; do
 		have $clang && [ -e "$($clang -print-resource-dir)/lib/linux/libclang_rt.fuzzer-x86_64.a" ] && break
@@ -1910,10 +1911,19 @@ fuzz() {
 	make --no-print-directory -C "$ROOT" >&2
 	$clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $FUZZ_FLAGS -Wno-unused \
 		-ffunction-sections -Wl,--gc-sections -o "$dir/fuzz" "$ROOT/gamer.c" "$BUILD/lib/libz.a"
+	shift $(($# > 0))
+	[ $# != 0 ] || set -- $(sed -n 's/^\t{ "\([a-z]*\)", fuzz_.*/\1/p' "$ROOT/gamer.c")
+	for target; do
+		mkdir -p "$dir/$target"
+		! declare -F "seed_$target" >/dev/null || "seed_$target" "$dir/$target"
+		(cd "$dir" && FUZZ_TARGET=$target ./fuzz -max_total_time=$((seconds / $#)) -max_len=65536 \
+			-artifact_prefix="$target-" -print_final_stats=1 "$target" 2>&1) | tail -n 40
+	done
+}
+seed_db() { # DIR
 	# shellcheck disable=SC2059 # the bytes are the format
-	for v in 1 2; do printf "$(sed 's/#.*//' "$ROOT/test/process.v$v.hex" | tr -d ' \t\n' | sed 's/../\\x&/g')" >"$dir/corpus/v$v"; done
-	"$GAMER" db import "$dir/corpus/v2" --db "$dir/corpus/v3"
-	(cd "$dir" && ./fuzz -max_total_time="${1:-60}" -max_len=45080 -print_final_stats=1 corpus 2>&1) | tail -n 40
+	for v in 1 2; do printf "$(sed 's/#.*//' "$ROOT/test/process.v$v.hex" | tr -d ' \t\n' | sed 's/../\\x&/g')" >"$1/v$v"; done
+	"$GAMER" db import "$1/v2" --db "$1/v3"
 }
 
 # sanitized: prints the path of a gamer with address and undefined behaviour sanitizers, libraries
@@ -2465,7 +2475,7 @@ VERBS="
 	bench-learn bench_learn   [SEEDS]: a build next to the game, before and after it was learned
 	demo       demo           gamer next to the kernel's own scheduler
 	analyze    analyze        clang's static analyzer and cppcheck over gamer.c
-	fuzz       fuzz           [SECONDS]: fuzzes the process database's reader; corpus in build/fuzz
+	fuzz       fuzz           [SECONDS [TARGET...]]: fuzzes the readers of what others write; corpora in build/fuzz
 	deps       deps           installs what is missing (as root), else names it
 	tool       tool           NAME: path of a usable bpftool, QEMU, busybox or mingw
 	fetch-src  src_fetch      DIR NAME=VERSION...: upstream source archives
