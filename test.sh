@@ -1,5 +1,5 @@
 #!/bin/bash
-# shellcheck disable=SC2155,SC2046,SC2086 # lists of names are split on purpose
+# shellcheck disable=SC2155,SC2046,SC2086,SC2089,SC2090 # lists of names and flags are split on purpose
 # test.sh: every check of gamer, and everything that a check needs.
 #
 # Nothing here is installed, except by `deps`. Tools, source archives and kernels are
@@ -31,6 +31,7 @@ GAMER=${GAMER:-$BUILD/gamer} # the binary to test; a run of tests freezes its ow
 
 note() { printf '%s\n' "$*" >&2; }
 die() { note "test.sh: $*"; exit 1; }
+usage() { note "test.sh: $*"; exit 64; }
 have() { command -v "$1" >/dev/null 2>&1; }
 # As the Makefile chooses
 clang_name() { basename "$(command -v clang-19 clang clang-14 | head -n1)"; }
@@ -118,11 +119,11 @@ apt_fetch() {
 # caller knows the SHA-256 of what it wants.
 src_fetch() {
 	local dest=${1:-} want; shift || true
-	[ -n "$dest" ] && [ $# -gt 0 ] || die "usage: test.sh fetch-src DIR NAME=VERSION..."
+	[ -n "$dest" ] && [ $# -gt 0 ] || usage "fetch-src wants DIR NAME=VERSION..."
 	mkdir -p "$dest"
 	for want; do
 		want=${want/=*:/=} want=${want%-*}
-		case $want in *=*) ;; *) die "fetch-src: '$want' is not NAME=VERSION" ;; esac
+		case $want in *=*) ;; *) usage "fetch-src: '$want' is not NAME=VERSION" ;; esac
 		local dir=$CACHE/src/${want/=/_}
 		sealed "$dir" || locked src src_download "${want%%=*}" "${want#*=}" "$dir"
 		cp "$dir"/*.orig.tar.* "$dest/"
@@ -236,7 +237,7 @@ TOOLS="
 tool() {
 	local name check package program extra path own
 	read -r name check package program extra < <(awk -v t="${1:-}" '$1 == t' <<<"$TOOLS") || true
-	[ -n "${name:-}" ] || die "tool: one of $(awk '{ print $1 }' <<<"$TOOLS" | xargs)"
+	[ -n "${name:-}" ] || usage "tool: one of $(awk '{ print $1 }' <<<"$TOOLS" | xargs)"
 	own=$CACHE/tools/$name/run
 	[ "$name" != busybox ] || own=$CACHE/tools/$name/$program # guests get the file, no wrapper
 	for path in "$(command -v "$name" || true)" "/usr/sbin/$name" "$own"; do
@@ -580,7 +581,7 @@ kernels() {
 	case $verb in
 	table) kernels_table ;;
 	get | build) for s; do kernel_get "$s"; done ;;
-	*) die "usage: test.sh kernels [get SERIES...]" ;;
+	*) usage "kernels: or 'kernels get SERIES...'" ;;
 	esac
 }
 
@@ -652,9 +653,9 @@ vm() {
 		--gpu) gpu=1; shift; continue ;;
 		--even) even=1; shift; continue ;;
 		--parallel) thread=multi; shift; continue ;;
-		--help) echo "$VM_USAGE"; return ;;
+		--help | -h) echo "$VM_USAGE"; return ;;
 		esac
-		[ $# -gt 1 ] || die "vm: $opt needs a value"
+		[ $# -gt 1 ] || usage "vm: $opt needs a value"
 		case $opt in
 		--kernel) kernel=$2 ;;
 		--cpus | --smp) smp=$2 ;;
@@ -673,18 +674,18 @@ vm() {
 			wine) wine_prepare; with+=("$CACHE/wine:/wine" "$PRIO:/wine/prio.exe") ;;
 			*) with+=("$(tool_file "$2"):/bin/$2") ;;
 			esac ;;
-		*) die "vm: unknown option '$opt'"$'\n'"$VM_USAGE" ;;
+		*) usage "vm: unknown option '$opt'"$'\n'"$VM_USAGE" ;;
 		esac
 		shift 2
 	done
-	[ $# -eq 2 ] || die "$VM_USAGE"
+	[ $# -eq 2 ] || usage "$VM_USAGE"
 	local cmd=$2 dir qemu work cpus args=() rc=0
 	dir=$(kernel_get "$kernel")
 	qemu=$(tool qemu-system-x86_64)
 	mkdir -p "$BUILD"
 	find "$BUILD" -maxdepth 1 -name 'vm-*.log' -mtime +1 -delete
 	helpers_build
-	work=$(mktemp -d "$BUILD/.vm.XXXXXX")
+	work=$(mktemp -d)
 	log=${log:-$BUILD/vm-$kernel-$(date +%H%M%S)-$$.log}
 
 	vm_root "$work/root" "$dir" "$cmd" "${lab:+$((even ? 5 : 3))}" "$init" "evdev uinput vgem ${gpu:+virtio-gpu }$modules" "${with[@]}"
@@ -751,15 +752,12 @@ vm_root() { # DIR KERNELDIR CMD QUANTUM INIT MODULES WITH...
 # Run QEMU, pass on what CMD prints as it comes.
 vm_boot() { # WORK TIMEOUT QEMU...
 	local work=$1 timeout=$2 pid cpu rc=0; shift 2
-	timeout -k 5 "$timeout" "$@" </dev/null >"$work/qemu" 2>&1 7>&- &
+	timeout -k 5 "$timeout" "$@" </dev/null >"$work/qemu" 2>&1 &
 	pid=$!
-	# shellcheck disable=SC2064
-	trap "kill $pid 2>/dev/null; rm -rf '$work'; exit 130" INT TERM
 	# The lab's clock counts instructions: it stands when the machine does.
-	[ -n "$lab" ] || for cpu in $(seq 0 $(($(nproc) - 1))); do standstill "$cpu" "$pid" >"$work/still.$cpu" 2>/dev/null 7>&- & done
+	[ -n "$lab" ] || for cpu in $(seq 0 $(($(nproc) - 1))); do standstill "$cpu" "$pid" >"$work/still.$cpu" 2>/dev/null & done
 	tail -n +1 -f -s 0.1 --pid="$pid" "$work/out"
 	wait "$pid" || rc=$?
-	trap - INT TERM
 	wait # for the watchers
 	return "$rc"
 }
@@ -929,7 +927,6 @@ host_top_once() { : "top --once and top in a pipe: the game's threads in the wid
 
 # screen_start COLUMNS ROWS [ENV]: a terminal in which top runs, between two looks at its settings
 screen_start() {
-	have tmux || skip "no tmux here"
 	[ -z "${TMUX_SOCKET:-}" ] || tmux -L "$TMUX_SOCKET" kill-server 2>/dev/null || true
 	export TMUX_TMPDIR=$WORK
 	TMUX_SOCKET=$((${TMUX_SOCKET:-0} + 1)) # one that ends takes its time
@@ -945,7 +942,7 @@ screen_start() {
 		read -r _
 	EOT
 	rm -f "$WORK/after"
-	tmux -L "$TMUX_SOCKET" -f "$WORK/conf" new-session -d -x "$1" -y "$2" "bash $WORK/shell" 7>&-
+	tmux -L "$TMUX_SOCKET" -f "$WORK/conf" new-session -d -x "$1" -y "$2" "bash $WORK/shell"
 	tmux -L "$TMUX_SOCKET" pipe-pane "cat >$WORK/raw"
 	screen_shows 'q quit'
 }
@@ -1216,7 +1213,7 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 		n=$((n + 1))
 		(
 			big=$(printf '%100000s' '')
-			for big in $(seq 18 | sed "s/.*/V&=$(tr ' ' x <<<"$big")/"); do export "$big"; done
+			for big in $(seq 18 | sed "s/.*/V&=$(tr ' ' x <<<"$big")/"); do export "${big?}"; done
 			exec python3 "$WORK/named.py" "$name" "$WORK/named"
 		) >/dev/null 2>&1 &
 		B=$!
@@ -1367,11 +1364,11 @@ host_analyze() { : "clang's static analyzer and cppcheck find nothing in gamer.c
 }
 host_man() { : "man is a manual page that mandoc and groff find no fault with; every command, option and exit code is in it"
 	local dir mandoc word
-	mandoc=$(tool mandoc) || skip "no mandoc"
+	mandoc=$(tool mandoc)
 	dir=$(mktemp -d)
 	"$GAMER" man >"$dir/gamer.8" || fail "exit $?"
 	"$mandoc" -Tlint -Wstyle "$dir/gamer.8" >"$dir/lint" || fail "$(head -n1 "$dir/lint")"
-	! have groff || [ -z "$(groff -man -ww -Tutf8 "$dir/gamer.8" 2>&1 >/dev/null)" ] || fail "groff warns"
+	[ -z "$(groff -man -ww -Tutf8 "$dir/gamer.8" 2>&1 >/dev/null)" ] || fail "groff warns"
 	"$mandoc" -Tascii "$dir/gamer.8" | sed "s/.$(printf '\b')//g" >"$dir/text"
 	for word in $("$GAMER" options | cut -f1,2 | tr '\t' '\n' | sort -u) sched_ext wakeup_us 64 69 70 75 77 78; do
 		grep -qw -- "$word" "$dir/text" || fail "lacks $word"
@@ -1440,7 +1437,7 @@ host_completions_bash() { : "bash completes commands, every option, choices and 
 }
 host_completions_zsh() { : "zsh completes commands, options, choices and files, with TAB"
 	local zsh functions='' dir
-	zsh=$(tool zsh) || skip "no zsh"
+	zsh=$(tool zsh)
 	completions_of zsh
 	case $zsh in "$CACHE"/*) functions="fpath=($(find "$CACHE/tools/zsh/usr/share/zsh/functions" -type d -exec echo {} +));" ;; esac
 	completes_typed "$functions autoload -Uz compinit; compinit -u -D; . '$COMPLETIONS'" "$zsh" -f -i
@@ -1451,7 +1448,7 @@ host_completions_zsh() { : "zsh completes commands, options, choices and files, 
 	rm -rf "$dir"
 }
 host_completions_fish() { : "fish completes commands, every option and choices as the table of options says"
-	FISH=$(tool fish) || skip "no fish"
+	FISH=$(tool fish)
 	FISH_FUNCTIONS=
 	case $FISH in "$CACHE"/*) FISH_FUNCTIONS=$CACHE/tools/fish/usr/share/fish/functions ;; esac
 	completions_of fish
@@ -1511,7 +1508,7 @@ profile() {
 }
 # Python with the profile as d, its parts as off and calls, the program's truth, and near()
 profile_is() {
-	python3 - "$WORK" "$@" <<-EOT
+	python3 - "$WORK" <<-EOT
 		import json, sys
 		d = json.load(open(sys.argv[1] + "/json"))
 		truth = {k: int(v) for k, v in (l.split() for l in open(sys.argv[1] + "/truth"))}
@@ -1679,7 +1676,6 @@ host_profile_disk() { : "profile: block requests are counted with their bytes, f
 }
 host_profile_rights() { : "profile: /proc without rights, labelled, nothing invented; CAP_BPF and CAP_PERFMON suffice without root"
 	[ "$(id -u)" = 0 ] || skip "needs root"
-	have setpriv || skip "no setpriv here"
 	local dir caps=-all
 	dir=$(mktemp -d)
 	cp "$GAMER" "$(profiled)/static" "$dir/"
@@ -1774,7 +1770,7 @@ host_profile_peers() { : "profile: same totals as offcputime, syscount and perf 
 		while read -r name n; do
 			[ "$name" != ia32 ] || continue
 			grep -qE "^$name +$n\$" "$WORK/theirs" || fail "syscount has no $name $n: $(xargs <"$WORK/theirs")"
-			grep -q "\"$name\":$n[,}]" "$WORK/ours" || fail "gamer has no $name $n: $(cat "$WORK/ours")"
+			grep -q "\"$name\":${n}[,}]" "$WORK/ours" || fail "gamer has no $name $n: $(cat "$WORK/ours")"
 		done <"$WORK/truth"
 		none=
 	fi
@@ -1812,7 +1808,7 @@ host_profile_table() { : "profile: every x86-64 system call of this machine's he
 observed() (
 	local dir=$1 cmd=$2 gamer rc=0 tries=100; shift 2
 	export RUNTIME_DIRECTORY=$dir
-	"$GAMER" run --observe "$@" >"$dir/log" 2>&1 7>&- &
+	"$GAMER" run --observe "$@" >"$dir/log" 2>&1 &
 	gamer=$!
 	# shellcheck disable=SC2064
 	trap "kill $gamer 2>/dev/null || true" EXIT
@@ -1849,7 +1845,7 @@ host_metrics() { : "Prometheus' own parser accepts what status and --metrics-fil
 	local dir promtool game rc=0
 	promtool=$(tool promtool)
 	dir=$(mktemp -d)
-	"$GAMER" bench --seconds 60 --no-uinput --no-drm --frame-work-us 200 >/dev/null 2>&1 7>&- &
+	"$GAMER" bench --seconds 60 --no-uinput --no-drm --frame-work-us 200 >/dev/null 2>&1 &
 	game=$!
 	(observed "$dir" metrics_take --game $game --metrics-file "$dir/metrics") || rc=$?
 	kill $game
@@ -1888,8 +1884,49 @@ host_dist() { : "make dist: the same bytes from clones in different folders, by 
 	[ "$(grep -c OK "$dir/libraries")" = 3 ] || fail "tells other libraries: $(cat "$dir/one/build/dist/LIBRARIES")"
 	rm -rf "$dir"
 }
+host_verbs() { : "test.sh: --help, -h, help and each verb's --help say on stdout what there is, exit 0; what is wrong exits 64"
+	local verb said
+	unset GUARDED
+	for verb in --help -h help; do
+		said=$(bash "$ROOT/test.sh" $verb 2>&1 >"$BUILD/test-verbs") || fail "$verb: exit $?"
+		[ -z "$said" ] && grep -q '^usage: test.sh' "$BUILD/test-verbs" || fail "$verb: stderr has '$said'"
+	done
+	for verb in $(sed -n 's/^  \([a-z-]*\) .*/\1/p' "$BUILD/test-verbs"); do
+		for said in --help -h; do
+			[[ "$(bash "$ROOT/test.sh" "$verb" "$said" 2>/dev/null)" == "usage: test.sh $verb"* ]] || fail "$verb $said: no usage"
+		done
+	done
+	for verb in nonsense --nonsense 'list x' only 'vm --nonsense 1' 'vm -- a b' 'bench --nonsense 1' 'kernels nonsense' 'tool x'; do
+		exits 64 bash -c "exec bash '$ROOT/test.sh' $verb 2>/dev/null"
+		[ -z "$(bash "$ROOT/test.sh" $verb 2>/dev/null)" ] || fail "'$verb': says it on stdout"
+	done
+}
+guarded() { # CODE SCRIPT
+	local rc=0
+	SAID=$(python3 "$ROOT/test/guard.py" --limit "${LIMIT:-60}" bash -c "$2" 2>&1 >/dev/null) || rc=$?
+	[ $rc = "$1" ] || fail "'$2': exit $rc, not $1: $SAID"
+	! pgrep -f 'sleep 98[7]65' >/dev/null || fail "'$2': $(pgrep -fa 'sleep 98[7]65') outlives it"
+}
+host_guard() { : "what a test leaves running is named, ended and a failure; a test that hangs ends, a signal ends all of it"
+	local guard n
+	guarded 7 'sleep 98765 & exit 7'
+	guarded 1 'sleep 98765 & setsid -f sh -c "trap \"\" TERM; sleep 98765; true"'
+	grep -q 'leaves running: .*(sleep 98765).*(sh -c trap .*(sleep 98765)' <<<"$SAID" || fail "says: $SAID"
+	LIMIT=1 guarded 124 "trap '' TERM; sleep 98765; sleep 98765"
+	for n in 2 15; do
+		# one within another, as tests are within a run
+		python3 "$ROOT/test/guard.py" python3 "$ROOT/test/guard.py" bash -c 'mktemp -d; setsid sleep 98765 & sleep 98765' >"$TMPDIR/dir" &
+		guard=$!
+		wait_for 30 eval '[ "$(pgrep -fc "^sleep 98[7]65")" = 2 ] && [ -s "$TMPDIR/dir" ]' || fail "does not start"
+		kill -$n $guard
+		wait $guard && fail "exit 0 after signal $n"
+		[ $? = $((128 + n)) ] || fail "exit $? after signal $n"
+		! pgrep -f 'sleep 98[7]65' || fail "outlives signal $n"
+		[ ! -e "$(cat "$TMPDIR/dir")" ] || fail "leaves $(cat "$TMPDIR/dir")"
+	done
+}
 host_shell() { : "shellcheck finds nothing in the shell scripts"
-	have shellcheck || skip "no shellcheck here"
+	deps_or_die "$DEPS_TEST"
 	shellcheck -S warning "$ROOT/test.sh"
 	shellcheck -S warning -s busybox "$ROOT"/test/init "$ROOT"/test/*.sh 2>/dev/null ||
 		shellcheck -S warning -s dash -e SC3043 "$ROOT"/test/init "$ROOT"/test/*.sh
@@ -1904,7 +1941,7 @@ FUZZ_FLAGS="-DGAMER_FUZZ -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__rea
 # SECONDS in all; what is found is in build/fuzz, and seeds the next run of its target
 fuzz() {
 	local dir=$BUILD/fuzz seconds=${1:-60} clang target; mkdir -p "$dir"
-	deps_or_die "$DEPS_FUZZ"
+	deps_or_die "$DEPS_TEST"
 	for clang in clang-19 clang clang-14; do
 		have $clang && [ -e "$($clang -print-resource-dir)/lib/linux/libclang_rt.fuzzer-x86_64.a" ] && break
 	done
@@ -1944,7 +1981,7 @@ SANITIZED="options|commands|check|status|top|events|trace|clients|names|db_(gold
 # analyze: clang's static analyzer and cppcheck over gamer.c; prints what they find
 analyze() {
 	local flags="-D_GNU_SOURCE -DBPF_PACKED=\"x\" -I$ROOT -I$BUILD" found
-	deps_or_die "$DEPS_ANALYZE"
+	deps_or_die "$DEPS_TEST"
 	make --no-print-directory -C "$ROOT" >&2
 	found=$(analyze_clang $flags 2>&1
 		# these macros of libbpf hold it up
@@ -2020,7 +2057,7 @@ STOOD_STILL='this machine stood still for'
 
 # group SERIES GROUP CHECK...: boots once (boot and for lab_repeat: twice) and adds to the results.
 group() {
-	local series=$1 group=$2 name=$1-$2 differ='' opts check line still rc=0; shift 2
+	local series=$1 group=$2 name=$1-$2 differ='' opts check line still rc=0 from=$SECONDS; shift 2
 	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd again=()
 	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
@@ -2034,6 +2071,7 @@ group() {
 			differ="not ok lab_repeat: two runs with one seed differ, see $out/diff"
 		rm -rf "$out-1" ;;
 	esac
+	took "$from" "$series/$group"
 	for check; do
 		line=
 		case $check in
@@ -2071,11 +2109,23 @@ group_roles() { # CHECK OUT
 # 9  the runner
 # ---------------------------------------------------------------------------
 RESULTS=$BUILD/results
+TIMES=$BUILD/times # seconds and name of each host test and boot
 FIRST_TRIES=$BUILD/first-tries # what failed once and was tried again
 USUAL="6.16 6.18 7.3"
 
-# One line, for the screen and for the count: "ok NAME", "not ok NAME: why", "skip NAME: why".
-result() { echo "$1" | tee -a "$RESULTS"; }
+# One line, for the count, and with its number for the screen: "ok NAME", "not ok NAME: why",
+# "skip NAME: why". Boots give theirs at the same time.
+result() (
+	exec 9>>"$RESULTS"
+	flock 9
+	echo "$1" >&9
+	n=$(wc -l <"$RESULTS")
+	printf "[%${#TOTAL}d/%d] %s\n" "$n" "$TOTAL" "$1"
+)
+took() { echo "$((SECONDS - $1)) $2" >>"$TIMES"; } # SINCE NAME
+
+# guard [--limit SECONDS] CMD...: and what CMD leaves running ends, and is a failure (test/guard.py)
+guard() { python3 "$ROOT/test/guard.py" "$@"; }
 
 # A test is a function whose first line says what holds: NAME TAB TEXT
 described() { sed -n 's/^\([a-z]*_[a-z0-9_]*\)() { : "\(.*\)"$/\1\t\2/p' "$@"; }
@@ -2096,9 +2146,10 @@ all_tests() {
 }
 
 host_run() { # NAME; san_NAME: the check host_NAME, with gamer under sanitizers
-	local rc=0 log=$BUILD/test-$1.log gamer=$GAMER
+	local rc=0 log=$BUILD/test-$1.log gamer=$GAMER from=$SECONDS
 	case $1 in san_*) gamer=$(sanitized 2>"$log") ;; esac
-	GAMER=$gamer bash "$ROOT/test.sh" _host "host_${1#*_}" >"$log" 2>&1 || rc=$?
+	GAMER=$gamer guard --limit 900 bash "$ROOT/test.sh" _host "host_${1#*_}" >"$log" 2>&1 || rc=$?
+	took "$from" "$1"
 	case $rc in
 	0) result "ok $1" ;;
 	200) result "skip $1: $(tail -n1 "$log")" ;;
@@ -2147,7 +2198,8 @@ run_tests() {
 	mkdir -p "$BUILD/tested"
 	cp "$GAMER" "$BUILD/tested/gamer"
 	export GAMER=$BUILD/tested/gamer
-	rm -f "$RESULTS" "$FIRST_TRIES"
+	rm -f "$RESULTS" "$FIRST_TRIES" "$TIMES"
+	export TOTAL=$#
 	for t; do
 		case $t in */*) ;; *) host_run "$t" ;; esac
 	done
@@ -2156,7 +2208,7 @@ run_tests() {
 		helpers_build
 		for t in $(printf '%s\n' "$@" | sed -n 's|/.*||p' | sort -uV); do kernel_get "$t" >/dev/null; done
 		tool qemu-system-x86_64 >/dev/null
-		boots "$@" | xargs -P 2 -L 1 bash "$ROOT/test.sh" _group || true
+		boots "$@" | xargs -P 2 -L 1 bash "$ROOT/test.sh" _group 7>&- || true
 	fi
 	touch "$RESULTS"
 	second_try
@@ -2166,19 +2218,20 @@ run_tests() {
 	passed=$(grep -c '^ok ' "$RESULTS" || true)
 	failed=$(grep -c '^not ok ' "$RESULTS" || true)
 	skipped=$(grep -c '^skip ' "$RESULTS" || true)
-	note "took $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"
+	note "took $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s; longest: $(sort -rn "$TIMES" |
+		head -n 8 | awk '{ printf "%s%s %d s", sep, $2, $1; sep = ", " }')"
 	[ ! -s "$FIRST_TRIES" ] || { echo; echo "failed at the first try:"; sed 's/^not ok /  /' "$FIRST_TRIES"; }
 	[ "$failed" = 0 ] || { echo; echo "failed:"; grep '^not ok ' "$RESULTS" | sed 's/^not ok /  /'; }
 	echo "$passed passed, $failed failed$([ "$skipped" = 0 ] || echo ", $skipped skipped")"
 	[ "$failed" = 0 ]
 }
 names() { cut -f1; }
-tests_all() { run_tests $(all_tests $USUAL | names); }
-tests_host() { run_tests $(all_tests | names); }
+tests_all() { deps_or_die "$DEPS$DEPS_TEST"; run_tests $(all_tests $USUAL | names); }
+tests_host() { deps_or_die "$DEPS$DEPS_TEST"; run_tests $(all_tests | names); }
 tests_matrix() { run_tests $(all_tests $SERIES | names | grep /); }
 tests_list() { all_tests $USUAL | awk -F'\t' '{ printf "%-28s %s\n", $1, $2 }'; }
 tests_only() { # PATTERN: of the usual kernels, or of any where the pattern names one
-	[ $# = 1 ] || die "usage: test.sh only PATTERN"
+	[ $# = 1 ] || usage "only wants a PATTERN"
 	local series=$USUAL
 	case $1 in *6.12*) series=$SERIES ;; */*) series=${SERIES/6.12 /} ;; esac # 6.12 takes long to build
 	run_tests $(all_tests $series | names | grep -E -- "$1")
@@ -2253,7 +2306,7 @@ bench_sched() {
 	gamer@*) path=$(realpath "${sched#*@}") label=${label:-$(basename "$sched")} ;;
 	gamer:*) options="run ${sched#*:}" ;;
 	*)
-		read -r _ program name options < <(awk -v s="$sched" '$1 == s' <<<"$PEERS") || die "bench: no scheduler '$sched'"
+		read -r _ program name options < <(awk -v s="$sched" '$1 == s' <<<"$PEERS") || usage "bench: no scheduler '$sched'"
 		path=$2/$program
 		[ -x "$path" ] || path=$(command -v "$program") || return 0 ;;
 	esac
@@ -2295,17 +2348,17 @@ bench_seed() { # SEED OUT ENV VM-OPTIONS...
 bench() {
 	local seeds=3 cpus=4 kernel=6.18 seconds=5 loads=none,hogs,fork,pipe,io,mixed side=all peers='' out=$BUILD/bench
 	local jobs=1 parallel='' results=() opt env
-	while case ${1:-} in --*) ;; *) false ;; esac do
+	while case ${1:-} in -*) ;; *) false ;; esac do
 		opt=$1
 		case $opt in
 		--parallel) parallel=1; shift; continue ;;
-		--help) echo "$BENCH_USAGE"; return ;;
+		--help | -h) echo "$BENCH_USAGE"; return ;;
 		esac
-		[ $# -gt 1 ] || die "bench: $opt wants a value"
+		[ $# -gt 1 ] || usage "bench: $opt wants a value"
 		case $opt in
 		--seeds | --cpus | --kernel | --seconds | --loads | --side | --peers | --out | --jobs) declare "${opt#--}=$2" ;;
 		--json | --svg) results+=("$opt" "$2") ;;
-		*) die "$BENCH_USAGE" ;;
+		*) usage "bench: unknown option '$opt'"$'\n'"$BENCH_USAGE" ;;
 		esac
 		shift 2
 	done
@@ -2417,7 +2470,15 @@ DEPS="
 	xz-utils: xz
 	zstd: zstd
 	python3: python3
+"
+# What some host tests need besides; where there is no clang-19 the fuzzer's library brings its own
+DEPS_TEST="
 	tmux: tmux
+	shellcheck: shellcheck
+	cppcheck: cppcheck
+	groff-base: groff
+	strace: strace
+	libclang-rt-19-dev: /usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-x86_64.a
 "
 DEPS_KERNEL="
 	flex: flex
@@ -2426,13 +2487,6 @@ DEPS_KERNEL="
 	perl: perl
 	libelf-dev: /usr/include/libelf.h
 	zlib1g-dev: /usr/include/zlib.h
-"
-# What the fuzzer is linked with; where there is no clang-19 its neighbour's comes with it
-DEPS_FUZZ="
-	libclang-rt-19-dev: /usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-x86_64.a
-"
-DEPS_ANALYZE="
-	cppcheck: cppcheck
 "
 deps_missing() { # TABLE
 	local package file
@@ -2443,7 +2497,7 @@ deps_missing() { # TABLE
 	have clang-19 || have clang || have clang-14 || echo clang
 }
 deps() {
-	local missing table=${1:-$DEPS}
+	local missing table=${1:-$DEPS$DEPS_TEST}
 	missing=$(deps_missing "$table" | xargs)
 	if [ -z "$missing" ]; then note "nothing is missing"; return; fi
 	if [ "$(id -u)" != 0 ]; then
@@ -2456,7 +2510,7 @@ deps() {
 	note "installing: $missing"
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >&2 || die "apt-get failed"
 }
-deps_or_die() { [ -z "$(deps_missing "${1:-$DEPS}")" ] || deps "$@"; }
+deps_or_die() { [ -z "$(deps_missing "${1:-$DEPS}")" ] || deps "${1:-$DEPS}"; }
 
 # verb, function, what it does
 VERBS="
@@ -2466,7 +2520,7 @@ VERBS="
 	matrix     tests_matrix   the kernel tests on every series
 	list       tests_list     every test and what it holds gamer to
 	vm         vm             [options] -- CMD: runs CMD in a guest; vm --help
-	kernels    kernels        which kernel series there are; kernels get SERIES... fetches
+	kernels    kernels        [get SERIES...]: which kernel series there are, or fetches some
 	bench      bench          [options] [SCHED...]: gamer beside other schedulers in the lab; bench --help
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	bench-events bench_events delay and cost of an event, how many a second, CPU of gamer
@@ -2476,7 +2530,7 @@ VERBS="
 	demo       demo           gamer next to the kernel's own scheduler
 	analyze    analyze        clang's static analyzer and cppcheck over gamer.c
 	fuzz       fuzz           [SECONDS [TARGET...]]: fuzzes the readers of what others write; corpora in build/fuzz
-	deps       deps           installs what is missing (as root), else names it
+	deps       deps           installs what make and make test need (as root), else names what is missing
 	tool       tool           NAME: path of a usable bpftool, QEMU, busybox or mingw
 	fetch-src  src_fetch      DIR NAME=VERSION...: upstream source archives
 	_host      host_one
@@ -2484,13 +2538,28 @@ VERBS="
 	_seed      bench_seed
 "
 host_one() { case $1 in host_wine_*) locked host-wine host_wine "${1#host_}" ;; *) "$1" ;; esac; }
+# verb_lines [VERB]: the table for a person; a verb's arguments stand before its colon
+verb_lines() {
+	awk -v v="${1:-}" 'NF > 2 && (v == "" || $1 == v)' <<<"$VERBS" | sed 's/^\t//; s/^\([a-z-]*  *\)[a-z_]*  */  \1/'
+}
 
 verb=${1:-all}
 [ $# = 0 ] || shift
-function=$(awk -v v="$verb" '$1 == v { print $2 }' <<<"$VERBS")
-if [ -z "$function" ]; then
+read -r _ function takes < <(awk -v v="$verb" '$1 == v' <<<"$VERBS") || true
+case $verb:${1:-} in
+-h: | --help: | help:*) echo "usage: test.sh [VERB]"; verb_lines; exit ;;
+vm:* | bench:*) ;;
+*:-h | *:--help) [ -z "${takes:-}" ] || { verb_lines "$verb" | sed 's/^ */usage: test.sh /; s/   */  /'; exit; } ;;
+*) case ${takes:-} in [a-z]*) [ $# = 0 ] || usage "$verb takes no arguments" ;; esac ;;
+esac
+# Whatever ends these verbs, Ctrl-C for one, also ends the guests and watchers that they started.
+case $verb in all | host | only | matrix | vm | bench* | verifier | demo | fuzz)
+	[ -n "${GUARDED:-}" ] || { have python3 || deps_or_die; GUARDED=1 exec python3 "$ROOT/test/guard.py" bash "$ROOT/test.sh" "$verb" "$@"; } ;;
+esac
+if [ -z "${function:-}" ]; then
+	note "test.sh: no verb '$verb'"
 	note "usage: test.sh [VERB]"
-	awk 'NF > 2' <<<"$VERBS" | sed 's/^\t//; s/^\([a-z-]*  *\)[a-z_]*  */  \1/' >&2
+	verb_lines >&2
 	exit 64
 fi
 "$function" "$@"

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# shellcheck shell=dash
+# shellcheck shell=dash disable=SC2046 # lists are split on purpose
 # bench.sh: what `test.sh bench` runs in a guest: every load under every scheduler, then the
 # workloads without a game. In the lab no noise has to be shared out, so a scheduler that has
 # started does all its cells (one peer takes 25 s to attach there); elsewhere they take turns.

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# shellcheck shell=dash
+# shellcheck shell=dash disable=SC2046 # lists are split on purpose
 # guest.sh CHECK...: the checks that run inside a guest, one function each. Prints for each
 # "ok CHECK", "not ok CHECK: why" or "skip CHECK: why"; test.sh counts them.
 # The part of a name before "_" is its group: one boot runs the checks of one group, in
@@ -1099,7 +1099,7 @@ tell_full() { : "a ring that is full: what was sent, read and lost is what the d
 }
 tell_stalled() { : "who does not read is dropped and counted; another misses nothing and is told no later"
 	uinput_here
-	local c stalled late
+	local c late
 	play input mouse
 	observe
 	hear /tmp/alone count 0 '"types":"input"'
@@ -1111,7 +1111,6 @@ tell_stalled() { : "who does not read is dropped and counted; another misses not
 	hear /tmp/heard count 0 '"types":"input"'
 	c=$C
 	hear /tmp/stalled stall 0
-	stalled=$C
 	say 60000 send 50000 8000
 	wait_for 10 told_is events_read.input 60000 || fail "60000 events, $(told_of events_read.input) read"
 	grep -qx dropped /tmp/stalled || fail "50000 events, and who reads none is still there"
