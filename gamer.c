@@ -1360,28 +1360,43 @@ static void topo_to_bpf(struct gamer_bpf *skel)
 		skel->rodata->llc_depth_recip[llc] = 1024 / MAX(topo.llc_cpus[llc], 1u);
 }
 
-/* True on battery: some supply is a battery that discharges. */
+/* Does this file of a power supply begin so? */
+static bool supply_is(const char *supply, const char *file, const char *begin)
+{
+	char text[32];
+
+	return read_line(text, sizeof(text), "/sys/class/power_supply/%s/%s", supply, file) > 0 &&
+	       !strncmp(text, begin, strlen(begin));
+}
+
+/*
+ * Does the machine run on its battery? It does where one discharges and no charger is plugged in.
+ * A mouse, a headset or a gamepad has a battery of its own, whose scope is the device.
+ */
 static bool power_on_battery(void)
 {
 	/* getdents64, because opendir() allocates and this runs after attach too. */
 	int fd = open("/sys/class/power_supply", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool battery = false;
-	char dir[2048], status[32];
+	bool battery = false, mains = false;
+	char dir[2048];
 	long n, at;
 
 	while (fd >= 0 && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0) {
 		for (at = 0; at < n;) {
-			struct dirent *e = (struct dirent *)(dir + at);
+			const char *name = ((struct dirent *)(dir + at))->d_name;
 
-			if (read_line(status, sizeof(status), "/sys/class/power_supply/%s/status",
-				      e->d_name) > 0 && !strcmp(status, "Discharging"))
-				battery = true;
-			at += e->d_reclen;
+			at += ((struct dirent *)(dir + at))->d_reclen;
+			if (supply_is(name, "scope", "Device"))
+				continue;
+			battery |= supply_is(name, "type", "Battery") &&
+				   supply_is(name, "status", "Discharging");
+			mains |= (supply_is(name, "type", "Mains") || supply_is(name, "type", "USB")) &&
+				 !supply_is(name, "online", "0");
 		}
 	}
 	if (fd >= 0)
 		close(fd);
-	return battery;
+	return battery && !mains;
 }
 
 /* What `auto` means now: the firmware's profile where there is one, else the power source. */

@@ -884,6 +884,43 @@ host_no_sched_ext() { : "on a kernel without sched_ext, run exits 69 with one li
 host_status_alone() { : "status without a running gamer exits 69"
 	RUNTIME_DIRECTORY=$(mktemp -d) exits 69 "$GAMER" status
 }
+# supplies FILE=TEXT...: there are these power supplies, where $G looks, and it looks again.
+supplies() {
+	local dir=/proc/$G/root/sys/class/power_supply text
+	rm -rf "$dir"/*
+	for text; do
+		mkdir -p "$dir/${text%%/*}"
+		echo "${text#*=}" >"$dir/${text%%=*}"
+	done
+	kill -HUP $G
+}
+power_is() { "$GAMER" status --json | grep -q "\"profile\": *\"$1\""; }
+host_battery() { : "a machine is on battery by its own battery, not by a mouse's, and not while a charger is plugged in"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	[ ! -e /sys/firmware/acpi/platform_profile ] || skip "the firmware's profile decides here"
+	local ours='BAT0/type=Battery BAT0/status=Discharging' mouse='m/type=Battery m/scope=Device m/status=Discharging'
+	WORK=$(mktemp -d)
+	export RUNTIME_DIRECTORY=$WORK
+	trap clients_stop EXIT
+	unshare -m sh -c 'mount -t tmpfs none /sys/class/power_supply && exec "$0" run --observe' "$GAMER" >"$WORK/log" 2>&1 &
+	G=$!
+	wait_for 30 "$GAMER" status || skip "gamer cannot observe here: $(tail -n1 "$WORK/log")"
+	becomes() { # PROFILE FILE=TEXT...
+		local profile=$1; shift
+		supplies "$@"
+		wait_for 10 power_is "$profile" || fail "not $profile with $*"
+	}
+	becomes balanced $ours
+	becomes performance $mouse
+	becomes balanced $ours BAT0/scope=System $mouse AC/type=Mains AC/online=0
+	becomes performance $ours AC/type=Mains AC/online=1
+	becomes balanced $ours hub/type=USB hub/scope=Device hub/online=1
+	becomes performance $ours C0/type=USB C0/online=1
+	becomes balanced $ours C0/type=USB C0/online=0
+	becomes performance ups/type=UPS ups/status=Discharging
+	becomes balanced $ours
+	becomes performance BAT0/type=Battery BAT0/status=Charging
+}
 # A gamer that observes this machine, and a game; $WORK, $G and $B are this test's own.
 clients_start() {
 	[ "$(id -u)" = 0 ] || skip "needs root"
