@@ -220,7 +220,7 @@ static const struct command {
 	X(ACTION, "action", 0, CHOICE, C(db), 0, 0, 4, "list|export|import|check|clear", \
 	  "what to do, also as the first word")					\
 	X(FILE, "file", 0, STR, C(db), 0, 0, 0, "FILE",				\
-	  "to export to or to import, also as the second word; else standard output or input") \
+	  "to export to or import, else standard output or input; to list, check or clear; also the second word") \
 	X(SHELL, "shell", 0, CHOICE, C(completions), 0, 0, 2, "bash|zsh|fish",	\
 	  "for which shell, also as the first word")				\
 	X(V2, "v2", 0, FLAG, C(db), 0, 0, 1, NULL,				\
@@ -1244,7 +1244,7 @@ static void topo_read_cpu(u32 cpu, u32 *leaders)
 		;
 	if (i == topo.nr_llcs) {
 		if (i == MAX_LLCS)
-			die(EX_UNAVAILABLE, "more than %d last-level caches", MAX_LLCS);
+			die(EX_UNAVAILABLE, "this machine has more than %d last-level caches", MAX_LLCS);
 		leaders[topo.nr_llcs++] = leader;
 	}
 	topo.llc[cpu] = i;
@@ -1277,7 +1277,7 @@ static void topo_read(void)
 		die(EX_UNAVAILABLE, "cannot read /sys/devices/system/cpu/possible: is /sys mounted?");
 	n = topo_parse_list(buf, possible);
 	if (n <= 0)
-		die(EX_UNAVAILABLE, "more than %d CPUs (%s)", MAX_CPUS, buf);
+		die(EX_UNAVAILABLE, "this machine has more than %d CPUs (%s)", MAX_CPUS, buf);
 	topo.nr_cpus = n;
 	if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/online") <= 0 ||
 	    topo_parse_list(buf, topo.online) <= 0)
@@ -1300,9 +1300,10 @@ static void topo_read(void)
 	if (opt[OPT_FAST_CPUS].s) {
 		bool fast[MAX_CPUS] = { 0 };
 
-		if (topo_parse_list(opt[OPT_FAST_CPUS].s, fast) <= 0)
-			die(EX_USAGE, "--fast-cpus: '%s' is not a list of CPUs such as 0-3,8",
-			    opt[OPT_FAST_CPUS].s);
+		n = topo_parse_list(opt[OPT_FAST_CPUS].s, fast);
+		if (n <= 0 || n > (int)topo.nr_cpus)
+			die(EX_USAGE, "--fast-cpus: '%s' is not a list of CPUs of this machine (0-%u), such as 0,1",
+			    opt[OPT_FAST_CPUS].s, topo.nr_cpus - 1);
 		for (cpu = 0; cpu < topo.nr_cpus; cpu++)
 			topo.rank[cpu] = fast[cpu];
 		topo.hybrid = true;
@@ -2205,6 +2206,33 @@ static u64 caps_for(enum cap_when when)
 	return bits & caps_get(false);
 }
 
+/* What gamer needs with every slot taken (175 files; 15 MB while it loads), rounded up well. */
+static const struct { int resource; const char *name, *set; u64 least; } limits[] = {
+	{ RLIMIT_NOFILE, "RLIMIT_NOFILE", "ulimit -n, LimitNOFILE=", 256 },
+	{ RLIMIT_AS, "RLIMIT_AS", "ulimit -v, LimitAS=", 64 << 20 },
+	{ RLIMIT_DATA, "RLIMIT_DATA", "ulimit -d, LimitDATA=", 64 << 20 },
+};
+
+/*
+ * Ends gamer before anything is half there, where less is allowed; `raise`: unless gamer may allow
+ * itself more. What it starts would inherit that.
+ */
+static void limits_check(bool raise)
+{
+	struct rlimit was, now;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(limits); i++) {
+		if (getrlimit(limits[i].resource, &was) || was.rlim_cur >= limits[i].least)
+			continue;
+		now.rlim_cur = limits[i].least;
+		now.rlim_max = MAX(was.rlim_max, limits[i].least);
+		if (!raise || setrlimit(limits[i].resource, &now))
+			die(EX_NOPERM, "not permitted: the limit %s is %" PRIu64 ", gamer needs %" PRIu64 " (%s)",
+			    limits[i].name, (u64)was.rlim_cur, limits[i].least, limits[i].set);
+	}
+}
+
 /* Does this folder belong to another user? Only CAP_DAC_OVERRIDE lets root write there. */
 static bool folder_foreign(int dir_fd, const char *path)
 {
@@ -2312,6 +2340,48 @@ static void scx_look(void)
 	}
 }
 
+/*
+ * Kernels with isolcpus= refuse to attach any scheduler. NULL: it is not set; it says nothing of
+ * partitions of cpusets, which may be isolated.
+ */
+static const char *scx_isolated(void)
+{
+	static char text[320];
+	char cpus[256];
+
+	if (read_line(cpus, sizeof(cpus), "/sys/devices/system/cpu/isolated") <= 0)
+		return NULL;
+	snprintf(text, sizeof(text), "isolcpus=%s: the kernel takes no scheduler", cpus);
+	return text;
+}
+
+/* Does the kernel take such a program? 0, or errno. */
+static int prog_try(const struct bpf_insn *insns, size_t n)
+{
+	int fd = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, NULL, "GPL", insns, n, NULL);
+
+	if (fd < 0)
+		return errno;
+	close(fd);
+	return 0;
+}
+
+/* A kernel that is locked down has no such call: its verifier says EINVAL. */
+static bool kernel_is_closed(void)
+{
+	static const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = BPF_REG_1, .src_reg = BPF_REG_10 },
+		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = BPF_REG_1, .imm = -8 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2, .imm = 8 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3 },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_probe_read_kernel },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+
+	return prog_try(insns, ARRAY_SIZE(insns)) == EINVAL;
+}
+
 /* The kernel's BTF, loaded for probes; the caller frees it. NULL: `why` says why. */
 static struct btf *kernel_btf(const char **why)
 {
@@ -2319,6 +2389,10 @@ static struct btf *kernel_btf(const char **why)
 
 	if (access("/sys/kernel/btf/vmlinux", R_OK)) {
 		*why = "no BTF (/sys/kernel/btf/vmlinux)";
+		return NULL;
+	}
+	if (kernel_is_closed()) {
+		*why = "lockdown=confidentiality: BPF may not read the kernel's memory";
 		return NULL;
 	}
 	btf = btf__load_vmlinux_btf();
@@ -2404,13 +2478,10 @@ static bool var_has_address(s32 btf_id)
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
-	int fd = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, NULL, "GPL", insns, ARRAY_SIZE(insns),
-			       NULL);
+	int err = prog_try(insns, ARRAY_SIZE(insns));
 
-	if (fd >= 0)
-		close(fd);
 	/* without permission to load nothing is known: check then says "available" */
-	return fd >= 0 || errno == EPERM || errno == EACCES;
+	return !err || err == EPERM || err == EACCES;
 }
 
 /*
@@ -2489,8 +2560,9 @@ static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
 	fd = bpf_prog_load(kind == PROG_LSM ? BPF_PROG_TYPE_LSM : BPF_PROG_TYPE_TRACING, NULL,
 			   "GPL", empty, ARRAY_SIZE(empty), &opts);
 	if (fd < 0)
-		return result[kind] = errno == EPERM || errno == EACCES ?
-				      "the kernel does not permit it" : "the kernel refuses its kind";
+		return result[kind] = errno != EPERM && errno != EACCES ? "the kernel refuses its kind" :
+				      missing_capability() ? "not known without permission" :
+				      "the kernel does not permit it";
 	close(fd);
 	return NULL;
 }
@@ -3044,7 +3116,7 @@ static void bpf_load(void)
 			if (progs[i].name == st.refused)
 				prog_drop(i, "the kernel refused it");
 	if (err == -EPERM || err == -EACCES)
-		die(EX_NOPERM, "the kernel does not permit it to load BPF programs (lockdown, or a missing capability)");
+		die(EX_NOPERM, "the kernel does not permit it to load BPF programs (a container, or a security module?)");
 	if (err)
 		die(EX_SOFTWARE, "the kernel refused the BPF programs: %s (gamer run -v shows why)",
 		    strerror(-err));
@@ -3089,6 +3161,8 @@ static int bpf_attach(void)
 
 			if (err == EBUSY && scx_attached(name, sizeof(name)))
 				die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
+			if (err == EINVAL && scx_isolated())
+				die(EX_UNAVAILABLE, "cannot schedule: %s", scx_isolated());
 			return -err;
 		}
 	}
@@ -3459,6 +3533,7 @@ static struct game {
 	u64 first_frame;	/* frames_logged when it became that; game_switch() */
 	u64 detected_us;	/* from its first hint until then, 0: it ran before us; game_switch() */
 	bool forced;		/* `now` is what --game names; game_open(), slot_exited() */
+	bool blind;		/* BPF's numbers are not those of this PID namespace; game_check_option() */
 	char buf[64 * 1024];	/* of whoever reads /proc; nobody keeps anything in it */
 } game;		/* no initial values: 64 KB that the file does not hold */
 
@@ -3758,8 +3833,8 @@ static void slot_class(struct game_slot *s, u8 class)
 		err = bpf_map_update_elem(bpf_map__fd(st.skel->maps.procs), &s->pidfd, &value,
 					  BPF_ANY);
 	} while (err == -EAGAIN && ++tries < 100);
-	if (err)
-		note("%d cannot be told from others: %s", s->pid, strerror(-err));
+	if (err && err != -ENOENT && err != -ESRCH)	/* these: it has ended, which comes next */
+		note("process %d cannot be marked: %s", s->pid, strerror(-err));
 	s->class = class;
 	__atomic_fetch_add(&st.skel->data->class_gen, 1, __ATOMIC_RELEASE);
 }
@@ -3807,6 +3882,8 @@ static bool slot_look(struct game_slot *s)
 /* From now on this process is the game, or none is. */
 static void game_switch(struct game_slot *s)
 {
+	bool ended = game.now && !slot_alive(game.now);
+
 	/* before class_gen moves: who looks again then must find the new one */
 	st.skel->bss->game_tgid = s ? s->pid : 0;
 	if (game.now)
@@ -3820,7 +3897,7 @@ static void game_switch(struct game_slot *s)
 			s->wine = proc_wine(s->pid);
 		note("game: %d %s (score %d)", s->pid, name_clean(s->comm), s->score);
 	} else {
-		note("game: none");
+		note(ended ? "the game has ended" : "game: none");
 	}
 	threads_settle();
 }
@@ -3851,7 +3928,7 @@ static void game_choose(void)
 /* Look at all processes: those that came before us, or that no hint told of. */
 static void game_scan(void)
 {
-	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = game.blind ? -1 : open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct game_slot *s;
 	char dir[4096], comm[16];
 	u32 traits;
@@ -3945,7 +4022,7 @@ static void game_hint(const struct event_game *e)
 {
 	struct game_slot *s = slot_find(e->tgid);
 
-	if (!e->tgid)
+	if (!e->tgid || game.blind)
 		return;
 	if (s)
 		slot_exited(s);		/* its number may belong to another by now */
@@ -3982,7 +4059,12 @@ static void game_check_option(void)
 {
 	s32 pid = opt[OPT_GAME].n;
 	int fd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	char ns[32] = "";
 
+	/* the number of the first one is the same on all kernels */
+	game.blind = readlink("/proc/self/ns/pid", ns, sizeof(ns) - 1) > 0 && strcmp(ns, "pid:[4026531836]");
+	if (pid && game.blind)
+		die(EX_UNAVAILABLE, "--game: in a PID namespace (a container) no game can be told from others");
 	if (pid && fd < 0)
 		die(EX_NOINPUT, "--game: no process has the number %d", pid);
 	if (fd >= 0)
@@ -7545,7 +7627,7 @@ static int conn_print(const char *what)
 	if (n < 0)
 		note("gamer does not answer: %s", strerror(errno));
 	close(c.fd);
-	return n < 0 ? EX_UNAVAILABLE : o->failed ? EX_IOERR : EX_OK;
+	return n < 0 ? EX_UNAVAILABLE : EX_OK;
 }
 
 /* ==== clients 3: events ============================================================== */
@@ -7559,6 +7641,14 @@ struct follower {
 	bool (*pause)(void);		/* no more for now; false: it cannot go on */
 };
 
+/* Who waits for events of nobody waits for ever. */
+static void events_check_option(enum opt_id id)
+{
+	if (opt[id].n && kill(opt[id].n, 0) && errno == ESRCH)
+		die(EX_NOINPUT, "--%s: there is no %s %" PRId64, options[id].name,
+		    id == OPT_TID ? "thread" : "process", opt[id].n);
+}
+
 /* Asks for what the options say. */
 static void events_ask(struct conn *c)
 {
@@ -7566,6 +7656,8 @@ static void events_ask(struct conn *c)
 	char request[CLIENT_LINE];
 	size_t n = 0;
 
+	events_check_option(OPT_PID);
+	events_check_option(OPT_TID);
 	n += snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"events\",\"types\":\"");
 	for (i = 0; types; types &= ~(1U << i++))
 		if (types & 1U << i)
@@ -7891,13 +7983,12 @@ static int cmd_trace(void)
 	struct stat sb;
 	int code;
 
-	if (!path || !*path || strlen(path) > sizeof(tmp) - 32)
+	if (!path || strlen(path) > sizeof(tmp) - 32)
 		die(EX_USAGE, "trace: --output FILE is missing");
 	if (!stat(path, &sb) && !S_ISREG(sb.st_mode))	/* it would be replaced */
 		die(EX_CANTCREAT, "trace: %s is no regular file", path);
 	snprintf(tmp, sizeof(tmp), "%s.%d.tmp", path, getpid());
 	events_ask(&conn);
-	signal(SIGXFSZ, SIG_IGN);	/* the write says it too */
 	f.stop_fd = signals_open(0);
 	trace_open(tmp);
 	code = events_follow(&f);
@@ -9956,6 +10047,7 @@ static void prof_spawn(char **argv)
 	if (!prof.child) {
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
+		signal(SIGXFSZ, SIG_DFL);
 		close(pair[0]);
 		if (read(pair[1], &byte, 1) != 1)
 			_exit(EX_SOFTWARE);		/* gamer died */
@@ -10034,7 +10126,7 @@ static void prof_load(void)
 	int err;
 
 	if (!btf)
-		die(EX_UNAVAILABLE, "profile: this kernel has %s", why);
+		die(EX_UNAVAILABLE, "profile: not on this kernel: %s", why);
 	if (!opt[OPT_USER_STACKS].n && opt[OPT_ONLY].n != PROF_SYSCALL)
 		prof_kernel_load();
 	st.skel = bpf_open(&copy, false);
@@ -10045,7 +10137,7 @@ static void prof_load(void)
 	err = gamer_bpf__load(st.skel);
 	free(copy);
 	if (err == -EPERM || err == -EACCES)
-		die(EX_NOPERM, "profile: the kernel does not permit it to load BPF programs (lockdown?)");
+		die(EX_NOPERM, "profile: the kernel does not permit it to load BPF programs (a container, or a security module?)");
 	if (err)
 		die(EX_SOFTWARE, "profile: the kernel refused the BPF programs: %s (-v shows why)",
 		    strerror(-err));
@@ -11247,6 +11339,7 @@ static void prof_check_options(void)
 		die(EX_USAGE, "profile: --folded shows times off the CPU, --only syscalls leaves them out");
 	if (opt[OPT_MAX_US].n && opt[OPT_MAX_US].n < opt[OPT_MIN_US].n)
 		die(EX_USAGE, "profile: --max-us is less than --min-us");
+	limits_check(false);
 	bench_check_file(opt[OPT_REPORT].s);
 	prof.lacks = missing_capability();
 	if (prof.lacks && opt[OPT_FOLDED].n)
@@ -11313,7 +11406,7 @@ static void run_spare(void)
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
 	if (fd >= 0 && write(fd, "-1000", 5) < 0)
-		note("may be killed where memory runs out: %s", strerror(errno));
+		note("may be killed where memory runs out: CAP_SYS_RESOURCE is missing");
 	if (fd >= 0)
 		close(fd);
 }
@@ -11361,13 +11454,15 @@ static void run_check_kernel(void)
 		die(EX_UNAVAILABLE, "kernel %s cannot run gamer: %s", un.release, why);
 	caps = missing_capability();
 	if (caps)
-		die(EX_NOPERM, "not permitted: %s is missing (run as root)", caps);
+		die(EX_NOPERM, "not permitted without %s (run as root)", caps);
 	caps_tell();
 	run_lock();
 	if (!opt[OPT_OBSERVE].n && scx_attached(name, sizeof(name)))
 		die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
 	if (access("/proc/self/stat", F_OK))
 		note("no /proc is mounted: it cannot find a game");
+	else if (game.blind)
+		note("it runs in a PID namespace (a container): no game can be seen from there");
 }
 
 /* Note why it ended where people look for it; returns the exit code. */
@@ -11383,7 +11478,7 @@ static int run_ended(const char *what)
 		     code, st.end.kind, (u64)st.end.exit_code, what,
 		     st.end.reason, st.end.msg);
 	write_atomic("last_exit", text, MIN(n, (int)sizeof(text) - 1));
-	note("%s: %s%s%s", what, st.end.reason, st.end.msg[0] ? ": " : "",
+	note("%s%s%s%s%s", what, st.end.reason[0] ? ": " : "", st.end.reason, st.end.msg[0] ? ": " : "",
 	     st.end.msg);
 	return code;
 }
@@ -11423,8 +11518,9 @@ static int run_once(void)
 	err = bpf_attach();
 	if (err) {
 		scx_look();
+		snprintf(text, sizeof(text), "the kernel refused the scheduler: %s", strerror(-err));
 		if (!run_wants_restart())
-			code = run_ended(strerror(-err));
+			code = run_ended(text);
 		else
 			code = -1;
 		db_from_bpf();
@@ -11504,6 +11600,9 @@ static int cmd_run(void)
 	hooks_parse(opt[OPT_HOOKS].s);
 	parts_parse(opt[OPT_WITHOUT].s);
 	game_check_option();
+	if (opt[OPT_FAST_CPUS].s)
+		topo_read();		/* the list is wrong before anything else is */
+	limits_check(true);
 	run_check_kernel();
 	run_spare();
 	db_open();
@@ -11517,6 +11616,8 @@ static int cmd_run(void)
 
 static int cmd_status(void)
 {
+	if (opt[OPT_JSON].n && opt[OPT_METRICS].n)
+		die(EX_USAGE, "status: --json and --metrics exclude each other");
 	return conn_print(opt[OPT_JSON].n ? "status" : opt[OPT_METRICS].n ? "metrics" : "text");
 }
 
@@ -11542,7 +11643,8 @@ static void check_text(const char *release, const char *why, const char *attache
 
 	out_f(o, "kernel      %s\n", release);
 	out_f(o, "sched_ext   %s\n", why ? why : attached ? attached : "available");
-	out_f(o, "permission  %s\n", missing_capability() ? : "sufficient");
+	out_f(o, "permission  %s %s\n", missing_capability() ? : "CAP_BPF and CAP_PERFMON",
+	      missing_capability() ? "missing" : "held");
 	for (i = 0; i < HOOK_NR; i++)
 		out_f(o, "hook %-10s %s%s%s  (%s)\n", hooks[i].name,
 		      st.hook_why[i] ? st.hook_why[i] : "available",
@@ -11590,7 +11692,7 @@ static int cmd_check(void)
 
 	hooks_parse(opt[OPT_HOOKS].s);
 	uname(&un);
-	why = kernel_check();
+	why = kernel_check() ? : scx_isolated();
 	attached = scx_attached(name, sizeof(name));
 	if (opt[OPT_JSON].n)
 		check_json(un.release, why, attached ? name : NULL);
@@ -11659,7 +11761,7 @@ static int db_list(void)
 	else
 		db_list_text();
 	out_flush(out_stdout());
-	return out_stdout()->failed ? EX_IOERR : EX_OK;
+	return EX_OK;
 }
 
 static int db_export(void)
@@ -11733,19 +11835,27 @@ static int cmd_db(void)
 	static const struct {
 		int (*fn)(void);
 		bool writes;	/* the database, which nobody else may do meanwhile */
+		bool file;	/* --file is another than the database */
 	} actions[] = {
-		{ db_list, false }, { db_export, false }, { db_import, true },
-		{ db_check, false }, { db_clear, true },
+		{ db_list, false, false }, { db_export, false, true }, { db_import, true, true },
+		{ db_check, false, false }, { db_clear, true, false },
 	};
 	bool writes = actions[opt[OPT_ACTION].n].writes;
 	enum db_result result = DB_NONE;
 
+	if (opt[OPT_FILE].s && !actions[opt[OPT_ACTION].n].file) {
+		if (opt[OPT_DB].s)
+			die(EX_USAGE, "db: '%s' and --db name two databases", opt[OPT_FILE].s);
+		opt[OPT_DB].s = opt[OPT_FILE].s;
+	}
 	if (db_place(writes)) {
 		if (writes && flock(db.dir_fd, LOCK_EX | LOCK_NB))
 			die(EX_TEMPFAIL, "%s is in use by a running gamer", db.path);
 		result = db_read(db.dir_fd, db.name, &db.known);
 	} else if (writes) {
 		die(EX_NOPERM, "no place for the process database can be written");
+	} else if (opt[OPT_DB].s && opt[OPT_DB].s[0]) {
+		die(errno == EACCES ? EX_NOPERM : EX_NOINPUT, "%s: %s", opt[OPT_DB].s, strerror(errno));
 	}
 	if (result == DB_DENIED)
 		die(EX_NOPERM, "%s %s", db.path, db_why);
@@ -11927,11 +12037,12 @@ static void man_stats(void)
 static const char *const manual[][3] = {
 	{ "EXIT STATUS", "0", "Asked to stop." },
 	{ NULL, "64", "Wrong usage." },
-	{ NULL, "66, 73, 74", "A file cannot be read, made or written." },
-	{ NULL, "69", "The kernel has no sched_ext or BTF; or no gamer runs that could answer." },
+	{ NULL, "66, 73, 74", "A file cannot be read, made or written; there is no such process (66)." },
+	{ NULL, "69", "The kernel has no sched_ext or BTF, or refuses it (isolcpus=, lockdown=confidentiality); or no "
+	  "gamer runs that could answer." },
 	{ NULL, "70", "BPF error or stall; last_exit says which." },
 	{ NULL, "75", "Another scheduler or gamer is attached; it is named." },
-	{ NULL, "77", "Not permitted; what is missing is named." },
+	{ NULL, "77", "Not permitted; the capability or limit that is missing is named." },
 	{ NULL, "78", "Bad process database." },
 	{ "SIGNALS", "SIGINT, SIGTERM", "End; the kernel's own scheduler takes over at once." },
 	{ "ENVIRONMENT", "RUNTIME_DIRECTORY, STATE_DIRECTORY",
@@ -12254,6 +12365,8 @@ static void parse_value(enum opt_id id, const char *value)
 	} else if (d->type == OPT_CHOICE) {
 		opt[id].n = parse_choice(d, value);
 	} else {
+		if (!*value && id != OPT_DB)
+			die(EX_USAGE, "--%s wants a value", d->name);
 		opt[id].s = value;
 	}
 }
@@ -12289,7 +12402,9 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 		if (options[i].type == OPT_NUM || options[i].type == OPT_CHOICE)
 			opt[i].n = options[i].def;
 	for (i = 0; i < argc; i++) {
-		if (!strcmp(argv[i], "--") && cmd == CMD_profile && i + 1 < argc) {
+		if (!strcmp(argv[i], "--") && cmd == CMD_profile) {
+			if (i + 1 == argc)
+				die(EX_USAGE, "profile: -- wants a command behind it");
 			st.argv = argv + i + 1;
 			return;
 		}
@@ -12367,7 +12482,7 @@ int main(int argc, char **argv)
 {
 	enum command_id cmd = CMD_run;
 	bool named = argc > 1 && argv[1][0] != '-';
-	int i;
+	int i, code = EX_OK;
 
 	if (named) {
 		for (i = 0; i < CMD_NR && strcmp(argv[1], commands[i].name); i++)
@@ -12377,15 +12492,16 @@ int main(int argc, char **argv)
 		cmd = i;
 	}
 	parse_options(cmd, argc - 1 - named, argv + 1 + named);
-	if (opt[OPT_HELP].n) {
-		help(named ? cmd : CMD_NR);
-		return EX_OK;
-	}
-	if (opt[OPT_VERSION].n) {
-		printf("gamer " GAMER_VERSION ", GPL-2.0-only\n" GAMER_LIBRARIES);
-		return EX_OK;
-	}
 	libbpf_set_print(log_libbpf);
-	return commands[cmd].fn();
+	signal(SIGXFSZ, SIG_IGN);	/* the write says it too */
+	if (opt[OPT_HELP].n)
+		help(named ? cmd : CMD_NR);
+	else if (opt[OPT_VERSION].n)
+		printf("gamer " GAMER_VERSION ", GPL-2.0-only\n" GAMER_LIBRARIES);
+	else
+		code = commands[cmd].fn();
+	if ((fflush(stdout) || ferror(stdout) || out_stdout()->failed) && !code)
+		die(EX_IOERR, "standard output takes no more: %s", strerror(errno));
+	return code;
 }
 #endif

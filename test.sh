@@ -847,7 +847,9 @@ host_options() { : "every option: its bounds are taken, what lies outside exits 
 		choice)
 			for def in ${choices//|/ }; do exits 0 "$GAMER" "$cmd" "$long" "$def" --help; done
 			for bad in '' nonsense "${choices%%|*}x" "$choices"; do exits 64 "$GAMER" "$cmd" "$long=$bad" --help; done ;;
-		string) exits 64 "$GAMER" "$cmd" "$long" ;;
+		string)
+			exits 64 "$GAMER" "$cmd" "$long"
+			[ "$long" = --db ] || exits 64 "$GAMER" "$cmd" "$long=" --help ;;
 		*) fail "$cmd $long: type '$type'" ;;
 		esac
 		[ "${short#-}" = ' ' ] || [ "$type" != flag ] || exits 0 "$GAMER" "$cmd" "$short" --help
@@ -875,6 +877,61 @@ host_check() { : "check exits 0 everywhere, and its JSON is JSON"
 	"$GAMER" check --json >"$out" || fail "exit $?"
 	python3 "$ROOT/test/judge.py" "$out"
 	[ -e /sys/kernel/sched_ext ] || grep -q 'no sched_ext' <<<"$("$GAMER" check)" || fail "does not say: no sched_ext"
+	grep -qE '^permission .* (held|missing)$' <<<"$("$GAMER" check)" || fail "$("$GAMER" check | grep ^permission)"
+	[ "$(id -u)" = 0 ] && have setpriv || return 0
+	grep -q '^permission .*CAP_PERFMON missing$' <<<"$(setpriv --bounding-set=-sys_admin,-perfmon "$GAMER" check)" || fail "does not say what is missing"
+}
+# says CODE WORDS CMD...: exits so, and its one line has these words
+says() {
+	local words=$2
+	exits "$1" "${@:3}"
+	grep -q -- "$words" <<<"$SAID" || fail "'${*:3}' says: $SAID"
+}
+host_words() { : "what cannot be had is said in one plain line, with the exit code that fits: CPUs, files, processes, limits"
+	local dir last one
+	dir=$(mktemp -d)
+	export RUNTIME_DIRECTORY=$dir STATE_DIRECTORY=$dir
+	last=$(sed 's/.*[-,]//' /sys/devices/system/cpu/possible)
+	for one in $((last + 1)) 0,99999; do says 64 "of this machine (0-$last)" "$GAMER" run --fast-cpus $one; done
+	says 64 'json and --metrics' "$GAMER" status --json --metrics
+	says 64 'two databases' "$GAMER" db check "$dir/a" --db "$dir/b"
+	says 64 'wants a command' "$GAMER" profile --
+	for one in "check $dir/none" "check --db $dir/none" "list $dir/none" "list --db $dir/none" "export --db $dir/none" "import $dir/none"; do
+		says 66 "$dir/none: No such file" "$GAMER" db $one
+	done
+	exits 0 "$GAMER" db list # nothing learned yet is no error
+	says 66 'no process 4194304' "$GAMER" events --pid 4194304
+	says 66 'no thread 4194304' "$GAMER" trace -o "$dir/trace" --tid 4194304
+	for one in unit man check --help; do says 74 'standard output' bash -c '"$@" >/dev/full' - "$GAMER" $one; done
+	says 77 'RLIMIT_NOFILE is 64' bash -c 'ulimit -n 64; exec "$@"' - "$GAMER" profile -- true
+	says 77 'RLIMIT_AS is 16777216' bash -c 'ulimit -v 16384; exec "$@"' - "$GAMER" profile -- true
+	rmdir "$dir"
+}
+host_ordinary() { : "a game that ends has ended; too few files are raised, a limit of their size ends nothing; a PID namespace is told"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	WORK=$(mktemp -d)
+	export RUNTIME_DIRECTORY=$WORK
+	trap clients_stop EXIT
+	(ulimit -Sn 64; ulimit -f 1; exec "$GAMER" run --observe --metrics-file "$WORK/metrics") 2> >(exec cat >"$WORK/log") &
+	G=$!
+	wait_for 30 "$GAMER" status || skip "gamer cannot observe here: $(tail -n1 "$WORK/log")"
+	wait_for 20 grep -q "cannot write $WORK/metrics: File too large" "$WORK/log" || fail "$(cat "$WORK/log")"
+	"$GAMER" bench --no-uinput --no-drm --workers 2 --seconds 600 >/dev/null 2>&1 &
+	B=$!
+	wait_for 30 eval '"$GAMER" status --json | grep -q "\"pid\":'$B',"' || fail "the game is not found"
+	kill -KILL $B
+	wait $B || true
+	wait_for 10 grep -qx 'gamer: the game has ended' "$WORK/log" || fail "$(cat "$WORK/log")"
+	! grep 'No such' "$WORK/log" || fail "an errno for what is no error"
+	kill $G
+	wait $G || fail "exit $?"
+	have unshare || return 0
+	says 69 'PID namespace' unshare --pid --fork --mount-proc "$GAMER" run --observe --game 1
+	unshare --pid --fork --kill-child --mount-proc "$GAMER" run --observe 2>"$WORK/inside" &
+	G=$!
+	wait_for 20 grep -q 'PID namespace (a container): no game' "$WORK/inside" || fail "$(cat "$WORK/inside")"
+	kill -KILL $G # unshare waits for what it started, whatever else it is told
+	wait $G || true
 }
 host_no_sched_ext() { : "on a kernel without sched_ext, run exits 69 with one line that says so"
 	[ ! -e /sys/kernel/sched_ext ] || skip "this kernel has sched_ext"
@@ -1143,8 +1200,8 @@ host_events() { : "events: what it asks for, prints what comes; an error, the en
 	cp "$ROOT/test/events.jsonl" "$WORK/answer"
 	exits 64 "$GAMER" events --type input,frames
 	grep -q "'frames'.* input game frame_timing gpu_submit migration classification deadline_miss" <<<"$SAID" || fail "$SAID"
-	exits 69 "$GAMER" events --type game,input --tid 5 --pid 7
-	[ "$(cat "$WORK/requests")" = '{"v":1,"cmd":"events","types":"input,game","tid":5,"pid":7}' ] || fail "asks $(cat "$WORK/requests")"
+	exits 69 "$GAMER" events --type game,input --tid $G --pid $$
+	[ "$(cat "$WORK/requests")" = '{"v":1,"cmd":"events","types":"input,game","tid":'$G',"pid":'$$'}' ] || fail "asks $(cat "$WORK/requests")"
 	: >"$WORK/hold"
 	"$GAMER" events --seconds 1 >"$WORK/out" || fail "exit $? after --seconds 1"
 	cmp "$WORK/out" "$WORK/answer" || fail "prints something else"
@@ -2079,6 +2136,7 @@ GROUPS_VM="
 	learn --lab 7
 	wine --cpus 4 --mem 2048 --with wine
 	boot --cpus 4
+	closed --cpus 2 --append isolcpus=1
 	systemd --cpus 2 --init systemd --with systemd
 	busybox --cpus 2 --init busybox --with openrc
 "
@@ -2175,7 +2233,7 @@ all_tests() {
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in lab | part | even | learn | wine | fault | boot | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
+			case $group in lab | part | even | learn | wine | fault | boot | closed | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
 			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done
@@ -2207,7 +2265,7 @@ boots() {
 second_try() {
 	local again t
 	{
-		grep -E '^not ok (host_|san_|[0-9.]+/(life|load|know|dev|tell|wine|boot|systemd|busybox|fault)_)' "$RESULTS" | grep -vE '_(log|json):'
+		grep -E '^not ok (host_|san_|[0-9.]+/(life|load|know|dev|tell|wine|boot|closed|systemd|busybox|fault)_)' "$RESULTS" | grep -vE '_(log|json):'
 		grep -E "^not ok [^:]*_log:.*$STOOD_STILL" "$RESULTS"
 	} >"$FIRST_TRIES" || [ -s "$FIRST_TRIES" ] || return 0
 	sed -E 's/^not ok ([^:]*):.*/\1/; s/_log$/_.*/; s/.*/^(ok|not ok|skip) &(:|$)/' "$FIRST_TRIES" |

@@ -14,6 +14,7 @@
 #   7  fault: whatever goes wrong, the machine goes on
 #   8  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
 #   9  boot: what outlives a reboot; test.sh boots twice
+#  10  closed: kernels that refuse gamer
 #
 # wine.sh has the group wine, deploy.sh systemd and busybox.
 #
@@ -1339,7 +1340,7 @@ fault_capable() { : "an ordinary user runs a gamer whose file has CAP_BPF and CA
 		capable ${mask%:*}
 		as_user /tmp/capable/gamer run --observe >/tmp/gamer.log 2>&1
 		is "exit code" $? 77
-		grep -q "not permitted: ${mask#*:} is missing" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+		grep -q "not permitted without ${mask#*:}" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
 	done
 	capable c000000000
 	as_user /tmp/capable/gamer run --db= >/tmp/gamer.log 2>&1 &
@@ -1823,6 +1824,35 @@ boot_learned() { : "what was learned is known after a reboot, also where the bat
 		[ "$n" -gt 1735689600 ] || fail "a program was seen at $n"
 	done
 	cp $DB /out/
+}
+
+# ---------------------------------------------------------------------------
+# 10  closed: kernels that refuse gamer
+# ---------------------------------------------------------------------------
+# refused WORDS COMMAND...: exit 69 with these words in the last line; nothing was tried again
+refused() {
+	local words=$1; shift
+	timeout 60 "$@" >/tmp/refused 2>&1
+	is "exit code of $*" $? 69
+	tail -n 1 /tmp/refused | grep -q "$words" || fail "$* says: $(cat /tmp/refused)"
+	! grep -q restart /tmp/refused || fail "$* tried again: $(cat /tmp/refused)"
+	is "state" "$(cat $SCX/state)" disabled
+}
+closed_isolcpus() { : "isolcpus=, with which kernels take no scheduler, is named: exit 69 at once; check says it before; observing works"
+	gamer check | grep -q '^sched_ext *isolcpus=1:' || fail "$(gamer check | grep ^sched_ext)"
+	refused 'isolcpus=1' gamer run --db=
+	gamer run --observe >/tmp/gamer.log 2>&1 &
+	G=$!
+	wait_for 30 answers || fail "does not observe: $(cat /tmp/gamer.log)"
+	stops TERM
+}
+# the last one, for nothing opens that lock again
+closed_lockdown() { : "lockdown=confidentiality is named: exit 69 at once, also of what observes and of profile; check says it"
+	echo confidentiality >/sys/kernel/security/lockdown || skip "this kernel has no lockdown"
+	gamer check | grep -q '^sched_ext *lockdown=confidentiality:' || fail "$(gamer check | grep ^sched_ext)"
+	refused lockdown=confidentiality gamer run --db=
+	refused lockdown=confidentiality gamer run --observe
+	refused lockdown=confidentiality gamer profile -- true
 }
 
 # What wine.sh wants; its checks are wine_*.
