@@ -11339,13 +11339,14 @@ static void prof_check_options(void)
 		die(EX_USAGE, "profile: --folded shows times off the CPU, --only syscalls leaves them out");
 	if (opt[OPT_MAX_US].n && opt[OPT_MAX_US].n < opt[OPT_MIN_US].n)
 		die(EX_USAGE, "profile: --max-us is less than --min-us");
-	limits_check(false);
 	bench_check_file(opt[OPT_REPORT].s);
 	prof.lacks = missing_capability();
 	if (prof.lacks && opt[OPT_FOLDED].n)
 		die(EX_NOPERM, "profile: not permitted: stacks need %s", prof.lacks);
 	if (prof.lacks)
 		note("profile: %s missing: only what /proc tells", prof.lacks);
+	else
+		limits_check(false);
 }
 
 /* After the report: the command may go on, and its exit status is ours. */

@@ -887,7 +887,7 @@ says() {
 	exits "$1" "${@:3}"
 	grep -q -- "$words" <<<"$SAID" || fail "'${*:3}' says: $SAID"
 }
-host_words() { : "what cannot be had is said in one plain line, with the exit code that fits: CPUs, files, processes, limits"
+host_words() { : "what cannot be had is said in one plain line, with the exit code that fits: CPUs, files, processes, commands"
 	local dir last one
 	dir=$(mktemp -d)
 	export RUNTIME_DIRECTORY=$dir STATE_DIRECTORY=$dir
@@ -903,18 +903,19 @@ host_words() { : "what cannot be had is said in one plain line, with the exit co
 	says 66 'no process 4194304' "$GAMER" events --pid 4194304
 	says 66 'no thread 4194304' "$GAMER" trace -o "$dir/trace" --tid 4194304
 	for one in unit man check --help; do says 74 'standard output' bash -c '"$@" >/dev/full' - "$GAMER" $one; done
-	says 77 'RLIMIT_NOFILE is 64' bash -c 'ulimit -n 64; exec "$@"' - "$GAMER" profile -- true
-	says 77 'RLIMIT_AS is 16777216' bash -c 'ulimit -v 16384; exec "$@"' - "$GAMER" profile -- true
 	rmdir "$dir"
 }
-host_ordinary() { : "a game that ends has ended; too few files are raised, a limit of their size ends nothing; a PID namespace is told"
+host_ordinary() { : "a game that ends has ended; limits too low are raised or named, one of files' sizes ends nothing; a PID namespace is told"
 	[ "$(id -u)" = 0 ] || skip "needs root"
+	local rc=0
 	WORK=$(mktemp -d)
 	export RUNTIME_DIRECTORY=$WORK
 	trap clients_stop EXIT
 	(ulimit -Sn 64; ulimit -f 1; exec "$GAMER" run --observe --metrics-file "$WORK/metrics") 2> >(exec cat >"$WORK/log") &
 	G=$!
-	wait_for 30 "$GAMER" status || skip "gamer cannot observe here: $(tail -n1 "$WORK/log")"
+	wait_for 30 "$GAMER" status || { kill $G || true; wait $G || rc=$?; }
+	[ $rc != 69 ] || skip "gamer cannot observe here: $(tail -n1 "$WORK/log")"
+	[ $rc = 0 ] || fail "exit $rc: $(cat "$WORK/log")"
 	wait_for 20 grep -q "cannot write $WORK/metrics: File too large" "$WORK/log" || fail "$(cat "$WORK/log")"
 	"$GAMER" bench --no-uinput --no-drm --workers 2 --seconds 600 >/dev/null 2>&1 &
 	B=$!
@@ -925,6 +926,8 @@ host_ordinary() { : "a game that ends has ended; too few files are raised, a lim
 	! grep 'No such' "$WORK/log" || fail "an errno for what is no error"
 	kill $G
 	wait $G || fail "exit $?"
+	says 77 'RLIMIT_NOFILE is 32' bash -c 'ulimit -n 32; exec "$@"' - "$GAMER" profile -- true
+	says 77 'RLIMIT_AS is 16777216' bash -c 'ulimit -v 16384; exec "$@"' - "$GAMER" profile -- true
 	have unshare || return 0
 	says 69 'PID namespace' unshare --pid --fork --mount-proc "$GAMER" run --observe --game 1
 	unshare --pid --fork --kill-child --mount-proc "$GAMER" run --observe 2>"$WORK/inside" &
