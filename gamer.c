@@ -2341,8 +2341,8 @@ static void scx_look(void)
 }
 
 /*
- * Kernels with isolcpus= refuse to attach any scheduler. NULL: it is not set; it says nothing of
- * partitions of cpusets, which may be isolated.
+ * Kernels with isolcpus= refuse to attach any scheduler. NULL: it is not set; isolated partitions of
+ * cpusets, which kernels take, do not count there (6.18, 7.3).
  */
 static const char *scx_isolated(void)
 {
