@@ -441,7 +441,8 @@ _Static_assert(sizeof(struct frame_state) == 120, "ABI");
 	X("etnaviv",	0x46, ETNAVIV_GEM_SUBMIT)	\
 	X("powervr",	0x4d, PVR_SUBMIT_JOBS)		\
 	X("asahi",	0x4a, ASAHI_SUBMIT)		\
-	X("virtio_gpu",	0x42, VIRTGPU_EXECBUFFER)
+	X("virtio_gpu",	0x42, VIRTGPU_EXECBUFFER)	\
+	X("vgem",	0x41, VGEM_FENCE_ATTACH)
 
 #define BENCH_COMM	"gamer-bench"	/* our own synthetic game */
 
@@ -3014,6 +3015,18 @@ int BPF_PROG(runtime_waking, struct task_struct *p)
 	return 0;
 }
 
+/*
+ * What a program asks for and the kernel refuses says nothing of the program: anybody may ask for
+ * anything. So all that counts as evidence is looked at when the call returns, by its result.
+ */
+static __always_inline s32 call_result(u64 *ctx)
+{
+	u64 result = 0;
+
+	bpf_get_func_ret(ctx, &result);
+	return result;
+}
+
 /* --- gpu and frame --- */
 
 #define IOC_NR(cmd)		((cmd) & 0xff)
@@ -3212,13 +3225,13 @@ static __always_inline bool atomic_is_test(unsigned long arg)
 	return flags & DRM_MODE_ATOMIC_TEST_ONLY;
 }
 
-SEC("fentry/drm_ioctl")
+SEC("fexit/drm_ioctl")
 int BPF_PROG(gpu_ioctl, struct file *filp, unsigned int cmd, unsigned long arg)
 {
 	u32 nr = IOC_NR(cmd);
 	s32 submit;
 
-	if (IOC_TYPE(cmd) != 'd' || nr < 0x40)
+	if (IOC_TYPE(cmd) != 'd' || nr < 0x40 || call_result(ctx) < 0)
 		return 0;
 	if (have_frames && (nr == DRM_MODE_PAGE_FLIP_NR ||
 			    (nr == DRM_MODE_ATOMIC_NR && !atomic_is_test(arg))))
@@ -3295,12 +3308,15 @@ int BPF_PROG(frame_flipped, struct drm_device *dev, struct drm_pending_event *pe
  * NVIDIA's own driver: work goes to the GPU by writes to mapped memory that no hook sees. Its
  * requests only show who uses the GPU, so this is a hint until the run pattern agrees.
  */
-SEC("kprobe")
+SEC("kretprobe")
 int gpu_doorbell(struct pt_regs *ctx)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
-	struct task_ctx *t = task_ctx_make(p);
+	struct task_ctx *t;
 
+	if ((s32)ctx->ax < 0)
+		return 0;
+	t = task_ctx_make(p);
 	if (!t)
 		return 0;
 	evidence_set(p, t, SOURCE_DOORBELL, ROLE_GPU, 45, bpf_ktime_get_ns());
@@ -3454,41 +3470,44 @@ static __always_inline void current_did(u8 source, u8 role, u8 confidence, u8 hi
 		input_taken(cpu_state_of(bpf_get_smp_processor_id()), now);
 }
 
-SEC("fentry/evdev_read")
+/* A read that returns without an event is no evidence either: it costs nothing and never ends. */
+SEC("fexit/evdev_read")
 int BPF_PROG(readers_evdev)
 {
-	current_did(SOURCE_INPUT, ROLE_INPUT, 95, HINT_INPUT);
+	if (call_result(ctx) > 0)
+		current_did(SOURCE_INPUT, ROLE_INPUT, 95, HINT_INPUT);
 	return 0;
 }
 
-SEC("fentry/hidraw_read")
+SEC("fexit/hidraw_read")
 int BPF_PROG(readers_hidraw)
 {
-	current_did(SOURCE_INPUT, ROLE_INPUT, 95, HINT_INPUT);
+	if (call_result(ctx) > 0)
+		current_did(SOURCE_INPUT, ROLE_INPUT, 95, HINT_INPUT);
 	return 0;
 }
 
 /* --- audio and network, in process context --- */
 
 /* Requests that move sound or its pointers: HWSYNC, SYNC_PTR, and WRITEI to READN. */
-SEC("fentry/snd_pcm_ioctl")
+SEC("fexit/snd_pcm_ioctl")
 int BPF_PROG(audio_ioctl, struct file *file, unsigned int cmd)
 {
 	u32 nr = IOC_NR(cmd);
 
-	if (nr == 0x22 || nr == 0x23 || (nr >= 0x50 && nr <= 0x53))
+	if ((nr == 0x22 || nr == 0x23 || (nr >= 0x50 && nr <= 0x53)) && call_result(ctx) >= 0)
 		current_did(SOURCE_AUDIO, ROLE_AUDIO, 95, HINT_AUDIO);
 	return 0;
 }
 
 /* The game's thread that talks to the server; frame threads that do so make frames first. */
-static __always_inline int network_used(void)
+static __always_inline int network_used(u64 *ctx)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
 	struct task_ctx *t;
 	u64 now;
 
-	if ((u32)p->tgid != game_tgid)
+	if ((u32)p->tgid != game_tgid || call_result(ctx) < 0)
 		return 0;
 	t = task_ctx_make(p);
 	if (!t)
@@ -3500,28 +3519,28 @@ static __always_inline int network_used(void)
 	return 0;
 }
 
-SEC("fentry/udp_sendmsg")
+SEC("fexit/udp_sendmsg")
 int BPF_PROG(network_send)
 {
-	return network_used();
+	return network_used(ctx);
 }
 
-SEC("fentry/udp_recvmsg")
+SEC("fexit/udp_recvmsg")
 int BPF_PROG(network_receive)
 {
-	return network_used();
+	return network_used(ctx);
 }
 
-SEC("fentry/udpv6_sendmsg")
+SEC("fexit/udpv6_sendmsg")
 int BPF_PROG(network_send6)
 {
-	return network_used();
+	return network_used(ctx);
 }
 
-SEC("fentry/udpv6_recvmsg")
+SEC("fexit/udpv6_recvmsg")
 int BPF_PROG(network_receive6)
 {
-	return network_used();
+	return network_used(ctx);
 }
 
 /* --- game: programs that start, names that change --- */

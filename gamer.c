@@ -252,7 +252,7 @@ static const struct command {
 	X(FRAME_WORK_US, "frame-work-us", 0, NUM, C(bench), 0, 0, 1000000, NULL, \
 	  "work of a frame over all threads; 0: 24 % of its period")		\
 	X(NO_UINPUT, "no-uinput", 0, FLAG, C(bench), 0, 0, 1, NULL, "input from a timer, not a device") \
-	X(NO_DRM, "no-drm", 0, FLAG, C(bench), 0, 0, 1, NULL, "frames end by a timer, not a GPU") \
+	X(NO_DRM, "no-drm", 0, FLAG, C(bench), 0, 0, 1, NULL, "nothing is submitted to a GPU") \
 	X(REALTIME, "realtime", 0, FLAG, C(bench), 0, 0, 1, NULL,		\
 	  "the game, not the load, runs under SCHED_FIFO: what ordinary scheduling is measured against") \
 	X(TREE, "pid", 'p', NUM, C(profile), 0, 0, 4194304, NULL,		\
@@ -368,7 +368,7 @@ static const struct hook {
 };
 
 /* How a program gets to its place. */
-enum prog_kind { PROG_TP, PROG_FENTRY, PROG_LSM, PROG_KPROBE, PROG_UPROBE };
+enum prog_kind { PROG_TP, PROG_FENTRY, PROG_FEXIT, PROG_LSM, PROG_KRETPROBE, PROG_UPROBE };
 
 /*
  * The optional BPF programs: name, hook, kind, what it attaches to, the module that has it
@@ -377,21 +377,21 @@ enum prog_kind { PROG_TP, PROG_FENTRY, PROG_LSM, PROG_KPROBE, PROG_UPROBE };
 #define PROGS(X)								\
 	X(runtime_switch, RUNTIME, TP, "sched_switch", NULL)			\
 	X(runtime_waking, RUNTIME, TP, "sched_waking", NULL)			\
-	X(gpu_ioctl, GPU, FENTRY, "drm_ioctl", "drm")				\
+	X(gpu_ioctl, GPU, FEXIT, "drm_ioctl", "drm")				\
 	X(frame_flipped, FRAME, FENTRY, "drm_send_event_timestamp_locked", "drm") \
-	X(gpu_doorbell, NVIDIA, KPROBE, "nvidia_unlocked_ioctl nvidia_ioctl nv_drm_ioctl", \
+	X(gpu_doorbell, NVIDIA, KRETPROBE, "nvidia_unlocked_ioctl nvidia_ioctl nv_drm_ioctl", \
 	  "nvidia")								\
 	X(wine_set_thread, WINE, UPROBE, "NtSetInformationThread", NULL)	\
 	X(wine_set_process, WINE, UPROBE, "NtSetInformationProcess", NULL)	\
 	X(input_event_seen, INPUT, FENTRY, "input_event", "input_core")		\
 	X(input_gone, INPUT, FENTRY, "input_unregister_device", "input_core")	\
-	X(readers_evdev, READERS, FENTRY, "evdev_read", "evdev")		\
-	X(readers_hidraw, READERS, FENTRY, "hidraw_read", "hid")		\
-	X(audio_ioctl, AUDIO, FENTRY, "snd_pcm_ioctl", "snd_pcm")		\
-	X(network_send, NETWORK, FENTRY, "udp_sendmsg", NULL)			\
-	X(network_receive, NETWORK, FENTRY, "udp_recvmsg", NULL)		\
-	X(network_send6, NETWORK, FENTRY, "udpv6_sendmsg", "ipv6")		\
-	X(network_receive6, NETWORK, FENTRY, "udpv6_recvmsg", "ipv6")		\
+	X(readers_evdev, READERS, FEXIT, "evdev_read", "evdev")			\
+	X(readers_hidraw, READERS, FEXIT, "hidraw_read", "hid")			\
+	X(audio_ioctl, AUDIO, FEXIT, "snd_pcm_ioctl", "snd_pcm")		\
+	X(network_send, NETWORK, FEXIT, "udp_sendmsg", NULL)			\
+	X(network_receive, NETWORK, FEXIT, "udp_recvmsg", NULL)			\
+	X(network_send6, NETWORK, FEXIT, "udpv6_sendmsg", "ipv6")		\
+	X(network_receive6, NETWORK, FEXIT, "udpv6_recvmsg", "ipv6")			\
 	X(game_lsm, GAME, LSM, "bprm_committed_creds", NULL)			\
 	X(game_exec, EXEC, TP, "sched_process_exec", NULL)			\
 	X(name_changed, NAME, TP, "task_rename", NULL)
@@ -407,7 +407,7 @@ static const struct prog {
 	const char *name;	/* of the BPF program */
 	u8 hook;		/* enum hook_id that it serves */
 	u8 kind;		/* enum prog_kind */
-	const char *target;	/* function, tracepoint or LSM hook; of a kprobe: any of these */
+	const char *target;	/* function, tracepoint or LSM hook; of a kretprobe: any */
 	const char *module;	/* where the target is if not in the kernel itself */
 } progs[PROG_NR] = {
 #define X(name, hook, kind, target, module) { #name, HOOK_##hook, PROG_##kind, target, module },
@@ -2545,11 +2545,12 @@ static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
 	};
 	const char *func = kind == PROG_LSM ? "bpf_lsm_bprm_committed_creds" : "udp_sendmsg";
 	LIBBPF_OPTS(bpf_prog_load_opts, opts,
-		    .expected_attach_type = kind == PROG_LSM ? BPF_LSM_MAC : BPF_TRACE_FENTRY);
+		    .expected_attach_type = kind == PROG_LSM ? BPF_LSM_MAC :
+					    kind == PROG_FEXIT ? BPF_TRACE_FEXIT : BPF_TRACE_FENTRY);
 	char list[256];
 	int fd;
 
-	if (known[kind] || (kind != PROG_FENTRY && kind != PROG_LSM))
+	if (known[kind])
 		return result[kind];
 	known[kind] = true;
 	/* Without "bpf" in this list its hooks are attached and never called. */
@@ -2603,11 +2604,12 @@ static const char *prog_probe(struct btf *btf, const struct prog *p)
 		return btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF) > 0 ? NULL :
 		       "not in this kernel";
 	case PROG_FENTRY:
+	case PROG_FEXIT:
 		why = btf_func_probe(btf, p->target, p->module);
 		return why ? why : prog_kind_probe(btf, p->kind);
 	case PROG_LSM:
 		return prog_kind_probe(btf, p->kind);
-	case PROG_KPROBE:
+	case PROG_KRETPROBE:
 		return prog_kprobe_target(p) ? NULL : "no such driver is loaded";
 	case PROG_UPROBE:
 		return access("/sys/bus/event_source/devices/uprobe", F_OK) ?
@@ -3136,8 +3138,8 @@ static void hooks_attach(void)
 		prog = bpf_object__find_program_by_name(st.skel->obj, progs[i].name);
 		if (!bpf_program__autoload(prog) || progs[i].kind == PROG_UPROBE)
 			continue;
-		st.prog_links[i] = progs[i].kind == PROG_KPROBE ?
-			bpf_program__attach_kprobe(prog, false, prog_kprobe_target(&progs[i])) :
+		st.prog_links[i] = progs[i].kind == PROG_KRETPROBE ?
+			bpf_program__attach_kprobe(prog, true, prog_kprobe_target(&progs[i])) :
 			bpf_program__attach(prog);
 		if (!st.prog_links[i])
 			prog_drop(i, "could not be attached");
@@ -5348,7 +5350,7 @@ static bool module_wanted(const char *name)
 
 	for (i = 0; i < PROG_NR; i++)
 		if (progs[i].module && !strcmp(progs[i].module, name) && prog_wanted(i) &&
-		    (st.prog_why[i] || progs[i].kind == PROG_KPROBE))
+		    (st.prog_why[i] || progs[i].kind == PROG_KRETPROBE))
 			return true;
 	return false;
 }
@@ -5686,7 +5688,7 @@ struct bench_frame {
 	u64 tick_ns;		/* limiter tick that started it; sim */
 	u64 input_ns;		/* newest input event it used; sim */
 	u64 call_ns;		/* present call, after the GPU submit; submit */
-	_Atomic u64 gpu_done_ns;	/* completion, known in advance without a fence; submit */
+	_Atomic u64 gpu_done_ns;	/* completion, known in advance; submit */
 	_Atomic u64 shown_ns;	/* composited and committed; compositor */
 	_Atomic u32 jitter_ns;	/* largest wakeup latency on its chain; all of the chain */
 };
@@ -5712,10 +5714,8 @@ static struct bench {
 	char sched[64];			/* who schedules; main */
 
 	/* the GPU stand-in; submit, if not said otherwise */
-	int gpu;			/* render node, or -1: nothing to submit with; main */
-	char gpu_name[32];		/* of the kernel driver; main */
-	u64 gpu_submits, gpu_fences;	/* submit ioctls, and those that gave a fence */
-	int gpu_error;			/* errno of the newest failed submit */
+	int gpu;			/* vgem's node, or -1: nothing to submit with; main */
+	u32 gpu_buffer;			/* handle of what the fences guard; main */
 
 	/* start barrier and end; main, except ready */
 	_Atomic u32 ready;		/* threads and processes at the barrier, futex; everybody */
@@ -5912,8 +5912,8 @@ static u64 bench_calibrate(void)
 /* ==== bench 3: devices =============================================================== */
 
 /*
- * The two DRM requests in use, as in <drm/drm.h> and <drm/virtgpu_drm.h>, which a build
- * machine may lack.
+ * The DRM requests in use, as in <drm/drm.h>, <drm/drm_mode.h> and <drm/vgem_drm.h>, which a
+ * build machine may lack.
  */
 struct bench_drm_version {
 	int number[3];
@@ -5923,61 +5923,62 @@ struct bench_drm_version {
 	} name, date, desc;
 };
 
-struct bench_virtgpu_execbuffer {
-	u32 flags, size;
-	u64 command, bo_handles;
-	u32 num_bo_handles;
-	s32 fence_fd;
-	u32 ring_idx, syncobj_stride, num_in_syncobjs, num_out_syncobjs;
-	u64 in_syncobjs, out_syncobjs;
+struct bench_drm_dumb {
+	u32 height, width, bpp, flags, handle, pitch;
+	u64 size;
+};
+
+struct bench_vgem_attach {
+	u32 handle, flags, fence, pad;
+};
+
+struct bench_vgem_signal {
+	u32 fence, flags;
 };
 
 #define BENCH_DRM_VERSION	_IOWR('d', 0x00, struct bench_drm_version)
-#define BENCH_VIRTGPU_EXEC	_IOWR('d', 0x42, struct bench_virtgpu_execbuffer)
-#define BENCH_VIRTGPU_FENCE_OUT	0x02
+#define BENCH_DRM_DUMB		_IOWR('d', 0xb2, struct bench_drm_dumb)
+#define BENCH_VGEM_ATTACH	_IOWR('d', 0x41, struct bench_vgem_attach)
+#define BENCH_VGEM_SIGNAL	_IOW('d', 0x42, struct bench_vgem_signal)
 
-/* The first render node of the one driver that we can submit to */
+/*
+ * vgem, the kernel's GPU without hardware, with a buffer. The other drivers want commands of
+ * their own hardware.
+ */
 static void bench_gpu_open(void)
 {
-	char path[32], *name = bench->gpu_name;
+	struct bench_drm_dumb dumb = { .height = 16, .width = 16, .bpp = 32 };
+	char path[32];
 
-	for (u32 minor = 128; minor < 144 && bench->gpu < 0; minor++) {
-		struct bench_drm_version v = { .name = { sizeof(bench->gpu_name) - 1, name } };
+	for (u32 minor = 0; minor < 16; minor++) {
+		char name[8] = "";
+		struct bench_drm_version v = { .name = { sizeof(name) - 1, name } };
 		int fd;
 
-		snprintf(path, sizeof(path), "/dev/dri/renderD%u", minor);
+		snprintf(path, sizeof(path), "/dev/dri/card%u", minor);
 		fd = open(path, O_RDWR | O_CLOEXEC);
 		if (fd < 0)
 			continue;
-		memset(name, 0, sizeof(bench->gpu_name));
-		if (!ioctl(fd, BENCH_DRM_VERSION, &v) && !strcmp(name, "virtio_gpu"))
+		if (!ioctl(fd, BENCH_DRM_VERSION, &v) && !strcmp(name, "vgem") &&
+		    !ioctl(fd, BENCH_DRM_DUMB, &dumb)) {
 			bench->gpu = fd;
-		else
-			close(fd);
+			bench->gpu_buffer = dumb.handle;
+			return;
+		}
+		close(fd);
 	}
 }
 
-/*
- * One empty virgl command. Returns a fence, or -1 where there is none: a driver without 3D
- * refuses, and is asked again each frame, since the submit itself is what a game does.
- */
-static int bench_gpu_submit(void)
+/* A fence on the buffer, as work of a GPU leaves one; the timer, not vgem, says when it is done. */
+static void bench_gpu_submit(void)
 {
-	static const u32 nop;
-	struct bench_virtgpu_execbuffer exec = {
-		.flags = BENCH_VIRTGPU_FENCE_OUT, .size = sizeof(nop),
-		.command = (uintptr_t)&nop, .fence_fd = -1,
-	};
+	struct bench_vgem_attach attach = { .handle = bench->gpu_buffer };
+	struct bench_vgem_signal signal = { 0 };
 
-	if (bench->gpu < 0)
-		return -1;
-	bench->gpu_submits++;
-	if (ioctl(bench->gpu, BENCH_VIRTGPU_EXEC, &exec)) {
-		bench->gpu_error = errno;
-		return -1;
-	}
-	bench->gpu_fences += exec.fence_fd >= 0;
-	return exec.fence_fd;
+	if (bench->gpu < 0 || ioctl(bench->gpu, BENCH_VGEM_ATTACH, &attach))
+		return;
+	signal.fence = attach.fence;
+	ioctl(bench->gpu, BENCH_VGEM_SIGNAL, &signal);
 }
 
 /*
@@ -6112,33 +6113,23 @@ static void bench_render(struct bench_thread *t)
 	bench_gate_post(&bench->submit);
 }
 
-/*
- * The GPU needs gpu_ns per frame, one frame after the other. Without a fence its
- * completion is known at once; with one the frame is done when both are.
- */
+/* The GPU needs gpu_ns per frame, one frame after the other. */
 static void bench_submit(struct bench_thread *t)
 {
 	u64 done_ns = 0;
 
 	for (u32 f = 0; bench_frame_wait(t, &bench->submit, f); f++) {
 		struct bench_frame *frame = &bench->frame[f];
-		int fence;
 
 		bench_frame_work(t, f);
-		fence = bench_gpu_submit();
+		bench_gpu_submit();
 		frame->call_ns = now_ns();
 		if (bench->gpu >= 0)
 			bench_event(t, frame->call_ns);
 		done_ns = MAX(done_ns, frame->call_ns) + bench->gpu_ns;
-		if (fence < 0)
-			atomic_store(&frame->gpu_done_ns, done_ns);
+		atomic_store(&frame->gpu_done_ns, done_ns);
 		atomic_store(&bench->called, f + 1);
 		bench_gate_post(&bench->retired);
-		if (fence >= 0) {
-			poll(&(struct pollfd){ .fd = fence, .events = POLLIN }, 1, 1000);
-			close(fence);
-			atomic_store(&frame->gpu_done_ns, MAX(now_ns(), done_ns));
-		}
 	}
 }
 
@@ -6769,7 +6760,6 @@ struct bench_result {
 	double load_rate[LOAD_NR];	/* ops per second; NAN without time */
 	u64 *at_ns;			/* [frame_ms.n] end of each interval, from t0 */
 	u32 *frame_ns;			/* [frame_ms.n] in order of frames */
-	char gpu[96];			/* how frames were completed */
 };
 
 /* Frame figures; what is sorted are copies, the plots need the order. */
@@ -6835,13 +6825,6 @@ static void bench_summarize(struct bench_result *r)
 	}
 	for (u32 kind = 0; kind < LOAD_NR; kind++)
 		r->load_rate[kind] = load_s > 0 ? r->load_ops[kind] / load_s : NAN;
-	if (bench->gpu < 0)
-		snprintf(r->gpu, sizeof(r->gpu), "timer");
-	else if (bench->gpu_fences == bench->gpu_submits)
-		snprintf(r->gpu, sizeof(r->gpu), "%s fences", bench->gpu_name);
-	else
-		snprintf(r->gpu, sizeof(r->gpu), "%s submits, completed by timer (%s)",
-			 bench->gpu_name, strerror(bench->gpu_error));
 }
 
 /* ==== bench 9: output ================================================================ */
@@ -6922,7 +6905,7 @@ static void bench_write_json(struct out *o, const struct bench_result *r)
 	json_u64(&j, "audio_frames", c->audio_frames);
 	json_str(&j, "load", bench_loads[c->load].name);
 	json_u64(&j, "load_threads", bench->slots);
-	json_str(&j, "gpu", r->gpu);
+	json_str(&j, "gpu", bench->gpu < 0 ? "timer" : "vgem");
 	json_str(&j, "input", bench->evdev >= 0 ? "uinput" : "timer");
 	json_str(&j, "network", bench->net_udp ? "udp" : "unix");
 	json_close(&j, '}');
@@ -7047,7 +7030,8 @@ static void bench_write_text(struct out *o, const struct bench_result *r)
 		out_f(o, " x %u", bench->slots);
 	out_f(o, "%s\n", bench->interrupted ? " (interrupted)" : "");
 	out_f(o, "  game     %u fps, %u us of work per frame, %u job worker%s, GPU: %s\n", c->fps,
-	      c->frame_work_us, c->workers, c->workers == 1 ? "" : "s", r->gpu);
+	      c->frame_work_us, c->workers, c->workers == 1 ? "" : "s",
+	      bench->gpu < 0 ? "timer" : "vgem");
 	out_f(o, "  beside   input %u Hz by %s, audio %u frames, network %u Hz by %s\n",
 	      c->input_hz, bench->evdev >= 0 ? "uinput" : "timer", c->audio_frames,
 	      BENCH_NET_HZ, bench->net_udp ? "UDP" : "socket pair");
@@ -7109,7 +7093,7 @@ static void bench_write_csv(struct out *o, const struct bench_result *r)
 	bench_file_value("/proc/cpuinfo", "model name", cpu, sizeof(cpu));
 	bench_file_value("/proc/meminfo", "MemTotal", ram, sizeof(ram));
 	out_f(o, "os,cpu,gpu,ram,kernel,driver,cpuscheduler\n%s,%s,%s,%.*s,%s,,%s\n", os, cpu,
-	      bench->gpu_name, (int)strcspn(ram, " "), ram, u.release, bench->sched);
+	      bench->gpu < 0 ? "" : "vgem", (int)strcspn(ram, " "), ram, u.release, bench->sched);
 	out_f(o, "fps,frametime,cpu_load,cpu_power,gpu_load,cpu_temp,gpu_temp,gpu_core_clock,"
 	      "gpu_mem_clock,gpu_vram_used,gpu_power,ram_used,swap_used,process_rss,cpu_mhz,"
 	      "elapsed\n");
@@ -11625,7 +11609,8 @@ static int cmd_status(void)
 /* What a hook attaches to, of what this kernel has: "fentry drm_ioctl, ..." */
 static const char *hook_places(u32 id)
 {
-	static const char *const kinds[] = { "tp_btf", "fentry", "lsm", "kprobe", "uprobe" };
+	static const char *const kinds[] = { "tp_btf", "fentry", "fexit", "lsm", "kretprobe",
+					     "uprobe" };
 	static char text[256];
 	size_t n = 0, i;
 

@@ -1567,7 +1567,7 @@ host_gpu_numbers() { : "GPU submit numbers are those of the newest kernel's own 
 	: >"$work/linux/bits.h" # of the kernel's own, and not needed here
 	{
 		printf '#include <%s>\n' stddef.h stdint.h linux/types.h linux/ioctl.h drm/drm.h
-		for d in amdgpu asahi etnaviv i915 lima msm nouveau panfrost panthor pvr radeon v3d vc4 virtgpu xe; do
+		for d in amdgpu asahi etnaviv i915 lima msm nouveau panfrost panthor pvr radeon v3d vc4 vgem virtgpu xe; do
 			echo "#include <drm/${d}_drm.h>"
 		done
 		cat <<-'EOT'

@@ -168,6 +168,7 @@ struct input_dev {
 struct pt_regs {
 	unsigned long r9;
 	unsigned long r8;
+	unsigned long ax;
 	unsigned long cx;
 	unsigned long dx;
 	unsigned long si;

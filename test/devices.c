@@ -116,15 +116,28 @@ struct drm_version {
 	char *desc;
 };
 #define DRM_IOCTL_VERSION _IOWR('d', 0x00, struct drm_version)
+struct drm_mode_create_dumb {
+	uint32_t height, width, bpp, flags, handle, pitch;
+	uint64_t size;
+};
+#define DRM_IOCTL_MODE_CREATE_DUMB _IOWR('d', 0xb2, struct drm_mode_create_dumb)
+/* As in <drm/vgem_drm.h> */
+struct drm_vgem_fence_attach {
+	uint32_t handle, flags, out_fence, pad;
+};
+struct drm_vgem_fence_signal {
+	uint32_t fence, flags;
+};
+#define DRM_IOCTL_VGEM_FENCE_ATTACH _IOWR('d', 0x41, struct drm_vgem_fence_attach)
+#define DRM_IOCTL_VGEM_FENCE_SIGNAL _IOW('d', 0x42, struct drm_vgem_fence_signal)
 
-/* The render node of a driver, else its card node */
-static int drm_open(const char *driver)
+/* The first of these nodes that is of that driver */
+static int drm_open(const char *driver, const char *nodes)
 {
 	glob_t found;
 	int fd = -1;
 
-	glob("/dev/dri/renderD*", 0, NULL, &found);
-	glob("/dev/dri/card*", GLOB_APPEND, NULL, &found);
+	glob(nodes, 0, NULL, &found);
 	for (size_t i = 0; i < found.gl_pathc; i++) {
 		char name[32] = "";
 		struct drm_version v = { .name_len = sizeof(name) - 1, .name = name };
@@ -139,17 +152,66 @@ static int drm_open(const char *driver)
 	return -1;
 }
 
-/* The request's number is all that counts: it is seen before the driver judges the rest. */
+/* A fence that a buffer waits for, as work of a GPU has one; what it waits for is done at once. */
 static void submit(struct job *j)
 {
-	int fd = drm_open(j->arg[0]), nr = strtol(j->arg[1], NULL, 0), hz = atoi(j->arg[2]);
-	char zero[64];
+	struct drm_mode_create_dumb buffer = { .height = 16, .width = 16, .bpp = 32 };
+	int fd = drm_open("vgem", "/dev/dri/card*"), hz = atoi(j->arg[0]);
 
+	if (ioctl(fd, DRM_IOCTL_MODE_CREATE_DUMB, &buffer))
+		die("dumb buffer");
 	for (ready(j);; pace(j, hz)) {
-		memset(zero, 0, sizeof(zero));
+		struct drm_vgem_fence_attach attach = { .handle = buffer.handle };
+		struct drm_vgem_fence_signal signal = { 0 };
+
 		begin(j);
-		ioctl(fd, _IOC(_IOC_READ | _IOC_WRITE, 'd', nr, sizeof(zero)), zero);
+		if (ioctl(fd, DRM_IOCTL_VGEM_FENCE_ATTACH, &attach))
+			die("fence");
 		done(j);
+		signal.fence = attach.out_fence;
+		ioctl(fd, DRM_IOCTL_VGEM_FENCE_SIGNAL, &signal);
+	}
+}
+
+/* What is asked for HZ times a second counts; FIRST_END is 0 as long as it is refused. */
+static void asked(struct job *j, int refused)
+{
+	if (refused)
+		j->count++;
+	else
+		done(j);
+}
+
+static void request(struct job *j)
+{
+	const char *node = j->arg[0];
+	int fd = *node == '/' ? open(node, O_RDWR | O_NONBLOCK) : drm_open(node, "/dev/dri/renderD*");
+	int type = *j->arg[1], nr = strtol(j->arg[2], NULL, 0), hz = atoi(j->arg[3]);
+
+	if (fd < 0)
+		die(node);
+	for (ready(j);; pace(j, hz)) {
+		uint32_t words[16] = { 0 };
+		char *word = j->arg[4];
+
+		for (int i = 0; i < 16 && *word; i++, word += *word == ',')
+			words[i] = strtoul(word, &word, 0);
+		begin(j);
+		asked(j, ioctl(fd, _IOC(_IOC_READ | _IOC_WRITE, type, nr, sizeof(words)), words) < 0);
+	}
+}
+
+static void look(struct job *j)
+{
+	int net = *j->arg[0] == '-', hz = atoi(j->arg[1]);
+	int fd = net ? socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0) : open(j->arg[0], O_RDONLY | O_NONBLOCK);
+	char data[1500];
+
+	if (fd < 0)
+		die(j->arg[0]);
+	for (ready(j);; pace(j, hz)) {
+		begin(j);
+		asked(j, read(fd, data, sizeof(data)) < 0);
 	}
 }
 
@@ -543,7 +605,9 @@ static void exec_first(struct job *j)
 
 /* ------------------------------------------------------------------ main */
 static const struct kind kinds[] = {
-	{ "submit", 3, submit, "DRIVER NR HZ: DRM request NR on the driver's node; HZ 0: once" },
+	{ "submit", 1, submit, "HZ: work for vgem, which stands for a GPU; HZ 0: once" },
+	{ "request", 5, request, "NODE|DRIVER TYPE NR HZ WORD[,WORD]...: ioctl NR of a node, or of the driver's render node" },
+	{ "look", 2, look, "NODE|- HZ: read without waiting, - a UDP socket to which nobody sends" },
 	{ "input", 1, input, "mouse|keyboard|gamepad|touch: a device that does what stdin says" },
 	{ "uhid", 1, uhid, "HZ: a gamepad by way of the HID layer" },
 	{ "evdev", 1, evdev, "NODE|-: poll and read an event or hidraw node, - for that of `input`" },

@@ -471,12 +471,12 @@ sound_here() { [ -e /proc/asound/Dummy ] && [ -e /proc/asound/Loopback ] || skip
 uinput_here() { [ -e /dev/uinput ] || skip "this kernel has no uinput"; }
 
 hz_near() { between $(($2 * 9 / 10)) "$(field "$1" submit_hz | cut -d. -f1)" $(($2 * 11 / 10)); }
-dev_gpu() { : "who submits on virtio_gpu is gpu from its first request on, at its rate; no other number or driver counts"
+# A request that virtio_gpu takes, RESOURCE_CREATE (2D), has the number of amdgpu's submits; the other way
+# round vgem's FENCE_SIGNAL, which follows each of its fences, has that of virtio_gpu's.
+dev_gpu() { : "who submits is gpu from its first request on, at its rate; no other number or driver counts"
 	gpu_here
 	local tid at
-	play submit virtio_gpu 0x42 60 + query=submit virtio_gpu 0 60 + amdgpu=submit virtio_gpu 0x44 60 + idle 60 \
-		+ vgem42=submit vgem 0x42 60 + vgem44=submit vgem 0x44 60 + vgem69=submit vgem 0x69 60 \
-		+ once=submit virtio_gpu 0x42 0
+	play submit 60 + query=request virtio_gpu d 0 60 0 + amdgpu=request virtio_gpu d 0x44 60 2,1,2,16,16,1,1,0,0,0,0,0,4096 + idle 60 + once=submit 0
 	observe --game $D
 	lacks submit once "gpu gpu"
 	go
@@ -485,18 +485,55 @@ dev_gpu() { : "who submits on virtio_gpu is gpu from its first request on, at it
 	tid=$(task_named submit)
 	wait_for 15 hz_near "$tid" 60 || fail "60 submits a second, status has $(field "$tid" submit_hz)"
 	at=$(field "$tid" role_at_ns)
-	lacks query amdgpu idle vgem42 vgem44 vgem69 "gpu gpu"
+	lacks query amdgpu idle "gpu gpu"
 	gamer status --json >/out/gpu.json
 	wait_for 15 row_is_not once "gpu gpu 100" || fail "one submit, and gpu for 15 s"
 	over
 	is "the gpu thread" "$tid" "$(told submit 2)"
 	between "$(told submit 4)" "$at" "$(told submit 5)" || fail "role at $at, first submit from $(told submit 4) to $(told submit 5)"
-	[ "$(told vgem42 3)" -ge 20 ] || fail "only $(told vgem42 3) requests went to vgem"
+	[ "$(told query 5)" -gt 0 ] && [ "$(told amdgpu 5)" -gt 0 ] || fail "requests that are no submits were refused"
+	ends_well
+}
+dev_refused() { : "what the kernel refuses is no evidence, of the game nor of a user without rights, however often it is asked for"
+	gpu_here
+	sound_here
+	uinput_here
+	local t node sound refused mouse
+	silence
+	devices input mouse </tmp/say >/tmp/mouse 3<&- &
+	mouse=$!
+	wait_for 20 grep -q ready /tmp/mouse || fail "no mouse"
+	node=/dev/input/$(grep -l "test mouse" /sys/class/input/event*/device/name | sed 's|.*/\(event[0-9]*\)/.*|\1|')
+	sound=/dev/snd/pcm$(readlink /proc/asound/Dummy | sed 's/card/C/')D0p
+	chmod 666 /dev/dri/render* "$sound" "$node"
+	refused="flip=request virtio_gpu d 0xb0 200 0 + commit=request virtio_gpu d 0xbc 200 0 + exec=request virtio_gpu d 0x42 200 0 \
+		+ sound=request $sound A 0x50 200 0 + look $node 200 + net=look - 200"
+	play submit 60 + $refused
+	observe --game $D
+	ln -sf /bin/devices /tmp/stranger
+	as_user /tmp/stranger $refused >/tmp/as.stranger 2>&1 &
+	O=$!
+	go
+	sleep 3
+	no_rows $O || fail "a user without rights is in the table: $(gamer status | grep "^thread.* $O ")"
+	lacks flip commit exec "gpu gpu"
+	lacks sound "audio audio"
+	lacks look "input input"
+	lacks net "network network"
+	has submit "gpu gpu 100"
+	over
+	quit $O $mouse
+	wait $O
+	cat /tmp/as.stranger >>/tmp/played
+	for t in flip commit exec sound look net; do
+		[ -z "$(awk -v t=$t '$1 == t && ($3 < 200 || $5)' /tmp/played)" ] || fail "taken, or too few: $(grep "^$t " /tmp/played)"
+		is "programs that asked for $t" "$(grep -c "^$t " /tmp/played)" 2
+	done
 	ends_well
 }
 dev_cadence() { : "without page flips, frames come from the primary thread's submits, and are called so"
 	gpu_here
-	play submit virtio_gpu 0x42 50 + second=submit virtio_gpu 0x42 10
+	play submit 50 + second=submit 10
 	observe --game $D
 	go
 	has submit "gpu gpu 100"
@@ -526,7 +563,7 @@ dev_flip() { : "modetest's page flips make it the compositor; what is presented,
 	gpu_here
 	modetest_here
 	local first before lost low now hz
-	play submit virtio_gpu 0x42 120
+	play submit 120
 	go
 	observe --game $D
 	modeset
@@ -733,7 +770,7 @@ dev_network() { : "the game's threads that send and receive by UDP are network; 
 dev_sched() { : "while it schedules it finds the same roles"
 	gpu_here
 	sound_here
-	play submit virtio_gpu 0x42 60 + udp_send 7000 20 + udp_recv 7000 + pcm_write Dummy + input mouse + evdev - + idle 60
+	play submit 60 + udp_send 7000 20 + udp_recv 7000 + pcm_write Dummy + input mouse + evdev - + idle 60
 	start --game $D
 	go
 	say 50 send 50 100
@@ -764,7 +801,7 @@ storms() {
 }
 dev_storm() { : "storms of fork, exec, rename and exit under any name: the game stays the game, status stays clean"
 	gpu_here
-	play submit virtio_gpu 0x42 60 + storm + more=storm
+	play submit 60 + storm + more=storm
 	as stranger storm + more=storm
 	observe --game $D
 	go
@@ -773,7 +810,7 @@ dev_storm() { : "storms of fork, exec, rename and exit under any name: the game 
 }
 dev_storm_sched() { : "the same while it schedules"
 	gpu_here
-	play submit virtio_gpu 0x42 60 + storm + more=storm
+	play submit 60 + storm + more=storm
 	as stranger storm + more=storm
 	start --game $D
 	go
@@ -784,7 +821,7 @@ dev_storm_sched() { : "the same while it schedules"
 dev_auto() { : "who submits frames and reads input becomes the game by itself; what its threads did before counts"
 	gpu_here
 	uinput_here
-	play submit virtio_gpu 0x42 60 + input mouse + evdev - + slow=submit virtio_gpu 0x42 2
+	play submit 60 + input mouse + evdev - + slow=submit 2
 	go
 	observe
 	echo "send 5000 100" >&3
@@ -803,7 +840,7 @@ dev_learned() { : "a game's submitting thread is known before its first submit i
 	rm -f $DB $GAME
 	cp /bin/devices $GAME
 	start --db $DB
-	play submit virtio_gpu 0x42 240 + idle 60
+	play submit 240 + idle 60
 	wait_for 20 game_is $D || fail "$(gamer status | grep ^game:)"
 	row_is submit "none none 0" || row_is submit "worker name 40" || fail "before its first submit: $(row submit)"
 	go
@@ -814,7 +851,7 @@ dev_learned() { : "a game's submitting thread is known before its first submit i
 	stops TERM
 	gamer db list --db $DB | grep -q '^submit .* gpu ' || fail "$(gamer db list --db $DB)"
 	start --db $DB
-	play submit virtio_gpu 0x42 240 + idle 60
+	play submit 240 + idle 60
 	wait_for 20 game_is $D || fail "again: $(gamer status | grep ^game:)"
 	case $(row submit) in "gpu learned "*) ;; *) fail "in the next run: $(row submit)" ;; esac
 	case $(row idle) in *learned*) fail "idle is $(row idle)" ;; esac
@@ -825,7 +862,7 @@ dev_learned() { : "a game's submitting thread is known before its first submit i
 	mv $GAME /tmp/elsewhere/
 	GAME=/tmp/elsewhere/gamer-bench
 	wait_for 5 game_is none || fail "it has ended again: $(gamer status | grep ^game:)"
-	play submit virtio_gpu 0x42 240
+	play submit 240
 	wait_for 20 game_is $D || fail "elsewhere: $(gamer status | grep ^game:)"
 	case $(row submit) in *learned*) fail "of another path: $(row submit)" ;; esac
 	go
@@ -924,7 +961,7 @@ dev_hooks() { : "each hook can be switched off, is said to be off, and takes onl
 	gpu_here
 	sound_here
 	local pair hook lost t
-	play submit virtio_gpu 0x42 60 + udp_send 7000 20 + pcm_write Dummy + input mouse + evdev -
+	play submit 60 + udp_send 7000 20 + pcm_write Dummy + input mouse + evdev -
 	go
 	for pair in $HOOKS_DEV; do
 		hook=${pair%:*} lost=${pair#*:}
@@ -998,7 +1035,7 @@ tell_types() { : "each of the seven types by a real cause, with the fields that 
 	local all=/out/all.jsonl tid clients
 	start
 	hear $all print 0
-	play submit virtio_gpu 0x42 60 + input mouse + evdev - + other=submit virtio_gpu 0x42 5
+	play submit 60 + input mouse + evdev - + other=submit 5
 	go
 	echo "send 1500 500" >&3
 	wait_for 30 game_is $D || fail "$(gamer status | grep ^game:)"
@@ -1007,7 +1044,7 @@ tell_types() { : "each of the seven types by a real cause, with the fields that 
 	waits $all '"event":"game"' "\"pid\":$D," '"what":"gpu"'
 	waits $all '"event":"game"' "\"pid\":$D," '"what":"chosen"' '"comm":"devices"'
 	waits $all '"event":"classification"' "\"tid\":$tid," '"role":"gpu"' '"source":"gpu"' '"confidence":100' '"class":"game"'
-	waits $all '"event":"gpu_submit"' "\"tid\":$tid," '"driver":"virtio_gpu"' '"request":66' '"primary":1'
+	waits $all '"event":"gpu_submit"' "\"tid\":$tid," '"driver":"vgem"' '"request":65' '"primary":1'
 	waits $all '"event":"gpu_submit"' "\"tid\":$(task_named other)," '"primary":0'
 	waits $all '"event":"frame_timing"' '"source":"cadence"'
 	has_sent 1500
@@ -1047,7 +1084,7 @@ tell_flip() { : "frames that a display shows are told with their times; by proce
 	gpu_here
 	modetest_here
 	local all=/out/flips.jsonl c
-	play submit virtio_gpu 0x42 120 + idle 50
+	play submit 120 + idle 50
 	go
 	observe --game $D
 	modeset
@@ -1168,7 +1205,7 @@ tell_minute() { : "8 kHz mouse and 240 Hz frames for a minute: every event is ac
 	gpu_here
 	uinput_here
 	local SENT=0 BUSY alone unheard n
-	play submit virtio_gpu 0x42 240 + input mouse + evdev -
+	play submit 240 + input mouse + evdev -
 	start --game $D
 	go
 	busy 5
@@ -1228,7 +1265,7 @@ fps_between() { between "$1" "$(sed -n 's/^fps \([0-9]*\).*/\1/p' /run/gamer/sta
 tell_files() { : "the status and metrics files are there while a game runs, current, and never half written"
 	gpu_here
 	local file
-	play submit virtio_gpu 0x42 60
+	play submit 60
 	observe --game $D --metrics-file /tmp/gamer.prom
 	go
 	for file in fps fps_1_percent_low frame_p99_ms frames_dropped deadline_misses; do
