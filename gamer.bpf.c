@@ -651,7 +651,7 @@ enum prof_walk {
 
 /* What one thread did in one program: it gets a new record by exec. */
 struct prof_thread {
-	__u64 start_ns, end_ns;	/* CLOCK_MONOTONIC; marked or forked, exited or exec or the end */
+	__u64 start_ns, end_ns;	/* CLOCK_MONOTONIC; marked or forked, last switch or exec or the end */
 	__u64 events;		/* times off the CPU, within the bounds */
 	__u64 min_ns, max_ns;	/* of these, from the CPU's loss to its return */
 	__u64 n[PROF_STATE_NR];	/* by state; one event may count in its state and in runqueue */
@@ -661,8 +661,8 @@ struct prof_thread {
 	__u64 voluntary, involuntary;	/* context switches as the kernel counts them */
 	__u64 cpu_ns;		/* time on CPUs, likewise */
 	__u32 id;		/* of this record; no two have the same */
-	__u32 tgid, tid;
-	__u32 gone;		/* 1: the thread has ended or executed another program */
+	__u32 tgid, tid;	/* in gamer's PID namespace */
+	__u32 gone;		/* 1: the thread has ended */
 	char comm[16];		/* not trusted */
 };
 _Static_assert(sizeof(struct prof_thread) == 256, "ABI");
@@ -672,7 +672,7 @@ struct prof_key {
 	__u64 ustack, kstack;	/* keys of stacks, 0: unknown */
 	__u32 id;		/* of the thread's record */
 	__u16 nr;		/* system call that it was in, or PROF_NO_SYSCALL */
-	__u8 state;		/* enum prof_state, never RUNQUEUE */
+	__u8 state;		/* enum prof_state; RUNQUEUE: from its fork until it first ran */
 	__u8 pad;
 };
 _Static_assert(sizeof(struct prof_key) == 24, "ABI");
@@ -705,7 +705,6 @@ struct prof_io_sum {
 /* What did not fit, or could not be had. */
 struct prof_lost {
 	__u64 threads;		/* no memory to follow a thread */
-	__u64 records;		/* the ring was full when a thread ended */
 	__u64 offs;		/* times off the CPU whose stack is not known */
 	__u64 stacks;		/* new stacks that found no room */
 	__u64 ios;		/* block requests that found no room */
@@ -3780,15 +3779,18 @@ int threads(struct bpf_iter__task *ctx)
 #define TASK_UNINTERRUPTIBLE	2
 #define TASK_STOPPED		4
 #define TASK_TRACED		8
-#define TASK_ENDED		(0x10 | 0x20 | 0x80)	/* dead, zombie */
+#define TASK_DEAD		0x80	/* this switch is its last one */
 #define TASK_NOLOAD		0x400
 
 const volatile u64 prof_min_ns, prof_max_ns;	/* shorter and longer times off the CPU are left out */
 const volatile u8 prof_state;			/* enum prof_state + 1 that alone counts, 0: all */
+const volatile u8 prof_offcpu;			/* 1: times off the CPU are wanted */
 const volatile u8 prof_kernel_stacks;		/* 1: kernel stacks too */
 const volatile u8 prof_command;			/* 1: prof_root is followed from its exec on */
 const volatile u64 prof_entry, prof_entry_end;	/* do_syscall_64 in memory, 0, 0: unknown */
-u32 prof_root;		/* process whose tree is followed; user space */
+u32 prof_root;		/* process whose tree is followed, in gamer's PID namespace; user space */
+u32 prof_root_tgid;	/* the same as the kernel counts; prof_threads() */
+u32 prof_level;		/* of gamer's PID namespace, 0: the first one; prof_threads() */
 u32 prof_walk;		/* enum prof_walk; user space */
 u32 prof_marked;	/* threads that it marked */
 u32 prof_ids;		/* records so far */
@@ -3829,6 +3831,7 @@ struct {
 	__type(value, struct prof_stack);
 } prof_stacks SEC(".maps");
 
+#define PROF_FRAME_MAX	(8 << 20)	/* a frame of that size is none: a whole stack is no larger */
 #define PROF_RAW	160	/* words of a kernel stack that are looked at */
 
 struct prof_buffers {
@@ -3897,22 +3900,41 @@ static __always_inline u32 prof_new_id(void)
 	return __sync_fetch_and_add(&prof_ids, 1) + 1;
 }
 
-/* Follow a thread from now on. */
-static __always_inline struct prof_task *prof_mark(struct task_struct *p, u64 now)
+/* The number of a thread where gamer runs: each PID namespace that it is in has its own. */
+static __always_inline u32 prof_number(struct task_struct *p)
 {
-	struct prof_task *t = bpf_task_storage_get(&prof_tasks, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	u64 pid = (u64)BPF_CORE_READ(p, thread_pid);
+	u32 nr = 0;
 
-	if (!t) {
-		__sync_fetch_and_add(&prof_lost.threads, 1);
-		return NULL;
-	}
+	bpf_probe_read_kernel(&nr, sizeof(nr), (void *)(pid + bpf_core_field_offset(struct pid, numbers) +
+							prof_level * bpf_core_type_size(struct upid)));
+	return nr;
+}
+
+static __always_inline void prof_begin(struct task_struct *p, struct prof_task *t, u64 now)
+{
+	__builtin_memset(&t->sum, 0, sizeof(t->sum));
 	t->sum.id = prof_new_id();
 	t->sum.start_ns = now;
+	/* the kernel takes these from a thread before its last switch */
+	t->sum.tgid = prof_number(p->group_leader);
+	t->sum.tid = prof_number(p);
 	t->base[0] = p->min_flt;
 	t->base[1] = p->maj_flt;
 	t->base[2] = p->nvcsw;
 	t->base[3] = p->nivcsw;
 	t->base[4] = p->se.sum_exec_runtime;
+}
+
+/* Follow a thread from now on. */
+static __always_inline struct prof_task *prof_mark(struct task_struct *p, u64 now)
+{
+	struct prof_task *t = bpf_task_storage_get(&prof_tasks, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (t)
+		prof_begin(p, t, now);
+	else
+		__sync_fetch_and_add(&prof_lost.threads, 1);
 	return t;
 }
 
@@ -3922,8 +3944,6 @@ static __always_inline void prof_record(struct task_struct *p, const struct prof
 {
 	*to = t->sum;
 	to->end_ns = now;
-	to->tgid = p->tgid;
-	to->tid = p->pid;
 	to->minor_faults = p->min_flt - t->base[0];
 	to->major_faults = p->maj_flt - t->base[1];
 	to->voluntary = p->nvcsw - t->base[2];
@@ -3932,20 +3952,23 @@ static __always_inline void prof_record(struct task_struct *p, const struct prof
 	__builtin_memcpy(to->comm, p->comm, sizeof(to->comm));
 }
 
-/* Tell user space of a record that is complete. */
-static __always_inline void prof_tell(struct task_struct *p, const struct prof_task *t, u32 tid,
-				      u64 now)
+/*
+ * Tell user space of a record that is complete; where there is no room, it misses the record's
+ * id. The next one begins before that wakes user space, for which the kernel brings the CPU time
+ * up to date.
+ */
+static __always_inline void prof_tell(struct task_struct *p, struct prof_task *t, u64 now, bool ends)
 {
 	struct prof_thread *e = bpf_ringbuf_reserve(&prof_ended, sizeof(*e), 0);
 
-	if (!e) {
-		__sync_fetch_and_add(&prof_lost.records, 1);
-		return;
-	}
-	prof_record(p, t, e, now);
-	e->tid = tid;
-	e->gone = 1;
-	bpf_ringbuf_submit(e, 0);
+	if (e)
+		prof_record(p, t, e, now);
+	if (ends)
+		t->sum.gone = 1;
+	else
+		prof_begin(p, t, now);
+	if (e)
+		bpf_ringbuf_submit(e, 0);
 }
 
 #define PROF_HASH	14695981039346656037ULL
@@ -3957,9 +3980,9 @@ static __always_inline u64 prof_hash(u64 hash, u64 word)
 }
 
 /* Key of the stack of the current task, 0: none. A stack that was the last one is known. */
-static __always_inline u64 prof_stack(void *ctx, struct prof_stack *s, u64 flags, u64 last)
+static __always_inline u64 prof_stack(void *ctx, struct prof_stack *s, u32 size, u64 flags, u64 last)
 {
-	long n = bpf_get_stack(ctx, s->ip, sizeof(s->ip), flags);
+	long n = bpf_get_stack(ctx, s->ip, size, flags);
 	u64 hash = PROF_HASH;
 	u32 i;
 
@@ -4017,10 +4040,26 @@ static __always_inline u64 prof_kernel_stack(void *ctx, struct task_struct *p, u
 	known = look ? bpf_map_lookup_elem(&prof_looks, &look) : NULL;
 	if (known)
 		return *known;
-	key = prof_stack(ctx, &b->stack, 0, last);
+	key = prof_stack(ctx, &b->stack, sizeof(b->stack.ip), 0, last);
 	if (look && key)
 		bpf_map_update_elem(&prof_looks, &look, &key, BPF_NOEXIST);
 	return key;
+}
+
+/*
+ * A frame pointer that does not point into the stack above the innermost frame is none: a
+ * program without frame pointers has something else there, and a new thread what its creator
+ * had. The address where the thread is counts alone then.
+ */
+static __always_inline u64 prof_user_stack(void *ctx, struct task_struct *p, struct prof_buffers *b,
+					   u64 last)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(p);
+	u32 size = regs->bp - regs->sp < PROF_FRAME_MAX ? sizeof(b->stack.ip) : sizeof(u64);
+
+	if (p->flags & (PF_KTHREAD | PF_USER_WORKER))
+		return 0;
+	return prof_stack(ctx, &b->stack, size, BPF_F_USER_STACK, last);
 }
 
 /* The system call that a task is in. */
@@ -4051,7 +4090,7 @@ static __always_inline u8 prof_state_of(struct task_struct *p, u32 bits)
 		return PROF_STOPPED;
 	if (bits & TASK_TRACED)
 		return PROF_TRACED;
-	return bits & TASK_ENDED ? PROF_STATE_NR : PROF_OTHER;
+	return bits & TASK_DEAD ? PROF_STATE_NR : PROF_OTHER;
 }
 
 static __always_inline void prof_sum(struct prof_thread *sum, u32 state, u64 ns)
@@ -4143,15 +4182,14 @@ static __always_inline void prof_out(void *ctx, struct task_struct *p, struct pr
 	struct prof_buffers *b = bpf_map_lookup_elem(&prof_scratch, &zero);
 
 	prof_catch_up(p, t, now);
-	if (state == PROF_STATE_NR || t->sum.gone || !b)
+	if (state == PROF_STATE_NR || !b)
 		return;
 	t->ran_ns = p->se.sum_exec_runtime;
 	t->off_at_ns = now;
 	t->key.id = t->sum.id;
 	t->key.state = state;
 	t->key.nr = prof_syscall_of(p);
-	t->key.ustack = p->flags & (PF_KTHREAD | PF_USER_WORKER) ? 0 :
-			prof_stack(ctx, &b->stack, BPF_F_USER_STACK, t->key.ustack);
+	t->key.ustack = prof_user_stack(ctx, p, b, t->key.ustack);
 	if (prof_kernel_stacks)
 		t->key.kstack = prof_kernel_stack(ctx, p, t->key.nr, b, t->key.kstack);
 }
@@ -4160,14 +4198,19 @@ SEC("?tp_btf/sched_switch")
 int BPF_PROG(prof_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
 	     unsigned int prev_state)
 {
-	struct prof_task *t = prof_task_of(prev);
+	bool ends = prev_state & TASK_DEAD;
+	struct prof_task *t = prof_offcpu || ends ? prof_task_of(prev) : NULL;
 	u64 now = 0;
 
 	if (t) {
 		now = bpf_ktime_get_ns();
-		prof_out(ctx, prev, t, preempt ? 0 : prev_state, now);
+		if (prof_offcpu)
+			prof_out(ctx, prev, t, preempt ? 0 : prev_state, now);
+		/* only now are its CPU time and its switches complete */
+		if (ends)
+			prof_tell(prev, t, now, true);
 	}
-	t = prof_task_of(next);
+	t = prof_offcpu ? prof_task_of(next) : NULL;
 	if (t && t->off_at_ns)
 		prof_in(t, now ? now : bpf_ktime_get_ns());
 	return 0;
@@ -4211,41 +4254,36 @@ int BPF_PROG(prof_sys_enter, struct pt_regs *regs, long nr)
 SEC("?tp_btf/task_newtask")
 int BPF_PROG(prof_fork, struct task_struct *child, u64 clone_flags)
 {
-	if (prof_task_of(bpf_get_current_task_btf()))
-		prof_mark(child, bpf_ktime_get_ns());
+	u64 now = bpf_ktime_get_ns();
+	struct prof_task *t;
+
+	t = prof_task_of(bpf_get_current_task_btf()) ? prof_mark(child, now) : NULL;
+	if (!t || !prof_offcpu)
+		return 0;
+	/* it waits for a CPU, as if it were woken now */
+	t->off_at_ns = now;
+	t->wake_at_ns = now;
+	t->key.id = t->sum.id;
+	t->key.state = PROF_RUNQUEUE;
+	t->key.nr = prof_syscall_of(child);
 	return 0;
 }
 
-/* Its stacks now lie in another program: a new record. The thread may have had another id. */
+/* Its stacks now lie in another program: a new record. */
 SEC("?tp_btf/sched_process_exec")
-int BPF_PROG(prof_exec, struct task_struct *p, int old_pid)
+int BPF_PROG(prof_exec, struct task_struct *p)
 {
 	struct prof_task *t = prof_task_of(p);
 	u64 now = bpf_ktime_get_ns();
 
-	if (!t && (!prof_command || (u32)p->tgid != prof_root))
+	if (!t && (!prof_command || (u32)p->tgid != prof_root_tgid))
 		return 0;
-	if (t) {
-		prof_catch_up(p, t, now);
-		prof_tell(p, t, old_pid, now);
-		__builtin_memset(&t->sum, 0, sizeof(t->sum));
+	if (!t) {
+		prof_mark(p, now);
+		return 0;
 	}
-	prof_mark(p, now);
-	return 0;
-}
-
-SEC("?tp_btf/sched_process_exit")
-int BPF_PROG(prof_exit, struct task_struct *p)
-{
-	struct prof_task *t = prof_task_of(p);
-
-	u64 now = bpf_ktime_get_ns();
-
-	if (!t)
-		return 0;
 	prof_catch_up(p, t, now);
-	prof_tell(p, t, p->pid, now);
-	t->sum.gone = 1;
+	prof_tell(p, t, now, false);
 	return 0;
 }
 
@@ -4303,9 +4341,11 @@ int prof_threads(struct bpf_iter__task *ctx)
 	u64 now = bpf_ktime_get_ns();
 	struct prof_thread row;
 	struct prof_task *t;
+	bool is_root;
 
 	if (!p || !p->real_parent)
 		return 0;
+	prof_level = BPF_CORE_READ(bpf_get_current_task_btf(), thread_pid, level);
 	t = prof_task_of(p);
 	if (prof_walk != PROF_WALK_MARK) {
 		if (!t || t->sum.gone)
@@ -4317,13 +4357,16 @@ int prof_threads(struct bpf_iter__task *ctx)
 		bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 		return 0;
 	}
-	if (t || ((u32)p->tgid != prof_root && !prof_task_of(p->real_parent)))
+	is_root = prof_number(p->group_leader) == prof_root;
+	if (is_root)
+		prof_root_tgid = p->tgid;
+	if (t || prof_command || (!is_root && !prof_task_of(p->real_parent)))
 		return 0;
 	t = prof_mark(p, now);
 	if (!t)
 		return 0;
 	prof_marked++;
-	if (p->on_cpu || !p->__state)
+	if (p->on_cpu || !p->__state || !prof_offcpu)
 		return 0;
 	/* blocked since before: what for is known, from where is not */
 	t->off_at_ns = now;

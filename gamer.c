@@ -8881,6 +8881,7 @@ static int cmd_top(void)
 #define PROF_RING_PAGES		64	/* of mapping records, per CPU */
 #define PROF_TURN_NS		(100 * NSEC_PER_MSEC)	/* how often they are read */
 #define PROF_SETTLE_NS		(1 * NSEC_PER_MSEC)	/* a record is visible so long after its time */
+#define PROF_AWAIT_MS		100	/* for ends under way, when the recording ends */
 #define PROF_MODULES		4096	/* files kept open, at most */
 #define PROF_CACHE_FDS		1024	/* hardware counters, two a thread; with more threads: none */
 #define PROF_TOP		10
@@ -9003,6 +9004,7 @@ static struct prof {
 
 	struct perf_event_mmap_page *rings[MAX_CPUS];	/* NULL: none on this CPU */
 	u64 rings_lost;
+	u32 records_lost;	/* of threads: told to nobody, for want of room */
 	int *cache_fds;		/* pairs: references, misses */
 	u32 nr_cache;
 
@@ -10001,8 +10003,7 @@ static void prof_names_of(struct prof_names *to, const struct prof_place *p)
 #define PROF_PROGS(X)							\
 	X(prof_fork, "task_newtask", PROF_ALL)				\
 	X(prof_exec, "sched_process_exec", PROF_ALL)			\
-	X(prof_exit, "sched_process_exit", PROF_ALL)			\
-	X(prof_switch, "sched_switch", PROF_OFFCPU)			\
+	X(prof_switch, "sched_switch", PROF_ALL)			\
 	X(prof_waking, "sched_waking", PROF_OFFCPU)			\
 	X(prof_sys_enter, "sys_enter", PROF_SYSCALL)			\
 	X(prof_io_start, "block_io_start", PROF_ALL)			\
@@ -10082,6 +10083,7 @@ static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
 	bpf_program__set_autoload(skel->progs.prof_threads, true);
 	skel->rodata->prof_min_ns = MAX(opt[OPT_MIN_US].n * NSEC_PER_USEC, 1);
 	skel->rodata->prof_max_ns = opt[OPT_MAX_US].n ? opt[OPT_MAX_US].n * NSEC_PER_USEC : UINT64_MAX;
+	skel->rodata->prof_offcpu = opt[OPT_ONLY].n != PROF_SYSCALL;
 	/* option: all, then the states in their order */
 	skel->rodata->prof_state = opt[OPT_STATE].n;
 	entry = prof_symbol_named(&prof.kernel, "do_syscall_64");
@@ -10178,6 +10180,7 @@ static void prof_mark_all(void)
 	u32 before, i;
 
 	if (prof.child) {
+		prof_walk(PROF_WALK_MARK);	/* finds its number */
 		prof_image_add(prof.child, -1, 0);
 		prof_cache_open(prof.child);
 		return;
@@ -10358,13 +10361,36 @@ static int prof_place_cmp(const void *a, const void *b)
 	return (n < m) - (n > m);
 }
 
+/*
+ * Whoever has just ended may be on the way to its last switch, and in no list any more. Each
+ * thread has been told or is listed once it is through.
+ */
+static void prof_await_ends(void)
+{
+	u32 tries, ids, told, all;
+
+	for (tries = 0; tries < PROF_AWAIT_MS; tries++) {
+		ids = st.skel->bss->prof_ids;
+		ring_buffer__consume(prof.ring);
+		told = prof.nr_threads;
+		prof_walk(PROF_WALK_LIST);
+		all = prof.nr_threads;
+		prof.nr_threads = told;
+		if (all >= ids)
+			break;
+		usleep(1000);
+	}
+}
+
 /* Stop counting, then read all that was counted. */
 static void prof_collect(void)
 {
+	prof_await_ends();
 	while (prof.nr_links)
 		bpf_link__destroy(prof.links[--prof.nr_links]);
 	ring_buffer__consume(prof.ring);
 	prof_walk(PROF_WALK_COLLECT);
+	prof.records_lost = st.skel->bss->prof_ids - prof.nr_threads;
 	prof_rings_read(UINT64_MAX - 1);
 	prof_images_look(prof.end_ns, true);
 	prof_map_read(st.skel->maps.prof_offs, prof_place_add);
@@ -10801,7 +10827,7 @@ static void prof_json(struct out *o)
 	}
 	json_open(&j, "lost", '{');
 	json_u64(&j, "threads", lost->threads);
-	json_u64(&j, "records", lost->records);
+	json_u64(&j, "records", prof.records_lost);
 	json_u64(&j, "places", lost->offs);
 	json_u64(&j, "stacks", lost->stacks);
 	json_u64(&j, "block_requests", lost->ios);
@@ -10942,7 +10968,7 @@ static void prof_text_lost(struct out *o)
 	const struct prof_lost *lost = &st.skel->bss->prof_lost;
 	const struct { __u64 n; const char *what; } rows[] = {
 		{ lost->threads, "threads could not be followed" },
-		{ lost->records, "threads' figures were lost" },
+		{ prof.records_lost, "threads' figures were lost" },
 		{ lost->offs, "times off the CPU have no stack: too many places" },
 		{ lost->stacks, "stacks found no room" },
 		{ lost->ios, "block requests found no room" },

@@ -95,6 +95,15 @@ struct sched_entity {
 	u64 sum_exec_runtime;
 };
 
+struct upid {
+	int nr;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[];
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
@@ -107,6 +116,7 @@ struct task_struct {
 	s32 tgid;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
+	struct pid *thread_pid;
 	unsigned int __state;
 	unsigned int on_cpu;
 	unsigned int in_iowait : 1;
@@ -166,6 +176,7 @@ struct input_dev {
 };
 
 struct pt_regs {
+	unsigned long bp;
 	unsigned long r9;
 	unsigned long r8;
 	unsigned long ax;
@@ -174,6 +185,7 @@ struct pt_regs {
 	unsigned long si;
 	unsigned long di;
 	unsigned long orig_ax;
+	unsigned long sp;
 };
 
 struct request {
