@@ -8891,7 +8891,8 @@ static int cmd_top(void)
 /* A function or the like, by its address in its module. */
 struct prof_symbol {
 	u64 addr;
-	u64 size;		/* 0: unknown, it goes to the next one */
+	u64 size : 56;		/* 0: unknown, it goes to the next one */
+	u64 rank : 8;		/* of several at one address the lowest has the name people know */
 	const char *name;	/* in the strings of its file, or allocated */
 };
 
@@ -9583,13 +9584,31 @@ static int prof_symbol_cmp(const void *a, const void *b)
 {
 	const struct prof_symbol *x = a, *y = b;
 
-	return x->addr != y->addr ? x->addr < y->addr ? -1 : 1 : (x->size < y->size) - (x->size > y->size);
+	if (x->addr != y->addr)
+		return x->addr < y->addr ? -1 : 1;
+	if (x->rank != y->rank)
+		return x->rank - y->rank;
+	if (x->size != y->size)
+		return x->size > y->size ? -1 : 1;
+	return strlen(x->name) != strlen(y->name) ? (strlen(x->name) > strlen(y->name)) * 2 - 1 :
+	       strcmp(x->name, y->name);
 }
 
-static void prof_symbol_add(struct prof_symbols *s, u64 addr, u64 size, const char *name)
+/* `bind` as ELF has it. A public name has no leading underscore and no version at its end. */
+static void prof_symbol_add(struct prof_symbols *s, u64 addr, u64 size, const char *name, u32 bind)
 {
+	size_t len = strlen(name);
+	const char *at = name + len;
+
+	while (at > name && at[-1] >= '0' && at[-1] <= '9')
+		at--;
 	s->list = prof_grow(s->list, s->n, sizeof(*s->list));
-	s->list[s->n++] = (struct prof_symbol){ addr, size, name };
+	s->list[s->n++] = (struct prof_symbol){
+		.addr = addr, .size = size, .name = name,
+		.rank = (!size) << 4 | (bind == STB_LOCAL) << 3 | (name[0] == '_') << 2 |
+			(strchr(name, '@') || (*at && at > name && at[-1] == '_')) << 1 |
+			(bind == STB_WEAK),
+	};
 }
 
 static void prof_symbols_sort(struct prof_symbols *s)
@@ -9612,7 +9631,7 @@ static const struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u6
 	}
 	if (!low)
 		return NULL;
-	/* of several at one address the first has the size */
+	/* of several at one address the first has the size, and the best name */
 	for (at = &s->list[low - 1]; at > s->list && at[-1].addr == at->addr; at--)
 		;
 	return at->size && addr - at->addr >= at->size ? NULL : at;
@@ -9634,7 +9653,8 @@ static void prof_elf_table(Elf *elf, Elf_Scn *scn, const GElf_Shdr *sh, struct p
 			continue;
 		name = elf_strptr(elf, sh->sh_link, sym.st_name);
 		if (name && *name)
-			prof_symbol_add(to, sym.st_value, sym.st_size, name);
+			prof_symbol_add(to, sym.st_value, sym.st_size, name,
+					GELF_ST_BIND(sym.st_info));
 	}
 }
 
@@ -9732,7 +9752,7 @@ static void prof_jit_load(struct prof_image *im)
 
 		line[strcspn(line, "\n")] = 0;
 		if (*end == ' ' && end[1] && size)
-			prof_symbol_add(&im->jit, addr, size, prof_strdup(end + 1));
+			prof_symbol_add(&im->jit, addr, size, prof_strdup(end + 1), STB_GLOBAL);
 	}
 	if (f)
 		fclose(f);
@@ -9753,7 +9773,8 @@ static void prof_kernel_load(void)
 		if (!addr || strlen(at) < 4 || !strchr("tTwW", at[1]))
 			continue;
 		at[3 + strcspn(at + 3, "\t\n")] = 0;
-		prof_symbol_add(k, addr, 0, prof_strdup(at + 3));
+		prof_symbol_add(k, addr, 0, prof_strdup(at + 3),
+				at[1] == 't' ? STB_LOCAL : at[1] == 'T' ? STB_GLOBAL : STB_WEAK);
 	}
 	if (f)
 		fclose(f);
@@ -9954,6 +9975,9 @@ static void prof_names_user(struct prof_names *to, struct prof_image *im, const 
 				prof_names_add(to, false, "%s", called->name);
 		}
 		prof_name_add(to, &name, ip[i]);
+		/* what is no code is no return address: the chain of frames has broken off */
+		if (i && !name.mod)
+			break;
 		inner = name;
 	}
 }
@@ -10019,6 +10043,8 @@ static const struct { const char *name, *target; u8 part; } prof_progs[] = {
 /* The command, stopped before its exec until prof_go(). */
 static void prof_spawn(char **argv)
 {
+	/* what a program reads from standard output must be the report alone */
+	bool apart = (opt[OPT_JSON].n || opt[OPT_FOLDED].n) && !opt[OPT_REPORT].s;
 	sigset_t none;
 	int pair[2];
 	u8 byte;
@@ -10034,6 +10060,8 @@ static void prof_spawn(char **argv)
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		signal(SIGXFSZ, SIG_DFL);
 		close(pair[0]);
+		if (apart)
+			dup2(STDERR_FILENO, STDOUT_FILENO);
 		if (read(pair[1], &byte, 1) != 1)
 			_exit(EX_SOFTWARE);		/* gamer died */
 		execvp(argv[0], argv);
@@ -10043,6 +10071,8 @@ static void prof_spawn(char **argv)
 			_exit(EX_SOFTWARE);
 		_exit(byte);
 	}
+	if (apart)
+		note("profile: the command's output goes to standard error (-o FILE keeps the report apart)");
 	close(pair[1]);
 	prof.go_fd = pair[0];
 	prof.root = prof.child;
@@ -10515,7 +10545,12 @@ static const char *prof_call_name(u16 nr)
 	return text;
 }
 
-/* Of a number as prof.order has it. */
+/* Of a number as prof.order has it: its name, and how often. */
+static const char *prof_call_at(u16 at)
+{
+	return prof_call_name(at < PROF_SYSCALLS ? at : PROF_IA32 | (at - PROF_SYSCALLS));
+}
+
 static u64 prof_count_of(u16 at)
 {
 	return prof.counts.n[at / PROF_SYSCALLS][at % PROF_SYSCALLS];
@@ -10560,28 +10595,82 @@ static double prof_seconds(void)
 	return (prof.end_ns - prof.start_ns) / 1e9;
 }
 
+/* Calls that wait until something else is ready, whatever that is. */
+static bool prof_is_poll(u32 nr)
+{
+	return nr == 7 || nr == 23 || nr == 215 || nr == 232 || nr == 270 || nr == 271 || nr == 281 ||
+	       nr == 441;
+}
+
+/* What calls, or the samples that saw one, are about. */
+static void prof_about_calls(u64 of[PROF_CAT_NR])
+{
+	u32 i;
+
+	memcpy(of, prof.category, sizeof(prof.category));
+	for (i = 0; i < PROF_SYSCALLS; i++)
+		if (prof_is_poll(i)) {
+			of[PROF_CAT_FILE] -= prof.counts.n[0][i];
+			of[PROF_CAT_OTHER] += prof.counts.n[0][i];
+		}
+}
+
+/* What times off the CPU are about. */
+static void prof_about_waits(u64 of[PROF_CAT_NR])
+{
+	u32 i, at;
+
+	for (i = 0; i < prof.nr_places; i++) {
+		const struct prof_key *key = &prof.places[i].key;
+
+		if (key->state == PROF_PREEMPTED || key->state == PROF_RUNQUEUE)
+			continue;
+		at = key->state == PROF_DISK ? PROF_CAT_FILE :
+		     key->nr >= PROF_SYSCALLS || prof_is_poll(key->nr) || !prof_calls[key->nr].name ?
+		     PROF_CAT_OTHER : prof_calls[key->nr].category;
+		of[at] += prof.places[i].off.ns;
+	}
+}
+
 /*
- * What the tree is busy with: the CPU, where it has or wants it for most of the time and asks
- * little of the kernel; else what most of its calls are about.
+ * What the tree is busy with. The CPU, where it has or wants it for most of the time and asks
+ * little of the kernel; else what most of `of` is about, calls or waits by category. Who waits
+ * for time, for one another or for readiness is busy with nothing that has a name here.
  */
-static const char *prof_behaviour(void)
+static const char *prof_behaviour(double cpu_s, double wanted_s, u64 calls, const u64 of[PROF_CAT_NR])
 {
 	static const struct { u8 category; const char *name; } kinds[] = {
 		{ PROF_CAT_FILE, "io_bound" }, { PROF_CAT_NETWORK, "network_bound" },
 		{ PROF_CAT_MEMORY, "memory_bound" },
 	};
-	const struct prof_thread *t = &prof.total.t;
-	double cpu_s = t->cpu_ns / 1e9, wanted_s = (t->ns[PROF_PREEMPTED] + t->ns[PROF_RUNQUEUE]) / 1e9;
+	u64 all = 0, named = 0;
 	size_t i;
 
-	if (cpu_s + wanted_s >= prof_seconds() / 2 && prof.calls < 5000 * cpu_s)
+	if (cpu_s + wanted_s >= prof_seconds() / 2 && calls < 5000 * cpu_s)
 		return "cpu_bound";
-	if (!prof.calls)
-		return "unknown";
-	for (i = 0; i < ARRAY_SIZE(kinds); i++)
-		if (prof.category[kinds[i].category] * 2 > prof.calls)
+	for (i = 0; i < PROF_CAT_NR; i++)
+		all += of[i];
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		if (of[kinds[i].category] * 2 > all)
 			return kinds[i].name;
-	return "mixed";
+		named += of[kinds[i].category];
+	}
+	return named * 2 > all ? "mixed" : "unknown";
+}
+
+/* A command that hardly runs has few calls but those of its start: its waits tell more. */
+static const char *prof_bpf_behaviour(void)
+{
+	const struct prof_thread *t = &prof.total.t;
+	u64 of[PROF_CAT_NR] = { 0 };
+	double cpu_s = t->cpu_ns / 1e9;
+
+	if (prof.child && cpu_s < prof_seconds() / 4)
+		prof_about_waits(of);
+	else
+		prof_about_calls(of);
+	return prof_behaviour(cpu_s, (t->ns[PROF_PREEMPTED] + t->ns[PROF_RUNQUEUE]) / 1e9, prof.calls,
+			      of);
 }
 
 /* ==== profile 8: output ============================================================== */
@@ -10741,8 +10830,7 @@ static void prof_json_by_call(struct json *j)
 	for (i = 0; i < PROF_CALL_NR; i++) {
 		if (!n[i])
 			continue;
-		json_open(j, i == PROF_CALL_NR - 1 ? "none" :
-			  prof_call_name(i < PROF_SYSCALLS ? i : PROF_IA32 | (i - PROF_SYSCALLS)), '{');
+		json_open(j, i == PROF_CALL_NR - 1 ? "none" : prof_call_at(i), '{');
 		json_u64(j, "time_ns", ns[i]);
 		json_u64(j, "count", n[i]);
 		json_close(j, '}');
@@ -10750,32 +10838,35 @@ static void prof_json_by_call(struct json *j)
 	json_close(j, '}');
 }
 
-static void prof_json_calls(struct json *j)
+/* Calls, or samples that saw one: their sum, by category, and the most frequent. */
+static void prof_json_top_calls(struct json *j, const char *total, const char *count)
 {
 	u32 i;
 
-	json_open(j, "syscalls", '{');
-	json_u64(j, "total", prof.calls);
+	json_u64(j, total, prof.calls);
 	json_open(j, "by_category", '{');
 	for (i = 0; i < PROF_CAT_NR; i++)
 		json_u64(j, prof_category_names[i], prof.category[i]);
 	json_close(j, '}');
 	json_open(j, "top_syscalls", '[');
 	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++) {
-		u16 at = prof.order[i];
-		u16 nr = at < PROF_SYSCALLS ? at : PROF_IA32 | (at - PROF_SYSCALLS);
-
 		json_open(j, NULL, '{');
-		json_str(j, "name", prof_call_name(nr));
-		json_u64(j, "count", prof_count_of(at));
+		json_str(j, "name", prof_call_at(prof.order[i]));
+		json_u64(j, count, prof_count_of(prof.order[i]));
 		json_close(j, '}');
 	}
 	json_close(j, ']');
+}
+
+static void prof_json_calls(struct json *j)
+{
+	u32 i;
+
+	json_open(j, "syscalls", '{');
+	prof_json_top_calls(j, "total", "count");
 	json_open(j, "counts", '{');
 	for (i = 0; i < 2 * PROF_SYSCALLS && prof_count_of(prof.order[i]); i++)
-		json_u64(j, prof_call_name(prof.order[i] < PROF_SYSCALLS ? prof.order[i] :
-					   PROF_IA32 | (prof.order[i] - PROF_SYSCALLS)),
-			 prof_count_of(prof.order[i]));
+		json_u64(j, prof_call_at(prof.order[i]), prof_count_of(prof.order[i]));
 	json_close(j, '}');
 	json_u64(j, "ia32", prof.calls32);
 	json_open(j, "analysis", '{');
@@ -10784,7 +10875,7 @@ static void prof_json_calls(struct json *j)
 	for (i = 0; i < PROF_CAT_NR; i++)
 		json_f64(j, prof_category_names[i], prof.category[i] / prof_seconds(), 1);
 	json_close(j, '}');
-	json_str(j, "behaviour", prof_behaviour());
+	json_str(j, "behaviour", prof_bpf_behaviour());
 	json_close(j, '}');
 	json_close(j, '}');
 }
@@ -10945,20 +11036,14 @@ static void prof_text_calls(struct out *o)
 {
 	u32 i;
 
-	out_f(o, "\nsystem calls: %" PRIu64 ", %.1f a second, %s\n", prof.calls,
-	      prof.calls / prof_seconds(), prof_behaviour());
 	for (i = 0; i < PROF_CAT_NR; i++)
 		if (prof.category[i])
 			out_f(o, "  %-16s %12" PRIu64 " %5.1f %%\n", prof_category_names[i],
 			      prof.category[i], 100.0 * prof.category[i] / prof.calls);
 	out_f(o, "\n");
-	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++) {
-		u16 at = prof.order[i];
-
-		out_f(o, "  %-16s %12" PRIu64 "\n",
-		      prof_call_name(at < PROF_SYSCALLS ? at : PROF_IA32 | (at - PROF_SYSCALLS)),
-		      prof_count_of(at));
-	}
+	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++)
+		out_f(o, "  %-16s %12" PRIu64 "\n", prof_call_at(prof.order[i]),
+		      prof_count_of(prof.order[i]));
 	if (prof.calls32)
 		out_f(o, "  %" PRIu64 " of all calls were 32-bit ones\n", prof.calls32);
 }
@@ -10990,8 +11075,11 @@ static void prof_text(struct out *o)
 	      prof_seconds(), prof.nr_rows, all->t.cpu_ns / 1e9);
 	if (opt[OPT_ONLY].n != PROF_SYSCALL)
 		prof_text_states(o);
-	if (opt[OPT_ONLY].n != PROF_OFFCPU)
+	if (opt[OPT_ONLY].n != PROF_OFFCPU) {
+		out_f(o, "\nsystem calls: %" PRIu64 ", %.1f a second, %s\n", prof.calls,
+		      prof.calls / prof_seconds(), prof_bpf_behaviour());
 		prof_text_calls(o);
+	}
 	out_f(o, "\n");
 	if (all->t.futex_n)
 		out_f(o, "futex waits       %llu, %.3f ms\n", all->t.futex_n,
@@ -11054,7 +11142,7 @@ struct prof_sampled {
 
 static struct prof_sampled *prof_sampled;	/* PROF_SAMPLED; prof_proc_open() */
 static u32 prof_nr_sampled, prof_looks, prof_unsampled;
-static u32 prof_calls_seen[PROF_SYSCALLS];	/* looks that saw a thread in this system call */
+static u32 prof_seen_running, prof_seen_outside;	/* samples that saw a thread in no system call */
 
 static void prof_proc_set(struct prof_sampled *s, enum prof_proc what, u64 value)
 {
@@ -11090,11 +11178,31 @@ static void prof_proc_stat(struct prof_sampled *s, char *text)
 	prof_proc_set(s, PROF_PROC_MAJOR, field[12]);
 }
 
+/*
+ * "running", or "NUMBER" with six arguments, stack and code address; -1: blocked in no call.
+ * The samples go where BPF would count calls.
+ */
+static void prof_proc_call(const char *text)
+{
+	u64 sp;
+	s64 nr;
+
+	if (!strncmp(text, "running", 7)) {
+		prof_seen_running++;
+	} else if (sscanf(text, "%" SCNd64 " %*x %*x %*x %*x %*x %*x %" SCNx64, &nr, &sp) < 2) {
+		prof_seen_outside++;
+	} else if (nr < 0 || nr >= PROF_SYSCALLS) {
+		prof.counts.odd++;
+	} else {
+		/* numbers of 32-bit programs are others: their stack lies below 4 GB */
+		prof.counts.n[sp <= UINT32_MAX][nr]++;
+	}
+}
+
 /* One look at a thread. */
 static void prof_proc_look(struct prof_sampled *s, u64 now)
 {
 	char text[4096], name[64], *at;
-	u64 nr;
 
 	s->last_ns = now;
 #define READ(file) (snprintf(name, sizeof(name), "task/%d/" file, s->tid), \
@@ -11115,10 +11223,8 @@ static void prof_proc_look(struct prof_sampled *s, u64 now)
 		prof_proc_line(s, PROF_PROC_READ_BYTES, text, "\nread_bytes:");
 		prof_proc_line(s, PROF_PROC_WRITE_BYTES, text, "\nwrite_bytes:");
 	}
-	if (READ("syscall") && text[0] >= '0' && text[0] <= '9') {
-		nr = strtoull(text, NULL, 10);
-		prof_calls_seen[MIN(nr, PROF_SYSCALLS - 1)]++;
-	}
+	if (READ("syscall"))
+		prof_proc_call(text);
 #undef READ
 }
 
@@ -11213,6 +11319,19 @@ static bool prof_proc_total(u32 what, u64 *sum)
 	return any;
 }
 
+static const char *prof_proc_behaviour(void)
+{
+	u64 sum[PROF_PROC_NR], of[PROF_CAT_NR];
+	u32 i;
+
+	for (i = 0; i < PROF_PROC_NR; i++)
+		prof_proc_total(i, &sum[i]);
+	prof_about_calls(of);
+	/* it makes these calls at least: who leaves its CPU by itself does so in one */
+	return prof_behaviour(sum[PROF_PROC_CPU] / 1e9, sum[PROF_PROC_WAIT] / 1e9,
+			      sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY], of);
+}
+
 static const char *const prof_proc_lacks[] = {
 	"stacks", "times by state", "counts of system calls", "futex waits", "block I/O latency",
 	"threads that live shorter than 0.1 s",
@@ -11236,11 +11355,16 @@ static void prof_proc_json(struct out *o)
 	for (k = 0; k < PROF_PROC_NR; k++)
 		if (prof_proc_total(k, &sum))
 			json_u64(&j, prof_proc_names[k], sum);
-	json_open(&j, "sampled_syscalls", '{');
-	for (i = 0; i < PROF_SYSCALLS; i++)
-		if (prof_calls_seen[i])
-			json_u64(&j, prof_call_name(i), prof_calls_seen[i]);
-	json_close(&j, '}');
+	if (prof.calls + prof_seen_running + prof_seen_outside) {
+		json_open(&j, "sampled_syscalls", '{');
+		prof_json_top_calls(&j, "samples", "samples");
+		json_u64(&j, "samples_running", prof_seen_running);
+		json_u64(&j, "samples_in_no_syscall", prof_seen_outside);
+		json_open(&j, "analysis", '{');
+		json_str(&j, "behaviour", prof_proc_behaviour());
+		json_close(&j, '}');
+		json_close(&j, '}');
+	}
 	json_open(&j, "threads", '{');
 	for (i = 0; i < prof_nr_sampled; i++) {
 		const struct prof_sampled *s = &prof_sampled[i];
@@ -11281,6 +11405,11 @@ static void prof_proc_text(struct out *o)
 	for (k = 0; k < PROF_PROC_NR; k++)
 		if (prof_proc_total(k, &sum))
 			out_f(o, "%-22s %16" PRIu64 "\n", prof_proc_names[k], sum);
+	if (prof.calls + prof_seen_running + prof_seen_outside) {
+		out_f(o, "\nsamples in system calls: %" PRIu64 ", running: %u, blocked elsewhere: %u, %s\n",
+		      prof.calls, prof_seen_running, prof_seen_outside, prof_proc_behaviour());
+		prof_text_calls(o);
+	}
 	out_f(o, "\n%8s %8s %-16s %12s %12s %12s\n", "pid", "tid", "thread", "off CPU ms", "on CPU ms",
 	      "runqueue ms");
 	for (i = 0; i < MIN(prof_nr_sampled, 2 * PROF_TOP); i++) {
@@ -11339,8 +11468,24 @@ static int prof_report(void)
 	return EX_IOERR;
 }
 
+/* Another namespace's /proc has other processes under the numbers that are known here. */
+static void prof_check_proc(void)
+{
+	char text[16];
+	ssize_t n = readlink("/proc/self", text, sizeof(text) - 1);
+
+	text[MAX(n, 0)] = 0;
+	if (n > 0 && atoi(text) != getpid())
+		die(EX_UNAVAILABLE, "profile: /proc is that of another PID namespace: mount this one's "
+		    "(unshare --pid --fork --mount-proc)");
+}
+
 static void prof_check_options(void)
 {
+	static const u8 need_bpf[] = { OPT_FOLDED, OPT_ONLY, OPT_STATE, OPT_MIN_US, OPT_MAX_US,
+				       OPT_USER_STACKS };
+	size_t i;
+
 	if (!!opt[OPT_TREE].n == !!st.argv)
 		die(EX_USAGE, "profile: one of -p PID and -- COMMAND is needed");
 	if (opt[OPT_JSON].n && opt[OPT_FOLDED].n)
@@ -11351,12 +11496,15 @@ static void prof_check_options(void)
 		die(EX_USAGE, "profile: --max-us is less than --min-us");
 	bench_check_file(opt[OPT_REPORT].s);
 	prof.lacks = missing_capability();
-	if (prof.lacks && opt[OPT_FOLDED].n)
-		die(EX_NOPERM, "profile: not permitted: stacks need %s", prof.lacks);
+	for (i = 0; prof.lacks && i < ARRAY_SIZE(need_bpf); i++)
+		if (opt[need_bpf[i]].n)
+			die(EX_NOPERM, "profile: not permitted: --%s needs %s", options[need_bpf[i]].name,
+			    prof.lacks);
 	if (prof.lacks)
 		note("profile: %s missing: only what /proc tells", prof.lacks);
 	else
 		limits_check(false);
+	prof_check_proc();
 }
 
 /* After the report: the command may go on, and its exit status is ours. */
@@ -11399,8 +11547,8 @@ static int cmd_profile(void)
 	if (!prof.lacks) {
 		prof_collect();
 		prof_rows_make();
-		prof_calls_make();
 	}
+	prof_calls_make();
 	if (prof_no_exec())
 		return prof_wait_command();
 	rc = prof_report();

@@ -14,6 +14,10 @@
  *   jit [DLL]       blocked in code that it wrote itself, named in /tmp/perf-PID.map; with a
  *                   file: not named, and behind the mapping of that
  *   spin            uses the CPU until killed
+ *   rusage CMD...   runs it, and prints the kernel's figures of it and its children
+ *   starts          20 threads that use a CPU for 1 ms each, on the same one: how long they waited
+ *   pingpong        two threads wake each other 50000 times
+ *   frames          sleeps with a frame pointer that leads in a circle, on its stack, then outside
  * With LIBRARY defined it is that shared object.
  */
 #define _GNU_SOURCE
@@ -27,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -364,6 +369,109 @@ static void disk(const char *path)
 	told("reads", n);
 }
 
+static int rusage(char **argv)
+{
+	struct rusage r;
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		execvp(argv[0], argv);
+		_exit(127);
+	}
+	waitpid(pid, &status, 0);
+	getrusage(RUSAGE_CHILDREN, &r);
+	told("cpu_ns", (r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000000ULL +
+		       (r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1000ULL);
+	told("voluntary", r.ru_nvcsw);
+	told("involuntary", r.ru_nivcsw);
+	told("minor", r.ru_minflt);
+	return status != 0;
+}
+
+static void *started(void *arg)
+{
+	uint64_t *at = arg;
+	struct timespec ts;
+
+	*at = now_ns() - *at;
+	do
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	while (ts.tv_nsec < 1000000);
+	return arg;
+}
+
+/* The first thread is a real-time one, so that it waits for none of them while it makes them. */
+static void starts(void)
+{
+	struct sched_param prio = { .sched_priority = 1 };
+	uint64_t at[20], sum = 0;
+	pthread_t t[20];
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	if (sched_setaffinity(0, sizeof(set), &set) ||
+	    sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &prio))
+		exit(1);
+	for (int i = 0; i < 20; i++) {
+		at[i] = now_ns();
+		if (pthread_create(&t[i], NULL, started, &at[i]))
+			exit(1);
+	}
+	for (int i = 0; i < 20; i++) {
+		pthread_join(t[i], NULL);
+		sum += at[i];
+	}
+	told("ns", sum);
+}
+
+static int turn;
+
+static void *player(void *arg)
+{
+	int me = arg != NULL;
+
+	for (int i = 0; i < 50000; i++) {
+		while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != me)
+			syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, !me, NULL, NULL, 0);
+		__atomic_store_n(&turn, !me, __ATOMIC_RELEASE);
+		syscall(SYS_futex, &turn, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	}
+	return arg;
+}
+
+static void pingpong(void)
+{
+	pthread_t t;
+
+	pthread_create(&t, NULL, player, &turn);
+	player(NULL);
+	pthread_join(t, NULL);
+}
+
+/* As a new thread does whose creator keeps something else in the register. */
+__attribute__((noinline)) void sleeps_astray(void **frame)
+{
+	struct timespec ts = { 0, 100000000 };
+	long nr = SYS_nanosleep;
+
+	__asm__ volatile("mov %%rbp, %%rbx; mov %3, %%rbp; syscall; mov %%rbx, %%rbp"
+			 : "+a"(nr) : "D"(&ts), "S"(0L), "r"(frame) : "rbx", "rcx", "r11", "memory");
+}
+
+static void *outside[2];
+
+static void frames(void)
+{
+	void *on_stack[2] = { on_stack, &outside };
+
+	outside[0] = outside;
+	outside[1] = &outside;
+	sleeps_astray(on_stack);
+	sleeps_astray(outside);
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -389,6 +497,14 @@ int main(int argc, char **argv)
 		threads(atoi(arg));
 	else if (!strcmp(mode, "disk"))
 		disk(arg);
+	else if (!strcmp(mode, "rusage"))
+		return rusage(argv + 2);
+	else if (!strcmp(mode, "starts"))
+		starts();
+	else if (!strcmp(mode, "pingpong"))
+		pingpong();
+	else if (!strcmp(mode, "frames"))
+		frames();
 	else if (!strcmp(mode, "spin"))
 		for (;;)
 			__asm__ volatile("");
