@@ -1719,6 +1719,114 @@ host_profile_threads() { : "profile: 2000 threads at once, none lost"
 	EOT
 	rm -rf "$WORK"
 }
+host_profile_rusage() { : "profile: CPU time, switches and faults of programs that end within a tick are those of rusage"
+	local bin only
+	bin=$(profiled)
+	# shellcheck disable=SC2016
+	{
+		echo 'all: 1 2 3'
+		echo '%:; gcc -O1 -c -o $(D)/$@.o $(S)/as_user.c && size $(D)/$@.o'
+	} >"$BUILD/test/small.mk"
+	for only in all syscalls; do
+		# shellcheck disable=SC2016
+		for cmd in 'i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i + 1)); done' "exec $bin/static forks 2000 >&2" \
+			"exec make -s -j2 -f $BUILD/test/small.mk D=$BUILD/test S=$ROOT/test >&2"; do
+			profile --only $only -- "$bin/static" rusage sh -c "$cmd"
+			profile_is <<-'EOT'
+				ours = d["ebpf"]
+				switches = ours["context_switches"]
+				near(ours["cpu_time_ns"], truth["cpu_ns"], 0.05)
+				# 20: those of the program that asks for the kernel's figures
+				assert abs(switches["voluntary"] - truth["voluntary"]) < 0.05 * truth["voluntary"] + 20, (ours, truth)
+				assert abs(switches["involuntary"] - truth["involuntary"]) < 0.05 * truth["involuntary"] + 20, (ours, truth)
+				near(ours["page_faults"]["minor"], truth["minor"], 0.05)
+				assert not any(n for what, n in ours["lost"].items() if what != "mappings"), ours["lost"]
+			EOT
+		done
+	done
+	rm -rf "$WORK" "$BUILD/test/small.mk" "$BUILD/test/"[123].o
+}
+host_profile_starts() { : "profile: what a new thread waits for its first run counts as runqueue"
+	profile -- "$(profiled)/static" starts
+	profile_is <<-'EOT'
+		ns = off["by_state"]["runqueue"]["time_ns"]
+		assert 0.95 * truth["ns"] <= ns, (off["by_state"], truth)
+		assert off["by_state"]["runqueue"]["count"] >= 20, off["by_state"]
+		first = [s for s in off["stacks"] if s["state"] == "runqueue"]
+		assert len(first) == 20 and all("clone" in s["syscall"] for s in first), first
+		near(sum(s["runqueue_ns"] for s in first), truth["ns"], 0.05)
+	EOT
+	rm -rf "$WORK"
+}
+host_profile_namespace() { : "profile: in a PID namespace the figures are there, with its numbers; a /proc of another one is refused"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	unshare --pid --fork true 2>/dev/null || skip "no PID namespaces here"
+	local bin WORK gamer=$GAMER
+	bin=$(profiled)
+	WORK=$(mktemp -d)
+	# as of a command, then of a process that is there; a command in a namespace of its own, too
+	GAMER=$WORK/inside
+	printf '#!/bin/sh\nexec unshare --pid --fork --mount-proc %s "$@"\n' "$gamer" >"$GAMER"
+	chmod +x "$GAMER"
+	profile -- "$bin/static" calls
+	profile_is <<-'EOT'
+		assert all(calls["counts"][k] == n for k, n in truth.items() if k != "ia32"), (calls, truth)
+		assert d["pid"] < 100 and all(t["pid"] < 100 for t in off["thread_stats"].values()), off["thread_stats"]
+		assert off["thread_stats"][f'{d["pid"]}:{d["pid"]}']["cpu_time_ns"], off["thread_stats"]
+	EOT
+	folded calls_the_blocker block_on_pipe -- "$bin/static" pipe
+	GAMER=$gamer
+	# shellcheck disable=SC2016
+	unshare --pid --fork --mount-proc sh -c '"$1" spin & "$2" profile --seconds 1 --json -o "$3" -p $!; kill $!' sh \
+		"$bin/static" "$GAMER" "$WORK/json" || fail "-p in a namespace: exit $?"
+	profile_is <<<'assert d["ebpf"]["cpu_time_ns"] > 0 and len(off["thread_stats"]) == 1, d'
+	profile -- unshare --pid --fork --mount-proc "$bin/static" sleeps
+	profile_is <<<'near(off["by_syscall"]["clock_nanosleep"]["time_ns"], truth["ns"])'
+	exits 69 unshare --pid --fork "$GAMER" profile -- true
+	[[ $SAID = *namespace* ]] || fail "does not name the namespace: $SAID"
+	rm -rf "$WORK"
+}
+host_profile_frames() { : "profile: a frame pointer that leads astray ends a stack; of a function's names the public one is shown"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local WORK
+	WORK=$(mktemp -d)
+	folded sleeps_astray do_nanosleep_.k. -- "$(profiled)/static" frames
+	awk '/;do_nanosleep/ && gsub(/\[unknown\]/, "") > 1 { exit 1 }' "$WORK/folded" || fail "$(cut -c1-200 "$WORK/folded")"
+	folded main nap_ms clock_nanosleep -- "$(profiled)/static" sleeps
+	folded main nap_ms clock_nanosleep -- "$(profiled)/dynamic" sleeps
+	rm -rf "$WORK"
+}
+host_profile_apart() { : "profile: what the command prints is not in a report that programs read"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local dir format
+	dir=$(mktemp -d)
+	for format in --json --folded; do
+		"$GAMER" profile $format -- "$(profiled)/static" pipe >"$dir/out" 2>"$dir/err" || fail "$format: exit $?"
+		! grep -q '^ns ' "$dir/out" || fail "$format: the command's output is in the report"
+		grep -q '^ns ' "$dir/err" && grep -q 'output goes to standard error' "$dir/err" || fail "$format: $(cat "$dir/err")"
+		[ $format = --folded ] || python3 "$ROOT/test/judge.py" "$dir/out"
+	done
+	[ -z "$(grep -vE '^static(;.*)? [0-9]+$' "$dir/out")" ] || fail "not folded: $(cat "$dir/out")"
+	# a file for the report, and a report for people, leave it where it was
+	[ "$("$GAMER" profile --json -o "$dir/json" -- echo hello)" = hello ] || fail "-o FILE: the output is gone"
+	[ "$("$GAMER" profile -- echo hello | head -n1)" = hello ] || fail "text: the output is gone"
+	rm -rf "$dir"
+}
+host_profile_behaviour() { : "profile: sleepers and threads that wait for one another are no mixture; files and memory are told"
+	local bin
+	bin=$(profiled)
+	behaves() { # WORD ARGS
+		local word=$1; shift
+		profile "$@"
+		: >"$WORK/truth"
+		profile_is "$word" <<<'assert calls["analysis"]["behaviour"] == sys.argv[2], calls'
+	}
+	behaves unknown -- sleep 0.5
+	behaves unknown -- "$bin/static" pingpong
+	behaves io_bound -- dd if=/dev/zero of=/dev/null bs=4k count=50000 status=none
+	behaves memory_bound -- python3 -c 'import mmap; [mmap.mmap(-1, 4096).close() for _ in range(10000)]'
+	rm -rf "$WORK"
+}
 host_profile_options() { : "profile: what it is called with, bounds, states, exit codes, signals"
 	local bin rc=0 pid
 	bin=$(profiled)
@@ -1773,16 +1881,15 @@ host_profile_disk() { : "profile: block requests are counted with their bytes, f
 }
 host_profile_rights() { : "profile: /proc without rights, labelled, nothing invented; CAP_BPF and CAP_PERFMON suffice without root"
 	[ "$(id -u)" = 0 ] || skip "needs root"
-	local dir caps=-all
+	local dir option caps=-all
 	dir=$(mktemp -d)
 	cp "$GAMER" "$(profiled)/static" "$dir/"
 	chmod -R a+rx "$dir"
 	nobody() { (cd "$dir" && setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps="$caps" --ambient-caps="$caps" "$@"); }
 	nobody ./gamer profile --json -- ./static pipe >"$dir/out" 2>"$dir/err" || fail "exit $?: $(cat "$dir/err")"
 	grep -q 'CAP_BPF and CAP_PERFMON' "$dir/err" || fail "does not name what is missing: $(cat "$dir/err")"
-	sed -n 's/.*\({"v".*\)/\1/p' "$dir/out" >"$dir/json"
-	python3 "$ROOT/test/judge.py" "$dir/json"
-	python3 - "$dir/json" <<-'EOT'
+	python3 "$ROOT/test/judge.py" "$dir/out"
+	python3 - "$dir/out" <<-'EOT'
 		import json, sys
 		d = json.load(open(sys.argv[1]))
 		assert d["source"] == "proc" and "ebpf" not in d and d["missing_capability"] == "CAP_BPF and CAP_PERFMON", d
@@ -1792,10 +1899,25 @@ host_profile_rights() { : "profile: /proc without rights, labelled, nothing inve
 		assert 10 <= first["read_calls"] <= 25 and 0 < child["write_calls"] <= 20, d
 		assert 0 < first["voluntary_switches"] <= 25 and 0 < child["voluntary_switches"] <= 25, d
 		assert 0.9 * first["seen_ns"] <= first["off_cpu_ns"] <= first["seen_ns"], first
-		assert d["proc"]["sampled_syscalls"].get("read"), d["proc"]["sampled_syscalls"]
+		calls = d["proc"]["sampled_syscalls"]
+		top = {c["name"]: c["samples"] for c in calls["top_syscalls"]}
+		assert top["read"] and top["clock_nanosleep"] and len(top) <= 10, calls
+		assert calls["samples"] == sum(top.values()) == sum(calls["by_category"].values()), calls
+		assert calls["by_category"]["time"] >= top["clock_nanosleep"], calls
+		assert calls["samples"] + calls["samples_running"] + calls["samples_in_no_syscall"] <= 2 * (d["proc"]["looks"] + 1), d
+		# half of it waits to read, half sleeps
+		assert calls["analysis"]["behaviour"] in ("io_bound", "mixed", "unknown"), calls
 		assert len(d["proc"]["threads"]) == 2, d["proc"]["threads"]
 	EOT
-	exits 77 nobody ./gamer profile --folded -- ./static pipe
+	for option in --folded '--only offcpu' '--only syscalls' '--state sleep' '-m 1' '-M 9' --user-stacks; do
+		# shellcheck disable=SC2086
+		exits 77 nobody ./gamer profile $option -- ./static pipe
+	done
+	for option in 'unknown ./static sleeps' 'cpu_bound timeout -s KILL 0.6 ./static spin'; do
+		# shellcheck disable=SC2086
+		nobody ./gamer profile --json -- ${option#* } >"$dir/out" 2>/dev/null || true
+		grep -q "\"behaviour\":\"${option%% *}\"" "$dir/out" || fail "not $option: $(cat "$dir/out")"
+	done
 	caps=-all,+bpf,+perfmon
 	nobody ./gamer profile --folded -- ./static pipe >"$dir/out" 2>"$dir/err" || fail "exit $?: $(cat "$dir/err")"
 	grep -q 'block_on_pipe' "$dir/out" || fail "no stacks with CAP_BPF and CAP_PERFMON: $(cat "$dir/out" "$dir/err")"

@@ -7,7 +7,7 @@
  *   library FILE    the same, below block_in_library() of a shared object
  *   futex           200 waits that block, between two threads
  *   calls           every category of system calls, each another number of times
- *   forks           50 children, 10 calls each
+ *   forks [N]       50 children, or N, 10 calls each
  *   execs           executes itself 5 times, 10 calls each; 2 of these as children that end early
  *   threads N       N threads that sleep at once
  *   disk FILE       reads it past the cache
@@ -16,7 +16,7 @@
  *   spin            uses the CPU until killed
  *   rusage CMD...   runs it, and prints the kernel's figures of it and its children
  *   starts          20 threads that use a CPU for 1 ms each, on the same one: how long they waited
- *   pingpong        two threads wake each other 50000 times
+ *   pingpong        two threads wake each other 20000 times
  *   frames          sleeps with a frame pointer that leads in a circle, on its stack, then outside
  * With LIBRARY defined it is that shared object.
  */
@@ -278,16 +278,16 @@ static void ten(void)
 		syscall(SYS_getpriority, 0, 0);
 }
 
-static void forks(void)
+static void forks(int n)
 {
-	for (int i = 0; i < 50; i++)
+	for (int i = 0; i < n; i++)
 		if (!fork()) {
 			ten();
 			_exit(0);
 		}
 	while (wait(NULL) > 0)
 		;
-	told("getpriority", 500);
+	told("getpriority", 10 * n);
 }
 
 __attribute__((noinline)) void ends_early(void)
@@ -432,7 +432,7 @@ static void *player(void *arg)
 {
 	int me = arg != NULL;
 
-	for (int i = 0; i < 50000; i++) {
+	for (int i = 0; i < 20000; i++) {
 		while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != me)
 			syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, !me, NULL, NULL, 0);
 		__atomic_store_n(&turn, !me, __ATOMIC_RELEASE);
@@ -490,7 +490,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(mode, "calls"))
 		calls();
 	else if (!strcmp(mode, "forks"))
-		forks();
+		forks(*arg ? atoi(arg) : 50);
 	else if (!strcmp(mode, "execs"))
 		execs(argv);
 	else if (!strcmp(mode, "threads"))
