@@ -258,7 +258,7 @@ static const struct command {
 	X(TREE, "pid", 'p', NUM, C(profile), 0, 0, 4194304, NULL,		\
 	  "process to follow, with all that it started and starts")		\
 	X(ONLY, "only", 0, CHOICE, C(profile), 0, 0, 2, "all|offcpu|syscalls",	\
-	  "what to record; the rest costs nothing then")			\
+	  "what to record; the rest costs next to nothing then")			\
 	X(STATE, "state", 0, CHOICE, C(profile), 0, 0, 8,			\
 	  "all|sleep|disk|uninterruptible|preempted|runqueue|stopped|traced|other", \
 	  "count only times in this state")					\
