@@ -631,12 +631,13 @@ guest_pack() {
 # 6  vm: one boot
 # ---------------------------------------------------------------------------
 VM_USAGE="usage: test.sh vm [--kernel SERIES] [--cpus N | --smp sockets=..,cores=..,threads=..]
-	[--lab SEED [--even]] [--parallel] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
+	[--lab SEED [--even]] [--steady] [--parallel] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
 	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL | --with wine|systemd|openrc]... [--init NAME] -- CMD
 Boots a kernel and runs CMD in a shell there, with gamer and the programs of test/ on PATH.
 CMD's output is our output, its exit code ours; 124: it took too long, 125: the guest died.
 What CMD leaves in /out lands in --out DIR (build/out). --lab: deterministic, one virtual
-nanosecond per instruction; --even: with CPUs that are equally fast. --parallel: a host thread
+nanosecond per instruction; --even: with CPUs that are equally fast. --steady: its clock counts
+instructions, 4 ns each, and so stands when this machine does. --parallel: a host thread
 per CPU, at the risk of an int3 oops (see vm). --gpu adds a virtio GPU (not in the lab). --modules
 loads more of what the kernel has, as far as it has it. --with puts a file, a tool of test.sh, what the wine
 checks need, systemd or OpenRC into the guest. --init: another PID 1, on a read-only root (see test/deploy.sh)."
@@ -646,12 +647,13 @@ checks need, systemd or OpenRC into the guest. --init: another PID 1, on a read-
 # busy host (QEMU 10; nearly every time with 7.2). So CPUs take turns in one thread, which
 # with two VMs on two cores is as fast.
 vm() {
-	local kernel=6.18 thread=single smp=4 lab='' even='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' init='' opt
+	local kernel=6.18 thread=single smp=4 lab='' even='' steady='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' init='' opt
 	while [ $# -gt 0 ] && [ "$1" != -- ]; do
 		opt=$1
 		case $opt in
 		--gpu) gpu=1; shift; continue ;;
 		--even) even=1; shift; continue ;;
+		--steady) steady=1; shift; continue ;;
 		--parallel) thread=multi; shift; continue ;;
 		--help | -h) echo "$VM_USAGE"; return ;;
 		esac
@@ -704,13 +706,13 @@ vm() {
 		args+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -seed "$lab" -rtc "base=2026-01-01,clock=vm")
 		line+=" initcall_blacklist=cmos_init"
 	else
-		args+=(-accel "tcg,thread=$thread" ${STEADY:+-icount "shift=$STEADY,sleep=off" -rtc clock=vm})
+		args+=(-accel "tcg,thread=$thread" ${steady:+-icount shift=2,sleep=off -rtc clock=vm})
 		line+=" no_timer_check" # on a busy host the timer comes late, and the kernel gives up
 	fi
 	[ -z "$gpu" ] || args+=(-device virtio-gpu-pci) # in the lab: no longer bit-exact
 	: >"$work/out"
 	vm_boot "$work" "$timeout" "$qemu" "${args[@]}" -append "$line${append:+ $append}" || rc=$?
-	[ -n "$lab" ] || sort -n "$work"/still.* | tail -n1 >"$log.still"
+	[ -n "$lab$steady" ] || sort -n "$work"/still.* | tail -n1 >"$log.still"
 	vm_end "$work" "$log" "$out" "$rc" || rc=$?
 	rm -rf "$work"
 	return "$rc"
@@ -754,8 +756,8 @@ vm_boot() { # WORK TIMEOUT QEMU...
 	local work=$1 timeout=$2 pid cpu rc=0; shift 2
 	timeout -k 5 "$timeout" "$@" </dev/null >"$work/qemu" 2>&1 &
 	pid=$!
-	# The lab's clock counts instructions: it stands when the machine does.
-	[ -n "$lab" ] || for cpu in $(seq 0 $(($(nproc) - 1))); do standstill "$cpu" "$pid" >"$work/still.$cpu" 2>/dev/null & done
+	# A clock that counts instructions stands when the machine does.
+	[ -n "$lab$steady" ] || for cpu in $(seq 0 $(($(nproc) - 1))); do standstill "$cpu" "$pid" >"$work/still.$cpu" 2>/dev/null & done
 	tail -n +1 -f -s 0.1 --pid="$pid" "$work/out"
 	wait "$pid" || rc=$?
 	wait # for the watchers
@@ -953,7 +955,7 @@ observes() {
 # supplies FILE=TEXT...: there are these power supplies, where $G looks, and it looks again.
 supplies() {
 	local dir=/proc/$G/root/sys/class/power_supply text
-	rm -rf "$dir"/*
+	rm -rf "${dir:?}"/*
 	for text; do
 		mkdir -p "$dir/${text%%/*}"
 		echo "${text#*=}" >"$dir/${text%%=*}"
@@ -2274,8 +2276,8 @@ host_wine() ( # CHECK
 # Each boot adds two judgements of its own: GROUP_log, GROUP_json.
 GROUPS_VM="
 	life --cpus 4,sockets=2,cores=1,threads=2
-	load --cpus 4 --mem 2048
-	know --cpus 4 --gpu
+	load --cpus 4 --mem 2048 --steady
+	know --cpus 4 --gpu --steady
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	tell --cpus 4 --gpu --with modetest
 	fault --cpus 4 --with stress-ng --with bpftool
@@ -2808,4 +2810,4 @@ if [ -z "${function:-}" ]; then
 	verb_lines >&2
 	exit 64
 fi
-"$function" "$@"
+"$function" "$@"; exit # bash reads on in this file as it goes, and someone may have edited it
