@@ -64,6 +64,7 @@
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -497,6 +498,8 @@ static const struct unit_desc {
 	X(CPU, cpu, US, COUNTER, "CPU time of gamer itself, outside BPF")	\
 	X(REJECTED, nr_rejected, NONE, COUNTER, "tasks that sched_ext refused")	\
 	X(CLIENTS, clients, NONE, GAUGE, "clients that are connected")		\
+	X(HUNG, processes_locked, NONE, COUNTER, "processes that could not be read in time") \
+	X(FULL, places_full, NONE, COUNTER, "games, servers, files of Wine without a place") \
 	X(CLIENTS_DROPPED, clients_dropped, NONE, COUNTER, "clients too slow or too many") \
 	X(DB_PROGRAMS, db_programs, NONE, GAUGE, "programs in the process database") \
 	X(DB_MERGE, db_merge, US, GAUGE, "the longest merge of observations into it") \
@@ -1049,9 +1052,63 @@ static void sd_notify_(const char *fmt, ...)
 	close(fd);
 }
 
+/* A message to or from a child, with the files that go along. */
+#define MESSAGE_FILES	3
+
+struct message {
+	struct iovec data;
+	struct msghdr head;
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(MESSAGE_FILES * sizeof(int))];
+	} files;
+};
+
+static void message_init(struct message *m, void *data, size_t size)
+{
+	*m = (struct message){ .data = { .iov_base = data, .iov_len = size } };
+	m->head = (struct msghdr){ .msg_iov = &m->data, .msg_iovlen = 1,
+				   .msg_control = m->files.buf, .msg_controllen = sizeof(m->files.buf) };
+}
+
+/* The first `n` of `fds` go along. False: the other end has gone, or with MSG_DONTWAIT is slow. */
+static bool message_send(int sock, void *data, size_t size, const int *fds, u32 n, int flags)
+{
+	struct cmsghdr *c;
+	struct message m;
+
+	message_init(&m, data, size);
+	if (n) {
+		c = CMSG_FIRSTHDR(&m.head);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(n * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, n * sizeof(int));
+	}
+	m.head.msg_controllen = n ? CMSG_SPACE(n * sizeof(int)) : 0;
+	return sendmsg(sock, &m.head, flags | MSG_NOSIGNAL) == (ssize_t)size;
+}
+
+/* Its size, 0: the other end has gone, or -1 (errno). The caller owns what comes in `fds`, else -1. */
+static ssize_t message_receive(int sock, void *data, size_t size, int fds[MESSAGE_FILES], int flags)
+{
+	struct cmsghdr *c;
+	struct message m;
+	ssize_t n;
+
+	message_init(&m, data, size);
+	memset(fds, -1, MESSAGE_FILES * sizeof(int));
+	n = recvmsg(sock, &m.head, flags | MSG_CMSG_CLOEXEC);
+	c = n > 0 ? CMSG_FIRSTHDR(&m.head) : NULL;
+	if (c && c->cmsg_type == SCM_RIGHTS)
+		memcpy(fds, CMSG_DATA(c), MIN(c->cmsg_len - CMSG_LEN(0), MESSAGE_FILES * sizeof(int)));
+	return n;
+}
+
 /* What an epoll event is about; rings, clients and processes each have a row of them. */
 enum {
 	EV_SIGNAL, EV_LISTEN, EV_UEVENT, EV_MODULE, EV_WATCHDOG, EV_GAME, EV_BATCH, EV_PUBLISH,
+	EV_READER, EV_WINE,
 	EV_RING, EV_CLIENT = EV_RING + EVENT_NR, EV_PIDFD = EV_CLIENT + MAX_CLIENTS,
 };
 
@@ -2114,20 +2171,21 @@ static void db_from_bpf(void)
 
 /*
  * What gamer does with which capability: name, when, what is lost without it. START: to
- * load and attach, also again later; RUN: all the time; FILES: only where a file that it writes
- * lies in a folder of another user. The first two are all that it cannot do without.
+ * load and attach, also again later; RUN: all the time; READ: in force only in the child that
+ * reads what belongs to other processes; FILES: only where a file that it writes lies in a folder
+ * of another user. The first two are all that it cannot do without.
  */
 #define CAPS(X)										\
 	X(BPF, START, "")								\
 	X(PERFMON, START, "")							\
 	X(SYS_ADMIN, START, "no hooks in kernel modules")				\
 	X(NET_ADMIN, RUN, "short buffers for clients")				\
-	X(SYS_PTRACE, RUN, "other users' games are known by what they do alone")	\
-	X(CHECKPOINT_RESTORE, RUN, "no wine hook")					\
-	X(DAC_READ_SEARCH, RUN, "no wine hook on files that users keep closed")	\
+	X(SYS_PTRACE, READ, "other users' games are known by what they do alone")	\
+	X(CHECKPOINT_RESTORE, READ, "no wine hook")					\
+	X(DAC_READ_SEARCH, READ, "no wine hook on files that users keep closed")	\
 	X(DAC_OVERRIDE, FILES, "")
 
-enum cap_when { CAP_START, CAP_RUN, CAP_FILES };
+enum cap_when { CAP_START, CAP_RUN, CAP_READ, CAP_FILES };
 
 static const struct cap {
 	const char *name;
@@ -2242,7 +2300,8 @@ static bool folder_foreign(int dir_fd, const char *path)
 }
 
 /*
- * System calls of a gamer that is attached: of its loop, and what libbpf does to load again. Any
+ * System calls of a gamer that is attached: of its loop, of its children, and what libbpf does to
+ * load again. Any
  * other fails with EPERM and is logged by the kernel; gamer is not killed for it, since a call
  * forgotten here would then end the scheduler of the whole machine.
  */
@@ -2258,6 +2317,8 @@ static const u16 allowed_calls[] = {
 	SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime, SYS_futex,
 	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
 	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
+	SYS_fork, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
+	SYS_close_range, SYS_fstatfs,
 };
 
 static void seccomp_on(void)
@@ -2281,15 +2342,15 @@ static void seccomp_on(void)
 }
 
 /*
- * After attach: in force is only what the loop needs. What loading needs can be had again, for
- * CPUs and modules come and go (privileges_raise); the rest is gone for good.
+ * After attach: in force is only what the loop needs. What loading and the child that reads need
+ * can be had again, for CPUs, modules and children come and go; the rest is gone for good.
  */
 static void privileges_drop(bool foreign_folders)
 {
 	static bool hardened;
 	u64 run = caps_for(CAP_RUN) | (foreign_folders ? caps_for(CAP_FILES) : 0);
 
-	caps_set(run, run | caps_for(CAP_START));
+	caps_set(run, run | caps_for(CAP_START) | caps_for(CAP_READ));
 	if (hardened)
 		return;
 	hardened = true;
@@ -3213,6 +3274,63 @@ static void threads_settle(void)
 	threads_each(NULL, NULL);
 }
 
+/*
+ * Children do what may never come to an end: they read other processes' memory and files, and put
+ * uprobes on files that others map. The loop asks by a message, is answered by a message, and
+ * waits for nothing; a child that hangs is left behind. A child holds no file but its socket, so that
+ * nothing stays attached or locked because of one that cannot be killed.
+ */
+struct child {
+	s32 pid;		/* 0: none runs */
+	int fd;			/* the socket, in the epoll set */
+};
+
+static struct children {
+	s32 parent;		/* gamer itself; child_start() */
+	u32 lost;		/* left behind and not yet reaped; child_leave(), children_reap() */
+	s32 unprobing;		/* left behind while it takes its uprobes away, 0: none; the same */
+} children;
+
+static bool child_start(struct child *c, u64 event, u64 capabilities, void (*work)(int sock))
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return false;
+	children.parent = getpid();
+	c->pid = fork();
+	if (!c->pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		syscall(SYS_close_range, 0, pair[1] - 1, 0);
+		syscall(SYS_close_range, pair[1] + 1, ~0U, 0);
+		caps_set(capabilities, capabilities);
+		work(pair[1]);
+		_exit(0);
+	}
+	close(pair[1]);
+	if (c->pid < 0) {
+		c->pid = 0;
+		close(pair[0]);
+		return false;
+	}
+	c->fd = pair[0];
+	loop_add(c->fd, event);
+	return true;
+}
+
+/* It may be in the middle of something that never ends. Then even this has no effect. */
+static void child_leave(struct child *c, bool reaped)
+{
+	if (!c->pid)
+		return;
+	close(c->fd);
+	if (!reaped) {
+		kill(c->pid, SIGKILL);
+		children.lost++;
+	}
+	c->pid = 0;
+}
+
 /* ===================================================================================== */
 /* 10. wine                                                                              */
 /* ===================================================================================== */
@@ -3232,13 +3350,25 @@ static void threads_settle(void)
 /* Rows of the table of programs: what goes on which function. */
 static const u8 wine_progs[] = { PROG_wine_set_thread, PROG_wine_set_process };
 
+/* Places of the distribution's own, whether a game runs or not. */
+static const char *const wine_dirs[] = {
+	"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/opt/wine-stable/lib64",
+	"/opt/wine-staging/lib64", "/opt/wine-devel/lib64", "/opt/wine-stable/lib",
+	"/opt/wine-staging/lib", "/opt/wine-devel/lib",
+};
+
+/* What was read of an ntdll.so; its file goes along. */
+struct wine_facts {
+	u64 dev, ino;			/* by fstat() */
+	u64 at[ARRAY_SIZE(wine_progs)];	/* file offset of each function, 0: it has none */
+};
+
 /* One ntdll.so. The attached uprobes pin it, so its inode cannot come to mean another. */
 static struct wine_file {
-	dev_t dev;			/* by fstat(); wine_attach() */
-	ino_t ino;
-	int link[ARRAY_SIZE(wine_progs)];	/* uprobe of each program or -1; wine_attach() */
+	u64 dev, ino;			/* wine_attach() */
 	u32 users;			/* processes, and gamer for the distribution's; 0: free;
 					 * wine_attach(), wine_release() */
+	bool attached;			/* the child said so; wine_take() */
 } wine_files[WINE_FILES];
 
 static bool elf_read(int fd, void *to, size_t size, u64 at)
@@ -3306,70 +3436,179 @@ static u64 elf_function(int fd, const char *name)
 	return 0;
 }
 
-/* A uprobe on a function of an open file, for whoever maps it; its link or -1. */
-static int wine_probe(int fd, const char *symbol, const struct bpf_program *prog)
+/*
+ * An open ntdll.so, or -1. Nothing is opened before it is known to be a file: a name may lead to
+ * a device. A file system that another program or machine serves may not answer just when the
+ * kernel installs a uprobe, and in that time no process of the whole machine can fork; the files
+ * of an overlay may lie on one of those, unless the administrator named the place.
+ */
+static int wine_open(const char *path, bool named)
 {
-	unsigned long at = elf_function(fd, symbol);
+	static const u32 served[] = {
+		0x65735546 /* FUSE */, 0x6969 /* NFS */, 0x517b /* SMB */, 0xff534d42 /* CIFS */,
+		0xfe534d42 /* SMB2 */, 0x01021997 /* 9P */, 0x00c36400 /* Ceph */,
+		0x5346414f /* AFS */, 0x6b414653 /* kAFS */, 0x794c7630 /* overlay: the last */
+	};
+	int at = open(path, O_PATH | O_CLOEXEC), fd = -1;
+	char link[32];
+	struct statfs fs;
+	struct stat s;
+	size_t i;
+
+	if (at >= 0 && !fstat(at, &s) && S_ISREG(s.st_mode) && !fstatfs(at, &fs)) {
+		for (i = 0; i < ARRAY_SIZE(served) - named && served[i] != (u32)fs.f_type; i++)
+			;
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", at);
+		if (i == ARRAY_SIZE(served) - named)
+			fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	}
+	if (at >= 0)
+		close(at);
+	return fd;
+}
+
+/* In the child that reads: an open file with such functions, or -1. */
+static int wine_read(const char *path, bool named, struct wine_facts *f)
+{
+	int fd = wine_open(path, named);
+	struct stat s;
+	size_t i;
+
+	if (fd < 0)
+		return -1;
+	for (i = 0; i < ARRAY_SIZE(wine_progs); i++)
+		f->at[i] = elf_function(fd, progs[wine_progs[i]].target);
+	if ((!f->at[0] && !f->at[1]) || fstat(fd, &s)) {
+		close(fd);
+		return -1;
+	}
+	f->dev = s.st_dev;
+	f->ino = s.st_ino;
+	return fd;
+}
+
+/*
+ * To attach and to detach a uprobe, the kernel locks the address space of each process that maps
+ * the file, and waits where one is locked already: a child does that, holds the uprobes, and
+ * takes them away when it ends.
+ */
+struct wine_order {
+	u32 file;			/* row of wine_files */
+	s32 error;			/* of the answer: errno, 0: has uprobes or needs none */
+	u64 at[ARRAY_SIZE(wine_progs)];	/* where to attach; all 0: detach */
+};
+
+static struct wine {
+	struct child child;
+	u32 pending;			/* orders without an answer; wine_send(), wine_take() */
+	bool told;			/* that one hangs; game_looks() */
+	bool ended;			/* the child did, by itself; wine_ended() */
+	u64 since_ns;			/* when the oldest of them was sent, at the latest; the same */
+} wine;
+
+/* A uprobe at that place of an open file, for whoever maps it; its link or -errno. */
+static int wine_probe(int fd, unsigned long at, int prog)
+{
 	char path[32];
-	int link;
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .uprobe_multi = {
 		.path = path, .offsets = &at, .cnt = 1,
 	});
 
-	if (!at)
-		return -1;
 	/* not by name: what was read is what gets the probe */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	link = bpf_link_create(bpf_program__fd(prog), 0, BPF_TRACE_UPROBE_MULTI, &opts);
-	if (link < 0)
-		note("wine: no uprobe on %s: %s", symbol, strerror(errno));
-	return link;
+	return bpf_link_create(prog, 0, BPF_TRACE_UPROBE_MULTI, &opts);
 }
 
-/* Uprobes for the ntdll.so at `path`, until wine_release(). NULL: it is none, or no room. */
-static struct wine_file *wine_attach(const char *path)
+/* The child. With an order to attach come the ntdll.so and the programs. */
+static void wine_work(int sock)
 {
-	const struct bpf_program *const bpf[] = {
-		st.skel->progs.wine_set_thread, st.skel->progs.wine_set_process,
-	};
-	/* not blocking: it may turn out to be anything */
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	struct wine_file *f, *file = NULL;
-	struct stat s;
+	static int links[WINE_FILES][ARRAY_SIZE(wine_progs)];
+	int fds[MESSAGE_FILES], link;
+	struct wine_order o;
 	size_t i;
 
-	if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode) || bpf_program__fd(bpf[0]) < 0)
-		goto out;
-	for (f = wine_files; f < wine_files + WINE_FILES; f++)
-		if (!f->users || (f->ino == s.st_ino && f->dev == s.st_dev)) {
-			file = f;
-			if (f->users)
-				break;
+	while (message_receive(sock, &o, sizeof(o), fds, 0) == sizeof(o)) {
+		o.error = 0;
+		for (i = 0; i < ARRAY_SIZE(wine_progs); i++) {
+			/* no link is 0, where the first file of an order lies */
+			if (links[o.file][i])
+				close(links[o.file][i]);
+			link = o.at[i] ? wine_probe(fds[0], o.at[i], fds[1 + i]) : 0;
+			links[o.file][i] = MAX(link, 0);
+			o.error = MIN(link, o.error);
 		}
-	if (file && !file->users) {
-		*file = (struct wine_file){ .dev = s.st_dev, .ino = s.st_ino };
-		for (i = 0; i < ARRAY_SIZE(wine_progs); i++)
-			file->link[i] = wine_probe(fd, progs[wine_progs[i]].target, bpf[i]);
-		if (file->link[0] < 0 && file->link[1] < 0)
-			file = NULL;
+		for (i = 0; i < MESSAGE_FILES; i++)
+			if (fds[i] >= 0)
+				close(fds[i]);
+		if (!message_send(sock, &o, sizeof(o), NULL, 0, 0))
+			return;
 	}
-	if (file)
-		file->users++;
-out:
-	if (fd >= 0)
-		close(fd);
-	return file;
+}
+
+static void wine_send(struct wine_file *f, int fd, const u64 at[ARRAY_SIZE(wine_progs)])
+{
+	const int fds[MESSAGE_FILES] = {
+		fd, bpf_program__fd(st.skel->progs.wine_set_thread),
+		bpf_program__fd(st.skel->progs.wine_set_process),
+	};
+	struct wine_order o = { .file = f - wine_files };
+
+	f->attached = false;
+	if (at)
+		memcpy(o.at, at, sizeof(o.at));
+	if (!wine.child.pid || !message_send(wine.child.fd, &o, sizeof(o), fds, at ? MESSAGE_FILES : 0,
+					     MSG_DONTWAIT))
+		return;
+	if (!wine.pending++)
+		wine.since_ns = now_ns();
+}
+
+/* It takes its uprobes away. Whoever forks before that is over may have to wait as well. */
+static void wine_leave(bool reaped)
+{
+	if (wine.child.pid && !reaped)
+		children.unprobing = wine.child.pid;
+	child_leave(&wine.child, reaped);
+	wine.pending = 0;
+}
+
+static void wine_ended(bool reaped)
+{
+	size_t i;
+
+	note("wine: the process that holds the uprobes has ended: there are no more of them");
+	for (i = 0; i < WINE_FILES; i++)
+		wine_files[i].attached = false;
+	wine_leave(reaped);
+	wine.ended = true;
+}
+
+static void wine_take(void)
+{
+	int fds[MESSAGE_FILES];
+	struct wine_order o;
+	struct wine_file *f;
+	ssize_t n;
+
+	if (!wine.child.pid)
+		return;
+	n = message_receive(wine.child.fd, &o, sizeof(o), fds, MSG_DONTWAIT);
+	if (n == sizeof(o)) {
+		f = &wine_files[o.file % WINE_FILES];
+		f->attached = f->users && !o.error;
+		if (o.error)
+			note("wine: no uprobe on ntdll.so: %s", strerror(-o.error));
+		wine.pending--;
+		wine.since_ns = now_ns();
+	} else if (n >= 0 || errno != EAGAIN) {
+		wine_ended(false);
+	}
 }
 
 static void wine_release(struct wine_file *f)
 {
-	size_t i;
-
-	if (!f || --f->users)
-		return;
-	for (i = 0; i < ARRAY_SIZE(f->link); i++)
-		if (f->link[i] >= 0)
-			close(f->link[i]);
+	if (f && !--f->users)
+		wine_send(f, -1, NULL);
 }
 
 static bool wine_in_use(void)
@@ -3377,29 +3616,9 @@ static bool wine_in_use(void)
 	size_t i;
 
 	for (i = 0; i < WINE_FILES; i++)
-		if (wine_files[i].users)
+		if (wine_files[i].attached)
 			return true;
 	return false;
-}
-
-/* The distribution's own, whether a game runs or not; 1: attach, -1: detach. */
-static void wine_system(int what)
-{
-	static const char *const dirs[] = {
-		"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/opt/wine-stable/lib64",
-		"/opt/wine-staging/lib64", "/opt/wine-devel/lib64", "/opt/wine-stable/lib",
-		"/opt/wine-staging/lib", "/opt/wine-devel/lib",
-	};
-	static struct wine_file *held[ARRAY_SIZE(dirs)];
-	char path[128];
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(dirs); i++) {
-		snprintf(path, sizeof(path), "%s/wine/x86_64-unix/ntdll.so", dirs[i]);
-		if (what < 0)
-			wine_release(held[i]);
-		held[i] = what > 0 ? wine_attach(path) : NULL;
-	}
 }
 
 /* ===================================================================================== */
@@ -3408,9 +3627,12 @@ static void wine_system(int what)
 
 /*
  * BPF tells which processes may matter (game_hint), each gets a slot and, at once and when
- * its start has settled, a look at /proc (slot_look): a server of the game gets its class, any
- * other a score. The best score becomes the game (game_choose). Nothing here runs while
- * nothing starts, ends or begins to use a GPU.
+ * its start has settled, a look at /proc, which a child takes (reader_work): a server of the game
+ * gets its class, any other a score (slot_told). The best score becomes the game (game_choose).
+ * Nothing here runs while nothing starts, ends or begins to use a GPU.
+ *
+ * A game belongs to a user. No other user's process takes its place while it runs, and where
+ * there are more servers, or files of Wine, than room, its user's come first, then root's.
  */
 
 #define GAME_SLOTS	48	/* candidates and servers */
@@ -3420,6 +3642,10 @@ static void wine_system(int what)
 #define LOOK_SOON_NS	(100 * NSEC_PER_MSEC)	/* an exec is over, threads have started */
 #define LOOK_AGAIN_NS	(1 * NSEC_PER_SEC)	/* libraries, memory and threads have come */
 #define GAME_POLL_NS	(2 * NSEC_PER_SEC)	/* where the kernel tells of no exec */
+#define READ_NS		(1 * NSEC_PER_SEC)	/* a child that does not move on for so long hangs */
+#define READ_SKIP	16	/* processes that took longer */
+#define READ_LOST	4	/* children that hang: then only what cannot hang is read */
+#define READ_AT_ONCE	64	/* processes in one order, answers in one turn of the loop */
 #define MANY_THREADS	8
 #define MUCH_MEMORY	(256ULL << 20)		/* bytes */
 #define HUGE_MEMORY	(1ULL << 30)
@@ -3515,13 +3741,16 @@ struct game_slot {
 	int pidfd;		/* of pid, in the epoll set; slot_add() */
 	u32 hints;		/* enum hint, all so far; game_hint() */
 	u64 hint_at_ns;		/* the first of them; game_hint() */
-	s32 score;		/* slot_look() */
-	struct wine_file *wine;	/* its ntdll.so or NULL; slot_look(), game_switch() */
-	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; game_hint(), slot_look() */
+	s32 score;		/* slot_told() */
+	u32 uid;		/* effective; -1: not known yet; slot_told() */
+	struct wine_file *wine;	/* its ntdll.so or NULL; wine_attach() */
+	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; slot_due(), reader_next() */
+	u64 looked_ns;		/* the last one, CLOCK_MONOTONIC; slot_told() */
 	u8 class;		/* enum class as last written to BPF; slot_class() */
-	u8 seen;		/* 1: comm and score are known; slot_look() */
-	u8 again;		/* looks to come after the next; game_hint(), slot_look() */
-	char comm[16];		/* not trusted; slot_look() */
+	u8 seen;		/* 1: comm, score and uid are known; slot_told() */
+	u8 again;		/* looks to come after the next; game_hint(), slot_told() */
+	u8 asked;		/* 1: the child looks at it; reader_next(), reader_take() */
+	char comm[16];		/* not trusted; slot_told() */
 };
 
 static struct game {
@@ -3534,10 +3763,58 @@ static struct game {
 	u64 lost;		/* hints that BPF had lost by the last look; game_lost() */
 	u64 first_frame;	/* frames_logged when it became that; game_switch() */
 	u64 detected_us;	/* from its first hint until then, 0: it ran before us; game_switch() */
-	bool forced;		/* `now` is what --game names; game_open(), slot_exited() */
+	u64 full;		/* processes and files that found no room; game_full() */
 	bool blind;		/* BPF's numbers are not those of this PID namespace; game_check_option() */
-	char buf[64 * 1024];	/* of whoever reads /proc; nobody keeps anything in it */
+	char buf[64 * 1024];	/* the child's; nobody keeps anything in it */
 } game;		/* no initial values: 64 KB that the file does not hold */
+
+/* What the child is to look at. */
+enum look {
+	LOOK_NOTHING,
+	LOOK_PROCESS,		/* `pid` */
+	LOOK_ALL,		/* READ_AT_ONCE from `pid` on: who may be a game or a server is told */
+	LOOK_FILE,		/* row `pid` of wine_dirs */
+};
+
+struct order {
+	u32 look;		/* enum look */
+	s32 pid;
+	u32 wine;		/* 0: no library, 1: that of a Windows program, 2: any */
+};
+
+/* An answer. The last to an order of many names none, but where to go on, or 0. */
+struct facts {
+	s32 pid;
+	u32 last;		/* the order is done */
+	u32 traits;
+	u32 uid;		/* effective */
+	char comm[16];
+	struct wine_facts wine;	/* where an open file comes along */
+};
+
+/*
+ * The child that reads. It shows what it reads before it does, so that it need not live to tell
+ * whom it hangs on.
+ */
+static struct reader {
+	struct child child;
+	struct order order;	/* what it is at; reader_next(), reader_take() */
+	u64 deadline_ns;	/* then it hangs, or is to be started again; 0: none */
+	u64 turn;		/* shown->turn when that was set */
+	u64 asked_turn;		/* when it was asked; reader_next() */
+	s32 scan;		/* /proc is to be read from this process on, 0: no; game_scan() */
+	u32 row;		/* of wine_dirs: the next to look at; reader_next() */
+	u64 hung;		/* processes that were skipped */
+	struct shown {
+		u64 turn;	/* moves with each process; the child, as the next three */
+		u64 start;	/* of it, after boot, in clock ticks */
+		s32 pid;	/* of it, or minus the row of wine_dirs, less 1 */
+		char comm[16];
+		u32 safe;	/* read nothing that can hang; reader_lost(), children_reap() */
+		u32 skipped;	/* processes that hung: skip[skipped % READ_SKIP] is the next */
+		struct { s32 pid; u64 start; } skip[READ_SKIP];	/* reader_lost() */
+	} *shown;		/* memory that both have; game_open() */
+} reader;
 
 /* Up to size - 1 bytes of /proc/PID/NAME and a 0; returns their number. */
 static size_t proc_read(s32 pid, const char *name, char *buf, size_t size)
@@ -3557,14 +3834,15 @@ static size_t proc_read(s32 pid, const char *name, char *buf, size_t size)
 	return len;
 }
 
-/* Name and what /proc/PID/stat tells. */
-static u32 proc_stat(s32 pid, char comm[16])
+/* Name, start after boot in clock ticks, and what else /proc/PID/stat tells. Cannot hang. */
+static u32 proc_stat(s32 pid, char comm[16], u64 *start)
 {
 	char *at, *end;
 	u64 field[25] = { 0 };
 	u32 i;
 
 	comm[0] = 0;
+	*start = 0;
 	proc_read(pid, "stat", game.buf, 1024);
 	at = strchr(game.buf, '(');
 	end = strrchr(game.buf, ')');	/* the name may hold anything */
@@ -3575,7 +3853,10 @@ static u32 proc_stat(s32 pid, char comm[16])
 	at = end + 3;
 	for (i = 4; i < ARRAY_SIZE(field); i++)
 		field[i] = strtoll(at, &at, 10);
-	if (end[2] == 'Z' || (field[9] & 0x00200000))	/* PF_KTHREAD */
+	*start = field[22];
+	/* a zombie, PF_KTHREAD, gamer and its children */
+	if (end[2] == 'Z' || (field[9] & 0x00200000) || pid == children.parent ||
+	    (s32)field[4] == children.parent)
 		return T(NOTHING);
 	field[24] *= sysconf(_SC_PAGESIZE);
 	return (field[20] >= MANY_THREADS ? T(THREADS) : 0) |
@@ -3599,7 +3880,7 @@ static u32 proc_environ(s32 pid)
 	return traits;
 }
 
-/* The program's path: only looked at, never opened. */
+/* The program's path: only looked at, never opened. Cannot hang. */
 static u32 proc_exe(s32 pid)
 {
 	char *path = game.buf, link[32], *at;
@@ -3648,16 +3929,43 @@ static u8 comm_class(const char *comm)
 	return CLASS_OTHER;
 }
 
-/* One look at a process: its name and its traits. */
-static u32 proc_traits(s32 pid, u32 hints, char comm[16])
+/* May what can hang be read of it? Then it is shown first. */
+static bool reader_may(s32 pid, u64 start, const char *comm)
 {
-	u32 traits = proc_stat(pid, comm);
+	struct shown *s = reader.shown;
+	size_t i;
 
-	if (traits & T(NOTHING) || pid == getpid())
-		return T(NOTHING);
-	return traits | proc_environ(pid) | proc_exe(pid) | comm_traits(comm) |
-	       (hints & HINT_GPU ? T(GPU) : 0) | (hints & HINT_INPUT ? T(INPUT) : 0) |
-	       (hints & HINT_FLIP ? T(FLIPS) : 0);
+	for (i = 0; i < READ_SKIP; i++)
+		if (s->skip[i].pid == pid && s->skip[i].start == start)
+			return false;
+	if (s->safe)
+		return false;
+	s->pid = pid;
+	s->start = start;
+	snprintf(s->comm, sizeof(s->comm), "%s", comm);
+	__atomic_fetch_add(&s->turn, 1, __ATOMIC_RELEASE);
+	return true;
+}
+
+/* One look at a process. True: what can hang may be read of it. */
+static bool proc_facts(s32 pid, struct facts *f)
+{
+	struct stat s;
+	char dir[32];
+	u64 start;
+
+	*f = (struct facts){ .pid = pid, .uid = -1 };
+	f->traits = proc_stat(pid, f->comm, &start);
+	if (f->traits & T(NOTHING))
+		return false;
+	snprintf(dir, sizeof(dir), "/proc/%d", pid);
+	if (!stat(dir, &s))
+		f->uid = s.st_uid;
+	f->traits |= proc_exe(pid) | comm_traits(f->comm);
+	if (!reader_may(pid, start, f->comm))
+		return false;
+	f->traits |= proc_environ(pid);
+	return true;
 }
 
 static s32 traits_score(u32 traits)
@@ -3698,8 +4006,8 @@ static bool maps_ntdll(s32 pid, const char *line, char *link, size_t size)
 	return true;
 }
 
-/* The ntdll.so that a process has mapped gets its uprobes; NULL: none. */
-static struct wine_file *proc_wine(s32 pid)
+/* The ntdll.so that a process has mapped, or -1. */
+static int proc_wine(s32 pid, struct wine_facts *f)
 {
 	char *line, *end, *buf = game.buf, path[64];
 	size_t len = 0;
@@ -3721,7 +4029,65 @@ static struct wine_file *proc_wine(s32 pid)
 	}
 	if (fd >= 0)
 		close(fd);
-	return found ? wine_attach(path) : NULL;
+	return found ? wine_read(path, false, f) : -1;
+}
+
+/* An order of many: those who may be a game, a server, or bring a Wine, and where to go on. */
+static void reader_scan(int sock, struct facts *f, s32 from)
+{
+	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), left = READ_AT_ONCE;
+	char dir[4096];
+	s32 next = 0;
+	long n, at;
+
+	/* getdents64, because opendir() allocates */
+	while (fd >= 0 && !next && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
+		for (at = 0; at < n && !next; at += ((struct dirent *)(dir + at))->d_reclen) {
+			s32 pid = atoi(((struct dirent *)(dir + at))->d_name);
+
+			if (pid <= 0 || pid < from)
+				continue;
+			if (!left--) {
+				next = pid;
+				break;
+			}
+			proc_facts(pid, f);
+			if (traits_score(f->traits) >= GAME_SCORE || comm_class(f->comm) ||
+			    (f->traits & T(WINE_LOADER)))
+				message_send(sock, f, sizeof(*f), NULL, 0, 0);
+		}
+	if (fd >= 0)
+		close(fd);
+	*f = (struct facts){ .pid = next };
+}
+
+/* The child. */
+static void reader_work(int sock)
+{
+	int fds[MESSAGE_FILES], fd;
+	struct order o;
+	struct facts f;
+	char path[128];
+
+	while (message_receive(sock, &o, sizeof(o), fds, 0) == sizeof(o)) {
+		fd = -1;
+		if (o.look == LOOK_ALL) {
+			reader_scan(sock, &f, o.pid);
+		} else if (o.look == LOOK_FILE) {
+			f = (struct facts){ .pid = -o.pid - 1 };
+			snprintf(path, sizeof(path), "%s/wine/x86_64-unix/ntdll.so", wine_dirs[o.pid]);
+			if (reader_may(f.pid, 0, path))
+				fd = wine_read(path, true, &f.wine);
+		} else if (proc_facts(o.pid, &f) && o.wine &&
+			   (o.wine == 2 || f.traits & T_WINE)) {
+			fd = proc_wine(o.pid, &f.wine);
+		}
+		f.last = 1;
+		if (!message_send(sock, &f, sizeof(f), &fd, fd >= 0, 0))
+			return;
+		if (fd >= 0)
+			close(fd);
+	}
 }
 
 /* Where nobody tells of programs that start, /proc is read every GAME_POLL_NS. */
@@ -3736,15 +4102,19 @@ static u64 first_of(u64 a, u64 b)
 	return !a || (b && b < a) ? b : a;
 }
 
-/* Fire when the first look is due; never where nothing is. */
+/* Fire when the first look is due, or the child should have answered; never where nothing is. */
 static void timer_arm(void)
 {
-	u64 due = game_must_poll() ? now_ns() + GAME_POLL_NS : 0;
+	u64 due = reader.deadline_ns;
 	struct itimerspec its = { 0 };
 	size_t i;
 
+	if (!due && game_must_poll())
+		due = now_ns() + GAME_POLL_NS;
 	due = first_of(first_of(due, game.scan_due_ns), game.check_due_ns);
-	for (i = 0; i < GAME_SLOTS; i++)
+	if (wine.pending && !wine.told)
+		due = first_of(due, wine.since_ns + READ_NS);
+	for (i = 0; i < GAME_SLOTS && !reader.deadline_ns; i++)
 		if (game.slot[i].pid)
 			due = first_of(due, game.slot[i].due_ns);
 	its.it_value.tv_sec = due / NSEC_PER_SEC;
@@ -3780,16 +4150,35 @@ static struct game_slot *slot_find(s32 pid)
 	return NULL;
 }
 
+/* Who gives way to whom: the game comes first, then what is its user's, then root's. */
+static u32 slot_rank(const struct game_slot *s)
+{
+	return s == game.now ? 3 : game.now && s->uid == game.now->uid ? 2 : s->uid == 0;
+}
+
+/* One line, the first time, on what had no room. */
+static void game_full(const char *what, const struct game_slot *s)
+{
+	if (!game.full++)
+		note("game: all places for %s are taken, %d %s has none", what, s->pid, name_clean(s->comm));
+}
+
 /* A free slot, else that of the least likely candidate; NULL: none has been looked at yet. */
 static struct game_slot *slot_least(void)
 {
 	struct game_slot *s, *least = NULL;
+	u32 rank, lowest = 0;
 
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++) {
 		if (!s->pid)
 			return s;
-		if (s->class == CLASS_OTHER && s->seen && (!least || s->score < least->score))
+		if (s->class != CLASS_OTHER || !s->seen)
+			continue;
+		rank = slot_rank(s);
+		if (!least || rank < lowest || (rank == lowest && s->score < least->score)) {
 			least = s;
+			lowest = rank;
+		}
 	}
 	return least;
 }
@@ -3802,6 +4191,7 @@ static struct game_slot *slot_add(s32 pid)
 
 	if (!s) {
 		if (fd >= 0) {
+			game_full("games", &(struct game_slot){ .pid = pid });
 			close(fd);
 			errno = ENOSPC;
 		}
@@ -3809,7 +4199,7 @@ static struct game_slot *slot_add(s32 pid)
 	}
 	if (s->pid)
 		slot_free(s);
-	*s = (struct game_slot){ .pid = pid, .pidfd = fd };
+	*s = (struct game_slot){ .pid = pid, .pidfd = fd, .uid = -1 };
 	loop_add(fd, EV_PIDFD + (s - game.slot));
 	return s;
 }
@@ -3842,49 +4232,96 @@ static void slot_class(struct game_slot *s, u8 class)
 }
 
 /* A server gets its class here; the game's is game_switch()'s. */
-static void slot_serve(struct game_slot *s, u8 class)
+static void slot_serve(struct game_slot *s)
 {
+	u8 class = comm_class(s->comm);
+	struct game_slot *o, *least = s;
 	u32 servers = 0;
-	size_t i;
 
 	/* BPF took it for a compositor when it flipped; a program that is a game says more */
 	if (class == CLASS_OTHER && (s->hints & HINT_FLIP) && s->score < GAME_SCORE)
 		class = CLASS_COMPOSITOR;
-	for (i = 0; i < GAME_SLOTS; i++)
-		servers += game.slot[i].pid && game.slot[i].class > CLASS_GAME;
-	if (class != CLASS_OTHER && s->class == CLASS_OTHER && servers >= GAME_SERVERS)
-		return;
+	for (o = game.slot; o < game.slot + GAME_SLOTS; o++)
+		if (o->pid && o->class > CLASS_GAME) {
+			servers++;
+			least = slot_rank(o) < slot_rank(least) ? o : least;
+		}
+	if (class != CLASS_OTHER && s->class == CLASS_OTHER && servers >= GAME_SERVERS) {
+		game_full("servers", least);
+		if (least == s)
+			return;
+		slot_class(least, CLASS_OTHER);
+	}
 	slot_class(s, class);
 }
 
-/* Read what a process is now. False: it is gone, and its exit is about to be told. */
-static bool slot_look(struct game_slot *s)
+/* Whose ntdll.so this is, by the first who does not give way; gamer's own: NULL. */
+static u32 wine_rank(const struct wine_file *f)
 {
-	char comm[16];
-	u32 traits = proc_traits(s->pid, s->hints, comm);
+	u32 rank = 0, users = 0, i;
 
-	s->due_ns = 0;
-	/* Wine's library may be mapped only now */
-	if (!s->wine && (traits & T_WINE || s == game.now))
-		s->wine = proc_wine(s->pid);
-	if (!slot_alive(s))
-		return false;
-	memcpy(s->comm, comm, sizeof(comm));
-	/* where only its first thread ended /proc tells nothing any more */
-	if (!(traits & T(NOTHING)) || !s->seen)
-		s->score = traits_score(traits);
-	s->seen = 1;
-	if (s->again)
-		slot_due(s, s->again-- > 1 ? LOOK_SOON_NS : LOOK_AGAIN_NS);
-	if (s != game.now)
-		slot_serve(s, comm_class(comm));
-	return true;
+	for (i = 0; i < GAME_SLOTS; i++)
+		if (game.slot[i].pid && game.slot[i].wine == f) {
+			users++;
+			rank = MAX(rank, slot_rank(&game.slot[i]));
+		}
+	return users < f->users ? UINT32_MAX : rank;
+}
+
+/* Uprobes for the ntdll.so of a process, or of the distribution (`s` NULL), until wine_release(). */
+static void wine_attach(struct game_slot *s, int fd, const struct wine_facts *w)
+{
+	struct wine_file *f, *file = NULL;
+	u32 rank = s ? slot_rank(s) : UINT32_MAX, i;
+
+	for (f = wine_files; f < wine_files + WINE_FILES &&
+	     !(f->users && f->ino == w->ino && f->dev == w->dev); f++)
+		if (!file || (file->users && (!f->users || wine_rank(f) < wine_rank(file))))
+			file = f;
+	if (f < wine_files + WINE_FILES) {
+		file = f;
+	} else if (file->users) {
+		if (s)
+			game_full("files of Wine", s);
+		if (wine_rank(file) >= rank)
+			return;
+		for (i = 0; i < GAME_SLOTS; i++)
+			if (game.slot[i].wine == file)
+				game.slot[i].wine = NULL;
+		file->users = 0;
+	}
+	if (!file->users++) {
+		file->dev = w->dev;
+		file->ino = w->ino;
+		wine_send(file, fd, w->at);
+	}
+	if (s)
+		s->wine = file;
+}
+
+/* Look at all processes: those that came before us, or that no hint told of. */
+static void game_scan(void)
+{
+	game.scan_due_ns = 0;
+	game.scanned_at_ns = now_ns();
+	reader.scan = !game.blind;
+}
+
+/*
+ * A game may run that nobody told of: all processes are looked at, as soon as may be. That costs
+ * what their number costs, so it is done every GAME_POLL_NS at most, whoever is the cause.
+ */
+static void game_scan_soon(void)
+{
+	if (!game.scan_due_ns)
+		game.scan_due_ns = MAX(now_ns(), game.scanned_at_ns + GAME_POLL_NS);
 }
 
 /* From now on this process is the game, or none is. */
 static void game_switch(struct game_slot *s)
 {
 	bool ended = game.now && !slot_alive(game.now);
+	struct game_slot *o;
 
 	/* before class_gen moves: who looks again then must find the new one */
 	st.skel->bss->game_tgid = s ? s->pid : 0;
@@ -3896,7 +4333,12 @@ static void game_switch(struct game_slot *s)
 		game.detected_us = s->hint_at_ns ? (now_ns() - s->hint_at_ns) / NSEC_PER_USEC : 0;
 		slot_class(s, CLASS_GAME);
 		if (!s->wine)
-			s->wine = proc_wine(s->pid);
+			slot_due(s, 0);
+		for (o = game.slot; o < game.slot + GAME_SLOTS; o++)
+			if (o->pid && o->seen && o != s)
+				slot_serve(o);
+		if (game.full)
+			game_scan_soon();	/* for its user's servers */
 		note("game: %d %s (score %d)", s->pid, name_clean(s->comm), s->score);
 	} else {
 		note(ended ? "the game has ended" : "game: none");
@@ -3911,64 +4353,225 @@ static bool game_stays(const struct game_slot *best)
 	       (!best || best->score < game.now->score + GAME_MARGIN);
 }
 
+static bool scanning(void)
+{
+	return reader.scan || reader.order.look == LOOK_ALL;
+}
+
 static void game_choose(void)
 {
 	struct game_slot *s, *best = NULL;
 
-	if (game.forced)
+	/* while all are being looked at, the first that is found need not be the best */
+	if (opt[OPT_GAME].n || (!game.now && scanning()))
 		return;
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
 		if (s->pid && s->class <= CLASS_GAME && s->score >= GAME_SCORE &&
-		    !comm_class(s->comm) && (!best || s->score > best->score))
+		    !comm_class(s->comm) && (!game.now || s->uid == game.now->uid) &&
+		    (!best || s->score > best->score))
 			best = s;
-	if (game.now && !game_stays(best))
-		slot_look(game.now);	/* it may have grown since its last look */
-	if (best != game.now && !(game.now && game_stays(best)))
-		game_switch(best);
+	if (best == game.now || (game.now && game_stays(best)))
+		return;
+	if (game.now && now_ns() - game.now->looked_ns > LOOK_SOON_NS) {
+		slot_due(game.now, 0);	/* it may have grown since its last look */
+		return;
+	}
+	game_switch(best);
+	if (!best)
+		game_choose();	/* another user's may be one now */
 }
 
-/* Look at all processes: those that came before us, or that no hint told of. */
-static void game_scan(void)
+/* What a look has found. */
+static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 {
-	int fd = game.blind ? -1 : open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct game_slot *s;
-	char dir[4096], comm[16];
-	u32 traits;
-	long n, at;
+	u32 traits = f->traits | (s->hints & HINT_GPU ? T(GPU) : 0) |
+		     (s->hints & HINT_INPUT ? T(INPUT) : 0) | (s->hints & HINT_FLIP ? T(FLIPS) : 0);
 
-	game.scan_due_ns = 0;
-	game.scanned_at_ns = now_ns();
-	/* getdents64, because opendir() allocates */
-	while (fd >= 0 && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
-		for (at = 0; at < n;) {
-			struct dirent *e = (struct dirent *)(dir + at);
-			s32 pid = atoi(e->d_name);
+	if (!slot_alive(s))
+		return;		/* its exit is about to be told */
+	/* where only its first thread ended /proc tells nothing any more */
+	if (!(f->traits & T(NOTHING)) || !s->seen) {
+		s->score = f->traits & T(NOTHING) ? trait_weight[TRAIT_NOTHING] : traits_score(traits);
+		s->uid = f->uid;
+	}
+	memcpy(s->comm, f->comm, sizeof(s->comm));
+	s->seen = 1;
+	s->looked_ns = now_ns();
+	if (s->again)
+		slot_due(s, s->again-- > 1 ? LOOK_SOON_NS : LOOK_AGAIN_NS);
+	if (fd >= 0 && !s->wine)
+		wine_attach(s, fd, &f->wine);
+	if (s != game.now)
+		slot_serve(s);
+}
 
-			at += e->d_reclen;
-			if (pid <= 0 || slot_find(pid))
-				continue;
-			traits = proc_traits(pid, 0, comm);
-			if (traits_score(traits) < GAME_SCORE && !comm_class(comm) &&
-			    !(traits & T(WINE_LOADER)))
-				continue;
-			s = slot_add(pid);
-			if (!s)
-				continue;
-			s->again = 1;
-			slot_look(s);
-		}
-	if (fd >= 0)
-		close(fd);
+/* One answer of the child that reads. */
+static void reader_told(const struct facts *f, int fd)
+{
+	struct order o = reader.order;
+	struct game_slot *s = slot_find(f->pid);
+
+	if (f->last) {
+		reader.order.look = LOOK_NOTHING;
+		reader.deadline_ns = 0;
+	}
+	if (o.look == LOOK_PROCESS && s && s->asked) {
+		s->asked = 0;
+		slot_told(s, f, fd);
+	} else if (o.look == LOOK_ALL && f->last && !reader.scan) {
+		reader.scan = f->pid;
+	} else if (o.look == LOOK_ALL && !f->last && !s && (s = slot_add(f->pid))) {
+		s->again = 2;
+		slot_told(s, f, -1);
+	} else if (o.look == LOOK_FILE && fd >= 0) {
+		wine_attach(NULL, fd, &f->wine);
+	}
+	game_choose();
 }
 
 /*
- * A game may run that nobody told of: all processes are looked at, as soon as may be. That costs
- * what their number costs, so it is done every GAME_POLL_NS at most, whoever is the cause.
+ * The child hangs or has died: what it showed is skipped from now on, and what it was asked is asked
+ * of another child. A few may hang for good; then the others read only what cannot hang.
  */
-static void game_scan_soon(void)
+static void reader_lost(bool reaped)
 {
-	if (!game.scan_due_ns)
-		game.scan_due_ns = MAX(now_ns(), game.scanned_at_ns + GAME_POLL_NS);
+	struct shown *w = reader.shown;
+	struct order o = reader.order;
+	struct game_slot *s = slot_find(o.pid);
+
+	child_leave(&reader.child, reaped);
+	reader.order.look = LOOK_NOTHING;
+	reader.deadline_ns = 0;
+	if (children.lost >= READ_LOST && !w->safe)
+		note("game: %u processes hang that were to read others: environments stay unread",
+		     children.lost);
+	w->safe = children.lost >= READ_LOST;
+	if (!o.look || w->turn == reader.asked_turn)
+		return;
+	w->skip[w->skipped % READ_SKIP].start = w->start;
+	w->skip[w->skipped++ % READ_SKIP].pid = w->pid;
+	reader.hung++;
+	if (w->pid > 0)
+		note("game: %d %s cannot be read, its memory is locked: its environment does not count",
+		     w->pid, name_clean(w->comm));
+	else
+		note("wine: the file in %s cannot be read", wine_dirs[-w->pid - 1]);
+	if (o.look == LOOK_ALL && !reader.scan)
+		reader.scan = w->pid;
+	else if (o.look == LOOK_PROCESS && s && s->asked)
+		slot_due(s, 0);
+}
+
+static void reader_take(void)
+{
+	int fds[MESSAGE_FILES], left = READ_AT_ONCE;
+	struct facts f;
+	ssize_t n = -1;
+
+	while (reader.child.pid && left-- &&
+	       (n = message_receive(reader.child.fd, &f, sizeof(f), fds, MSG_DONTWAIT)) == sizeof(f)) {
+		reader_told(&f, fds[0]);
+		if (fds[0] >= 0)
+			close(fds[0]);
+	}
+	if (reader.child.pid && n != sizeof(f) && (n >= 0 || errno != EAGAIN))
+		reader_lost(false);
+}
+
+/* A child that has not moved on hangs, unless it had no CPU. */
+static void reader_check(void)
+{
+	char line[128], *end;
+
+	if (!reader.deadline_ns || now_ns() < reader.deadline_ns)
+		return;
+	reader.deadline_ns = 0;
+	reader_take();
+	if (!reader.order.look || !reader.child.pid)
+		return;
+	read_line(line, sizeof(line), "/proc/%d/stat", reader.child.pid);
+	end = strrchr(line, ')');
+	if (reader.turn == reader.shown->turn && end && end[1] && end[2] != 'R') {
+		reader_lost(false);
+		return;
+	}
+	reader.turn = reader.shown->turn;
+	reader.deadline_ns = now_ns() + READ_NS;
+}
+
+/*
+ * Start what children there are to be. While uprobes come or go the kernel may let nobody fork: then
+ * later. False: the one that reads does not run.
+ */
+static bool children_start(void)
+{
+	if (wine.pending || children.unprobing)
+		return reader.child.pid;
+	if (!wine.child.pid && !wine.ended && bpf_program__fd(st.skel->progs.wine_set_thread) >= 0)
+		child_start(&wine.child, EV_WINE, 0, wine_work);
+	return reader.child.pid || child_start(&reader.child, EV_READER, caps_for(CAP_READ), reader_work);
+}
+
+/* Give the child its next order; the others take turns with those of many. */
+static void reader_next(void)
+{
+	struct game_slot *s, *first = NULL;
+	struct order o = { 0 };
+	static bool many;
+	u64 now = now_ns();
+
+	if (reader.order.look || reader.deadline_ns)
+		return;
+	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
+		if (s->pid && s->due_ns && s->due_ns <= now && (!first || s->due_ns < first->due_ns))
+			first = s;
+	many = !first || !many;
+	if (many && reader.row < ARRAY_SIZE(wine_dirs))
+		o = (struct order){ LOOK_FILE, reader.row, 0 };
+	else if (many && reader.scan)
+		o = (struct order){ LOOK_ALL, reader.scan, 0 };
+	else if (first)
+		o = (struct order){ LOOK_PROCESS, first->pid, first->wine ? 0 : first == game.now ? 2 : 1 };
+	else
+		return;
+	reader.deadline_ns = now + READ_NS;
+	if (!children_start())
+		return;		/* then again */
+	reader.turn = reader.asked_turn = reader.shown->turn;
+	if (!message_send(reader.child.fd, &o, sizeof(o), NULL, 0, MSG_DONTWAIT)) {
+		reader_lost(false);
+		return;
+	}
+	reader.order = o;
+	if (o.look == LOOK_FILE)
+		reader.row++;
+	else if (o.look == LOOK_ALL)
+		reader.scan = 0;
+	else
+		first->due_ns = 0;
+	if (o.look == LOOK_PROCESS)
+		first->asked = 1;
+}
+
+/* Somebody has ended who was left behind, or too early. */
+static void children_reap(void)
+{
+	s32 pid;
+
+	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+		if (pid == reader.child.pid) {
+			reader_lost(true);
+		} else if (pid == wine.child.pid) {
+			wine_ended(true);
+		} else {
+			children.lost--;
+			children.unprobing = pid == children.unprobing ? 0 : children.unprobing;
+		}
+	}
+	if (reader.shown)
+		reader.shown->safe = children.lost >= READ_LOST;
+	if (!reader.order.look)
+		reader.deadline_ns = 0;		/* one may be started now */
 }
 
 /* BPF may have lost hints: the game may be among them. */
@@ -3989,7 +4592,6 @@ static void slot_exited(struct game_slot *s)
 	if (!s->pid || slot_alive(s))
 		return;
 	if (was_game) {
-		game.forced = false;
 		opt[OPT_GAME].n = 0;	/* it is over, also after a restart by hotplug */
 		game_switch(NULL);
 	}
@@ -4003,7 +4605,6 @@ static void slot_exited(struct game_slot *s)
 static void game_looks(void)
 {
 	u64 now = now_ns(), ticks;
-	struct game_slot *s;
 
 	if (read(game.timer_fd, &ticks, sizeof(ticks)) < 0)
 		return;
@@ -4011,12 +4612,35 @@ static void game_looks(void)
 		game.check_due_ns = 0;
 		game_lost();
 	}
-	if (game_must_poll() || (game.scan_due_ns && game.scan_due_ns <= now))
+	if (game_must_poll())
+		game_scan_soon();
+	if (game.scan_due_ns && game.scan_due_ns <= now)
 		game_scan();
-	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
-		if (s->pid && s->due_ns && s->due_ns <= now)
-			slot_look(s);
-	game_choose();
+	if (wine.pending && !wine.told && now >= wine.since_ns + READ_NS) {
+		wine.told = true;
+		note("wine: a process that has mapped an ntdll.so is locked: no process can be "
+		     "started until it ends");
+	}
+	reader_check();
+}
+
+/* The loop's one way in: a timer, an answer, an exit, a child that ended. */
+static void game_event(u64 data)
+{
+	if (data == EV_GAME)
+		game_looks();
+	else if (data == EV_READER)
+		reader_take();
+	else if (data == EV_WINE)
+		wine_take();
+	else if (data == EV_SIGNAL)
+		children_reap();
+	else
+		slot_exited(&game.slot[data - EV_PIDFD]);
+	if (!st.skel)
+		return;		/* between a failure and the next start */
+	reader_next();
+	timer_arm();
 }
 
 /* BPF saw a process do what a game or its servers do. */
@@ -4044,15 +4668,7 @@ static void game_hint(const struct event_game *e)
 	s->hints |= e->what;
 	s->again = 2;
 	slot_due(s, 0);
-	timer_arm();
-}
-
-static void game_event(u64 data)
-{
-	if (data == EV_GAME)
-		game_looks();
-	else
-		slot_exited(&game.slot[data - EV_PIDFD]);
+	reader_next();
 	timer_arm();
 }
 
@@ -4078,18 +4694,25 @@ static void game_open(void)
 {
 	struct game_slot *s;
 
+	if (!reader.shown)
+		reader.shown = mmap(NULL, sizeof(*reader.shown), PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (reader.shown == MAP_FAILED)
+		die(EX_OSERR, "no memory for a child");
 	game.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	loop_add(game.timer_fd, EV_GAME);
-	wine_system(1);
-	s = opt[OPT_GAME].n ? slot_add(opt[OPT_GAME].n) : NULL;
-	if (s && slot_look(s)) {
-		s->again = 1;
-		slot_due(s, LOOK_SOON_NS);	/* Wine's library may come yet */
-		game_switch(s);
-		game.forced = true;
-	}
+	wine.ended = wine.told = false;
+	reader.row = 0;
 	game_scan();
-	game_choose();
+	s = opt[OPT_GAME].n ? slot_add(opt[OPT_GAME].n) : NULL;
+	if (s) {
+		read_line(s->comm, sizeof(s->comm), "/proc/%d/comm", s->pid);
+		s->again = 2;
+		game_switch(s);
+	} else {
+		opt[OPT_GAME].n = 0;
+	}
+	reader_next();
 	timer_arm();
 }
 
@@ -4097,13 +4720,16 @@ static void game_close(void)
 {
 	struct game_slot *s;
 
+	child_leave(&reader.child, false);
+	wine_leave(false);
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
 		if (s->pid)
 			slot_free(s);
-	wine_system(-1);
+	memset(wine_files, 0, sizeof(wine_files));
+	reader.order.look = LOOK_NOTHING;
+	reader.deadline_ns = 0;
 	close(game.timer_fd);
 	game.now = NULL;
-	game.forced = false;
 }
 
 static void game_json(struct json *j)
@@ -4306,6 +4932,10 @@ static double stat_user(enum user_stat id)
 		return read_num(0, SCX_DIR "nr_rejected");
 	case USTAT_CLIENTS:
 		return clients_count();
+	case USTAT_HUNG:
+		return reader.hung;
+	case USTAT_FULL:
+		return game.full;
 	case USTAT_CLIENTS_DROPPED:
 		return st.clients_dropped;
 	case USTAT_DB_PROGRAMS:
@@ -5337,6 +5967,9 @@ static void on_signal(void)
 				out_flush(out_stdout());
 			}
 			break;
+		case SIGCHLD:
+			game_event(EV_SIGNAL);
+			break;
 		default:
 			st.stop = true;
 		}
@@ -5441,6 +6074,8 @@ static void loop_event(u64 what)
 		on_ring(what - EV_RING);
 		break;
 	case EV_GAME:
+	case EV_READER:
+	case EV_WINE:
 	case EV_PIDFD ... EV_PIDFD + GAME_SLOTS - 1:
 		game_event(what);
 		break;
@@ -5550,6 +6185,7 @@ static void loop_open(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	st.signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
