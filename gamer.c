@@ -4157,10 +4157,10 @@ static u32 slot_rank(const struct game_slot *s)
 }
 
 /* One line, the first time, on what had no room. */
-static void game_full(const char *what, const struct game_slot *s)
+static void game_full(const char *what, s32 pid)
 {
 	if (!game.full++)
-		note("game: all places for %s are taken, %d %s has none", what, s->pid, name_clean(s->comm));
+		note("game: all places for %s are taken: process %d has none", what, pid);
 }
 
 /* A free slot, else that of the least likely candidate; NULL: none has been looked at yet. */
@@ -4191,7 +4191,7 @@ static struct game_slot *slot_add(s32 pid)
 
 	if (!s) {
 		if (fd >= 0) {
-			game_full("games", &(struct game_slot){ .pid = pid });
+			game_full("games", pid);
 			close(fd);
 			errno = ENOSPC;
 		}
@@ -4247,7 +4247,7 @@ static void slot_serve(struct game_slot *s)
 			least = slot_rank(o) < slot_rank(least) ? o : least;
 		}
 	if (class != CLASS_OTHER && s->class == CLASS_OTHER && servers >= GAME_SERVERS) {
-		game_full("servers", least);
+		game_full("servers", least->pid);
 		if (least == s)
 			return;
 		slot_class(least, CLASS_OTHER);
@@ -4282,7 +4282,7 @@ static void wine_attach(struct game_slot *s, int fd, const struct wine_facts *w)
 		file = f;
 	} else if (file->users) {
 		if (s)
-			game_full("files of Wine", s);
+			game_full("files of Wine", s->pid);
 		if (wine_rank(file) >= rank)
 			return;
 		for (i = 0; i < GAME_SLOTS; i++)

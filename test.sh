@@ -1353,6 +1353,134 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 		[ -z "$(find "$WORK" /tmp -maxdepth 1 -name x -newer "$WORK/log.txt")" ] || fail "a name became a path"
 	done
 }
+# crowd UID NAME COUNT LIBRARY [VARIABLE=VALUE]...: processes of that user and name, numbers in CROWD,
+# with those variables. Each has its own copy of LIBRARY, unless that is "-", and uses it as Wine does.
+crowd() {
+	local uid=$1 name=$2 count=$3 lib=$4 i; shift 4
+	chmod 755 "$WORK"
+	cat >"$WORK/crowd.py" <<-'EOT'
+		import ctypes, os, shutil, sys, time
+		path, uid, name, lib = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+		libc, value = ctypes.CDLL(None), ctypes.c_int(15)
+		if lib != "-":
+		    os.mkdir(path)
+		    shutil.copy(lib, path)
+		    wine = ctypes.CDLL(f"{path}/ntdll.so")
+		os.setresuid(uid, uid, uid)
+		libc.prctl(4, 1, 0, 0, 0)
+		libc.prctl(15, name.encode(), 0, 0, 0)
+		while True:
+		    time.sleep(0.1)
+		    if lib != "-":
+		        wine.NtSetInformationThread(ctypes.c_long(-2), 3, ctypes.byref(value), 4)
+	EOT
+	for ((i = 0; i < count; i++)); do
+		env "$@" python3 "$WORK/crowd.py" "$WORK/lib.${#CROWD[@]}" "$uid" "$name" "$lib" 7>&- &
+		CROWD+=($!)
+	done
+	for i in "${CROWD[@]: -count}"; do
+		wait_for 30 grep -qx "$name" "/proc/$i/comm" || fail "no process $name of user $uid"
+	done
+}
+crowd_end() {
+	kill ${G:-} "${CROWD[@]}" 2>/dev/null || true
+	[ -z "${LOCKED:-}" ] || exec {LOCKED}>&-
+	wait
+	rm -rf "$WORK"
+}
+# crowd_observe: a gamer that observes this machine
+crowd_observe() {
+	"$GAMER" run --observe >"$WORK/log" 2>&1 7>&- &
+	G=$!
+	wait_for 30 timeout 5 "$GAMER" status || fail "does not answer: $(tail -n1 "$WORK/log")"
+}
+game_is() { timeout 5 "$GAMER" status | grep "^game: $1\b" >/dev/null; }
+# thread_is PID CLASS [ROLE,SOURCE]
+thread_is() {
+	timeout 5 "$GAMER" status | awk -v p="$1" -v c="$2" -v r="${3:-}" '
+		$1 == "thread" && $3 == p && $4 == c && (r == "" || $5 "," $6 == r) { n = 1 } END { exit !n }'
+}
+
+host_locked() { : "processes whose memory is locked hold up no start, answer, game or stop; each is told of once"
+	[ "$(id -u)" = 0 ] && [ -w /dev/fuse ] || skip "needs root and /dev/fuse"
+	helpers_build
+	WORK=$(mktemp -d) CROWD=()
+	export RUNTIME_DIRECTORY=$WORK
+	trap crowd_end EXIT
+	local game
+	mkfifo "$WORK/in"
+	exec {LOCKED}<>"$WORK/in"
+	locked() { # FOLDER NAME
+		mkdir "$WORK/$1"
+		"$BUILD/test/locked" "$WORK/$1" "$2" 1000 <"$WORK/in" >"$WORK/$1.pid" {LOCKED}>&- 7>&- &
+		CROWD+=($!)
+		wait_for 20 [ -s "$WORK/$1.pid" ] || fail "no process is locked"
+	}
+	locked first wineserver
+	crowd 1000 game.exe 1 - GAMER_GAME=1 SteamAppId=1
+	game=${CROWD[-1]}
+	crowd_observe
+	wait_for 20 game_is "$game" || fail "the game is not found: $(tail -n3 "$WORK/log")"
+	locked second pipewire
+	wait_for 20 grep -q "game: $(cat "$WORK/second.pid") pipewire cannot be read" "$WORK/log" || fail "the second is not told of"
+	wait_for 20 thread_is "$(cat "$WORK/second.pid")" audio || fail "what can be read of it does not count"
+	timeout 5 "$GAMER" status >"$WORK/status" || fail "does not answer"
+	grep -q '^processes_locked *2 ' "$WORK/status" || fail "$(grep ^processes_locked "$WORK/status")"
+	grep -q '^allocations_after_attach *0 ' "$WORK/status" || fail "it allocates"
+	kill "$game" # a scan comes over them once more
+	wait_for 20 eval '! game_is $game' || fail "the game has ended, and: $(tail -n1 "$WORK/log")"
+	crowd 1001 wireplumber 1 -
+	wait_for 20 thread_is "${CROWD[-1]}" audio || fail "a server that starts later is none: $(tail -n3 "$WORK/log")"
+	[ "$(grep -c 'cannot be read' "$WORK/log")" = 2 ] || fail "told $(grep -c 'cannot be read' "$WORK/log") times of two"
+	kill $G
+	wait_for 10 eval '! kill -0 $G' || fail "is not to be stopped"
+	wait $G || fail "exits $?"
+}
+
+host_owners() { : "a game belongs to a user: no other takes its place, and its servers come before those of others"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	WORK=$(mktemp -d) CROWD=()
+	export RUNTIME_DIRECTORY=$WORK
+	trap crowd_end EXIT
+	local game audio
+	crowd 1001 pipewire 20 -
+	crowd 1000 pipewire 1 -
+	audio=${CROWD[-1]}
+	crowd 1000 game.exe 1 - GAMER_GAME=1 SteamAppId=1
+	game=${CROWD[-1]}
+	crowd_observe
+	wait_for 20 game_is "$game" || fail "the game is not found: $(tail -n1 "$WORK/log")"
+	wait_for 20 thread_is "$audio" audio || fail "its audio server is none: $(tail -n1 "$WORK/log")"
+	crowd 1001 fake.exe 2 - GAMER_GAME=1 SteamAppId=1 UMU_ID=1 WINEPREFIX=/x
+	crowd 1000 wireplumber 1 -
+	wait_for 20 thread_is "${CROWD[-1]}" audio || fail "a server that starts later is none"
+	game_is "$game" || fail "another user's is the game: $(tail -n1 "$WORK/log")"
+	kill "$game"
+	wait_for 20 grep -q 'game: .* fake.exe' "$WORK/log" || fail "the other user's is no game when the first has ended"
+	[ "$(grep -c 'all places for servers' "$WORK/log")" = 1 ] || fail "a full table is told of $(grep -c 'all places' "$WORK/log") times"
+	kill $G
+	wait $G || fail "exits $?"
+}
+
+host_owners_wine() { : "files of Wine that other processes bring, more than have a place, leave the game its own"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	WORK=$(mktemp -d) CROWD=()
+	export RUNTIME_DIRECTORY=$WORK
+	trap crowd_end EXIT
+	local game
+	printf 'int %s(long h, int c, void *v, int n) { return h + c + n + !v; }\n' NtSetInformationThread NtSetInformationProcess |
+		gcc -O1 -shared -fPIC -Wl,-soname,none -x c -o "$WORK/ntdll.so" - || skip "no compiler"
+	crowd 1001 fake.exe 20 "$WORK/ntdll.so" WINEPREFIX=/x
+	crowd 1000 game.exe 1 "$WORK/ntdll.so" GAMER_GAME=1 SteamAppId=1
+	game=${CROWD[-1]}
+	crowd_observe
+	wait_for 20 grep -q 'all places for files of Wine' "$WORK/log" || fail "20 files: $(tail -n1 "$WORK/log")"
+	wait_for 20 game_is "$game" || fail "the game is not found: $(tail -n1 "$WORK/log")"
+	wait_for 20 thread_is "$game" game render,wine || fail "its Wine is not heard: $("$GAMER" status | grep "^thread.* $game ")"
+	kill $G
+	wait $G || fail "exits $?"
+}
+
 host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well formed"
 	local dir
 	dir=$(mktemp -d)

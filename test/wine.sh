@@ -54,8 +54,13 @@ wine_end() { kill -KILL $(wine_pids) ${G:-} 2>/dev/null; }
 
 thread_of() { tr -d '\r' <"$WORK/$1.out" | sed -n "s/^thread \([0-9]*\) $2\$/\1/p"; }
 game_is() { "$GAMER" status | grep -E "^game: $1( |\$)" >/dev/null; }
-# The kernel's word on it: uprobes that gamer holds. (The distribution's Wine may have some.)
-uprobes() { cat /proc/$G/fdinfo/* 2>/dev/null | grep -c '^link_type:.*uprobe'; }
+# The kernel's word on it: uprobes that gamer's children hold. (The distribution's Wine may have some.)
+uprobes() {
+	local p
+	for p in $(cat "/proc/$G/task/$G/children" 2>/dev/null); do
+		cat "/proc/$p"/fdinfo/* 2>/dev/null
+	done | grep -c '^link_type:.*uprobe'
+}
 uprobes_are() { [ "$(uprobes)" = "$1" ]; }
 
 # otherwise NAME THREAD:ROLE,SOURCE,CONFIDENCE...: what status says otherwise, ROLE|ROLE where
