@@ -110,7 +110,8 @@ typedef int64_t s64;
 #define MAX_CLIENTS	8
 #define OUT_SIZE	(64 * 1024)	/* the longest answer to a client */
 #define CLIENT_LINE	256		/* the longest request of a client */
-#define CLIENT_OUT	(32 * 1024)	/* event lines that are sent at once: a batch at 8 kHz */
+#define CLIENT_OUT	OUT_SIZE	/* bytes that wait for a client: an answer, 70 ms at 8 kHz */
+#define CLIENT_IDLE_NS	(3 * NSEC_PER_SEC)	/* top asks each second */
 #define BATCH_NS	(20 * NSEC_PER_MSEC)	/* how long frequent events may lie in their ring */
 #define METRICS_NS	(10 * NSEC_PER_SEC)	/* how old the metrics file gets */
 #define BACK_OFF_MAX_S	60		/* between restarts after failures: 1, 2, 4 s, no more than that */
@@ -563,13 +564,24 @@ static const struct stat_desc {
 /* 4. state                                                                              */
 /* ===================================================================================== */
 
+/* What a request line asks for. */
+struct request {
+	enum request_what {
+		ASK_NOTHING, ASK_EVENTS, ASK_STATUS, ASK_TEXT, ASK_METRICS, ASK_THREADS,
+	} what;
+	u32 types;			/* of events, bits by enum event_type; 0: one does not exist */
+	u32 tid, pid;			/* only of this thread, of this process; 0: of all */
+};
+
 /* One connected client; a slot is free where fd < 0. */
 struct client {
 	int fd;
-	u32 len;			/* bytes of a request gathered in line */
-	u32 types;			/* events that it wants, bits by enum event_type */
-	u32 tid, pid;			/* only of this thread, of this process; 0: of all */
-	u32 gathered;			/* bytes of event lines in its row of client_out */
+	uid_t uid;			/* who connected */
+	u32 waits;			/* what epoll wakes us for; client_flush() */
+	u64 asked_ns;			/* when it came, or was last answered; CLOCK_MONOTONIC */
+	struct request events;		/* that it is sent; types 0: none */
+	u32 gathered;			/* bytes in its row of client_out, not sent yet */
+	u32 len;			/* bytes in line that are not answered yet */
 	char line[CLIENT_LINE];
 };
 
@@ -594,6 +606,7 @@ static struct state {
 	struct client clients[MAX_CLIENTS];
 	bool attached;			/* allocations are counted while set */
 	bool stop;			/* a signal asked to stop */
+	bool accept_failed;		/* somebody waits for a place; client_accept() */
 	bool modules_came;		/* with functions that hooks want: load again; on_module() */
 	bool exited;			/* the kernel let the scheduler go; see end */
 	struct scx_end end;		/* last exit; scx_look() */
@@ -622,7 +635,7 @@ static struct state {
 	.lock_fd = -1, .batch_fd = -1, .publish_fd = -1, .module_fd = -1,
 };
 
-/* Event lines on their way. Not in `st`, which has initial values: the file would hold them. */
+/* On its way to clients. Not in `st`, which has initial values: the file would hold them. */
 static char client_out[MAX_CLIENTS][CLIENT_OUT];
 
 static union opt_value {
@@ -1112,11 +1125,16 @@ enum {
 	EV_RING, EV_CLIENT = EV_RING + EVENT_NR, EV_PIDFD = EV_CLIENT + MAX_CLIENTS,
 };
 
-static void loop_add_as(int fd, u64 data, u32 events)
+static bool loop_set(int op, int fd, u64 data, u32 events)
 {
 	struct epoll_event ev = { .events = events, .data.u64 = data };
 
-	if (fd >= 0 && epoll_ctl(st.epoll_fd, EPOLL_CTL_ADD, fd, &ev))
+	return !epoll_ctl(st.epoll_fd, op, fd, &ev);
+}
+
+static void loop_add_as(int fd, u64 data, u32 events)
+{
+	if (fd >= 0 && !loop_set(EPOLL_CTL_ADD, fd, data, events))
 		die(EX_SOFTWARE, "epoll: %s", strerror(errno));
 }
 
@@ -2179,7 +2197,6 @@ static void db_from_bpf(void)
 	X(BPF, START, "")								\
 	X(PERFMON, START, "")							\
 	X(SYS_ADMIN, START, "no hooks in kernel modules")				\
-	X(NET_ADMIN, RUN, "short buffers for clients")				\
 	X(SYS_PTRACE, READ, "other users' games are known by what they do alone")	\
 	X(CHECKPOINT_RESTORE, READ, "no wine hook")					\
 	X(DAC_READ_SEARCH, READ, "no wine hook on files that users keep closed")	\
@@ -2313,8 +2330,8 @@ static const u16 allowed_calls[] = {
 	SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create,
 	SYS_poll, SYS_epoll_create1, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
 	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
-	SYS_setsockopt, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open, SYS_getpid, SYS_gettid,
-	SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime, SYS_futex,
+	SYS_setsockopt, SYS_getsockopt, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open, SYS_getpid,
+	SYS_gettid, SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime, SYS_futex,
 	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
 	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
 	SYS_fork, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
@@ -5487,7 +5504,7 @@ static bool events_want(void)
 
 	for (i = 0; i < MAX_CLIENTS; i++)
 		if (st.clients[i].fd >= 0)
-			types |= st.clients[i].types;
+			types |= st.clients[i].events.types;
 	if (!st.skel)
 		return true;
 	for (i = 0; i < EVENT_NR; i++) {
@@ -5507,51 +5524,139 @@ static void client_drop(struct client *c, bool count)
 {
 	close(c->fd);
 	c->fd = -1;
-	c->types = 0;
 	st.clients_dropped += count;
 	events_want();
 }
 
-/* What a client is told must fit into its socket: nobody waits for it. */
-static void client_send(struct client *c, const char *s, size_t len)
-{
-	if (send(c->fd, s, len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len)
-		client_drop(c, true);
-}
-
+/*
+ * Sends what there is room for in the client's socket. What is left waits for the client, and so
+ * does its next request: nobody waits for a client.
+ */
 static void client_flush(struct client *c)
 {
-	u32 len = c->gathered;
+	char *out = client_out[c - st.clients];
+	u32 waits;
+	ssize_t n;
 
-	c->gathered = 0;
-	if (c->fd >= 0 && len)
-		client_send(c, client_out[c - st.clients], len);
+	if (c->fd < 0)
+		return;
+	if (c->gathered) {
+		n = send(c->fd, out, c->gathered, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno != EAGAIN) {
+			client_drop(c, false);
+			return;
+		}
+		c->gathered -= MAX(n, 0);
+		memmove(out, out + MAX(n, 0), c->gathered);
+	}
+	waits = c->gathered || memchr(c->line, '\n', c->len) ? EPOLLOUT : EPOLLIN;
+	if (waits != c->waits && loop_set(EPOLL_CTL_MOD, c->fd, EV_CLIENT + (c - st.clients), waits))
+		c->waits = waits;
 }
 
+/* For a client; who has left so much unread that there is no room for it is dropped. */
 static void client_put(struct client *c, const char *s, size_t len)
 {
 	if (c->gathered + len > CLIENT_OUT)
 		client_flush(c);
+	if (c->fd >= 0 && c->gathered + len > CLIENT_OUT)
+		client_drop(c, true);
 	if (c->fd < 0)
 		return;
 	memcpy(client_out[c - st.clients] + c->gathered, s, len);
 	c->gathered += len;
 }
 
+static void answer_begin(void)
+{
+	answer.len = 0;
+	answer.fd = -1;
+	answer.failed = false;
+}
+
+__attribute__((format(printf, 1, 2)))
+static void answer_error(const char *fmt, ...)
+{
+	char why[128];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	answer_begin();
+	out_f(&answer, "{\"v\":1,\"error\":\"%s\"}\n", why);
+}
+
+/* How many places a user has. */
+static u32 client_places(uid_t uid)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < MAX_CLIENTS; i++)
+		n += st.clients[i].fd >= 0 && st.clients[i].uid == uid;
+	return n;
+}
+
+/*
+ * How soon this client gives way to one of user `uid`; 0: not at all. First who listens to no
+ * events and has not asked for a while; then a user with more than a fair share, and any user to
+ * root; last who is about to ask, to the same user alone.
+ */
+static u32 client_yields(const struct client *c, uid_t uid, u64 now)
+{
+	bool listens = c->events.types;
+
+	if (!listens && now - c->asked_ns > CLIENT_IDLE_NS)
+		return 4;
+	if (c->uid && c->uid != uid && (!uid || client_places(c->uid) > client_places(uid) + 1))
+		return 3 - listens;
+	return !listens && c->uid == uid;
+}
+
+/* A place for a client of this user, where all are taken that of who yields; NULL: none does. */
+static struct client *client_place(uid_t uid)
+{
+	struct client *c, *best = NULL;
+	u32 yields, most = 1;
+	u64 now = now_ns();
+
+	for (c = st.clients; c < st.clients + MAX_CLIENTS; c++) {
+		if (c->fd < 0)
+			return c;
+		yields = client_yields(c, uid, now);
+		if (yields > most || (yields == most && (!best || c->asked_ns < best->asked_ns))) {
+			best = c;
+			most = yields;
+		}
+	}
+	if (best)
+		client_drop(best, true);
+	return best;
+}
+
+/*
+ * One at a time. The socket wakes us once for each that comes: where there is no descriptor left
+ * it would else wake us for ever. Then it is tried again after each turn, which may free one.
+ */
 static void client_accept(void)
 {
 	int fd = accept4(st.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	u32 i;
+	struct ucred peer = { .uid = -1 };
+	socklen_t size = sizeof(peer);
+	struct client *c;
 
+	st.accept_failed = fd < 0 && errno != EAGAIN;
 	if (fd < 0)
 		return;
-	for (i = 0; i < MAX_CLIENTS; i++)
-		if (st.clients[i].fd < 0) {
-			st.clients[i].fd = fd;
-			st.clients[i].len = st.clients[i].gathered = 0;
-			loop_add(fd, EV_CLIENT + i);
-			return;
-		}
+	loop_set(EPOLL_CTL_MOD, st.listen_fd, EV_LISTEN, EPOLLIN | EPOLLET);	/* the next */
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+	c = client_place(peer.uid);
+	if (c && loop_set(EPOLL_CTL_ADD, fd, EV_CLIENT + (c - st.clients), EPOLLIN)) {
+		*c = (struct client){ .fd = fd, .uid = peer.uid, .waits = EPOLLIN, .asked_ns = now_ns() };
+		return;
+	}
+	answer_error("gamer runs, but all its %d places for clients are taken", MAX_CLIENTS);
+	send(fd, answer.buf, answer.len, MSG_NOSIGNAL);
 	close(fd);
 	st.clients_dropped++;
 }
@@ -5576,71 +5681,106 @@ static u32 request_types(const char *line)
 	return list_bits(&types, at + 1, type_names, EVENT_NR) ? 0 : types;
 }
 
-/* From now on this client is sent events as they come. */
-static void client_subscribe(struct client *c)
+static struct request request_parse(const char *line)
 {
-	int size = 1 << 20;	/* bytes that may lie in its socket until it reads */
+	static const char *const words[] = {
+		[ASK_EVENTS] = "\"events\"", [ASK_STATUS] = "\"status\"", [ASK_TEXT] = "\"text\"",
+		[ASK_METRICS] = "\"metrics\"", [ASK_THREADS] = "\"threads\"",
+	};
+	u32 what = ASK_EVENTS;
+
+	while (what < ARRAY_SIZE(words) && !strstr(line, words[what]))
+		what++;
+	return (struct request){
+		.what = what < ARRAY_SIZE(words) ? what : ASK_NOTHING, .types = request_types(line),
+		.tid = request_number(line, "\"tid\":"), .pid = request_number(line, "\"pid\":"),
+	};
+}
+
+/* Takes the first whole line off what a client has sent, to `line`; false: there is none yet. */
+static bool request_take(struct client *c, char line[CLIENT_LINE])
+{
+	char *end = memchr(c->line, '\n', c->len);
+	u32 len = end ? end - c->line : 0;
+
+	if (!end)
+		return false;
+	memcpy(line, c->line, len);
+	line[len] = 0;
+	c->len -= len + 1;
+	memmove(c->line, end + 1, c->len);
+	return true;
+}
+
+/* From now on this client is sent events as they come. */
+static void client_subscribe(struct client *c, const struct request *r)
+{
+	int size = 1 << 20;	/* bytes that may lie in its socket until it reads; wmem_max may be less */
 	struct json j;
 
-	c->tid = request_number(c->line, "\"tid\":");
-	c->pid = request_number(c->line, "\"pid\":");
-	c->types = request_types(c->line);
-	if (!c->types) {
-		out_f(&answer, "{\"v\":1,\"error\":\"unknown event type\"}\n");
+	if (!r->types) {
+		answer_error("unknown event type");
 		return;
 	}
-	setsockopt(c->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	c->events = *r;
 	if (!events_want()) {
-		c->types = 0;
-		out_f(&answer, "{\"v\":1,\"error\":\"no memory for events\"}\n");
+		c->events.types = 0;
+		events_want();
+		answer_error("no memory for events");
 		return;
 	}
+	setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	json_begin(&j, &answer, "events");
 	json_u64(&j, "at_ns", now_ns());
 	json_end(&j);
 }
 
 /* One request line -> one answer. */
-static void client_answer(struct client *c)
+static void client_answer(struct client *c, const char *text)
 {
-	answer.len = 0;
-	answer.fd = -1;
-	answer.failed = false;
-	if (strstr(c->line, "\"events\""))
-		client_subscribe(c);
-	else if (strstr(c->line, "\"status\""))
-		status_json(&answer);
-	else if (strstr(c->line, "\"text\""))
-		status_text(&answer);
-	else if (strstr(c->line, "\"metrics\""))
-		status_metrics(&answer, false);
-	else if (strstr(c->line, "\"threads\""))
-		threads_lines(&answer);
-	else
-		out_f(&answer, "{\"v\":1,\"error\":\"unknown command\"}\n");
-	client_flush(c);
-	if (c->fd >= 0)
-		client_send(c, answer.buf, answer.len);
+	const struct request r = request_parse(text);
+
+	answer_begin();
+	switch (r.what) {
+	case ASK_EVENTS:	client_subscribe(c, &r);		break;
+	case ASK_STATUS:	status_json(&answer);			break;
+	case ASK_TEXT:		status_text(&answer);			break;
+	case ASK_METRICS:	status_metrics(&answer, false);		break;
+	case ASK_THREADS:	threads_lines(&answer);			break;
+	case ASK_NOTHING:	answer_error("unknown command");	break;
+	}
+	client_put(c, answer.buf, answer.len);
+	c->asked_ns = now_ns();
 }
 
-static void client_read(struct client *c)
+/* One request a turn, since others have theirs too; none of who has not taken what was sent. */
+static void client_turn(struct client *c)
 {
-	ssize_t n = read(c->fd, c->line + c->len, sizeof(c->line) - 1 - c->len);
+	char text[CLIENT_LINE];
+	ssize_t n;
 
-	if (n < 0 && errno == EAGAIN)
+	client_flush(c);
+	if (c->fd < 0 || c->gathered)
 		return;
-	if (n <= 0) {
-		client_drop(c, false);
-		return;
+	if (!request_take(c, text)) {
+		n = read(c->fd, c->line + c->len, sizeof(c->line) - c->len);
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0) {
+			client_drop(c, false);
+			return;
+		}
+		c->len += n;
+		if (!request_take(c, text)) {
+			if (c->len < sizeof(c->line))
+				return;
+			answer_error("a request is too long");
+			send(c->fd, answer.buf, answer.len, MSG_NOSIGNAL);
+			client_drop(c, true);
+			return;
+		}
 	}
-	c->len += n;
-	c->line[c->len] = 0;
-	if (memchr(c->line, '\n', c->len)) {
-		c->len = 0;
-		client_answer(c);
-	} else if (c->len == sizeof(c->line) - 1) {
-		client_drop(c, true);
-	}
+	client_answer(c, text);
 }
 
 static const char *hint_name(u32 what)
@@ -5750,8 +5890,10 @@ static void event_json(struct json *j, const struct event *e)
 
 static bool client_wants(const struct client *c, u32 type, u32 tid, u32 pid)
 {
-	return c->fd >= 0 && (c->types & (1U << type)) && (!c->tid || c->tid == tid) &&
-	       (!c->pid || c->pid == pid);
+	const struct request *r = &c->events;
+
+	return c->fd >= 0 && (r->types & (1U << type)) && (!r->tid || r->tid == tid) &&
+	       (!r->pid || r->pid == pid);
 }
 
 /* Where lines are made that several clients are sent. */
@@ -5813,7 +5955,7 @@ static void lost_tell(enum event_type type)
 	json_end(&j);
 	r->lost = lost;
 	for (c = st.clients; c < st.clients + MAX_CLIENTS; c++)
-		if (c->fd >= 0 && (c->types & (1U << type)))
+		if (c->fd >= 0 && (c->events.types & (1U << type)))
 			client_put(c, line.buf, line.len);
 }
 
@@ -6081,7 +6223,7 @@ static void loop_event(u64 what)
 		break;
 	default:
 		if (st.clients[what - EV_CLIENT].fd >= 0)
-			client_read(&st.clients[what - EV_CLIENT]);
+			client_turn(&st.clients[what - EV_CLIENT]);
 	}
 }
 
@@ -6104,6 +6246,8 @@ static void loop(void)
 		game_tell();
 		for (i = 0; i < MAX_CLIENTS; i++)
 			client_flush(&st.clients[i]);
+		if (st.accept_failed)
+			client_accept();
 		rings_settle();
 	}
 }
@@ -6207,7 +6351,7 @@ static void loop_open(void)
 	loop_add(st.batch_fd, EV_BATCH);
 	loop_add(st.publish_fd, EV_PUBLISH);
 	loop_add(st.signal_fd, EV_SIGNAL);
-	loop_add(st.listen_fd, EV_LISTEN);
+	loop_add_as(st.listen_fd, EV_LISTEN, EPOLLIN | EPOLLET);
 	loop_add(st.uevent_fd, EV_UEVENT);
 	loop_add(st.module_fd, EV_MODULE);
 	loop_add(st.watchdog_fd, EV_WATCHDOG);
@@ -12699,7 +12843,7 @@ static int cmd_unit(void)
 		"\n"
 		/* SYS_ADMIN: BTF of modules; from SYS_PTRACE on see privileges_drop() */
 		"CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_CHOWN CAP_SYS_PTRACE "
-		"CAP_CHECKPOINT_RESTORE CAP_DAC_READ_SEARCH CAP_NET_ADMIN\n"
+		"CAP_CHECKPOINT_RESTORE CAP_DAC_READ_SEARCH\n"
 		"OOMScoreAdjust=-1000\n"
 		"NoNewPrivileges=yes\n"
 		"ProtectSystem=strict\n"	/* but for the two directories above */
