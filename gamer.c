@@ -8276,12 +8276,13 @@ static const char *jr_text(struct jv v, char *buf, size_t size)
 
 /* ==== clients 2: connection ========================================================== */
 
-#define CONN_WAIT_S	10	/* a gamer that does not answer for so long hangs */
+#define CONN_WAIT_NS	(10 * NSEC_PER_SEC)	/* a gamer whose answer is not whole by then hangs */
 
 /* A connection to the running gamer, which speaks in lines. */
 struct conn {
 	int fd;			/* < 0: closed */
-	const char *why;	/* it was closed; conn_read() */
+	bool ended;		/* by gamer, in good order */
+	const char *why;	/* it was closed; conn_end() */
 	size_t len;		/* bytes in buf */
 	size_t taken;		/* of these, by conn_line() */
 	char buf[OUT_SIZE + 1];
@@ -8290,7 +8291,7 @@ struct conn {
 /* Sends a request, connects first where it must; false: errno says why. */
 static bool conn_ask(struct conn *c, const char *request)
 {
-	struct timeval wait = { .tv_sec = CONN_WAIT_S };
+	struct timeval wait = { .tv_sec = CONN_WAIT_NS / NSEC_PER_SEC };
 	struct sockaddr_un sa = socket_address();
 	size_t len = strlen(request);
 	ssize_t n;
@@ -8302,7 +8303,6 @@ static bool conn_ask(struct conn *c, const char *request)
 		c->len = c->taken = 0;
 		/* connect() would wait for a stopped gamer for ever */
 		setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
-		setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
 		if (connect(c->fd, (struct sockaddr *)&sa, sizeof(sa))) {
 			int err = errno;
 
@@ -8313,6 +8313,8 @@ static bool conn_ask(struct conn *c, const char *request)
 		}
 	}
 	n = send(c->fd, request, len, MSG_NOSIGNAL);
+	if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
+		return true;		/* it has hung up: what it said before says why */
 	if (n >= 0)
 		errno = EAGAIN;		/* where it was only a part */
 	return n == (ssize_t)len;
@@ -8327,31 +8329,47 @@ static void conn_must_ask(struct conn *c, const char *request)
 	if (!conn_ask(c, request))
 		die(errno == EACCES ? EX_NOPERM : EX_UNAVAILABLE, "%s: %s",
 		    errno == EACCES ? "not permitted" :
-		    errno == EAGAIN ? "gamer does not answer" : "no running gamer", sa.sun_path);
+		    errno == EAGAIN ? "gamer does not answer" :
+		    errno == ENOENT || errno == ECONNREFUSED ? "no running gamer" : strerror(errno),
+		    sa.sun_path);
+}
+
+static bool conn_end(struct conn *c, const char *why)
+{
+	close(c->fd);
+	c->fd = -1;
+	c->why = why;
+	return false;
 }
 
 /* Takes what has come; false: nothing will come any more. */
 static bool conn_read(struct conn *c)
 {
-	ssize_t n = 0;
+	ssize_t n;
 
 	memmove(c->buf, c->buf + c->taken, c->len - c->taken);
 	c->len -= c->taken;
 	c->taken = 0;
-	c->why = "an answer has no end";
-	if (c->len < sizeof(c->buf)) {
-		n = recv(c->fd, c->buf + c->len, sizeof(c->buf) - c->len, MSG_DONTWAIT);
-		c->why = "gamer closed the connection";
-	}
+	if (c->len == sizeof(c->buf))
+		return conn_end(c, "an answer has no end");
+	n = recv(c->fd, c->buf + c->len, sizeof(c->buf) - c->len, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return true;
-	if (n <= 0) {
-		close(c->fd);
-		c->fd = -1;
-		return false;
-	}
+	c->ended = !n;
+	if (n <= 0)
+		return conn_end(c, "gamer closed the connection");
 	c->len += n;
 	return true;
+}
+
+/* The same, once something has come; false too where that is not before `until_ns`. */
+static bool conn_wait(struct conn *c, u64 until_ns)
+{
+	struct pollfd pfd = { .fd = c->fd, .events = POLLIN };
+	u64 now = now_ns();
+	int n = now < until_ns ? poll(&pfd, 1, (until_ns - now) / NSEC_PER_MSEC + 1) : 0;
+
+	return n > 0 ? conn_read(c) : n < 0 || conn_end(c, "gamer does not answer");
 }
 
 /* The next whole line, without what could steer a terminal; NULL: none yet. */
@@ -8369,29 +8387,27 @@ static char *conn_line(struct conn *c)
 	return line;
 }
 
-/* An answer as it is, to stdout; returns the exit code. */
+/* An answer as it is, to stdout, if it is whole; returns the exit code. */
 static int conn_print(const char *what)
 {
 	static struct conn c;
+	u64 until_ns = now_ns() + CONN_WAIT_NS;
 	struct out *o = out_stdout();
-	bool answered = false;
-	char request[64];
-	ssize_t n;
+	struct jv error;
+	char text[128];
 
-	snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"%s\"}\n", what);
-	conn_must_ask(&c, request);
+	snprintf(text, sizeof(text), "{\"v\":1,\"cmd\":\"%s\"}\n", what);
+	conn_must_ask(&c, text);
 	shutdown(c.fd, SHUT_WR);
-	while ((n = read(c.fd, o->buf, sizeof(o->buf))) > 0) {
-		answered = true;
-		o->len = n;
-		out_flush(o);
-	}
-	if (!n && !answered)
-		die(EX_UNAVAILABLE, "no answer: gamer has its %d clients already", MAX_CLIENTS);
-	if (n < 0)
-		note("gamer does not answer: %s", strerror(errno));
-	close(c.fd);
-	return n < 0 ? EX_UNAVAILABLE : EX_OK;
+	while (conn_wait(&c, until_ns))
+		;
+	error = jr_get(jr_root(c.buf, c.len), "error");
+	if (!c.ended || !c.len || error.s)
+		die(EX_UNAVAILABLE, "%s: %s", what, error.s ? jr_text(error, text, sizeof(text)) : c.why);
+	memcpy(o->buf, c.buf, c.len);
+	o->len = c.len;
+	out_flush(o);
+	return EX_OK;	/* main() looks at what was printed */
 }
 
 /* ==== clients 3: events ============================================================== */
@@ -8456,6 +8472,7 @@ static int events_follow(const struct follower *f)
 		{ f->conn->fd, POLLIN, 0 }, { f->stop_fd, POLLIN, 0 }, { f->out_fd, 0, 0 },
 	};
 	bool greeted = false, open = true;
+	u64 whole_ns = now_ns();	/* when nothing was outstanding, or something came whole */
 	const char *line;
 
 	while ((now = now_ns()) < end_ns) {
@@ -8466,10 +8483,15 @@ static int events_follow(const struct follower *f)
 			if (!greeted && !events_greeting(line))
 				return EX_UNAVAILABLE;
 			greeted = true;
+			whole_ns = 0;
 			f->line(line);
 		}
 		if (!f->pause())
 			return EX_IOERR;
+		if (!whole_ns || (greeted && f->conn->len == f->conn->taken))
+			whole_ns = now_ns();	/* the pause may have been long */
+		else if (open && now - whole_ns > CONN_WAIT_NS)
+			open = conn_end(f->conn, "gamer does not answer");
 		if (fds[1].revents || (fds[2].revents & (POLLERR | POLLHUP)))
 			return EX_OK;
 		if (!open)
@@ -9460,18 +9482,15 @@ static void top_draw(void)
 /* Waits for one status; only where nothing else goes on. */
 static void top_fetch(void)
 {
-	struct pollfd pfd = { .events = POLLIN };
-	char why[128] = "gamer does not answer";
-	const char *line = NULL;
+	u64 until_ns = now_ns() + CONN_WAIT_NS;
+	const char *line;
+	char why[128];
 
 	conn_must_ask(&top.status, "{\"v\":1,\"cmd\":\"status\"}\n");
-	pfd.fd = top.status.fd;
-	while (!line && poll(&pfd, 1, CONN_WAIT_S * 1000) > 0) {
-		if (!conn_read(&top.status))
+	while (!(line = conn_line(&top.status)))
+		if (!conn_wait(&top.status, until_ns))
 			die(EX_UNAVAILABLE, "top: %s", top.status.why);
-		line = conn_line(&top.status);
-	}
-	if (!line || !top_take(line, why, sizeof(why)))
+	if (!top_take(line, why, sizeof(why)))
 		die(EX_UNAVAILABLE, "top: %s", why);
 	close(top.status.fd);
 }
@@ -9557,6 +9576,10 @@ static bool top_poll(u64 *next_ns)
 		conn_ask(&top.events, "{\"v\":1,\"cmd\":\"events\",\"types\":\"" TOP_EVENTS
 			 "\",\"tid\":0,\"pid\":0}\n");
 	}
+	if (top.asked_ns && now_ns() - top.asked_ns > CONN_WAIT_NS) {
+		errno = ETIMEDOUT;
+		return false;
+	}
 	/* of less time no share can be told; at the start there is one already */
 	if (top.paused || top.asked_ns || now_ns() - top.at_ns < TOP_PERIOD_NS / 2)
 		return true;
@@ -9574,8 +9597,9 @@ static bool top_receive(const struct pollfd *fds, char *why, size_t size)
 		conn_read(&top.events);
 	while (fds[3].revents && (line = conn_line(&top.events)))
 		top_event(line);
+	/* closed while nothing was asked: its place was needed, or top_poll() finds nobody there */
 	if (fds[2].revents)
-		open = conn_read(&top.status);
+		open = conn_read(&top.status) || (top.status.ended && !top.asked_ns);
 	while ((line = conn_line(&top.status))) {
 		top.asked_ns = 0;
 		if (!top_take(line, why, size))
@@ -9604,7 +9628,7 @@ static int top_loop(int signal_fd, char *why, size_t size)
 		if (!top_receive(fds, why, size))
 			return EX_UNAVAILABLE;
 		if (!top_poll(&next_ns)) {
-			snprintf(why, size, "gamer is gone: %s", strerror(errno));
+			snprintf(why, size, "gamer does not answer: %s", strerror(errno));
 			return EX_UNAVAILABLE;
 		}
 		if (top.stale)
