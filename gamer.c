@@ -630,6 +630,8 @@ static struct state {
 	struct bpf_link *threads_link;	/* the thread iterator */
 	const char *refused;		/* program that the verifier refused last, or NULL */
 	char **argv;			/* the command behind "--", NULL: none; parse_options() */
+	pid_t pid;			/* our own; that of who is forked differs */
+	void (*died)(int code, const char *why);	/* of `run`, for die(); NULL in other commands */
 } st = {
 	.epoll_fd = -1, .signal_fd = -1, .listen_fd = -1, .uevent_fd = -1, .watchdog_fd = -1,
 	.lock_fd = -1, .batch_fd = -1, .publish_fd = -1, .module_fd = -1,
@@ -684,16 +686,49 @@ void *__wrap_realloc(void *p, size_t size)
 	return alloc_counted() ? __real_realloc(p, size) : NULL;
 }
 
-static void vlog(const char *fmt, va_list ap)
+/*
+ * Writes as much as there is room for, and returns how much: who reads it may have stopped. Where
+ * poll() sees room, a pipe takes PIPE_BUF bytes.
+ */
+static size_t write_now(int fd, const char *s, size_t len)
 {
-	char line[1024];
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	size_t done = 0;
+	ssize_t n;
+
+	for (; done < len && poll(&p, 1, 0) > 0; done += n) {
+		n = write(fd, s + done, MIN(len - done, (size_t)PIPE_BUF));
+		if (n <= 0)
+			break;
+	}
+	return done;
+}
+
+/*
+ * Only `run` must not wait for who reads its log, for the scheduler's next start waits then too;
+ * what that reader misses is counted and said later. Returns the message, valid until the next.
+ */
+static const char *vlog(const char *fmt, va_list ap)
+{
+	static char line[1024];
+	static u32 missed;
+	char text[64];
 	int n = snprintf(line, sizeof(line), "gamer: ");
 
 	n += vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
 	n = MIN(n, (int)sizeof(line) - 2);
 	line[n++] = '\n';
-	if (write(STDERR_FILENO, line, n) < 0)
-		return;		/* nobody is left to tell */
+	if (!st.died) {
+		if (write(STDERR_FILENO, line, n) < 0)
+			n = 0;		/* nobody is left to tell */
+	} else {
+		snprintf(text, sizeof(text), "gamer: %u messages before had no reader\n", missed);
+		if (missed && write_now(STDERR_FILENO, text, strlen(text)))
+			missed = 0;
+		missed += !write_now(STDERR_FILENO, line, n);
+	}
+	line[MAX(n - 1, 0)] = 0;
+	return line + strlen("gamer: ");
 }
 
 /* One line to stderr; goes on. */
@@ -711,11 +746,14 @@ static void note(const char *fmt, ...)
 __attribute__((noreturn, format(printf, 2, 3)))
 static void die(int code, const char *fmt, ...)
 {
+	const char *why;
 	va_list ap;
 
 	va_start(ap, fmt);
-	vlog(fmt, ap);
+	why = vlog(fmt, ap);
 	va_end(ap);
+	if (st.died)
+		st.died(code, why);
 	exit(code);
 }
 
@@ -1060,8 +1098,8 @@ static void sd_notify_(const char *fmt, ...)
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return;
-	sendto(fd, text, MIN(n, (int)sizeof(text) - 1), MSG_NOSIGNAL, (struct sockaddr *)&sa,
-	       offsetof(struct sockaddr_un, sun_path) + len);
+	sendto(fd, text, MIN(n, (int)sizeof(text) - 1), MSG_NOSIGNAL | MSG_DONTWAIT,
+	       (struct sockaddr *)&sa, offsetof(struct sockaddr_un, sun_path) + len);
 	close(fd);
 }
 
@@ -1204,6 +1242,21 @@ static u32 list_parse(const char *option, const char *list, const char *const *n
 	for (i = 0; i < nr && n < sizeof(all); i++)
 		n += snprintf(all + n, sizeof(all) - n, " %s", names[i]);
 	die(EX_USAGE, "--%s: '%.*s' is none of%s", option, (int)strcspn(bad, ","), bad, all);
+}
+
+/* Signals that end us without asking: `fn` first, which raises it again. What is ignored stays so. */
+static void signals_catch(void (*fn)(int sig))
+{
+	static const int fatal[] = {
+		SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGUSR1,
+		SIGSEGV, SIGUSR2, SIGALRM, SIGSYS, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF,
+	};
+	struct sigaction sa = { .sa_handler = fn, .sa_flags = SA_RESETHAND }, was;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(fatal); i++)
+		if (!sigaction(fatal[i], &sa, &was) && was.sa_handler == SIG_IGN)
+			signal(fatal[i], SIG_IGN);
 }
 
 /* Another program's words, fit for a terminal; returns buf. */
@@ -6091,6 +6144,15 @@ static void on_publish(void)
 		status_publish();
 }
 
+/* To stdout, as far as somebody reads it. */
+static void status_dump(void)
+{
+	answer_begin();
+	status_text(&answer);
+	if (write_now(STDOUT_FILENO, answer.buf, answer.len) < answer.len)
+		note("SIGUSR1: the status is cut, for its reader does not read");
+}
+
 static void on_signal(void)
 {
 	struct signalfd_siginfo si;
@@ -6104,10 +6166,8 @@ static void on_signal(void)
 			}
 			break;
 		case SIGUSR1:
-			if (st.skel) {
-				status_text(out_stdout());
-				out_flush(out_stdout());
-			}
+			if (st.skel)
+				status_dump();
 			break;
 		case SIGCHLD:
 			game_event(EV_SIGNAL);
@@ -8928,18 +8988,9 @@ static bool top_utf8(void)
 	return value && (strcasestr(value, "utf-8") || strcasestr(value, "utf8"));
 }
 
-/* Signals that end us without asking: the terminal is given back first. */
 static void top_catch(void)
 {
-	static const int fatal[] = {
-		SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGUSR1, SIGSEGV, SIGUSR2,
-		SIGALRM, SIGSYS, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF,
-	};
-	struct sigaction sa = { .sa_handler = top_crash, .sa_flags = SA_RESETHAND };
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(fatal); i++)
-		sigaction(fatal[i], &sa, NULL);
+	signals_catch(top_crash);
 	signal(SIGPIPE, SIG_IGN);
 	atexit(top_leave);
 }
@@ -12378,17 +12429,19 @@ static void run_spare(void)
 static void run_lock(void)
 {
 	char path[128];
+	int fd;
 
 	if (mkdir(runtime_dir(), 0755) && errno != EEXIST)
 		die(errno == EACCES || errno == EPERM ? EX_NOPERM : EX_SOFTWARE,
 		    "cannot make %s: %s", runtime_dir(), strerror(errno));
 	snprintf(path, sizeof(path), "%s/lock", runtime_dir());
-	st.lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (st.lock_fd < 0)
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
 		die(errno == EACCES ? EX_NOPERM : EX_SOFTWARE, "cannot open %s: %s", path,
 		    strerror(errno));
-	if (flock(st.lock_fd, LOCK_EX | LOCK_NB))
+	if (flock(fd, LOCK_EX | LOCK_NB))
 		die(EX_TEMPFAIL, "another gamer is running (%s is locked)", path);
+	st.lock_fd = fd;
 }
 
 /* What this kernel offers, into st; NULL, or why it cannot run gamer. */
@@ -12428,19 +12481,55 @@ static void run_check_kernel(void)
 		note("it runs in a PID namespace (a container): no game can be seen from there");
 }
 
-/* Note why it ended where people look for it; returns the exit code. */
+/*
+ * Why it ends, where people look for it; of the kernel, why that ended the scheduler last. Where
+ * that cannot be written, for want of rights for instance, the message that was printed must do.
+ */
+static void last_exit(int code, const char *what)
+{
+	char path[128], text[2048];
+	int n = snprintf(text, sizeof(text), "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n",
+			 code, st.end.kind, (u64)st.end.exit_code, what,
+			 st.end.reason, st.end.msg);
+
+	snprintf(path, sizeof(path), "%s/last_exit", runtime_dir());
+	file_replace(AT_FDCWD, path, text, MIN(n, (int)sizeof(text) - 1), false);
+}
+
+/* Nothing says any more that it runs; another one's files are left alone. */
+static void run_close(void)
+{
+	struct sockaddr_un sa = socket_address();
+
+	if (st.lock_fd < 0)
+		return;
+	unlink(sa.sun_path);
+	write_atomic("status", "gamer: stopped\n", 15);
+}
+
+/* A process that gamer started says nothing of gamer. */
+static void run_died(int code, const char *why)
+{
+	if (getpid() != st.pid)
+		return;
+	last_exit(code, why);
+	run_close();
+}
+
+static void run_crashed(int sig)
+{
+	run_died(128 + sig, strsignal(sig));
+	raise(sig);		/* its own handler is gone: SA_RESETHAND */
+}
+
+/* The kernel ended the scheduler, or did not let it begin; returns the exit code. */
 static int run_ended(const char *what)
 {
 	/* sysrq-S is a person who wants the machine back: not to be restarted by systemd */
 	int code = (u32)st.end.kind == st.kernel_const[KCONST_SCX_EXIT_SYSRQ] ? EX_OK :
 		   EX_SOFTWARE;
-	char text[512];
-	int n;
 
-	n = snprintf(text, sizeof(text), "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n",
-		     code, st.end.kind, (u64)st.end.exit_code, what,
-		     st.end.reason, st.end.msg);
-	write_atomic("last_exit", text, MIN(n, (int)sizeof(text) - 1));
+	last_exit(code, what);
 	note("%s%s%s%s%s", what, st.end.reason[0] ? ": " : "", st.end.reason, st.end.msg[0] ? ": " : "",
 	     st.end.msg);
 	return code;
@@ -12557,9 +12646,10 @@ static int run_again_and_again(void)
 
 static int cmd_run(void)
 {
-	struct sockaddr_un sa = socket_address();
 	int code;
 
+	signals_catch(run_crashed);
+	mkdir(runtime_dir(), 0755);	/* for last_exit; run_lock() says where it fails */
 	hooks_parse(opt[OPT_HOOKS].s);
 	parts_parse(opt[OPT_WITHOUT].s);
 	game_check_option();
@@ -12572,8 +12662,9 @@ static int cmd_run(void)
 	loop_open();
 	code = run_again_and_again();
 	sd_notify_("STOPPING=1");
-	unlink(sa.sun_path);
-	write_atomic("status", "gamer: stopped\n", 15);
+	if (st.stop)
+		last_exit(code, "asked to stop");
+	run_close();
 	return code;
 }
 
@@ -13015,7 +13106,7 @@ static const char *const manual[][3] = {
 	{ NULL, "GAMER_GAME", "Set to 1 for a process: that is the game." },
 	{ NULL, "NO_COLOR", "No colours in gamer top." },
 	{ "FILES", "/run/gamer/status", "What it does, in words and values." },
-	{ NULL, "/run/gamer/last_exit", "Why the kernel last ended it." },
+	{ NULL, "/run/gamer/last_exit", "Why it last ended." },
 	{ NULL, "/run/gamer/gamer.sock", "Answers status, top, events and trace." },
 	{ NULL, "/var/lib/gamer/process.db", "What it has learned of programs." },
 	{ "NOTES", "The machine back", "The keys Alt-SysRq-S end any scheduler of sched_ext." },
@@ -13455,6 +13546,8 @@ int main(int argc, char **argv)
 			die(EX_USAGE, "unknown command '%s' (see gamer --help)", argv[1]);
 		cmd = i;
 	}
+	st.pid = getpid();
+	st.died = cmd == CMD_run ? run_died : NULL;
 	parse_options(cmd, argc - 1 - named, argv + 1 + named);
 	libbpf_set_print(log_libbpf);
 	signal(SIGXFSZ, SIG_IGN);	/* the write says it too */
