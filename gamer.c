@@ -1007,12 +1007,17 @@ static void json_end(struct json *j)
 	out_put(j->o, "\n", 1);
 }
 
-/* Where the socket, status and last_exit live. */
+/* Where the socket, status and last_exit live; of several folders that systemd lists, the first. */
 static const char *runtime_dir(void)
 {
-	const char *dir = getenv("RUNTIME_DIRECTORY");
+	static char dir[80];
+	const char *list = getenv("RUNTIME_DIRECTORY");
+	int len = list && *list == '/' ? strcspn(list, ":") : 0;
 
-	return dir && dir[0] == '/' && strlen(dir) < 80 ? dir : "/run/gamer";
+	if (!len || len >= (int)sizeof(dir))
+		return "/run/gamer";
+	snprintf(dir, sizeof(dir), "%.*s", len, list);
+	return dir;
 }
 
 /*
