@@ -115,6 +115,7 @@ typedef int64_t s64;
 #define BATCH_NS	(20 * NSEC_PER_MSEC)	/* how long frequent events may lie in their ring */
 #define METRICS_NS	(10 * NSEC_PER_SEC)	/* how old the metrics file gets */
 #define BACK_OFF_MAX_S	60		/* between restarts after failures: 1, 2, 4 s, no more than that */
+#define FAILURES_NS	(3600 * NSEC_PER_SEC)	/* of work between two that are not in a row */
 #define CPUPERF_ONE	1024		/* SCX_CPUPERF_ONE: full speed */
 #define SCX_DIR		"/sys/kernel/sched_ext/"
 
@@ -12631,18 +12632,29 @@ static void run_back_off(u32 seconds, u32 try)
 	}
 }
 
+/* How often it has failed in a row, with this time; CLOCK_MONOTONIC, so suspend is no work. */
+static u32 run_failures(u64 now)
+{
+	static u64 last_ns;
+	static u32 failures;
+
+	failures = failures && now - last_ns < FAILURES_NS ? failures + 1 : 1;
+	last_ns = now;
+	return failures;
+}
+
 /* Until somebody asks to stop, or the kernel has ended it too often; the exit code. */
 static int run_again_and_again(void)
 {
-	u32 failures = 0;
+	u32 failures;
 	int code;
 
 	while (!st.stop && (code = run_once())) {
 		if (code > 0 && !st.stop) {
-			if (failures == (u32)opt[OPT_RESTARTS].n)
+			failures = run_failures(now_ns());
+			if (failures > (u32)opt[OPT_RESTARTS].n)
 				return code;
-			run_back_off(MIN(1U << MIN(failures, 6U), BACK_OFF_MAX_S), failures + 1);
-			failures++;
+			run_back_off(MIN(1U << MIN(failures - 1, 6U), BACK_OFF_MAX_S), failures);
 		}
 		st.restarts += !st.stop;
 	}
