@@ -1308,6 +1308,51 @@ host_clients_garbage() { : "no answer harms top, events and trace, however broke
 		rm -f "$WORK/trace.json"
 	done
 }
+# The checks of test/client.py, each with a gamer of its own; exit code 200 is a skip's
+client() {
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	python3 "$ROOT/test/client.py" "$1" "$GAMER"
+}
+host_clients_places() { : "eight idle connections, a user with eight listeners: whoever else asks finds a place, or is told that there is none"
+	client places
+}
+host_clients_top() { : "a top whose place another one took between two of its requests finds a new one"
+	client top
+}
+host_clients_requests() { : "requests in one packet, in pieces, a thousand at once, too long, rubbish: each line has its answer, others theirs meanwhile"
+	client requests
+}
+host_clients_descriptors() { : "without a descriptor for who connects gamer takes no CPU, and serves it once there is one"
+	client descriptors
+}
+host_clients_deadline() { : "an answer that drips, never ends or never comes, and a socket that takes nobody, end each client with 69 in 10 s"
+	client deadline
+}
+host_run_messages() { : "SIGUSR1 and messages wait for no reader; what it misses is counted and said"
+	client log
+}
+host_run_exits() { : "every way out of run is in last_exit, with no socket left and a status file that says stopped"
+	client exits
+}
+host_run_folders() { : "of several folders in RUNTIME_DIRECTORY the first is used"
+	client folders
+}
+host_run_failures() { : "failures are in a row where less than an hour of work lies between two"
+	local dir
+	dir=$(mktemp -d)
+	cat >"$dir/failures.c" <<-'EOT'
+		#include "gamer.c"
+		#define IS(n, seconds) if (run_failures((seconds) * NSEC_PER_SEC) != n) return __LINE__
+		int main(void)
+		{
+			IS(1, 100); IS(2, 101); IS(3, 3700); IS(1, 7300); IS(2, 7300); IS(1, 99999); IS(1, 999999);
+			return 0;
+		}
+	EOT
+	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$dir/failures" "$dir/failures.c" "$BUILD/lib/libz.a"
+	"$dir/failures" || fail "line $? of failures.c does not hold"
+	rm -rf "$dir"
+}
 host_names() { : "names that steer terminals, break JSON or climb folders, and an environment of 2 MB, do no harm in any output"
 	[ "$(id -u)" = 0 ] || skip "needs root"
 	WORK=$(mktemp -d)
