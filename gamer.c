@@ -13531,11 +13531,40 @@ static void fuzz_db(const u8 *data, size_t size)
 }
 
 /*
+ * What a client sends, in packets of as many bytes as the first says: its lines come out as they
+ * are, up to one that has no room, and ask for something that there is.
+ */
+static void fuzz_requests(const u8 *data, size_t size)
+{
+	static struct client c;
+	const u8 *end = data + size, *at = data + 1, *line = at;	/* sent, and taken, so far */
+	char text[CLIENT_LINE];
+	struct request r;
+	size_t n;
+
+	for (c.len = 0; size && c.len < sizeof(c.line) && at < end; at = line + c.len) {
+		n = MIN(MIN(data[0] + 1UL, (size_t)(end - at)), sizeof(c.line) - c.len);
+		memcpy(c.line + c.len, at, n);
+		c.len += n;
+		while (request_take(&c, text)) {
+			n = (const u8 *)memchr(line, '\n', end - line) - line;
+			r = request_parse(text);
+			if (memcmp(text, line, n) || text[n] || r.what > ASK_THREADS || r.types >> EVENT_NR)
+				abort();
+			line += n + 1;
+		}
+	}
+	if (size && memcmp(c.line, line, c.len))
+		abort();
+}
+
+/*
  * The readers of bytes that others write. `test.sh fuzz` finds the rows here, and names the one
  * that is fed in $FUZZ_TARGET.
  */
 static const struct { const char *name; void (*fn)(const u8 *data, size_t size); } fuzzed[] = {
 	{ "db", fuzz_db },
+	{ "requests", fuzz_requests },
 };
 
 /* What the fuzzer calls in place of main(). */

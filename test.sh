@@ -2380,6 +2380,9 @@ seed_db() { # DIR
 	for v in 1 2; do printf "$(sed 's/#.*//' "$ROOT/test/process.v$v.hex" | tr -d ' \t\n' | sed 's/../\\x&/g')" >"$1/v$v"; done
 	"$GAMER" db import "$1/v2" --db "$1/v3"
 }
+seed_requests() { # DIR
+	printf '\377{"cmd":"status"}\n{"cmd":"events","types":"input,game","tid":5,"pid":7}\n' >"$1/two"
+}
 
 # sanitized: prints the path of a gamer with address and undefined behaviour sanitizers, libraries
 # included, by gcc and glibc. In it GAMER_FAIL_ALLOC=N lets the N-th allocation fail.
