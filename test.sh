@@ -1182,7 +1182,7 @@ host_flood_rename() { : "programs that rename themselves all the time: gamer ans
 	flood rename 4
 	for n in 1 2 3 4 5; do
 		sleep 1
-		timeout 5 "$GAMER" status >"$WORK/status.txt" || fail "status $n has no answer in 5 s: $?"
+		timeout 2 "$GAMER" status >"$WORK/status.txt" || fail "status $n has no answer in 5 s: $?"
 	done
 	kill -TERM $G
 	wait_for 5 eval '! kill -0 '$G || fail "SIGTERM is not heard in 5 s"
@@ -1437,12 +1437,12 @@ crowd_end() {
 crowd_observe() {
 	"$GAMER" run --observe >"$WORK/log" 2>&1 7>&- &
 	G=$!
-	wait_for 30 timeout 5 "$GAMER" status || fail "does not answer: $(tail -n1 "$WORK/log")"
+	wait_for 3 timeout 1 "$GAMER" status || fail "does not answer: $(tail -n1 "$WORK/log")"
 }
-game_is() { timeout 5 "$GAMER" status | grep "^game: $1\b" >/dev/null; }
+game_is() { timeout 2 "$GAMER" status | grep "^game: $1\b" >/dev/null; }
 # thread_is PID CLASS [ROLE,SOURCE]
 thread_is() {
-	timeout 5 "$GAMER" status | awk -v p="$1" -v c="$2" -v r="${3:-}" '
+	timeout 2 "$GAMER" status | awk -v p="$1" -v c="$2" -v r="${3:-}" '
 		$1 == "thread" && $3 == p && $4 == c && (r == "" || $5 "," $6 == r) { n = 1 } END { exit !n }'
 }
 
@@ -1469,7 +1469,7 @@ host_locked() { : "processes whose memory is locked hold up no start, answer, ga
 	locked second pipewire
 	wait_for 20 grep -q "game: $(cat "$WORK/second.pid") pipewire cannot be read" "$WORK/log" || fail "the second is not told of"
 	wait_for 20 thread_is "$(cat "$WORK/second.pid")" audio || fail "what can be read of it does not count"
-	timeout 5 "$GAMER" status >"$WORK/status" || fail "does not answer"
+	timeout 2 "$GAMER" status >"$WORK/status" || fail "does not answer"
 	grep -q '^processes_locked *2 ' "$WORK/status" || fail "$(grep ^processes_locked "$WORK/status")"
 	grep -q '^allocations_after_attach *0 ' "$WORK/status" || fail "it allocates"
 	kill "$game" # a scan comes over them once more
@@ -1519,9 +1519,9 @@ host_owners_wine() { : "files of Wine that other processes bring, more than have
 	crowd 1000 game.exe 1 "$WORK/ntdll.so" GAMER_GAME=1 SteamAppId=1
 	game=${CROWD[-1]}
 	crowd_observe
-	wait_for 20 grep -q 'all places for files of Wine' "$WORK/log" || fail "20 files: $(tail -n1 "$WORK/log")"
 	wait_for 20 game_is "$game" || fail "the game is not found: $(tail -n1 "$WORK/log")"
 	wait_for 20 thread_is "$game" game render,wine || fail "its Wine is not heard: $("$GAMER" status | grep "^thread.* $game ")"
+	wait_for 20 grep -q 'all places for files of Wine' "$WORK/log" || fail "20 files: $(tail -n1 "$WORK/log")"
 	kill $G
 	wait $G || fail "exits $?"
 }

@@ -1351,8 +1351,8 @@ fault_privileges() { : "after attach only some capabilities are in force, no new
 	grep -q 'a forbidden call: fails' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
 	is "Seccomp" "$(of_process Seccomp)" 2
 	is "NoNewPrivs" "$(of_process NoNewPrivs)" 1
-	# sys_ptrace, checkpoint_restore, dac_read_search; to load again: bpf, perfmon, sys_admin
-	is "CapEff" "$(of_process CapEff)" 0000010000080004
+	# for its child: sys_ptrace, checkpoint_restore, dac_read_search; to load again: bpf, perfmon, sys_admin
+	is "CapEff" "$(of_process CapEff)" 0000000000000000
 	is "CapPrm" "$(of_process CapPrm)" 000001c000280004
 	is "oom_score_adj" "$(cat /proc/$G/oom_score_adj)" -1000
 	healthy
