@@ -2006,7 +2006,7 @@ host_profile_behaviour() { : "profile: sleepers and threads that wait for one an
 		local word=$1; shift
 		profile "$@"
 		: >"$WORK/truth"
-		profile_is "$word" <<<'assert calls["analysis"]["behaviour"] == sys.argv[2], calls'
+		profile_is <<<"assert calls['analysis']['behaviour'] == '$word', calls"
 	}
 	behaves unknown -- sleep 0.5
 	behaves unknown -- "$bin/static" pingpong

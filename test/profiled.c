@@ -126,6 +126,7 @@ __attribute__((noinline)) static void pipes(int (*block)(int), int n)
 		exit(1);
 	pid = fork();
 	if (!pid) {
+		close(fd[0]);			/* it ends when the reader does */
 		for (int i = 0; i < n; i++) {
 			nap_ms(20);
 			if (write(fd[1], "", 1) != 1)
