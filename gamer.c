@@ -223,7 +223,8 @@ static const struct command {
 	X(ACTION, "action", 0, CHOICE, C(db), 0, 0, 4, "list|export|import|check|clear", \
 	  "what to do, also as the first word")					\
 	X(FILE, "file", 0, STR, C(db), 0, 0, 0, "FILE",				\
-	  "to export to or import, else standard output or input; to list, check or clear; also the second word") \
+	  "to export to or import, else standard output or input; to list, check or clear; also as the " \
+	  "second word")							\
 	X(SHELL, "shell", 0, CHOICE, C(completions), 0, 0, 2, "bash|zsh|fish",	\
 	  "for which shell, also as the first word")				\
 	X(V2, "v2", 0, FLAG, C(db), 0, 0, 1, NULL,				\
@@ -849,6 +850,14 @@ static s64 read_num(s64 fallback, const char *path)
 	return end == buf ? fallback : n;
 }
 
+/* In a PID namespace processes have other numbers than BPF tells. That of the first one is fixed. */
+static bool pids_are_other(void)
+{
+	char ns[32] = "";
+
+	return readlink("/proc/self/ns/pid", ns, sizeof(ns) - 1) > 0 && strcmp(ns, "pid:[4026531836]");
+}
+
 static void out_flush(struct out *o)
 {
 	size_t done = 0;
@@ -1436,7 +1445,7 @@ static void topo_read(void)
 
 		n = topo_parse_list(opt[OPT_FAST_CPUS].s, fast);
 		if (n <= 0 || n > (int)topo.nr_cpus)
-			die(EX_USAGE, "--fast-cpus: '%s' is not a list of CPUs of this machine (0-%u), such as 0,1",
+			die(EX_USAGE, "--fast-cpus: '%s' is no list of CPUs of this machine (0-%u), such as 0,1",
 			    opt[OPT_FAST_CPUS].s, topo.nr_cpus - 1);
 		for (cpu = 0; cpu < topo.nr_cpus; cpu++)
 			topo.rank[cpu] = fast[cpu];
@@ -2362,8 +2371,8 @@ static void limits_check(bool raise)
 		now.rlim_cur = limits[i].least;
 		now.rlim_max = MAX(was.rlim_max, limits[i].least);
 		if (!raise || setrlimit(limits[i].resource, &now))
-			die(EX_NOPERM, "not permitted: the limit %s is %" PRIu64 ", gamer needs %" PRIu64 " (%s)",
-			    limits[i].name, (u64)was.rlim_cur, limits[i].least, limits[i].set);
+			die(EX_NOPERM, "not permitted: the limit %s is %" PRIu64 ", gamer needs %" PRIu64
+			    " (%s)", limits[i].name, (u64)was.rlim_cur, limits[i].least, limits[i].set);
 	}
 }
 
@@ -2503,7 +2512,7 @@ static int prog_try(const struct bpf_insn *insns, size_t n)
 	return 0;
 }
 
-/* A kernel that is locked down has no such call: its verifier says EINVAL. */
+/* A kernel that is locked down has no such call (EINVAL), but takes the last two lines alone. */
 static bool kernel_is_closed(void)
 {
 	static const struct bpf_insn insns[] = {
@@ -2516,7 +2525,7 @@ static bool kernel_is_closed(void)
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 
-	return prog_try(insns, ARRAY_SIZE(insns)) == EINVAL;
+	return prog_try(insns, ARRAY_SIZE(insns)) == EINVAL && !prog_try(insns + ARRAY_SIZE(insns) - 2, 2);
 }
 
 /* The kernel's BTF, loaded for probes; the caller frees it. NULL: `why` says why. */
@@ -2958,7 +2967,7 @@ static void ring_close(enum event_type type)
 /* What was read may be written over. The kernel sees this before we look whether there is more. */
 static void ring_release(struct ring *r, u32 *held)
 {
-	if (*held)
+	if (*held && r->taken)
 		__atomic_store_n(r->taken, *r->taken + *held, __ATOMIC_SEQ_CST);
 	*held = 0;
 }
@@ -3255,7 +3264,7 @@ static void bpf_load(void)
 			if (progs[i].name == st.refused)
 				prog_drop(i, "the kernel refused it");
 	if (err == -EPERM || err == -EACCES)
-		die(EX_NOPERM, "the kernel does not permit it to load BPF programs (a container, or a security module?)");
+		die(EX_NOPERM, "the kernel lets gamer load no BPF programs (a container or a security module?)");
 	if (err)
 		die(EX_SOFTWARE, "the kernel refused the BPF programs: %s (gamer run -v shows why)",
 		    strerror(-err));
@@ -4753,10 +4762,8 @@ static void game_check_option(void)
 {
 	s32 pid = opt[OPT_GAME].n;
 	int fd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-	char ns[32] = "";
 
-	/* the number of the first one is the same on all kernels */
-	game.blind = readlink("/proc/self/ns/pid", ns, sizeof(ns) - 1) > 0 && strcmp(ns, "pid:[4026531836]");
+	game.blind = pids_are_other();
 	if (pid && game.blind)
 		die(EX_UNAVAILABLE, "--game: in a PID namespace (a container) no game can be told from others");
 	if (pid && fd < 0)
@@ -4785,7 +4792,8 @@ static void game_open(void)
 		read_line(s->comm, sizeof(s->comm), "/proc/%d/comm", s->pid);
 		s->again = 2;
 		game_switch(s);
-	} else {
+	} else if (opt[OPT_GAME].n) {
+		note("--game: process %" PRId64 " has ended", opt[OPT_GAME].n);
 		opt[OPT_GAME].n = 0;
 	}
 	reader_next();
@@ -8490,7 +8498,7 @@ struct follower {
 /* Who waits for events of nobody waits for ever. */
 static void events_check_option(enum opt_id id)
 {
-	if (opt[id].n && kill(opt[id].n, 0) && errno == ESRCH)
+	if (opt[id].n && kill(opt[id].n, 0) && errno == ESRCH && !pids_are_other())
 		die(EX_NOINPUT, "--%s: there is no %s %" PRId64, options[id].name,
 		    id == OPT_TID ? "thread" : "process", opt[id].n);
 }
@@ -11014,7 +11022,7 @@ static void prof_load(void)
 	err = gamer_bpf__load(st.skel);
 	free(copy);
 	if (err == -EPERM || err == -EACCES)
-		die(EX_NOPERM, "profile: the kernel does not permit it to load BPF programs (a container, or a security module?)");
+		die(EX_NOPERM, "profile: the kernel lets gamer load no BPF programs (a container or a security module?)");
 	if (err)
 		die(EX_SOFTWARE, "profile: the kernel refused the BPF programs: %s (-v shows why)",
 		    strerror(-err));
@@ -13110,8 +13118,8 @@ static const char *const manual[][3] = {
 	{ "EXIT STATUS", "0", "Asked to stop." },
 	{ NULL, "64", "Wrong usage." },
 	{ NULL, "66, 73, 74", "A file cannot be read, made or written; there is no such process (66)." },
-	{ NULL, "69", "The kernel has no sched_ext or BTF, or refuses it (isolcpus=, lockdown=confidentiality); or no "
-	  "gamer runs that could answer." },
+	{ NULL, "69", "The kernel has no sched_ext or BTF, or refuses it (isolcpus=, "
+	  "lockdown=confidentiality); or no gamer runs that could answer." },
 	{ NULL, "70", "BPF error or stall; last_exit says which." },
 	{ NULL, "75", "Another scheduler or gamer is attached; it is named." },
 	{ NULL, "77", "Not permitted; the capability or limit that is missing is named." },
