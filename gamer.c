@@ -62,6 +62,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
@@ -76,6 +77,7 @@
 #include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/netlink.h>
+#include <linux/openat2.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <linux/types.h>
@@ -856,6 +858,57 @@ static bool pids_are_other(void)
 	char ns[32] = "";
 
 	return readlink("/proc/self/ns/pid", ns, sizeof(ns) - 1) > 0 && strcmp(ns, "pid:[4026531836]");
+}
+
+/*
+ * Finds a regular file that another process named, and asks nothing of what lies there: neither
+ * a device, nor a FIFO, nor a server behind a file system learns of it. The path counts from the
+ * directory `root` ("/proc/PID/root") and cannot leave it; its last name is no link. `resolve`
+ * says more (RESOLVE_* of openat2()): NO_SYMLINKS for a path as mappings show it, CACHED where
+ * nothing may be waited for. Without a root (NULL) the path is gamer's own choice, links in
+ * /proc included. Returns a descriptor that only names the file, with the attributes that are
+ * known of it in *s, or -1. Who calls compares those, and then reads by file_reopen().
+ */
+static int open_checked(const char *root, const char *path, u64 resolve, struct stat *s)
+{
+	int dir = root ? open(root, O_PATH | O_DIRECTORY | O_CLOEXEC) : AT_FDCWD, fd;
+	struct open_how how = {
+		.flags = O_PATH | O_CLOEXEC | (root ? O_NOFOLLOW : 0),
+		.resolve = root ? resolve | RESOLVE_IN_ROOT : 0,
+	};
+
+	if (root && dir < 0)
+		return -1;
+	fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	if (root)
+		close(dir);
+	if (fd >= 0 && (fstatat(fd, "", s, AT_EMPTY_PATH | AT_STATX_DONT_SYNC) || !S_ISREG(s->st_mode))) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/*
+ * The same file, to be read; -1 and errno where it may not be. This may wait for as long as a
+ * server or a disk does not answer, and then only a signal that kills ends it.
+ */
+static int file_reopen(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+}
+
+/*
+ * Is it the file that mappings show by these numbers, the device as MAJOR << 32 | MINOR? File
+ * systems without a device (major 0: btrfs, overlayfs) number it otherwise for stat().
+ */
+static bool mapped_as(const struct stat *s, u64 dev, u64 ino)
+{
+	return s->st_ino == ino && (!(dev >> 32) || !major(s->st_dev) ||
+				    dev == ((u64)major(s->st_dev) << 32 | minor(s->st_dev)));
 }
 
 static void out_flush(struct out *o)
@@ -2391,7 +2444,7 @@ static bool folder_foreign(int dir_fd, const char *path)
  * forgotten here would then end the scheduler of the whole machine.
  */
 static const u16 allowed_calls[] = {
-	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat, SYS_close,
+	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat, SYS_openat2, SYS_close,
 	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access,
 	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl,
 	SYS_dup, SYS_dup3, SYS_unlink, SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask,
@@ -3534,18 +3587,16 @@ static int wine_open(const char *path, bool named)
 		0xfe534d42 /* SMB2 */, 0x01021997 /* 9P */, 0x00c36400 /* Ceph */,
 		0x5346414f /* AFS */, 0x6b414653 /* kAFS */, 0x794c7630 /* overlay: the last */
 	};
-	int at = open(path, O_PATH | O_CLOEXEC), fd = -1;
-	char link[32];
-	struct statfs fs;
 	struct stat s;
+	struct statfs fs;
+	int at = open_checked(NULL, path, 0, &s), fd = -1;
 	size_t i;
 
-	if (at >= 0 && !fstat(at, &s) && S_ISREG(s.st_mode) && !fstatfs(at, &fs)) {
+	if (at >= 0 && !fstatfs(at, &fs)) {
 		for (i = 0; i < ARRAY_SIZE(served) - named && served[i] != (u32)fs.f_type; i++)
 			;
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", at);
 		if (i == ARRAY_SIZE(served) - named)
-			fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+			fd = file_reopen(at);
 	}
 	if (at >= 0)
 		close(at);
@@ -9798,6 +9849,7 @@ struct prof_image {
 	u64 look_step_ns;	/* and the one after that so much later */
 	bool ended;		/* another one took its place */
 	bool gone;		/* its first thread has ended: its number may come to mean another */
+	bool foreign;		/* it sees, or saw, other mounts than gamer; prof_image_add() */
 	struct prof_map *maps;
 	u32 nr_maps;
 	struct prof_symbols jit;	/* from /tmp/perf-PID.map */
@@ -9875,6 +9927,7 @@ static struct prof {
 	struct perf_event_mmap_page *rings[MAX_CPUS];	/* NULL: none on this CPU */
 	u64 rings_lost;
 	u32 records_lost;	/* of threads: told to nobody, for want of room */
+	u64 mounts;		/* gamer's own mount namespace; prof_rings_open() */
 	int *cache_fds;		/* pairs: references, misses */
 	u32 nr_cache;
 
@@ -10075,39 +10128,36 @@ static const char *prof_basename(const char *path)
 	return slash && slash[1] ? slash + 1 : path;
 }
 
-/* Is this the mapped file, and not another that came to its path? */
-static int prof_open_checked(const char *path, u64 ino)
+/*
+ * The file behind a mapping, not yet open for reading: by the mapping itself, else by its path
+ * as the process sees it. Once the process has ended that is gamer's own view, where it is the
+ * process's too.
+ */
+static int prof_open_mapped(const struct prof_image *im, const struct prof_map *m,
+			    const char *path, u64 dev, u64 ino)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	char map[64], root[32], exe[32];
+	const struct { const char *root, *path; } ways[] = {
+		{ NULL, map }, { root, path }, { im->foreign ? NULL : "/", path },
+		{ NULL, exe },		/* a deleted program */
+	};
 	struct stat s;
-
-	/* the device that mappings show is not that of stat() on some file systems */
-	if (fd >= 0 && (fstat(fd, &s) || !S_ISREG(s.st_mode) || s.st_ino != ino)) {
-		close(fd);
-		fd = -1;
-	}
-	return fd;
-}
-
-/* The file behind a mapping: by the mapping itself, else by its path as the process sees it. */
-static int prof_open_mapped(s32 pid, const struct prof_map *m, const char *path, u64 ino)
-{
-	char way[PATH_MAX + 64];
+	size_t i;
 	int fd;
 
-	snprintf(way, sizeof(way), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, m->start, m->end);
-	fd = prof_open_checked(way, ino);
-	if (fd >= 0 || path[0] != '/')
-		return fd;
-	snprintf(way, sizeof(way), "/proc/%d/root%s", pid, path);
-	fd = prof_open_checked(way, ino);
-	if (fd >= 0)
-		return fd;
-	fd = prof_open_checked(path, ino);
-	if (fd >= 0)
-		return fd;
-	snprintf(way, sizeof(way), "/proc/%d/exe", pid);	/* a deleted program */
-	return prof_open_checked(way, ino);
+	snprintf(map, sizeof(map), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, im->pid, m->start, m->end);
+	snprintf(root, sizeof(root), "/proc/%d/root", im->pid);
+	snprintf(exe, sizeof(exe), "/proc/%d/exe", im->pid);
+	for (i = 0; i < ARRAY_SIZE(ways); i++) {
+		if (ways[i].path == path && (!ways[i].root || path[0] != '/'))
+			continue;
+		fd = open_checked(ways[i].root, ways[i].path, RESOLVE_NO_SYMLINKS | RESOLVE_CACHED, &s);
+		if (fd >= 0 && mapped_as(&s, dev, ino))
+			return fd;
+		if (fd >= 0)
+			close(fd);
+	}
+	return -1;
 }
 
 /* This kernel's vdso is the same in all processes: ours, as a file. */
@@ -10125,7 +10175,8 @@ static int prof_open_vdso(void)
 	return fd;
 }
 
-static u32 prof_module_of(s32 pid, const struct prof_map *m, const char *path, u64 dev, u64 ino)
+static u32 prof_module_of(const struct prof_image *im, const struct prof_map *m, const char *path,
+			  u64 dev, u64 ino)
 {
 	struct prof_module *mod;
 	u32 i;
@@ -10145,7 +10196,7 @@ static u32 prof_module_of(s32 pid, const struct prof_map *m, const char *path, u
 	}
 	mod = &prof.modules[i];
 	if (ino && mod->fd < 0 && i < PROF_MODULES)
-		mod->fd = prof_open_mapped(pid, m, path, ino);
+		mod->fd = prof_open_mapped(im, m, path, dev, ino);
 	return i;
 }
 
@@ -10160,15 +10211,28 @@ static s32 prof_image_of(s32 pid)
 	return -1;
 }
 
+/* The mount namespace of a process by its inode number; 0: it may not be seen. */
+static u64 prof_mounts_of(s32 pid)
+{
+	char path[32];
+	struct stat s;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", pid);
+	return stat(path, &s) ? 0 : s.st_ino;
+}
+
 static s32 prof_image_add(s32 pid, s32 parent, u64 at_ns)
 {
 	u32 i = prof.nr_images;
-	s32 old = prof_image_of(pid);
+	s32 old = prof_image_of(pid), from = parent >= 0 ? parent : old;
+	bool foreign = from >= 0 ? prof.images[from].foreign :
+		       pid != prof.child && prof_mounts_of(pid) != prof.mounts;
 
 	if (old >= 0)
 		prof.images[old].ended = true;
 	prof.images = prof_grow(prof.images, i, sizeof(*prof.images));
 	prof.images[i] = (struct prof_image){ .pid = pid, .parent = parent, .from_ns = at_ns,
+					      .foreign = foreign,
 					      .look_ns = at_ns, .look_step_ns = 2 * PROF_TURN_NS };
 	prof.nr_images++;
 	return i;
@@ -10204,7 +10268,7 @@ static void prof_map_add(struct prof_image *im, struct prof_map m, const char *p
 {
 	u32 i;
 
-	m.module = prof_module_of(im->pid, &m, path, dev, ino);
+	m.module = prof_module_of(im, &m, path, dev, ino);
 	for (i = 0; i < im->nr_maps; i++)
 		if (prof_map_known(&im->maps[i], &m, path))
 			return;
@@ -10296,6 +10360,10 @@ struct prof_record {
 		struct {
 			s32 tid, ptid;
 		} fork;
+		struct {
+			u64 nr;
+			struct perf_ns_link_info at[NR_NAMESPACES];
+		} namespaces;
 	};
 };
 
@@ -10310,11 +10378,12 @@ static void prof_rings_open(void)
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_SOFTWARE, .config = PERF_COUNT_SW_DUMMY,
 		.sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_TIME, .sample_id_all = 1,
-		.mmap = 1, .mmap2 = 1, .comm = 1, .comm_exec = 1, .task = 1,
+		.mmap = 1, .mmap2 = 1, .comm = 1, .comm_exec = 1, .task = 1, .namespaces = 1,
 		.use_clockid = 1, .clockid = CLOCK_MONOTONIC, .exclude_kernel = 1,
 	};
 	u32 cpu, n = 0;
 
+	prof.mounts = prof_mounts_of(getpid());
 	for (cpu = 0; cpu < MAX_CPUS; cpu++) {
 		int fd = prof_perf_open(&attr, -1, cpu);
 		void *p;
@@ -10370,6 +10439,8 @@ static void prof_record_take(struct prof_record *r, u64 at)
 		prof_image_add(r->pid, -1, at);
 	} else if (r->head.type == PERF_RECORD_EXIT) {
 		prof.images[i].gone |= r->fork.tid == r->pid;
+	} else if (r->head.type == PERF_RECORD_NAMESPACES && r->namespaces.nr > MNT_NS_INDEX) {
+		prof.images[i].foreign |= r->namespaces.at[MNT_NS_INDEX].ino != prof.mounts;
 	} else if (r->head.type == PERF_RECORD_MMAP2) {
 		struct prof_map m = {
 			.start = r->map.addr, .end = r->map.addr + r->map.len,
@@ -10593,11 +10664,16 @@ static void prof_elf_read(int fd, struct prof_module *mod, bool is_debug)
 
 static void prof_module_load(struct prof_module *mod)
 {
+	int fd;
+
 	if (mod->loaded)
 		return;
 	mod->loaded = true;
-	if (mod->fd < 0)
+	fd = mod->fd < 0 ? -1 : file_reopen(mod->fd);
+	if (fd < 0)
 		return;
+	dup3(fd, mod->fd, O_CLOEXEC);	/* from now on it is read, not only named */
+	close(fd);
 	prof_elf_read(mod->fd, mod, false);
 	prof_symbols_sort(&mod->symbols);
 }
