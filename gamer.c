@@ -34,7 +34,6 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <gelf.h>
 #include <grp.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -3514,64 +3513,146 @@ static bool elf_read(int fd, void *to, size_t size, u64 at)
 	return pread(fd, to, size, at) == (ssize_t)size;
 }
 
+/*
+ * An ELF file of either class; each structure is handed on in its 64-bit form. gamer reads these
+ * itself: libelf takes memory for all that a header claims, and unpacks what is packed.
+ */
+struct elf_file {
+	int fd;
+	bool wide;		/* 64-bit */
+	Elf64_Ehdr eh;
+};
+
+static bool elf_open(struct elf_file *f, int fd)
+{
+	Elf32_Ehdr e;
+
+	*f = (struct elf_file){ .fd = fd };
+	if (!elf_read(fd, &e, sizeof(e), 0) || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
+	    e.e_ident[EI_DATA] != ELFDATA2LSB)
+		return false;
+	f->wide = e.e_ident[EI_CLASS] == ELFCLASS64;
+	if (f->wide)
+		return elf_read(fd, &f->eh, sizeof(f->eh), 0);
+	f->eh = (Elf64_Ehdr){
+		.e_machine = e.e_machine, .e_phoff = e.e_phoff, .e_phnum = e.e_phnum,
+		.e_phentsize = e.e_phentsize, .e_shoff = e.e_shoff, .e_shnum = e.e_shnum,
+		.e_shentsize = e.e_shentsize,
+	};
+	return e.e_ident[EI_CLASS] == ELFCLASS32;
+}
+
+/* One of at most 65535; false: the file has no more. */
+static bool elf_section(const struct elf_file *f, u32 i, Elf64_Shdr *to)
+{
+	size_t size = f->wide ? sizeof(*to) : sizeof(Elf32_Shdr);
+	Elf32_Shdr s;
+
+	if (i >= f->eh.e_shnum || f->eh.e_shentsize != size ||
+	    !elf_read(f->fd, f->wide ? (void *)to : &s, size, f->eh.e_shoff + i * size))
+		return false;
+	if (!f->wide)
+		*to = (Elf64_Shdr){ .sh_type = s.sh_type, .sh_flags = s.sh_flags, .sh_link = s.sh_link,
+				    .sh_offset = s.sh_offset, .sh_size = s.sh_size };
+	return true;
+}
+
+static bool elf_segment(const struct elf_file *f, u32 i, Elf64_Phdr *to)
+{
+	size_t size = f->wide ? sizeof(*to) : sizeof(Elf32_Phdr);
+	Elf32_Phdr p;
+
+	if (i >= f->eh.e_phnum || f->eh.e_phentsize != size ||
+	    !elf_read(f->fd, f->wide ? (void *)to : &p, size, f->eh.e_phoff + i * size))
+		return false;
+	if (!f->wide)
+		*to = (Elf64_Phdr){ .p_type = p.p_type, .p_flags = p.p_flags, .p_offset = p.p_offset,
+				    .p_vaddr = p.p_vaddr, .p_filesz = p.p_filesz };
+	return true;
+}
+
+/*
+ * Hands the symbols of a table to each(), with the place of the name in the file, until that
+ * returns false. Returns false: there are more than `max`, or the file is broken.
+ */
+static bool elf_symbols(const struct elf_file *f, const Elf64_Shdr *table, u64 max, void *ctx,
+			bool (*each)(void *ctx, const Elf64_Sym *sym, u64 name_at))
+{
+	union { Elf64_Sym wide[128]; Elf32_Sym narrow[128]; } part;
+	size_t size = f->wide ? sizeof(*part.wide) : sizeof(*part.narrow);
+	u64 n = table->sh_size / size, i;
+	Elf64_Shdr names;
+	Elf64_Sym sym;
+
+	if (!elf_section(f, table->sh_link, &names) ||
+	    (table->sh_flags | names.sh_flags) & SHF_COMPRESSED)
+		return false;
+	for (i = 0; i < MIN(n, max); i++) {
+		const Elf32_Sym *s = &part.narrow[i % 128];
+
+		if (i % 128 == 0 &&
+		    !elf_read(f->fd, &part, MIN(n - i, 128) * size, table->sh_offset + i * size))
+			return false;
+		sym = f->wide ? part.wide[i % 128] :
+		      (Elf64_Sym){ .st_name = s->st_name, .st_info = s->st_info,
+				   .st_shndx = s->st_shndx, .st_value = s->st_value, .st_size = s->st_size };
+		if (sym.st_name && sym.st_name < names.sh_size &&
+		    !each(ctx, &sym, names.sh_offset + sym.st_name))
+			return true;
+	}
+	return n <= max;
+}
+
 /* Where an address of the program lies in its file; 0: in no part that is code. */
-static u64 elf_offset(int fd, const Elf64_Ehdr *eh, u64 addr)
+static u64 elf_offset(const struct elf_file *f, u64 addr)
 {
 	Elf64_Phdr ph;
 	u32 i;
 
-	for (i = 0; i < eh->e_phnum; i++) {
-		if (!elf_read(fd, &ph, sizeof(ph), eh->e_phoff + i * sizeof(ph)))
-			return 0;
+	for (i = 0; elf_segment(f, i, &ph); i++)
 		if (ph.p_type == PT_LOAD && (ph.p_flags & PF_X) && addr >= ph.p_vaddr &&
 		    addr - ph.p_vaddr < ph.p_filesz)
 			return addr - ph.p_vaddr + ph.p_offset;
-	}
 	return 0;
 }
 
-/* The dynamic symbol table and its names; false: none, or no 64-bit x86 ELF file. */
-static bool elf_dynsym(int fd, Elf64_Ehdr *eh, Elf64_Shdr *syms, Elf64_Shdr *names)
-{
-	static const u8 ident[] = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB };
-	u32 i;
+/* A function that is looked for by its name. */
+struct elf_wanted {
+	const struct elf_file *file;
+	const char *name;
+	u64 offset;		/* in the file; 0: not found; elf_is_wanted() */
+};
 
-	if (!elf_read(fd, eh, sizeof(*eh), 0) || memcmp(eh->e_ident, ident, sizeof(ident)) ||
-	    eh->e_machine != EM_X86_64 || eh->e_shentsize != sizeof(*syms) ||
-	    eh->e_phentsize != sizeof(Elf64_Phdr))
-		return false;
-	for (i = 0; i < eh->e_shnum; i++) {
-		if (!elf_read(fd, syms, sizeof(*syms), eh->e_shoff + i * sizeof(*syms)))
-			return false;
-		if (syms->sh_type == SHT_DYNSYM)
-			return syms->sh_link < eh->e_shnum &&
-			       elf_read(fd, names, sizeof(*names),
-					eh->e_shoff + syms->sh_link * sizeof(*names));
-	}
+static bool elf_is_wanted(void *ctx, const Elf64_Sym *sym, u64 name_at)
+{
+	struct elf_wanted *w = ctx;
+	size_t len = strlen(w->name) + 1;
+	char found[32];
+
+	if (ELF64_ST_TYPE(sym->st_info) != STT_FUNC || sym->st_shndx == SHN_UNDEF ||
+	    len > sizeof(found) || !elf_read(w->file->fd, found, len, name_at) ||
+	    memcmp(found, w->name, len))
+		return true;
+	w->offset = elf_offset(w->file, sym->st_value);
 	return false;
 }
 
-/* File offset of a function that a shared object exports; 0: it does not. */
+/* File offset of a function that a 64-bit shared object exports; 0: it does not. */
 static u64 elf_function(int fd, const char *name)
 {
-	size_t len = strlen(name) + 1;
-	Elf64_Shdr syms, names;
-	char found[32];
-	Elf64_Ehdr eh;
-	Elf64_Sym sym;
-	u64 i;
+	struct elf_file f;
+	struct elf_wanted w = { .file = &f, .name = name };
+	Elf64_Shdr sh;
+	u32 i;
 
-	if (!elf_dynsym(fd, &eh, &syms, &names) || len > sizeof(found))
+	if (!elf_open(&f, fd) || !f.wide || f.eh.e_machine != EM_X86_64)
 		return 0;
-	for (i = 0; i < MIN(syms.sh_size / sizeof(sym), ELF_SYMBOLS); i++) {
-		if (!elf_read(fd, &sym, sizeof(sym), syms.sh_offset + i * sizeof(sym)))
-			return 0;
-		if (ELF64_ST_TYPE(sym.st_info) == STT_FUNC && sym.st_shndx != SHN_UNDEF &&
-		    elf_read(fd, found, len, names.sh_offset + sym.st_name) &&
-		    !memcmp(found, name, len))
-			return elf_offset(fd, &eh, sym.st_value);
-	}
-	return 0;
+	for (i = 0; elf_section(&f, i, &sh); i++)
+		if (sh.sh_type == SHT_DYNSYM) {
+			elf_symbols(&f, &sh, ELF_SYMBOLS, &w, elf_is_wanted);
+			break;
+		}
+	return w.offset;
 }
 
 /*
@@ -9802,22 +9883,34 @@ static int cmd_top(void)
 #define PROF_TURN_NS		(100 * NSEC_PER_MSEC)	/* how often they are read */
 #define PROF_SETTLE_NS		(1 * NSEC_PER_MSEC)	/* a record is visible so long after its time */
 #define PROF_AWAIT_MS		100	/* for ends under way, when the recording ends */
-#define PROF_MODULES		4096	/* files kept open, at most */
+#define PROF_MODULES		4096	/* files and the like, each kept open */
+#define PROF_MAPS		16384	/* mappings of code in one process */
+#define PROF_LOADS		16	/* loadable segments of a file; linkers make 4 */
+#define PROF_FILE_SYMBOLS	(1U << 20)	/* of one table; the largest browsers have as many */
+#define PROF_SYMBOLS		(4U << 20)	/* in all: 96 MB */
+#define PROF_SIZE_MAX		((1U << 30) - 1)	/* of a function */
+#define PROF_JIT_BYTES		(64U << 20)	/* of a JIT compiler's list */
+#define PROF_NAMES_NS		(10 * NSEC_PER_SEC)	/* for reading names at the end */
 #define PROF_CACHE_FDS		1024	/* hardware counters, two a thread; with more threads: none */
 #define PROF_TOP		10
 #define PROF_TOP_STACKS		100	/* in JSON */
+#define PROF_NAME		192	/* of a function, with its 0 */
 #define PROF_LINE		4096	/* of /proc/PID/maps: a path and what stands before it */
 
 /* A function or the like, by its address in its module. */
 struct prof_symbol {
 	u64 addr;
-	u64 size : 56;		/* 0: unknown, it goes to the next one */
-	u64 rank : 8;		/* of several at one address the lowest has the name people know */
-	const char *name;	/* in the strings of its file, or allocated */
+	u32 size : 30;		/* 0: unknown, it goes to the next one */
+	u32 is_local : 1, is_weak : 1;	/* as ELF has it */
+	s32 fd;			/* of the file that has its name; -1: the name is in memory */
+	union {
+		const char *name;
+		u64 name_at;	/* in that file */
+	};
 };
 
 struct prof_symbols {
-	struct prof_symbol *list;	/* by address; prof_symbols_sort() */
+	struct prof_symbol *list;	/* by address, each once; prof_symbols_sort() */
 	u32 n;
 };
 
@@ -9825,11 +9918,10 @@ struct prof_symbols {
 struct prof_module {
 	u64 dev, ino;		/* as the kernel shows them in mappings; 0, 0: no file */
 	char *path;		/* as the process sees it; not trusted */
-	int fd;			/* -1: it could not be opened */
+	int fd;			/* -1: it could not be found; only names it until it is loaded */
 	bool loaded;		/* its symbols were read, or tried to */
-	bool code;		/* some of its mappings may be run */
 	struct prof_symbols symbols;
-	Elf64_Phdr *loads;	/* its loadable segments */
+	Elf64_Phdr loads[PROF_LOADS];	/* its loadable segments */
 	u32 nr_loads;
 };
 
@@ -9852,6 +9944,7 @@ struct prof_image {
 	bool foreign;		/* it sees, or saw, other mounts than gamer; prof_image_add() */
 	struct prof_map *maps;
 	u32 nr_maps;
+	u32 uid;		/* of the process; ~0: not known; prof_image_look() */
 	struct prof_symbols jit;	/* from /tmp/perf-PID.map */
 	bool jit_read;
 };
@@ -9860,6 +9953,8 @@ struct prof_image {
 struct prof_place {
 	struct prof_key key;
 	struct prof_off off;
+	char *names;		/* its frames, innermost first: 'k' or 'u' (kernel, user), the name,
+				 * 0; an empty one ends them; prof_names_read(), in its thread */
 };
 
 /* All of BPF's stacks at the end, by their key. */
@@ -9941,6 +10036,10 @@ static struct prof {
 	u32 nr_modules, nr_images, nr_threads, nr_places, nr_stacks, nr_ios, nr_rows;
 	struct prof_row total;		/* of all rows */
 	struct prof_symbols kernel;
+	u32 nr_symbols;			/* of all files, at most PROF_SYMBOLS */
+	u32 lost_symbols;		/* files of which not all symbols were taken */
+	u32 lost_names;			/* places that have no names: prof_symbolize() */
+	bool names_over;		/* enough of reading names; prof_symbolize() */
 	struct prof_counts counts;
 	u64 calls, calls32;		/* all system calls, 32-bit ones of these */
 	u64 category[PROF_CAT_NR];
@@ -10175,6 +10274,7 @@ static int prof_open_vdso(void)
 	return fd;
 }
 
+/* Its index; PROF_MODULES: there are too many. */
 static u32 prof_module_of(const struct prof_image *im, const struct prof_map *m, const char *path,
 			  u64 dev, u64 ino)
 {
@@ -10186,6 +10286,8 @@ static u32 prof_module_of(const struct prof_image *im, const struct prof_map *m,
 		if (ino ? mod->ino == ino && mod->dev == dev : !mod->ino && !strcmp(mod->path, path))
 			break;
 	}
+	if (i == PROF_MODULES)
+		return i;
 	if (i == prof.nr_modules) {
 		prof.modules = prof_grow(prof.modules, i, sizeof(*mod));
 		prof.modules[i] = (struct prof_module){ .dev = dev, .ino = ino, .fd = -1,
@@ -10195,7 +10297,7 @@ static u32 prof_module_of(const struct prof_image *im, const struct prof_map *m,
 			prof.modules[i].fd = prof_open_vdso();
 	}
 	mod = &prof.modules[i];
-	if (ino && mod->fd < 0 && i < PROF_MODULES)
+	if (ino && mod->fd < 0)
 		mod->fd = prof_open_mapped(im, m, path, dev, ino);
 	return i;
 }
@@ -10225,6 +10327,7 @@ static s32 prof_image_add(s32 pid, s32 parent, u64 at_ns)
 {
 	u32 i = prof.nr_images;
 	s32 old = prof_image_of(pid), from = parent >= 0 ? parent : old;
+	u32 uid = from >= 0 ? prof.images[from].uid : ~0U;
 	bool foreign = from >= 0 ? prof.images[from].foreign :
 		       pid != prof.child && prof_mounts_of(pid) != prof.mounts;
 
@@ -10232,7 +10335,7 @@ static s32 prof_image_add(s32 pid, s32 parent, u64 at_ns)
 		prof.images[old].ended = true;
 	prof.images = prof_grow(prof.images, i, sizeof(*prof.images));
 	prof.images[i] = (struct prof_image){ .pid = pid, .parent = parent, .from_ns = at_ns,
-					      .foreign = foreign,
+					      .foreign = foreign, .uid = uid,
 					      .look_ns = at_ns, .look_step_ns = 2 * PROF_TURN_NS };
 	prof.nr_images++;
 	return i;
@@ -10268,7 +10371,12 @@ static void prof_map_add(struct prof_image *im, struct prof_map m, const char *p
 {
 	u32 i;
 
-	m.module = prof_module_of(im, &m, path, dev, ino);
+	if (im->nr_maps < PROF_MAPS)
+		m.module = prof_module_of(im, &m, path, dev, ino);
+	if (im->nr_maps == PROF_MAPS || m.module == PROF_MODULES) {
+		prof.rings_lost++;
+		return;
+	}
 	for (i = 0; i < im->nr_maps; i++)
 		if (prof_map_known(&im->maps[i], &m, path))
 			return;
@@ -10295,10 +10403,13 @@ static void prof_image_look(struct prof_image *im, u64 now)
 	u32 major, minor;
 	u64 ino, pe_start = 0, pe_end = 0;
 	struct prof_map m;
+	struct stat s;
 	FILE *f;
 
 	snprintf(way, sizeof(way), "/proc/%d/maps", im->pid);
 	f = fopen(way, "re");
+	if (f && !fstat(fileno(f), &s))
+		im->uid = s.st_uid;
 	while (f && fgets(line, sizeof(line), f)) {
 		path[0] = 0;
 		m = (struct prof_map){ .at_ns = now };
@@ -10336,6 +10447,9 @@ static void prof_images_look(u64 now, bool all)
 		/* before its exec the command is gamer itself */
 		if (im->ended || im->gone || (!all && now < im->look_ns))
 			continue;
+		/* signals wait meanwhile: whoever is left out now comes next time, or not at all */
+		if (now_ns() - now > (all ? 50 : 1) * PROF_TURN_NS)
+			break;
 		prof_image_look(im, now);
 		im->look_ns = now + im->look_step_ns;
 		im->look_step_ns *= 2;
@@ -10526,41 +10640,88 @@ static int prof_symbol_cmp(const void *a, const void *b)
 
 	if (x->addr != y->addr)
 		return x->addr < y->addr ? -1 : 1;
-	if (x->rank != y->rank)
-		return x->rank - y->rank;
-	if (x->size != y->size)
-		return x->size > y->size ? -1 : 1;
-	return strlen(x->name) != strlen(y->name) ? (strlen(x->name) > strlen(y->name)) * 2 - 1 :
-	       strcmp(x->name, y->name);
+	return (x->size < y->size) - (x->size > y->size);
 }
 
-/* `bind` as ELF has it. A public name has no leading underscore and no version at its end. */
-static void prof_symbol_add(struct prof_symbols *s, u64 addr, u64 size, const char *name, u32 bind)
+/* False: there are too many. */
+static bool prof_symbol_add(struct prof_symbols *s, struct prof_symbol sym)
 {
-	size_t len = strlen(name);
-	const char *at = name + len;
-
-	while (at > name && at[-1] >= '0' && at[-1] <= '9')
-		at--;
+	if (prof.nr_symbols == PROF_SYMBOLS)
+		return false;
 	s->list = prof_grow(s->list, s->n, sizeof(*s->list));
-	s->list[s->n++] = (struct prof_symbol){
-		.addr = addr, .size = size, .name = name,
-		.rank = (!size) << 4 | (bind == STB_LOCAL) << 3 | (name[0] == '_') << 2 |
-			(strchr(name, '@') || (*at && at > name && at[-1] == '_')) << 1 |
-			(bind == STB_WEAK),
-	};
+	s->list[s->n++] = sym;
+	prof.nr_symbols++;
+	return true;
 }
 
+/* By address; of several at one address the first has the size. */
 static void prof_symbols_sort(struct prof_symbols *s)
 {
 	prof_sort(s->list, s->n, sizeof(*s->list), prof_symbol_cmp);
 }
 
+/* Its name, read when it is needed first: of a file's thousands a report shows few. */
+static const char *prof_symbol_name(struct prof_symbol *s)
+{
+	char text[PROF_NAME];
+	ssize_t n;
+
+	if (s->fd >= 0) {
+		n = pread(s->fd, text, sizeof(text) - 1, s->name_at);
+		text[MAX(n, 0)] = 0;
+		s->name = prof_strdup(text);
+		s->fd = -1;
+	}
+	return *s->name ? s->name : NULL;
+}
+
+/*
+ * How little a name says, of several that a function has. A public name has no leading underscore and
+ * no version at its end.
+ */
+static u32 prof_symbol_rank(struct prof_symbol *s)
+{
+	const char *name = prof_symbol_name(s), *at = name ? name + strlen(name) : NULL;
+
+	if (!name)
+		return UINT32_MAX;
+	while (at > name && at[-1] >= '0' && at[-1] <= '9')
+		at--;
+	return (!s->size) << 12 | s->is_local << 11 | (name[0] == '_') << 10 |
+	       (strchr(name, '@') || (*at && at > name && at[-1] == '_')) << 9 | s->is_weak << 8 |
+	       MIN(strlen(name), 255U);
+}
+
+#define PROF_ALIASES	16	/* names of one function that are looked at */
+
+/* Of those at one address the first gets the best name. */
+static void prof_symbol_choose(struct prof_symbol *first, const struct prof_symbol *end)
+{
+	struct prof_symbol *best = first, *s, was;
+	u32 rank, least;
+
+	if (first + 1 == end || first[1].addr != first->addr)
+		return;
+	least = prof_symbol_rank(first);
+	for (s = first + 1; s < end && s < first + PROF_ALIASES && s->addr == first->addr; s++) {
+		rank = prof_symbol_rank(s);
+		if (rank < least || (rank == least && strcmp(s->name, best->name) < 0)) {
+			best = s;
+			least = rank;
+		}
+	}
+	was = *first;
+	*first = *best;
+	*best = was;
+	best->size = first->size;
+	first->size = was.size;
+}
+
 /* The one that holds an address, or NULL. */
-static const struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u64 addr)
+static struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u64 addr)
 {
 	u32 low = 0, high = s->n, mid;
-	const struct prof_symbol *at;
+	struct prof_symbol *at;
 
 	while (low < high) {
 		mid = low + (high - low) / 2;
@@ -10571,95 +10732,108 @@ static const struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u6
 	}
 	if (!low)
 		return NULL;
-	/* of several at one address the first has the size, and the best name */
 	for (at = &s->list[low - 1]; at > s->list && at[-1].addr == at->addr; at--)
 		;
-	return at->size && addr - at->addr >= at->size ? NULL : at;
+	if (at->size && addr - at->addr >= at->size)
+		return NULL;
+	prof_symbol_choose(at, s->list + s->n);
+	return at;
 }
 
-/* The functions of one table of an ELF file. The file stays open for their names. */
-static void prof_elf_table(Elf *elf, Elf_Scn *scn, const GElf_Shdr *sh, struct prof_symbols *to)
+/* Is it enough? The thread that reads names asks; prof_symbolize() says. */
+static bool prof_names_over(void)
 {
-	Elf_Data *data = elf_getdata(scn, NULL);
-	size_t i, n = data && sh->sh_entsize ? data->d_size / sh->sh_entsize : 0;
-	const char *name;
-	GElf_Sym sym;
+	return __atomic_load_n(&prof.names_over, __ATOMIC_RELAXED);
+}
 
-	for (i = 0; i < n && i < INT_MAX && gelf_getsym(data, i, &sym); i++) {
-		u32 type = GELF_ST_TYPE(sym.st_info);
+/* Where the symbols of a file go, and which file that is. */
+struct prof_elf {
+	struct elf_file file;
+	struct prof_symbols *to;
+	bool cut;		/* not all were taken */
+};
 
-		if (sym.st_shndx == SHN_UNDEF || sym.st_shndx == SHN_ABS || !sym.st_value ||
-		    (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE))
-			continue;
-		name = elf_strptr(elf, sh->sh_link, sym.st_name);
-		if (name && *name)
-			prof_symbol_add(to, sym.st_value, sym.st_size, name,
-					GELF_ST_BIND(sym.st_info));
-	}
+static bool prof_elf_symbol(void *ctx, const Elf64_Sym *sym, u64 name_at)
+{
+	u32 type = ELF64_ST_TYPE(sym->st_info);
+	struct prof_elf *e = ctx;
+
+	if (sym->st_shndx != SHN_UNDEF && sym->st_shndx != SHN_ABS && sym->st_value &&
+	    (type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE))
+		e->cut |= !prof_symbol_add(e->to, (struct prof_symbol){
+			.addr = sym->st_value, .size = MIN(sym->st_size, PROF_SIZE_MAX),
+			.is_local = ELF64_ST_BIND(sym->st_info) == STB_LOCAL,
+			.is_weak = ELF64_ST_BIND(sym->st_info) == STB_WEAK,
+			.fd = e->file.fd, .name_at = name_at });
+	return !e->cut && !prof_names_over();
 }
 
 /* Where a distribution puts the symbols of a stripped file, by its build ID; -1: none. */
-static int prof_elf_debug(Elf_Scn *scn)
+static int prof_elf_debug(const struct elf_file *f, const Elf64_Shdr *notes)
 {
-	Elf_Data *data = elf_getdata(scn, NULL);
-	size_t at = 0, next, name, desc, i;
+	struct { Elf64_Nhdr head; char name[4]; u8 id[32]; } note;
+	u64 at, next, size = MIN(notes->sh_size, 1024);
+	const Elf64_Nhdr *head = &note.head;
 	char path[128];
-	GElf_Nhdr nh;
-	int n;
+	struct stat s;
+	int n, fd;
+	u32 i;
 
-	while (data && (next = gelf_getnote(data, at, &nh, &name, &desc)) > 0) {
-		const u8 *id = (const u8 *)data->d_buf + desc;
-
-		at = next;
-		if (nh.n_type != NT_GNU_BUILD_ID || nh.n_descsz < 2 || nh.n_descsz > 32)
+	for (at = 0; at + offsetof(typeof(note), id) < size; at = next) {
+		memset(&note, 0, sizeof(note));
+		if (pread(f->fd, &note, sizeof(note), notes->sh_offset + at) < 0)
+			return -1;
+		next = at + sizeof(*head) + ((head->n_namesz + 3ULL) & ~3ULL) +
+		       ((head->n_descsz + 3ULL) & ~3ULL);
+		if (head->n_type != NT_GNU_BUILD_ID || head->n_namesz != sizeof(note.name) ||
+		    memcmp(note.name, "GNU", 4) || head->n_descsz < 2 ||
+		    head->n_descsz > sizeof(note.id))
 			continue;
-		n = snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%02x/", id[0]);
-		for (i = 1; i < nh.n_descsz; i++)
-			n += snprintf(path + n, sizeof(path) - n, "%02x", id[i]);
+		n = snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%02x/", note.id[0]);
+		for (i = 1; i < head->n_descsz; i++)
+			n += snprintf(path + n, sizeof(path) - n, "%02x", note.id[i]);
 		snprintf(path + n, sizeof(path) - n, ".debug");
-		return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+		n = open_checked(NULL, path, 0, &s);
+		fd = n < 0 ? -1 : file_reopen(n);
+		if (n >= 0)
+			close(n);
+		return fd;
 	}
 	return -1;
 }
 
-static void prof_elf_loads(Elf *elf, struct prof_module *mod)
+/*
+ * The tables of an ELF file, and of its debug file where it has no full table itself; the files
+ * stay open for the names. Returns false: not all symbols were taken.
+ */
+static bool prof_elf_read(struct prof_module *mod, int fd, bool is_debug)
 {
-	size_t n, i;
-	GElf_Phdr ph;
-
-	if (elf_getphdrnum(elf, &n))
-		return;
-	for (i = 0; i < n && i < INT_MAX && gelf_getphdr(elf, i, &ph); i++)
-		if (ph.p_type == PT_LOAD) {
-			mod->loads = prof_grow(mod->loads, mod->nr_loads, sizeof(ph));
-			mod->loads[mod->nr_loads++] = ph;
-		}
-}
-
-/* All tables of an ELF file, and of its debug file where it has no full table itself. */
-static void prof_elf_read(int fd, struct prof_module *mod, bool is_debug)
-{
-	Elf *elf = elf_begin(fd, ELF_C_READ, NULL);	/* not mapped: the file may shrink */
-	Elf_Scn *scn = NULL;
-	bool full = false;
+	struct prof_elf e = { .to = &mod->symbols };
+	bool full = false, dynamic = is_debug;
 	int debug = -1;
-	GElf_Shdr sh;
+	Elf64_Shdr sh;
+	u32 i;
 
-	if (!elf || elf_kind(elf) != ELF_K_ELF)
-		return;
-	if (!is_debug)
-		prof_elf_loads(elf, mod);
-	while ((scn = elf_nextscn(elf, scn)) && gelf_getshdr(scn, &sh)) {
-		if (sh.sh_type == SHT_SYMTAB || (sh.sh_type == SHT_DYNSYM && !is_debug))
-			prof_elf_table(elf, scn, &sh, &mod->symbols);
-		full |= sh.sh_type == SHT_SYMTAB;
+	if (!elf_open(&e.file, fd))
+		return true;
+	for (i = 0; !is_debug && mod->nr_loads < PROF_LOADS &&
+	     elf_segment(&e.file, i, &mod->loads[mod->nr_loads]); i++)
+		mod->nr_loads += mod->loads[mod->nr_loads].p_type == PT_LOAD;
+	for (i = 0; elf_section(&e.file, i, &sh) && !prof_names_over(); i++) {
+		bool *first = sh.sh_type == SHT_SYMTAB ? &full : sh.sh_type == SHT_DYNSYM ? &dynamic : NULL;
+
+		if (first && !*first)
+			e.cut |= !elf_symbols(&e.file, &sh, PROF_FILE_SYMBOLS, &e, prof_elf_symbol);
+		if (first)
+			*first = true;
 		if (sh.sh_type == SHT_NOTE && !is_debug && debug < 0)
-			debug = prof_elf_debug(scn);
+			debug = prof_elf_debug(&e.file, &sh);
 	}
 	if (debug >= 0 && !full)
-		prof_elf_read(debug, mod, true);
+		e.cut |= !prof_elf_read(mod, debug, true);
 	else if (debug >= 0)
 		close(debug);
+	return !e.cut;
 }
 
 static void prof_module_load(struct prof_module *mod)
@@ -10674,33 +10848,65 @@ static void prof_module_load(struct prof_module *mod)
 		return;
 	dup3(fd, mod->fd, O_CLOEXEC);	/* from now on it is read, not only named */
 	close(fd);
-	prof_elf_read(mod->fd, mod, false);
+	prof.lost_symbols += !prof_elf_read(mod, mod->fd, false);
 	prof_symbols_sort(&mod->symbols);
 }
 
-/* "ADDRESS SIZE NAME" a line: how a JIT compiler tells of what it made. */
+/*
+ * "ADDRESS SIZE NAME" a line: how a JIT compiler tells of what it made. The symbols point to the
+ * names in `text`, which has room for one byte more.
+ */
+static bool prof_jit_parse(struct prof_symbols *to, char *text, size_t len)
+{
+	char *line, *at, *end = text + len;
+	u64 addr, size;
+
+	for (line = text; line < end; line += strlen(line) + 1) {
+		at = memchr(line, '\n', end - line);
+		*(at ? : end) = 0;
+		addr = strtoull(line, &at, 16);
+		size = strtoull(at, &at, 16);
+		if (*at == ' ' && at[1] && size &&
+		    !prof_symbol_add(to, (struct prof_symbol){ .addr = addr, .fd = -1, .name = at + 1,
+							       .size = MIN(size, PROF_SIZE_MAX) }))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The list of a process is its user's, or root's if it may read that: anybody may put a file, a
+ * link or a mount at that place.
+ */
 static void prof_jit_load(struct prof_image *im)
 {
-	char way[96], line[512], *end;
-	FILE *f;
+	char root[32], path[32], *text;
+	size_t len = 0, max;
+	int named, fd = -1;
+	struct stat s;
+	ssize_t n;
 
 	if (im->jit_read)
 		return;
 	im->jit_read = true;
-	snprintf(way, sizeof(way), "/proc/%d/root/tmp/perf-%d.map", im->pid, im->pid);
-	f = fopen(way, "re");
-	if (!f)
-		f = fopen(strstr(way, "/tmp/"), "re");
-	while (f && fgets(line, sizeof(line), f)) {
-		u64 addr = strtoull(line, &end, 16);
-		u64 size = strtoull(end, &end, 16);
-
-		line[strcspn(line, "\n")] = 0;
-		if (*end == ' ' && end[1] && size)
-			prof_symbol_add(&im->jit, addr, size, prof_strdup(end + 1), STB_GLOBAL);
-	}
-	if (f)
-		fclose(f);
+	snprintf(root, sizeof(root), "/proc/%d/root", im->pid);
+	snprintf(path, sizeof(path), "/tmp/perf-%d.map", im->pid);
+	named = open_checked(root, path, 0, &s);
+	if (named < 0 && !im->foreign)
+		named = open_checked("/", path, 0, &s);
+	if (named >= 0 && (s.st_uid == im->uid || (!s.st_uid && s.st_mode & S_IROTH)))
+		fd = file_reopen(named);
+	if (named >= 0)
+		close(named);
+	if (fd < 0)
+		return;
+	max = MIN((u64)s.st_size, PROF_JIT_BYTES);
+	text = malloc(max + 1);
+	while (text && !prof_names_over() && (n = read(fd, text + len, max - len)) > 0)
+		len += n;
+	close(fd);
+	if (text)
+		prof.lost_symbols += !prof_jit_parse(&im->jit, text, len) || len < (u64)s.st_size;
 	prof_symbols_sort(&im->jit);
 }
 
@@ -10718,14 +10924,14 @@ static void prof_kernel_load(void)
 		if (!addr || strlen(at) < 4 || !strchr("tTwW", at[1]))
 			continue;
 		at[3 + strcspn(at + 3, "\t\n")] = 0;
-		prof_symbol_add(k, addr, 0, prof_strdup(at + 3),
-				at[1] == 't' ? STB_LOCAL : at[1] == 'T' ? STB_GLOBAL : STB_WEAK);
+		prof_symbol_add(k, (struct prof_symbol){ .addr = addr, .fd = -1, .is_local = at[1] == 't',
+							 .name = prof_strdup(at + 3) });
 	}
 	if (f)
 		fclose(f);
 	prof_symbols_sort(k);
 	for (i = 0; i + 1 < k->n; i++)
-		k->list[i].size = k->list[i + 1].addr - k->list[i].addr;
+		k->list[i].size = MIN(k->list[i + 1].addr - k->list[i].addr, UINT32_MAX);
 }
 
 static const struct prof_symbol *prof_symbol_named(const struct prof_symbols *s, const char *name)
@@ -10779,8 +10985,8 @@ static u64 prof_vaddr(const struct prof_module *mod, u64 offset)
 static struct prof_place_name prof_name_of(struct prof_image *im, u64 addr)
 {
 	struct prof_place_name name = { 0 };
-	const struct prof_symbol *sym;
 	const struct prof_map *m;
+	struct prof_symbol *sym;
 
 	m = im ? prof_map_at(im, addr) : NULL;
 	if (!m)
@@ -10790,14 +10996,14 @@ static struct prof_place_name prof_name_of(struct prof_image *im, u64 addr)
 	if (!name.mod->ino && name.mod->fd < 0) {	/* no file, and not the vdso */
 		prof_jit_load(im);
 		sym = prof_symbol_at(&im->jit, addr);
-		name.function = sym ? sym->name : NULL;
+		name.function = sym ? prof_symbol_name(sym) : NULL;
 		return name;
 	}
 	prof_module_load(name.mod);
 	name.vaddr = prof_vaddr(name.mod, name.offset);
 	sym = name.vaddr ? prof_symbol_at(&name.mod->symbols, name.vaddr) : NULL;
 	if (sym) {
-		name.function = sym->name;
+		name.function = prof_symbol_name(sym);
 		name.entry = sym->addr;
 	}
 	return name;
@@ -10807,9 +11013,9 @@ static struct prof_place_name prof_name_of(struct prof_image *im, u64 addr)
  * The function that the call before a return address goes to, where the code says so. By it a
  * caller is found that the frame pointers skip, because what it called keeps none.
  */
-static const struct prof_symbol *prof_called(const struct prof_place_name *ret)
+static struct prof_symbol *prof_called(const struct prof_place_name *ret)
 {
-	const struct prof_symbol *sym;
+	struct prof_symbol *sym;
 	u8 code[5];
 	s32 rel;
 
@@ -10825,15 +11031,12 @@ static const struct prof_symbol *prof_called(const struct prof_place_name *ret)
 /* ==== profile 5: frames of a stack =================================================== */
 
 #define PROF_NAMES	(3 * PROF_FRAMES)
-#define PROF_NAME	192
 
-/* A stack as names, innermost first. */
+/* The names of a stack, as struct prof_place keeps them. */
 struct prof_names {
 	u32 n;
-	struct {
-		char text[PROF_NAME];
-		bool kernel;
-	} at[PROF_NAMES];
+	size_t len;
+	char text[PROF_NAMES * (PROF_NAME + 1) + 1];
 };
 
 static int prof_stack_cmp(const void *a, const void *b)
@@ -10862,8 +11065,10 @@ static void prof_names_add(struct prof_names *to, bool kernel, const char *fmt, 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	text_clean(to->at[to->n].text, PROF_NAME, text);
-	to->at[to->n++].kernel = kernel;
+	to->text[to->len] = kernel ? 'k' : 'u';
+	text_clean(to->text + to->len + 1, PROF_NAME, text);
+	to->len += strlen(to->text + to->len) + 1;
+	to->n++;
 }
 
 static void prof_name_add(struct prof_names *to, const struct prof_place_name *name, u64 addr)
@@ -10904,7 +11109,8 @@ static void prof_names_kernel(struct prof_names *to, const __u64 *ip)
 static void prof_names_user(struct prof_names *to, struct prof_image *im, const __u64 *ip)
 {
 	struct prof_place_name name, inner = { 0 };
-	const struct prof_symbol *called;
+	struct prof_symbol *called;
+	const char *text;
 	u32 i;
 
 	for (i = 0; i < PROF_FRAMES && ip[i]; i++) {
@@ -10916,8 +11122,10 @@ static void prof_names_user(struct prof_names *to, struct prof_image *im, const 
 			ret.offset += 1;
 			ret.vaddr += !!ret.vaddr;
 			called = prof_called(&ret);
-			if (called && (ret.mod != inner.mod || called->addr != inner.entry))
-				prof_names_add(to, false, "%s", called->name);
+			text = called && (ret.mod != inner.mod || called->addr != inner.entry) ?
+			       prof_symbol_name(called) : NULL;
+			if (text)
+				prof_names_add(to, false, "%s", text);
 		}
 		prof_name_add(to, &name, ip[i]);
 		/* what is no code is no return address: the chain of frames has broken off */
@@ -10958,12 +11166,39 @@ static void prof_names_of(struct prof_names *to, const struct prof_place *p)
 {
 	const __u64 *ip = prof_stack_of(p->key.kstack);
 
-	to->n = 0;
+	to->n = to->len = 0;
 	if (ip)
 		prof_names_kernel(to, ip);
 	ip = prof_stack_of(p->key.ustack);
 	if (ip)
 		prof_names_user(to, prof_thread_image(prof_thread_of(p->key.id)), ip);
+	to->text[to->len] = 0;
+}
+
+/* As many places as the report shows stacks of. */
+static u32 prof_shown(void)
+{
+	return MIN(prof.nr_places, opt[OPT_FOLDED].n ? UINT32_MAX : opt[OPT_JSON].n ? PROF_TOP_STACKS :
+		   PROF_TOP);
+}
+
+/* The thread that reads files; it tells its end by closing the pipe. */
+static void *prof_names_read(void *pipe)
+{
+	static struct prof_names names;
+	char *copy;
+	u32 i;
+
+	for (i = 0; i < prof_shown() && !prof_names_over(); i++) {
+		prof_names_of(&names, &prof.places[i]);
+		copy = malloc(names.len + 1);
+		if (!copy || prof_names_over())
+			break;
+		memcpy(copy, names.text, names.len + 1);
+		__atomic_store_n(&prof.places[i].names, copy, __ATOMIC_RELEASE);
+	}
+	close(*(int *)pipe);
+	return NULL;
 }
 
 /* ==== profile 6: the recording ======================================================= */
@@ -11199,7 +11434,7 @@ static void prof_signals_read(void)
 			int status;
 
 			/* until it is waited for, /proc has its last figures */
-			if (prof.child && prof.status < 0)
+			if (prof.child && prof.status < 0 && !prof.end_ns)
 				prof.turn(now_ns());
 			if (prof.child && waitpid(prof.child, &status, WNOHANG) == prof.child)
 				prof.status = status;
@@ -11375,6 +11610,44 @@ static void prof_collect(void)
 	prof_sort(prof.threads, prof.nr_threads, sizeof(*prof.threads), prof_thread_cmp_id);
 	prof_sort(prof.stacks, prof.nr_stacks, sizeof(*prof.stacks), prof_stack_cmp);
 	prof_sort(prof.places, prof.nr_places, sizeof(*prof.places), prof_place_cmp);
+}
+
+/*
+ * Names the stacks that the report shows, in a thread, because a file may lie with a server that
+ * never answers. A signal or the time ends that; the report is made with what is there.
+ */
+static void prof_symbolize(void)
+{
+	static char none[] = "u[not named]\0";
+	u64 begin_ns = now_ns(), now = begin_ns;
+	u32 asked = prof.signal, i;
+	static int pipe[2];
+	struct pollfd fds[] = {
+		{ .fd = prof.signal_fd, .events = POLLIN }, { .events = POLLIN },
+	};
+	bool runs, told = false;
+	pthread_t thread;
+
+	prof.signal = 0;
+	runs = !pipe2(pipe, O_CLOEXEC) && !pthread_create(&thread, NULL, prof_names_read, &pipe[1]);
+	fds[1].fd = pipe[0];
+	for (; runs && now - begin_ns < PROF_NAMES_NS && !prof.signal; now = now_ns()) {
+		poll(fds, ARRAY_SIZE(fds), NSEC_PER_SEC / NSEC_PER_MSEC);
+		runs = !fds[1].revents;
+		prof_signals_read();
+		if (now - begin_ns > 2 * NSEC_PER_SEC && !told && isatty(STDERR_FILENO))
+			told = fprintf(stderr, "gamer: reading symbols (Ctrl-C ends it)") > 0;
+	}
+	if (told)
+		fprintf(stderr, "\r\033[K");
+	if (!prof.signal)
+		prof.signal = asked;
+	__atomic_store_n(&prof.names_over, true, __ATOMIC_RELAXED);
+	for (i = 0; i < prof_shown(); i++)
+		if (!__atomic_load_n(&prof.places[i].names, __ATOMIC_ACQUIRE)) {
+			prof.places[i].names = none;
+			prof.lost_names++;
+		}
 }
 
 /* ==== profile 7: figures ============================================================= */
@@ -11713,26 +11986,21 @@ static void prof_json_threads(struct json *j)
 	json_close(j, '}');
 }
 
-/* Innermost first. */
-static void prof_json_frames(struct json *j, const char *key, const struct prof_names *names,
-			     bool kernel)
+static void prof_json_frames(struct json *j, const char *key, const char *name, char kind)
 {
-	u32 i;
-
 	json_open(j, key, '[');
-	for (i = 0; i < names->n; i++)
-		if (names->at[i].kernel == kernel)
-			json_str(j, NULL, names->at[i].text);
+	for (; *name; name += strlen(name) + 1)
+		if (*name == kind)
+			json_str(j, NULL, name + 1);
 	json_close(j, ']');
 }
 
 static void prof_json_stacks(struct json *j)
 {
-	static struct prof_names names;
 	u32 i;
 
 	json_open(j, "stacks", '[');
-	for (i = 0; i < MIN(prof.nr_places, PROF_TOP_STACKS); i++) {
+	for (i = 0; i < prof_shown(); i++) {
 		const struct prof_place *p = &prof.places[i];
 		const struct prof_thread *t = prof_thread_of(p->key.id);
 
@@ -11749,9 +12017,8 @@ static void prof_json_stacks(struct json *j)
 		json_u64(j, "time_ns", p->off.ns);
 		json_u64(j, "runqueue_ns", p->off.wait_ns);
 		json_u64(j, "max_ns", p->off.max_ns);
-		prof_names_of(&names, p);
-		prof_json_frames(j, "kernel_frames", &names, true);
-		prof_json_frames(j, "frames", &names, false);
+		prof_json_frames(j, "kernel_frames", p->names, 'k');
+		prof_json_frames(j, "frames", p->names, 'u');
 		json_close(j, '}');
 	}
 	json_close(j, ']');
@@ -11868,6 +12135,8 @@ static void prof_json(struct out *o)
 	json_u64(&j, "stacks", lost->stacks);
 	json_u64(&j, "block_requests", lost->ios);
 	json_u64(&j, "mappings", prof.rings_lost);
+	json_u64(&j, "symbols", prof.lost_symbols);
+	json_u64(&j, "names", prof.lost_names);
 	json_close(&j, '}');
 	json_close(&j, '}');
 	json_end(&j);
@@ -11887,22 +12156,23 @@ static int prof_line_cmp(const void *a, const void *b)
 /* Outermost first: thread, the user's frames, the kernel's. */
 static char *prof_line_of(const struct prof_place *p)
 {
-	static struct prof_names names;
+	static char *names[PROF_NAMES];
 	static struct out line;
 	const struct prof_thread *t = prof_thread_of(p->key.id);
 	char comm[64], *c;
-	u32 i;
+	u32 i = 0;
 
 	line.fd = -1;
 	line.len = 0;
 	out_f(&line, "%s", text_clean(comm, sizeof(comm), t ? prof_comm(t->comm) : "?"));
 	for (c = line.buf; (c = strchr(c, ';'));)
 		*c = ':';
-	prof_names_of(&names, p);
-	for (i = names.n; i-- > 0;) {
-		for (c = names.at[i].text; (c = strchr(c, ';'));)
+	for (c = p->names; *c; c += strlen(c) + 1)
+		names[i++] = c;
+	while (i-- > 0) {
+		for (c = names[i]; (c = strchr(c, ';'));)
 			*c = ':';
-		out_f(&line, ";%s%s", names.at[i].text, names.at[i].kernel ? "_[k]" : "");
+		out_f(&line, ";%s%s", names[i] + 1, names[i][0] == 'k' ? "_[k]" : "");
 	}
 	return prof_strdup(line.buf);
 }
@@ -11930,6 +12200,9 @@ static void prof_folded(struct out *o)
 		sum = 0;
 	}
 	free(lines);
+	if (prof.lost_symbols || prof.lost_names)
+		note("profile: %u files have more symbols than are read, %u stacks have no names",
+		     prof.lost_symbols, prof.lost_names);
 }
 
 static void prof_text_states(struct out *o)
@@ -11958,11 +12231,11 @@ static void prof_text_states(struct out *o)
 
 static void prof_text_stacks(struct out *o)
 {
-	static struct prof_names names;
+	const char *name;
 	char comm[64];
-	u32 i, k;
+	u32 i;
 
-	for (i = 0; i < MIN(prof.nr_places, PROF_TOP); i++) {
+	for (i = 0; i < prof_shown(); i++) {
 		const struct prof_place *p = &prof.places[i];
 		const struct prof_thread *t = prof_thread_of(p->key.id);
 		const char *call = prof_call_name(p->key.nr);
@@ -11971,9 +12244,8 @@ static void prof_text_stacks(struct out *o)
 		      (p->off.ns + p->off.wait_ns) / 1e6, p->off.n,
 		      text_clean(comm, sizeof(comm), t ? prof_comm(t->comm) : "?"),
 		      prof_state_names[p->key.state], call ? " in " : "", call ? call : "");
-		prof_names_of(&names, p);
-		for (k = 0; k < names.n; k++)
-			out_f(o, "    %s%s\n", names.at[k].text, names.at[k].kernel ? " [k]" : "");
+		for (name = p->names; *name; name += strlen(name) + 1)
+			out_f(o, "    %s%s\n", name + 1, *name == 'k' ? " [k]" : "");
 	}
 }
 
@@ -12003,6 +12275,8 @@ static void prof_text_lost(struct out *o)
 		{ lost->stacks, "stacks found no room" },
 		{ lost->ios, "block requests found no room" },
 		{ prof.rings_lost, "times mappings were missed" },
+		{ prof.lost_symbols, "files have more symbols than are read" },
+		{ prof.lost_names, "stacks have no names: reading them was stopped, or took too long" },
 	};
 	size_t i;
 
@@ -12393,7 +12667,12 @@ static int prof_report(void)
 {
 	struct out *o = out_stdout();
 	bool proc = prof.lacks;
+	sigset_t none;
 
+	/* nothing is left to be saved: a signal ends it, where who reads the report does not */
+	sigemptyset(&none);
+	if (!prof.child || prof.status >= 0)
+		sigprocmask(SIG_SETMASK, &none, NULL);
 	if (opt[OPT_REPORT].s) {
 		o->fd = open(opt[OPT_REPORT].s, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 		o->failed = o->fd < 0;
@@ -12492,6 +12771,7 @@ static int cmd_profile(void)
 	if (!prof.lacks) {
 		prof_collect();
 		prof_rows_make();
+		prof_symbolize();
 	}
 	prof_calls_make();
 	if (prof_no_exec())
