@@ -11521,8 +11521,9 @@ static void prof_map_read(const struct bpf_map *map, void (*add)(const void *key
 static void prof_place_add(const void *key, const void *value)
 {
 	prof.places = prof_grow(prof.places, prof.nr_places, sizeof(*prof.places));
-	memcpy(&prof.places[prof.nr_places].key, key, sizeof(struct prof_key));
-	memcpy(&prof.places[prof.nr_places++].off, value, sizeof(struct prof_off));
+	prof.places[prof.nr_places++] = (struct prof_place){
+		*(const struct prof_key *)key, *(const struct prof_off *)value, NULL,
+	};
 }
 
 static void prof_stack_add(const void *key, const void *value)
@@ -13894,6 +13895,66 @@ static void fuzz_db(const u8 *data, size_t size)
 	free(copy);
 }
 
+/* Symbols in order, and each found by its address. `read`: names that were read are to be freed. */
+static void fuzz_symbols(struct prof_symbols *symbols, bool read)
+{
+	const struct prof_symbol *s;
+	u32 i;
+
+	prof_symbols_sort(symbols);
+	for (i = 0; i < symbols->n; i++) {
+		s = prof_symbol_at(symbols, symbols->list[i].addr);
+		if ((i && symbols->list[i].addr < symbols->list[i - 1].addr) || !s ||
+		    s->addr != symbols->list[i].addr || (s > symbols->list && s[-1].addr == s->addr))
+			abort();
+		if (i < 64)
+			prof_symbol_name(&symbols->list[i]);
+	}
+	for (i = 0; i < symbols->n; i++)
+		if (read && symbols->list[i].fd < 0)
+			free((char *)symbols->list[i].name);
+	free(symbols->list);
+	*symbols = (struct prof_symbols){ 0 };
+	prof.nr_symbols = 0;
+}
+
+/* Any bytes are no ELF file, or one whose functions lie where its segments say. */
+static void fuzz_elf(const u8 *data, size_t size)
+{
+	static struct prof_module mod;
+	static int fd = -1;
+	u64 at;
+
+	if (fd < 0)
+		fd = memfd_create("fuzz", MFD_CLOEXEC);
+	if (ftruncate(fd, 0) || pwrite(fd, data, size, 0) != (ssize_t)size)
+		abort();
+	at = elf_function(fd, "NtSetInformationThread");
+	mod.nr_loads = 0;
+	prof_elf_read(&mod, fd, false);
+	if (mod.nr_loads > PROF_LOADS || mod.symbols.n > size)
+		abort();
+	prof_vaddr(&mod, at);
+	fuzz_symbols(&mod.symbols, true);
+}
+
+/* Any bytes are a JIT compiler's list, of as many functions as it has lines at most. */
+static void fuzz_perfmap(const u8 *data, size_t size)
+{
+	static struct prof_symbols symbols;
+	char *copy = malloc(size + 1);
+	u32 i;
+
+	memcpy(copy, data, size);
+	prof_jit_parse(&symbols, copy, size);
+	for (i = 0; i < symbols.n; i++)
+		if (symbols.list[i].name <= copy || symbols.list[i].name >= copy + size ||
+		    !prof_symbol_name(&symbols.list[i]))
+			abort();
+	fuzz_symbols(&symbols, false);
+	free(copy);
+}
+
 /*
  * What a client sends, in packets of as many bytes as the first says: its lines come out as they
  * are, up to one that has no room, and ask for something that there is.
@@ -13929,6 +13990,8 @@ static void fuzz_requests(const u8 *data, size_t size)
 static const struct { const char *name; void (*fn)(const u8 *data, size_t size); } fuzzed[] = {
 	{ "db", fuzz_db },
 	{ "requests", fuzz_requests },
+	{ "elf", fuzz_elf },
+	{ "perfmap", fuzz_perfmap },
 };
 
 /* What the fuzzer calls in place of main(). */

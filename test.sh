@@ -1897,6 +1897,137 @@ host_profile_stacks() { : "profile: folded stacks name functions of static, PIE,
 	[ ! -r /proc/kallsyms ] || grep -q ';[a-z_]*pipe_read_\[k\]' "$WORK/folded" || fail "no kernel frames: $(cat "$WORK/folded")"
 	rm -rf "$WORK"
 }
+# within MB CMD...: it ends within 30 s, well, and never has more memory than that
+within() {
+	python3 - "$@" <<-'EOT' || fail "'$*'"
+		import os, signal, sys
+		pid = os.fork()
+		if not pid:
+		    os.execv(sys.argv[2], sys.argv[2:])
+		signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
+		signal.alarm(30)
+		_, status, used = os.wait4(pid, 0)
+		if status or used.ru_maxrss > int(sys.argv[1]) * 1024:
+		    sys.exit(f"status {status:#x}, {used.ru_maxrss >> 10} MB")
+	EOT
+}
+host_profile_perfmap() { : "profile: /tmp/perf-PID.map is its user's list, of bounded size; what else lies there is not read"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local WORK bin
+	bin=$(profiled)
+	WORK=$(mktemp -d)
+	chmod 755 "$WORK"
+	cp "$bin/dynamic" "$WORK/program"
+	head -c 4096 /dev/zero >"$WORK/plain"
+	# each process puts something at its $map, then waits in code that it makes
+	cat >"$WORK/all" <<-'EOT'
+		list() { for i in $(seq 32256 32767); do printf '%x00000000 ffffffff %s\n' "$i" "$1"; done; }
+		jit() {
+			unshare -m sh -c 'cd "$0"; map=/tmp/perf-$$.map; echo $map >>maps; eval "$1"; shift; exec "$@" ./program jit plain 150' "$WORK" "$@" &
+		}
+		nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
+		cd "$WORK"
+		list stolen >secret
+		list root_s >open
+		list its_own >own
+		chmod 600 secret
+		jit 'mkfifo $map'
+		jit 'ln -s /dev/zero $map'
+		jit 'ln -s "$WORK/secret" $map'
+		jit 'cp secret $map; chown 65534 $map'
+		jit 'touch $map; mount --bind secret $map' $nobody
+		jit 'cp own $map; chown 65534 $map' $nobody
+		jit 'mount -t tmpfs none /tmp; cp open $map' $nobody
+		jit '{ cat own; yes "1000 40 many_more" 2>/dev/null | head -c 300M; } >$map'
+		wait
+		rm -f $(cat maps)
+	EOT
+	WORK=$WORK within 250 "$GAMER" profile --json -o "$WORK/json" --seconds 2 -- sh "$WORK/all" >/dev/null
+	: >"$WORK/truth"
+	profile_is <<-'EOT'
+		named = [f for s in off["stacks"] for f in s["frames"]]
+		assert "stolen" not in named, named
+		assert "its_own" in named and "root_s" in named, named
+		assert d["ebpf"]["lost"]["symbols"] == 1, d["ebpf"]["lost"]
+	EOT
+	rm -rf "$WORK"
+}
+host_profile_foreign() { : "profile: a path of another mount namespace is not opened in gamer's own"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local WORK
+	WORK=$(mktemp -d)
+	mkdir "$WORK/dir"
+	cat >"$WORK/run" <<-'EOT'
+		mount -t tmpfs none "$1/dir"
+		cp /bin/true "$1/dir/program"
+		for i in $(seq 40); do "$1/dir/program"; sleep 0.01; done
+	EOT
+	mkfifo "$WORK/dir/program"
+	python3 - "$WORK" "$GAMER" <<-'EOT'
+		import ctypes, os, subprocess, sys
+		dir, libc = sys.argv[1], ctypes.CDLL(None)
+		fd = libc.inotify_init1(os.O_NONBLOCK)
+		assert libc.inotify_add_watch(fd, (dir + "/dir/program").encode(), 0x20) >= 0	# IN_OPEN
+		subprocess.run([sys.argv[2], "profile", "-o", dir + "/text", "--", "unshare", "-m", "sh", dir + "/run", dir], check=True)
+		try:
+		    assert not os.read(fd, 4096), "gamer has opened the FIFO"
+		except BlockingIOError:
+		    pass
+	EOT
+	rm -rf "$WORK"
+}
+host_profile_giant() { : "profile: a program with 3 GiB of symbols costs it neither memory nor time, and the report says so"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local WORK
+	WORK=$(mktemp -d)
+	python3 - "$(profiled)/dynamic" "$WORK/program" <<-'EOT'
+		import os, struct, sys
+		data = bytearray(open(sys.argv[1], "rb").read())
+		at, n, size = struct.unpack_from("<Q", data, 40)[0], *struct.unpack_from("<HH", data, 60)[:1], 64
+		end = len(data) + 4095 & ~4095
+		for i in range(n):
+		    if struct.unpack_from("<I", data, at + i * size + 4)[0] == 2:	# SHT_SYMTAB
+		        old = struct.unpack_from("<QQ", data, at + i * size + 24)
+		        struct.pack_into("<QQ", data, at + i * size + 24, end, 3 << 30)
+		        symbols = data[old[0]:sum(old)]
+		with open(sys.argv[2], "wb") as f:
+		    f.write(data)
+		    f.seek(end)
+		    f.write(symbols)
+		    f.truncate(end + (3 << 30))
+		os.chmod(sys.argv[2], 0o755)
+	EOT
+	within 100 "$GAMER" profile --json -o "$WORK/json" -- "$WORK/program" pipe >"$WORK/truth"
+	profile_is <<-'EOT'
+		assert d["ebpf"]["lost"]["symbols"] == 1, d["ebpf"]["lost"]
+		assert any("block_on_pipe" in s["frames"] for s in off["stacks"]), off["stacks"]
+	EOT
+	rm -rf "$WORK"
+}
+host_profile_unanswered() { : "profile: a program whose file nobody may open any more takes no signal and no report from it"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local WORK server gamer program tries=200 rc=0
+	WORK=$(mktemp -d)
+	cp "$(profiled)/dynamic" "$WORK/program"
+	python3 "$ROOT/test/unanswered.py" "$WORK/program" pipe 99999 >"$WORK/pid" &
+	server=$!
+	until program=$(cat "$WORK/pid" 2>/dev/null); [ -n "$program" ]; do kill -0 $server 2>/dev/null || skip "no fanotify"; sleep 0.1; done
+	"$GAMER" profile --json -o "$WORK/json" --seconds 1 -p "$program" &
+	gamer=$!
+	# its second thread reads names
+	until [ $((tries--)) = 0 ] || [ "$(ls /proc/$gamer/task 2>/dev/null | wc -l)" = 2 ]; do sleep 0.05; done
+	kill $gamer || true
+	tries=100
+	while kill -0 $gamer 2>/dev/null && [ $((tries--)) -gt 0 ]; do sleep 0.05; done
+	kill -9 $gamer 2>/dev/null || true
+	wait $gamer || rc=$?
+	kill -9 $server "-$program"
+	wait $server 2>/dev/null || true
+	[ $rc = 0 ] || fail "exit $rc: a file that is not read holds it up"
+	: >"$WORK/truth"
+	profile_is <<<'assert d["ebpf"]["lost"]["names"] > 0 and off["total_time_ns"] > 5e8, (d["ebpf"]["lost"], off["total_time_ns"])'
+	rm -rf "$WORK"
+}
 host_profile_threads() { : "profile: 2000 threads at once, none lost"
 	profile -- "$(profiled)/dynamic" threads 2000
 	profile_is <<-'EOT'
@@ -2353,8 +2484,7 @@ host_shell() { : "shellcheck finds nothing in the shell scripts"
 # gamer.c without main(), and so without all that only commands use: of the libraries zlib does
 FUZZ_FLAGS="-DGAMER_FUZZ -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
 	-D__real_realloc=realloc -DBPF_PACKED=\"$BUILD/gamer.bpf.gz\"
-	-I$ROOT -I$BUILD -I$BUILD/lib/include -I$BUILD/lib/zlib -I$BUILD/lib/elfutils/libelf
-	-I$BUILD/lib/libbpf/include/uapi"
+	-I$ROOT -I$BUILD -I$BUILD/lib/include -I$BUILD/lib/zlib -I$BUILD/lib/libbpf/include/uapi"
 # fuzz [SECONDS [TARGET...]]: gamer.c itself, its readers fed by libFuzzer one after the other for
 # SECONDS in all; what is found is in build/fuzz, and seeds the next run of its target
 fuzz() {
@@ -2383,6 +2513,14 @@ seed_db() { # DIR
 seed_requests() { # DIR
 	printf '\377{"cmd":"status"}\n{"cmd":"events","types":"input,game","tid":5,"pid":7}\n' >"$1/two"
 }
+
+seed_elf() { # DIR
+	local m
+	echo 'int NtSetInformationThread(void) { return 1; } int other(void) { return 2; }' >"$1.c"
+	for m in 64 32; do gcc -m$m -shared -fPIC -nostdlib -Wl,--build-id -Wl,-z,noseparate-code -o "$1/$m" "$1.c"; done
+	strip -o "$1/stripped" "$1/64"
+}
+seed_perfmap() { printf '%s\n' '7f0012340000 40 made at run time' '7f0012340040 80 LazyCompile:~x y.js:1' >"$1/map"; }
 
 # sanitized: prints the path of a gamer with address and undefined behaviour sanitizers, libraries
 # included, by gcc and glibc. In it GAMER_FAIL_ALLOC=N lets the N-th allocation fail.

@@ -11,7 +11,7 @@
  *   execs           executes itself 5 times, 10 calls each; 2 of these as children that end early
  *   threads N       N threads that sleep at once
  *   disk FILE       reads it past the cache
- *   jit [DLL]       blocked in code that it wrote itself, named in /tmp/perf-PID.map; with a
+ *   jit [DLL [N]]   blocked in code that it wrote itself, named in /tmp/perf-PID.map; with a
  *                   file: not named, and behind the mapping of that
  *   spin            uses the CPU until killed
  *   rusage CMD...   runs it, and prints the kernel's figures of it and its children
@@ -169,7 +169,7 @@ static int block_in_jit(int fd)
 }
 
 /* Code without a file, as compilers at run time make it, and Wine where a DLL is not aligned. */
-static void jit(const char *dll)
+static void jit(const char *dll, int n)
 {
 	char *at = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int fd = *dll ? open(dll, O_RDONLY) : -1;
@@ -190,7 +190,7 @@ static void jit(const char *dll)
 		fclose(f);
 		told("pid", getpid());
 	}
-	pipes(block_in_jit, 20);
+	pipes(block_in_jit, n);
 }
 
 static uint32_t word;
@@ -490,7 +490,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(mode, "library"))
 		library(arg);
 	else if (!strcmp(mode, "jit"))
-		jit(arg);
+		jit(arg, argc > 3 ? atoi(argv[3]) : 20);
 	else if (!strcmp(mode, "futex"))
 		futex();
 	else if (!strcmp(mode, "calls"))
