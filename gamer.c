@@ -9879,7 +9879,7 @@ static int cmd_top(void)
 
 /* ==== profile 1: types =============================================================== */
 
-#define PROF_RING_PAGES		64	/* of mapping records, per CPU */
+#define PROF_RING_PAGES		128	/* of mapping records, per CPU: what anyone may lock */
 #define PROF_TURN_NS		(100 * NSEC_PER_MSEC)	/* how often they are read */
 #define PROF_SETTLE_NS		(1 * NSEC_PER_MSEC)	/* a record is visible so long after its time */
 #define PROF_AWAIT_MS		100	/* for ends under way, when the recording ends */

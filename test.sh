@@ -1942,7 +1942,8 @@ host_profile_perfmap() { : "profile: /tmp/perf-PID.map is its user's list, of bo
 		wait
 		rm -f $(cat maps)
 	EOT
-	WORK=$WORK within 250 "$GAMER" profile --json -o "$WORK/json" --seconds 2 -- sh "$WORK/all" >/dev/null
+	export WORK
+	within 250 "$GAMER" profile --json -o "$WORK/json" --seconds 2 -- sh "$WORK/all" >/dev/null
 	: >"$WORK/truth"
 	profile_is <<-'EOT'
 		named = [f for s in off["stacks"] for f in s["frames"]]
@@ -1960,7 +1961,7 @@ host_profile_foreign() { : "profile: a path of another mount namespace is not op
 	cat >"$WORK/run" <<-'EOT'
 		mount -t tmpfs none "$1/dir"
 		cp /bin/true "$1/dir/program"
-		for i in $(seq 40); do "$1/dir/program"; sleep 0.01; done
+		for i in $(seq 20); do "$1/dir/program"; sleep 0.01; done
 	EOT
 	mkfifo "$WORK/dir/program"
 	python3 - "$WORK" "$GAMER" <<-'EOT'
