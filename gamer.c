@@ -111,7 +111,7 @@ typedef int64_t s64;
 #define MAX_CLIENTS	8
 #define OUT_SIZE	(64 * 1024)	/* the longest answer to a client */
 #define CLIENT_LINE	256		/* the longest request of a client */
-#define CLIENT_OUT	OUT_SIZE	/* bytes that wait for a client: an answer, 70 ms at 8 kHz */
+#define CLIENT_OUT	OUT_SIZE	/* bytes waiting for a client: an answer, 70 ms at 8 kHz */
 #define CLIENT_IDLE_NS	(3 * NSEC_PER_SEC)	/* top asks each second */
 #define BATCH_NS	(20 * NSEC_PER_MSEC)	/* how long frequent events may lie in their ring */
 #define METRICS_NS	(10 * NSEC_PER_SEC)	/* how old the metrics file gets */
@@ -572,7 +572,7 @@ struct request {
 	enum request_what {
 		ASK_NOTHING, ASK_EVENTS, ASK_STATUS, ASK_TEXT, ASK_METRICS, ASK_THREADS,
 	} what;
-	u32 types;			/* of events, bits by enum event_type; 0: one does not exist */
+	u32 types;			/* bits by enum event_type; 0: one does not exist */
 	u32 tid, pid;			/* only of this thread, of this process; 0: of all */
 };
 
@@ -634,7 +634,7 @@ static struct state {
 	const char *refused;		/* program that the verifier refused last, or NULL */
 	char **argv;			/* the command behind "--", NULL: none; parse_options() */
 	pid_t pid;			/* our own; that of who is forked differs */
-	void (*died)(int code, const char *why);	/* of `run`, for die(); NULL in other commands */
+	void (*died)(int code, const char *why);	/* run_died(); NULL: not `run` */
 } st = {
 	.epoll_fd = -1, .signal_fd = -1, .listen_fd = -1, .uevent_fd = -1, .watchdog_fd = -1,
 	.lock_fd = -1, .batch_fd = -1, .publish_fd = -1, .module_fd = -1,
@@ -1311,7 +1311,7 @@ static u32 list_parse(const char *option, const char *list, const char *const *n
 	die(EX_USAGE, "--%s: '%.*s' is none of%s", option, (int)strcspn(bad, ","), bad, all);
 }
 
-/* Signals that end us without asking: `fn` first, which raises it again. What is ignored stays so. */
+/* Signals that end us without asking: `fn` first, which raises them again. Ignored ones stay so. */
 static void signals_catch(void (*fn)(int sig))
 {
 	static const int fatal[] = {
@@ -2451,7 +2451,8 @@ static const u16 allowed_calls[] = {
 	SYS_poll, SYS_epoll_create1, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
 	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
 	SYS_setsockopt, SYS_getsockopt, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open, SYS_getpid,
-	SYS_gettid, SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime, SYS_futex,
+	SYS_gettid, SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime,
+	SYS_futex,
 	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
 	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
 	SYS_fork, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
@@ -5749,7 +5750,8 @@ static void client_flush(struct client *c)
 		memmove(out, out + MAX(n, 0), c->gathered);
 	}
 	waits = c->gathered || memchr(c->line, '\n', c->len) ? EPOLLOUT : EPOLLIN;
-	if (waits != c->waits && loop_set(EPOLL_CTL_MOD, c->fd, EV_CLIENT + (c - st.clients), waits))
+	if (waits != c->waits &&
+	    loop_set(EPOLL_CTL_MOD, c->fd, EV_CLIENT + (c - st.clients), waits))
 		c->waits = waits;
 }
 
@@ -5851,7 +5853,8 @@ static void client_accept(void)
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
 	c = client_place(peer.uid);
 	if (c && loop_set(EPOLL_CTL_ADD, fd, EV_CLIENT + (c - st.clients), EPOLLIN)) {
-		*c = (struct client){ .fd = fd, .uid = peer.uid, .waits = EPOLLIN, .asked_ns = now_ns() };
+		*c = (struct client){ .fd = fd, .uid = peer.uid, .waits = EPOLLIN,
+				      .asked_ns = now_ns() };
 		return;
 	}
 	answer_error("gamer runs, but all its %d places for clients are taken", MAX_CLIENTS);
@@ -5914,7 +5917,7 @@ static bool request_take(struct client *c, char line[CLIENT_LINE])
 /* From now on this client is sent events as they come. */
 static void client_subscribe(struct client *c, const struct request *r)
 {
-	int size = 1 << 20;	/* bytes that may lie in its socket until it reads; wmem_max may be less */
+	int size = 1 << 20;	/* bytes that its socket may hold until it reads; wmem_max limits it */
 	struct json j;
 
 	if (!r->types) {
@@ -8482,7 +8485,7 @@ static const char *jr_text(struct jv v, char *buf, size_t size)
 
 /* ==== clients 2: connection ========================================================== */
 
-#define CONN_WAIT_NS	(10 * NSEC_PER_SEC)	/* a gamer whose answer is not whole by then hangs */
+#define CONN_WAIT_NS	(10 * NSEC_PER_SEC)	/* a gamer that has not answered by then hangs */
 
 /* A connection to the running gamer, which speaks in lines. */
 struct conn {
@@ -8609,7 +8612,8 @@ static int conn_print(const char *what)
 		;
 	error = jr_get(jr_root(c.buf, c.len), "error");
 	if (!c.ended || !c.len || error.s)
-		die(EX_UNAVAILABLE, "%s: %s", what, error.s ? jr_text(error, text, sizeof(text)) : c.why);
+		die(EX_UNAVAILABLE, "%s: %s", what,
+		    error.s ? jr_text(error, text, sizeof(text)) : c.why);
 	memcpy(o->buf, c.buf, c.len);
 	o->len = c.len;
 	out_flush(o);
@@ -12859,9 +12863,9 @@ static void run_check_kernel(void)
 static void last_exit(int code, const char *what)
 {
 	char path[128], text[2048];
-	int n = snprintf(text, sizeof(text), "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n",
-			 code, st.end.kind, (u64)st.end.exit_code, what,
-			 st.end.reason, st.end.msg);
+	int n = snprintf(text, sizeof(text),
+			 "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n", code,
+			 st.end.kind, (u64)st.end.exit_code, what, st.end.reason, st.end.msg);
 
 	snprintf(path, sizeof(path), "%s/last_exit", runtime_dir());
 	file_replace(AT_FDCWD, path, text, MIN(n, (int)sizeof(text) - 1), false);
@@ -13962,7 +13966,7 @@ static void fuzz_perfmap(const u8 *data, size_t size)
 static void fuzz_requests(const u8 *data, size_t size)
 {
 	static struct client c;
-	const u8 *end = data + size, *at = data + 1, *line = at;	/* sent, and taken, so far */
+	const u8 *end = data + size, *at = data + 1, *line = at;	/* sent, and taken */
 	char text[CLIENT_LINE];
 	struct request r;
 	size_t n;
@@ -13974,7 +13978,8 @@ static void fuzz_requests(const u8 *data, size_t size)
 		while (request_take(&c, text)) {
 			n = (const u8 *)memchr(line, '\n', end - line) - line;
 			r = request_parse(text);
-			if (memcmp(text, line, n) || text[n] || r.what > ASK_THREADS || r.types >> EVENT_NR)
+			if (memcmp(text, line, n) || text[n] || r.what > ASK_THREADS ||
+			    r.types >> EVENT_NR)
 				abort();
 			line += n + 1;
 		}
