@@ -13341,6 +13341,7 @@ static int cmd_unit(void)
 		"RestartSec=2\n"
 		"RestartPreventExitStatus=64 69 77 78\n"
 		"WatchdogSec=30\n"
+		"KillMode=process\n"		/* a child that hangs holds up no stop and no restart */
 		"\n"
 		/* SYS_ADMIN: BTF of modules; from SYS_PTRACE on see privileges_drop() */
 		"CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_CHOWN CAP_SYS_PTRACE "
