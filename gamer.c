@@ -1207,7 +1207,7 @@ static bool message_send(int sock, void *data, size_t size, const int *fds, u32 
 	return sendmsg(sock, &m.head, flags | MSG_NOSIGNAL) == (ssize_t)size;
 }
 
-/* Its size, 0: the other end has gone, or -1 (errno). The caller owns what comes in `fds`, else -1. */
+/* Its size, 0: the other end has gone, or -1 (errno). The caller owns the `fds` that are not -1. */
 static ssize_t message_receive(int sock, void *data, size_t size, int fds[MESSAGE_FILES], int flags)
 {
 	struct cmsghdr *c;
@@ -3415,8 +3415,8 @@ static void threads_settle(void)
 /*
  * Children do what may never come to an end: they read other processes' memory and files, and put
  * uprobes on files that others map. The loop asks by a message, is answered by a message, and
- * waits for nothing; a child that hangs is left behind. A child holds no file but its socket, so that
- * nothing stays attached or locked because of one that cannot be killed.
+ * waits for nothing; a child that hangs is left behind. A child holds no file but its socket, so
+ * that nothing stays attached or locked because of one that cannot be killed.
  */
 struct child {
 	s32 pid;		/* 0: none runs */
@@ -4486,7 +4486,7 @@ static u32 wine_rank(const struct wine_file *f)
 	return users < f->users ? UINT32_MAX : rank;
 }
 
-/* Uprobes for the ntdll.so of a process, or of the distribution (`s` NULL), until wine_release(). */
+/* Uprobes for the ntdll.so of a process or, `s` NULL, the distribution, until wine_release(). */
 static void wine_attach(struct game_slot *s, int fd, const struct wine_facts *w)
 {
 	struct wine_file *f, *file = NULL;
@@ -4648,8 +4648,8 @@ static void reader_told(const struct facts *f, int fd)
 }
 
 /*
- * The child hangs or has died: what it showed is skipped from now on, and what it was asked is asked
- * of another child. A few may hang for good; then the others read only what cannot hang.
+ * The child hangs or has died: what it showed is skipped from now on, and what it was asked is
+ * asked of another child. A few may hang for good; then the others read only what cannot hang.
  */
 static void reader_lost(bool reaped)
 {
@@ -4718,8 +4718,8 @@ static void reader_check(void)
 }
 
 /*
- * Start what children there are to be. While uprobes come or go the kernel may let nobody fork: then
- * later. False: the one that reads does not run.
+ * Start what children there are to be. While uprobes come or go the kernel may let nobody fork:
+ * then later. False: the one that reads does not run.
  */
 static bool children_start(void)
 {
