@@ -2741,7 +2741,7 @@ second_try() {
 	echo "a second try of:"
 	cat "$FIRST_TRIES"
 	again=$(sed -E 's/^(ok|not ok|skip) ([^:]*).*/\2/' "$RESULTS.again")
-	lanes $again | xargs -L 1 bash "$ROOT/test.sh" 7>&- || true
+	lanes $again | xargs -r -L 1 bash "$ROOT/test.sh" 7>&- || true
 }
 
 # lanes NAME...: a line for each piece of work: all host tests, since each looks at the whole
@@ -2767,7 +2767,7 @@ run_tests() {
 	rm -f "$RESULTS" "$FIRST_TRIES" "$TIMES"
 	export TOTAL=$#
 	helpers_build
-	lanes "$@" | xargs -P 2 -L 1 bash "$ROOT/test.sh" 7>&- || true
+	lanes "$@" | xargs -r -P 2 -L 1 bash "$ROOT/test.sh" 7>&- || true
 	touch "$RESULTS"
 	second_try
 	for t; do
