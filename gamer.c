@@ -6,7 +6,7 @@
  *   2. constants and types
  *   3. tables                commands, options, hooks, stats: all that a person sees
  *   4. state                 the one running instance
- *   5. log and errors        messages, allocation count, exit
+ *   5. log and errors        text from outside, messages, allocation count, exit
  *   6. small I/O             files, numbers, output buffer, JSON
  *   7. topology              caches, siblings, capacity, power supply -> BPF constants
  *   8. process database      what programs were like: files, merge, predictions
@@ -71,6 +71,7 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#include <wchar.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -123,7 +124,7 @@ typedef int64_t s64;
 /* Output: gathers text and writes it to fd when full or flushed; no allocation. */
 struct out {
 	int fd;			/* destination, or -1: keep, and cut what does not fit */
-	bool failed;		/* a write failed or text was cut */
+	int failed;		/* errno of the write that failed, or E2BIG where text was cut; 0 */
 	size_t len;		/* bytes in buf */
 	char buf[OUT_SIZE];
 };
@@ -708,29 +709,171 @@ static size_t write_now(int fd, const char *s, size_t len)
 }
 
 /*
+ * Names, paths and messages come from outside: from other processes, files, the kernel. Nothing
+ * of them may steer a terminal, forge a line or break JSON. So text has one way out, text_vf(), and
+ * JSON has one, json_text(). Callers pass on what they have, as it is.
+ */
+
+/* The character at `s`, of at most `max` bytes, into *c; U+FFFD: it is none. Returns its bytes. */
+static size_t utf8_next(const char *s, size_t max, u32 *c)
+{
+	static const u32 least[] = { 0, 0, 0x80, 0x800, 0x10000 };	/* that needs so many bytes */
+	const u8 *b = (const u8 *)s;
+	size_t len = *b < 0x80 ? 1 : *b < 0xc0 ? 0 : *b < 0xe0 ? 2 : *b < 0xf0 ? 3 : *b < 0xf8 ? 4 : 0;
+	size_t i;
+
+	*c = len == 1 ? *b : *b & (0x7fU >> len);
+	for (i = 1; i < MIN(len, max) && (b[i] & 0xc0) == 0x80; i++)
+		*c = *c << 6 | (b[i] & 0x3f);
+	if (i == len && *c >= least[len] && *c <= 0x10ffff && *c >> 11 != 0x1b)	/* a surrogate */
+		return len;
+	*c = 0xfffd;
+	return 1;
+}
+
+/* Does it end a line, move a cursor, turn the direction of what follows, or replace a broken one? */
+static bool text_steers(u32 c)
+{
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x2028 && c <= 0x202e) ||
+	       (c >= 0x2066 && c <= 0x2069) || c == 0xfffd;
+}
+
+/* Columns of a terminal; 1 where nothing is known of it. */
+static u32 text_columns(u32 c)
+{
+	int n = wcwidth(c);
+
+	return n < 0 ? 1 : n;
+}
+
+static bool text_ascii;		/* the terminal shows nothing else; cmd_top() */
+
+/*
+ * A string as %s has it, fit for a terminal: of its first `most` bytes (< 0: all), `width` columns
+ * wide (< 0: from the left) or more. Returns bytes of buf, or room + 1 where they are too many.
+ */
+static size_t text_clean(char *buf, size_t room, const char *s, int width, int most)
+{
+	size_t at = 0, left = most < 0 ? SIZE_MAX : (size_t)most, len, pad;
+	int columns = 0;
+	bool plain;
+	u32 c;
+
+	for (s = s ? : "?"; left && *s; s += len, left -= len) {
+		len = utf8_next(s, left, &c);
+		plain = !text_steers(c) && (c < 0x80 || !text_ascii);
+		if (at + len > room)
+			break;
+		memcpy(buf + at, plain ? s : "?", plain ? len : 1);
+		at += plain ? len : 1;
+		columns += plain ? text_columns(c) : 1;
+	}
+	pad = MAX(abs(width) - columns, 0);
+	if ((left && *s) || pad > room - at) {
+		memset(buf + at, ' ', room - at);
+		return room + 1;
+	}
+	if (width > 0)
+		memmove(buf + pad, buf, at);
+	memset(buf + (width > 0 ? 0 : at), ' ', pad);
+	return at + pad;
+}
+
+/* A width or precision in a format; INT_MIN: it is an argument. */
+static int text_number(const char **fmt)
+{
+	char *end;
+	int n = strtol(*fmt, &end, 10);
+
+	if (**fmt != '*')
+		*fmt = end;
+	else if (++*fmt)
+		n = INT_MIN;
+	return n;
+}
+
+/*
+ * vsnprintf() for people: what stands in a %s or %c is cleaned, and its width counts columns and
+ * not bytes. Returns the length, or `size` where it had no room; then it is cut.
+ */
+static size_t text_vf(char *buf, size_t size, const char *fmt, va_list ap)
+{
+	size_t room = size - 1, at = 0, len, i;
+	char spec[16] = "%", one[2] = "";
+	int width, most, longs;
+	const char *s;
+	bool real;
+	s64 n;
+
+	for (; *fmt && at <= room; fmt++, at += len) {
+		len = 1;
+		if (*fmt != '%' || *++fmt == '%') {
+			buf[at] = *fmt;
+			continue;
+		}
+		/* The flags as they are. What follows is made an argument, and of one type. */
+		for (i = 1; strchr("-+ #0", *fmt); fmt++)
+			spec[i++] = *fmt;
+		width = text_number(&fmt);
+		width = width == INT_MIN ? va_arg(ap, int) : width;
+		most = *fmt != '.' ? -1 : (fmt++, text_number(&fmt));
+		most = most == INT_MIN ? va_arg(ap, int) : most;
+		for (longs = 0; strchr("lz", *fmt); fmt++)
+			longs++;
+		real = strchr("efg", *fmt);
+		snprintf(spec + i, sizeof(spec) - i, "*.*%s%c", real ? "" : "ll", *fmt);
+		if (strchr("sc", *fmt)) {
+			one[0] = *fmt == 'c' ? va_arg(ap, int) : 0;
+			s = *fmt == 'c' ? one : va_arg(ap, const char *);
+			width = spec[1] == '-' ? -abs(width) : width;
+			len = text_clean(buf + at, room - at, s, width, most);
+		} else if (real) {
+			len = snprintf(buf + at, size - at, spec, width, most, va_arg(ap, double));
+		} else {
+			n = longs ? va_arg(ap, s64) : *fmt == 'd' ? va_arg(ap, int) : (s64)va_arg(ap, u32);
+			len = snprintf(buf + at, size - at, spec, width, most, n);
+		}
+	}
+	buf[MIN(at, room)] = 0;
+	return MIN(at, size);
+}
+
+/* The same, and the length is that of what is there, as a caller wants it who may cut. */
+__attribute__((format(printf, 3, 4)))
+static size_t text_f(char *buf, size_t size, const char *fmt, ...)
+{
+	va_list ap;
+	size_t n;
+
+	va_start(ap, fmt);
+	n = text_vf(buf, size, fmt, ap);
+	va_end(ap);
+	return MIN(n, size - 1);
+}
+
+/*
  * Only `run` must not wait for who reads its log, for the scheduler's next start waits then too;
  * what that reader misses is counted and said later. Returns the message, valid until the next.
  */
 static const char *vlog(const char *fmt, va_list ap)
 {
-	static char line[1024];
+	static char line[1024] = "gamer: ";
 	static u32 missed;
 	char text[64];
-	int n = snprintf(line, sizeof(line), "gamer: ");
+	size_t n = strlen("gamer: ");
 
-	n += vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
-	n = MIN(n, (int)sizeof(line) - 2);
+	n += text_vf(line + n, sizeof(line) - n, fmt, ap);
+	n = MIN(n, sizeof(line) - 1);
 	line[n++] = '\n';
-	if (!st.died) {
-		if (write(STDERR_FILENO, line, n) < 0)
-			n = 0;		/* nobody is left to tell */
-	} else {
+	if (st.died) {
 		snprintf(text, sizeof(text), "gamer: %u messages before had no reader\n", missed);
 		if (missed && write_now(STDERR_FILENO, text, strlen(text)))
 			missed = 0;
 		missed += !write_now(STDERR_FILENO, line, n);
+	} else if (write(STDERR_FILENO, line, n) < 0) {
+		missed = 0;	/* nobody is left to tell */
 	}
-	line[MAX(n - 1, 0)] = 0;
+	line[n - 1] = 0;
 	return line + strlen("gamer: ");
 }
 
@@ -772,8 +915,9 @@ static void log_cost(const char *name, const char *said)
 /* libbpf's messages: its warnings where asked for; a failed step has our own message. */
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
+	static char text[OUT_SIZE];
+	const char *name, *line;
 	va_list copy;
-	const char *name;
 	int i;
 
 	/*
@@ -796,7 +940,15 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 	}
 	if (!opt[OPT_VERBOSE].n || level == LIBBPF_DEBUG)
 		return 0;
-	return vfprintf(stderr, fmt, ap);
+	va_copy(copy, ap);
+	i = vsnprintf(text, sizeof(text), fmt, copy);
+	va_end(copy);
+	/* only what the verifier says is so long, and nothing in that is another program's */
+	if (i >= (int)sizeof(text))
+		return vfprintf(stderr, fmt, ap);
+	for (line = text; *line; line += strcspn(line, "\n"), line += *line == '\n')
+		note("%.*s", (int)strcspn(line, "\n"), line);
+	return 0;
 }
 
 /* ===================================================================================== */
@@ -910,23 +1062,27 @@ static bool mapped_as(const struct stat *s, u64 dev, u64 ino)
 				    dev == ((u64)major(s->st_dev) << 32 | minor(s->st_dev)));
 }
 
+/* All of it, if need be in parts; false: errno says why not. */
+static bool write_all(int fd, const char *data, size_t len)
+{
+	ssize_t n;
+
+	for (; len; data += n, len -= n) {
+		n = write(fd, data, len);
+		if (n < 0 && errno != EINTR)
+			return false;
+		n = MAX(n, 0);
+	}
+	return true;
+}
+
 static void out_flush(struct out *o)
 {
-	size_t done = 0;
-
-	while (o->fd >= 0 && done < o->len) {
-		ssize_t n = write(o->fd, o->buf + done, o->len - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			o->failed = true;
-			break;
-		}
-		done += n;
-	}
-	if (o->fd >= 0)
-		o->len = 0;
+	if (o->fd < 0)
+		return;
+	if (!write_all(o->fd, o->buf, o->len))
+		o->failed = errno;
+	o->len = 0;
 }
 
 /* The one output to stdout; in .bss, so that it costs the binary nothing. */
@@ -942,15 +1098,14 @@ __attribute__((format(printf, 2, 3)))
 static void out_f(struct out *o, const char *fmt, ...)
 {
 	va_list ap;
-	int n, try;
+	size_t n;
+	int try;
 
 	for (try = 0; try < 2; try++) {
-		size_t room = OUT_SIZE - o->len;
-
 		va_start(ap, fmt);
-		n = vsnprintf(o->buf + o->len, room, fmt, ap);
+		n = text_vf(o->buf + o->len, OUT_SIZE - o->len, fmt, ap);
 		va_end(ap);
-		if (n >= 0 && (size_t)n < room) {
+		if (n < OUT_SIZE - o->len) {
 			o->len += n;
 			return;
 		}
@@ -958,7 +1113,7 @@ static void out_f(struct out *o, const char *fmt, ...)
 			break;
 		out_flush(o);
 	}
-	o->failed = true;
+	o->failed = E2BIG;
 }
 
 /*
@@ -975,14 +1130,39 @@ HOT static void out_put(struct out *o, const char *s, size_t len)
 	if (OUT_SIZE - o->len <= len && o->fd >= 0)
 		out_flush(o);
 	if (OUT_SIZE - o->len <= len) {
-		o->failed = true;
+		o->failed = E2BIG;
 		return;
 	}
 	for (to = o->buf + o->len, o->len += len; len; len--)
 		*to++ = *s++;
 }
 
-/* key NULL inside arrays. No formats on the way of events: there are thousands a second. */
+/* UTF-8 stays UTF-8. What would break the JSON, or steer a terminal that shows it, is escaped. */
+HOT static void json_text(struct json *j, const char *s)
+{
+	const char *plain = s;	/* from here on nothing needs escaping */
+	size_t len;
+	u32 c;
+
+	out_put(j->o, "\"", 1);
+	for (; *s; s += len) {
+		c = (u8)*s;
+		len = 1;
+		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\')
+			continue;
+		if (c >= 0x80)
+			len = utf8_next(s, SIZE_MAX, &c);
+		if (c >= 0x80 && !text_steers(c))
+			continue;
+		out_put(j->o, plain, s - plain);
+		plain = s + len;
+		out_f(j->o, c == '"' || c == '\\' ? "\\%c" : "\\u%04x", c);
+	}
+	out_put(j->o, plain, s - plain);
+	out_put(j->o, "\"", 1);
+}
+
+/* A key of ours, NULL inside arrays. Events are thousands a second: no formats on their way. */
 static void json_key(struct json *j, const char *key)
 {
 	if (j->comma & (1ULL << j->depth))
@@ -1029,29 +1209,10 @@ static void json_f64(struct json *j, const char *key, double v, int digits)
 		out_f(j->o, "%.*f", digits, v);
 }
 
-/* Bytes outside printable ASCII are escaped: names come from other processes. */
 HOT static void json_str(struct json *j, const char *key, const char *s)
 {
-	const char *plain = s;	/* from here on nothing needs escaping */
-
 	json_key(j, key);
-	out_put(j->o, "\"", 1);
-	for (; *s; s++) {
-		u8 c = *s;
-
-		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\')
-			continue;
-		out_put(j->o, plain, s - plain);
-		plain = s;
-		if (c == '"' || c == '\\') {
-			out_put(j->o, "\\", 1);
-			continue;
-		}
-		out_f(j->o, "\\u%04x", c);
-		plain++;
-	}
-	out_put(j->o, plain, s - plain);
-	out_put(j->o, "\"", 1);
+	json_text(j, s);
 }
 
 /* Every answer begins so. */
@@ -1082,50 +1243,210 @@ static const char *runtime_dir(void)
 	return dir;
 }
 
-/*
- * Replace a file whole, so that nobody ever sees half of one; `sync`: not even after a power
- * cut. Returns 0 or -errno.
- */
-static int file_replace(int dir_fd, const char *name, const void *data, size_t len, bool sync)
+/* The folder of a path, "./" where it names none, into `dir`; returns the rest, NULL: too long. */
+static const char *path_split(const char *path, char *dir, size_t size)
 {
-	char tmp[PATH_MAX];
-	int fd, err = 0;
-	ssize_t n;
+	const char *slash = strrchr(path, '/');
+	int len = slash ? slash - path + 1 : 2;
 
-	if (snprintf(tmp, sizeof(tmp), "%s.tmp", name) >= (int)sizeof(tmp))
-		return -ENAMETOOLONG;
-	unlinkat(dir_fd, tmp, 0);	/* of one that was killed */
-	fd = openat(dir_fd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd < 0)
-		return -errno;
-	for (; len && (n = write(fd, data, len)) > 0; len -= n)
-		data = (const char *)data + n;
-	if (len || (sync && fsync(fd)))
-		err = -errno;
-	close(fd);
-	if (!err && renameat(dir_fd, tmp, dir_fd, name))
-		err = -errno;
-	if (err)
-		unlinkat(dir_fd, tmp, 0);
-	else if (sync && dir_fd >= 0 && fsync(dir_fd))
-		err = -errno;
-	return err;
+	if (len >= (int)size)
+		return NULL;
+	snprintf(dir, size, "%.*s", len, slash ? path : "./");
+	return slash ? slash + 1 : path;
 }
 
-/* The same for what others read: where it fails it is said, but not each second; *was: the last time. */
-static void write_whole(const char *path, const char *text, size_t len, int *was)
-{
-	int err = file_replace(AT_FDCWD, path, text, len, false);
+/*
+ * Files are written whole, or not at all, and all of them in this way: file_begin(), writes to fd,
+ * file_end(). A file of ours grows beside the one that is wanted, and takes its name in the end. It
+ * takes it from a regular file that we may write, or from nothing: never from a device, pipe, socket,
+ * link or folder. Who swaps what stands under the name between that check and the rename must be able
+ * to write to the folder, and loses what he put there himself: rename follows no link.
+ */
+struct file {
+	int dir_fd, fd;
+	const char *name;	/* in the folder; the caller's */
+	mode_t mode;		/* for the end */
+	char tmp[NAME_MAX + 1];	/* its name until then */
+};
 
-	if (err && err != *was)
-		note("cannot write %s: %s", path, strerror(-err));
-	*was = err;
+static const char *file_why;	/* the last one failed */
+
+static int file_fails(int code, const char *why)
+{
+	file_why = why;
+	return code;
+}
+
+/*
+ * May a file of ours take that name? 0 or an exit code. *mode: that of the file that has it, where
+ * that is our user's; nobody else chooses who may write to ours.
+ */
+static int file_check(int dir_fd, const char *name, mode_t *mode)
+{
+	struct stat sb;
+
+	if (!*name)
+		return file_fails(EX_CANTCREAT, "it is no regular file");
+	if (fstatat(dir_fd, name, &sb, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT ? 0 : file_fails(EX_CANTCREAT, strerror(errno));
+	if (!S_ISREG(sb.st_mode))
+		return file_fails(EX_CANTCREAT, S_ISLNK(sb.st_mode) ? "it is a symbolic link" :
+				  "it is no regular file");
+	if (faccessat(dir_fd, name, W_OK, AT_EACCESS))
+		return file_fails(EX_CANTCREAT, strerror(errno));
+	if (sb.st_uid == geteuid())
+		*mode = sb.st_mode;
+	return 0;
+}
+
+/*
+ * Takes away what a gamer left that was killed: of the same user, with the sticky bit, that no
+ * file has but these, and without the lock that it has as long as somebody writes it.
+ */
+static void file_sweep(int dir_fd, const char *tmp)
+{
+	struct stat sb;
+	int fd;
+
+	if (fstatat(dir_fd, tmp, &sb, AT_SYMLINK_NOFOLLOW) || !S_ISREG(sb.st_mode) ||
+	    !(sb.st_mode & S_ISVTX) || sb.st_uid != geteuid())
+		return;
+	fd = openat(dir_fd, tmp, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB))
+		unlinkat(dir_fd, tmp, 0);
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
+ * 0, or an exit code; then file_why says why. `path` is seen from the folder at_fd, and stays. The
+ * name until the end is always the same, so that no more than one is ever left; where that is
+ * taken, by another writer or to annoy us, it is one that nobody foresees.
+ */
+static int file_begin(struct file *f, int at_fd, const char *path)
+{
+	char dir[PATH_MAX];
+	struct stat sb;
+	int code, try;
+
+	f->name = path_split(path, dir, sizeof(dir));
+	f->mode = 0;
+	f->dir_fd = f->name ? openat(at_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (f->dir_fd < 0)
+		return file_fails(EX_CANTCREAT, strerror(f->name ? errno : ENAMETOOLONG));
+	code = file_check(f->dir_fd, f->name, &f->mode);
+	for (try = 0; !code && try < 4; try++) {
+		snprintf(f->tmp, sizeof(f->tmp), ".%.200s.gamer-%" PRIx64, f->name,
+			 try ? now_ns() : 0);
+		f->fd = openat(f->dir_fd, f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+			       S_ISVTX | (f->mode ? f->mode & 0777 : 0644));
+		if (f->fd < 0 && errno != EEXIST)
+			break;
+		if (f->fd < 0) {
+			file_sweep(f->dir_fd, f->tmp);
+			continue;
+		}
+		/* Was it swept before it had its lock? Some file systems have no locks. */
+		if ((!flock(f->fd, LOCK_EX | LOCK_NB) || errno != EWOULDBLOCK) &&
+		    !fstat(f->fd, &sb) && sb.st_nlink) {
+			f->mode = f->mode ? : sb.st_mode;
+			return 0;
+		}
+		close(f->fd);
+	}
+	code = code ? : file_fails(EX_CANTCREAT, strerror(errno));
+	close(f->dir_fd);
+	return code;
+}
+
+/*
+ * Gives it its name where `err` is 0, else (an errno) nothing of it is left. `durable`: so that not
+ * even a power cut shows half of it, or the old one again. 0 or an exit code, see file_why.
+ */
+static int file_end(struct file *f, int err, bool durable)
+{
+	mode_t mode;
+	int code = err ? file_fails(EX_IOERR, strerror(err)) :
+		   file_check(f->dir_fd, f->name, &mode);
+
+	if (!code && durable && fsync(f->fd))
+		code = file_fails(EX_IOERR, strerror(errno));
+	if (!code && renameat(f->dir_fd, f->tmp, f->dir_fd, f->name))
+		code = file_fails(EX_CANTCREAT, strerror(errno));
+	if (code)
+		unlinkat(f->dir_fd, f->tmp, 0);
+	else
+		fchmod(f->fd, f->mode & 0777);
+	if (!code && durable && fsync(f->dir_fd))
+		code = file_fails(EX_IOERR, strerror(errno));
+	close(f->fd);
+	close(f->dir_fd);
+	return code;
+}
+
+static int file_write(int at_fd, const char *path, const void *data, size_t len, bool durable)
+{
+	struct file f;
+	int code = file_begin(&f, at_fd, path);
+
+	return code ? : file_end(&f, write_all(f.fd, data, len) ? 0 : errno, durable);
+}
+
+/* To stdout, or to a file where `path` is not NULL; NULL: it cannot be, file_why says why. */
+static struct out *out_open(struct file *f, const char *path)
+{
+	struct out *o = out_stdout();
+
+	if (path && file_begin(f, AT_FDCWD, path))
+		return NULL;
+	o->fd = path ? f->fd : STDOUT_FILENO;
+	o->failed = 0;
+	return o;
+}
+
+/* Ends what out_open() began. 0 or an exit code; then it has been said, for the command `who`. */
+static int out_close(struct out *o, struct file *f, const char *path, const char *who)
+{
+	int code = EX_CANTCREAT;
+
+	if (o) {
+		out_flush(o);
+		code = path ? file_end(f, o->failed, true) :
+		       o->failed ? file_fails(EX_IOERR, strerror(o->failed)) : 0;
+	}
+	if (code)
+		note("%s: cannot write %s: %s", who, path ? : "the report", file_why);
+	return code;
+}
+
+/* Finds out now what would fail after a long run, and leaves nothing. */
+static void out_check(const char *path, const char *who)
+{
+	struct file f;
+
+	if (path && file_begin(&f, AT_FDCWD, path))
+		die(EX_CANTCREAT, "%s: cannot write %s: %s", who, path, file_why);
+	if (path)
+		file_end(&f, ECANCELED, false);
+}
+
+/*
+ * The same for what others read while we run: where it fails it is said, but not each second; *was:
+ * the last time. Not durable: it is written anew within seconds, and the disk is not to be woken.
+ */
+static void write_whole(const char *path, const char *text, size_t len, const char **was)
+{
+	int code = file_write(AT_FDCWD, path, text, len, false);
+
+	if (code && file_why != *was)
+		note("cannot write %s: %s", path, file_why);
+	*was = code ? file_why : NULL;
 }
 
 /* A file of the runtime directory. */
 static void write_atomic(const char *name, const char *text, size_t len)
 {
-	static int was;
+	static const char *was;
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/%s", runtime_dir(), name);
@@ -1147,9 +1468,9 @@ static void sd_notify_(const char *fmt, ...)
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	char text[256];
-	size_t len;
+	size_t len, n;
 	va_list ap;
-	int fd, n;
+	int fd;
 
 	if (!path || (path[0] != '/' && path[0] != '@'))
 		return;
@@ -1160,12 +1481,12 @@ static void sd_notify_(const char *fmt, ...)
 	if (path[0] == '@')
 		sa.sun_path[0] = 0;
 	va_start(ap, fmt);
-	n = vsnprintf(text, sizeof(text), fmt, ap);
+	n = text_vf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return;
-	sendto(fd, text, MIN(n, (int)sizeof(text) - 1), MSG_NOSIGNAL | MSG_DONTWAIT,
+	sendto(fd, text, MIN(n, sizeof(text) - 1), MSG_NOSIGNAL | MSG_DONTWAIT,
 	       (struct sockaddr *)&sa, offsetof(struct sockaddr_un, sun_path) + len);
 	close(fd);
 }
@@ -1248,28 +1569,6 @@ static void loop_add(int fd, u64 data)
 	loop_add_as(fd, data, EPOLLIN);
 }
 
-/* Bytes of the UTF-8 character at `s`; 0: it is broken, or one that steers a terminal. */
-static size_t utf8_len(const char *s)
-{
-	const u8 *b = (const u8 *)s;
-	size_t len = *b < 0x80 ? 1 : *b >= 0xc2 && *b < 0xe0 ? 2 : *b < 0xf0 ? 3 : *b < 0xf5 ? 4 : 0;
-	size_t i;
-
-	for (i = 1; i < len; i++)
-		if ((b[i] & 0xc0) != 0x80)
-			return 0;
-	/* control characters, those of Latin-1 too; forms longer than need be; surrogates */
-	if (len == 1 && (*b < 0x20 || *b == 0x7f))
-		return 0;
-	if (len == 2 && *b == 0xc2 && b[1] < 0xa0)
-		return 0;
-	if (len == 3 && (*b < 0xe0 || (*b == 0xe0 && b[1] < 0xa0) || (*b == 0xed && b[1] > 0x9f)))
-		return 0;
-	if (len == 4 && ((*b == 0xf0 && b[1] < 0x90) || (*b == 0xf4 && b[1] > 0x8f)))
-		return 0;
-	return len;
-}
-
 /* Are the `len` bytes at `at`, which go on, that word? */
 static bool word_is(const char *at, size_t len, const char *word)
 {
@@ -1324,28 +1623,6 @@ static void signals_catch(void (*fn)(int sig))
 	for (i = 0; i < ARRAY_SIZE(fatal); i++)
 		if (!sigaction(fatal[i], &sa, &was) && was.sa_handler == SIG_IGN)
 			signal(fatal[i], SIG_IGN);
-}
-
-/* Another program's words, fit for a terminal; returns buf. */
-static const char *text_clean(char *buf, size_t size, const char *s)
-{
-	size_t at = 0, len;
-
-	for (; *s && at + 4 < size; s += MAX(len, 1u)) {
-		len = utf8_len(s);
-		memcpy(buf + at, len ? s : "?", MAX(len, 1u));
-		at += MAX(len, 1u);
-	}
-	buf[at] = 0;
-	return buf;
-}
-
-/* The same for one name at a time: a task's, of 16 bytes. */
-static const char *name_clean(const char *name)
-{
-	static char text[32];
-
-	return text_clean(text, sizeof(text), name);
 }
 
 /* ===================================================================================== */
@@ -1884,21 +2161,12 @@ static bool db_name_ok(const char comm[16])
 	return len && len < 16;
 }
 
-static const char *db_name(const char comm[16], char text[64])
-{
-	char ended[17] = "";
-
-	memcpy(ended, comm, 16);
-	return text_clean(text, 64, ended);
-}
-
 /* A whole file of any version into *t. Nothing in it is trusted. */
 static enum db_result db_decode(struct db_table *t, u8 *data, size_t size)
 {
 	struct db_cursor c = { .at = data };
 	u64 magic, version, count, crc;
 	size_t want;
-	char text[64];
 	u32 i;
 
 	memset(t, 0, sizeof(*t));
@@ -1928,7 +2196,7 @@ static enum db_result db_decode(struct db_table *t, u8 *data, size_t size)
 		if (!db_entry(&c, p, version) || !db_name_ok(p->comm))
 			return db_says(DB_BAD, "is damaged at entry %u", i);
 		if (db_find(t, p->comm, p->exe))
-			return db_says(DB_BAD, "has %s twice", db_name(p->comm, text));
+			return db_says(DB_BAD, "has %s twice", p->comm);
 		t->count++;
 	}
 	t->version = version;
@@ -2039,14 +2307,12 @@ static enum db_result db_read(int dir_fd, const char *name, struct db_table *t)
 /* The n-th folder where it may be; false: there is no such. --db names the only one. */
 static bool db_folder(u32 n, char *dir, size_t size)
 {
-	const char *file = opt[OPT_DB].s, *slash = file ? strrchr(file, '/') : NULL, *env;
+	const char *env;
 	int len = 0;
 
-	db.name = slash ? slash + 1 : file ? : DB_NAME;
-	if (file) {
-		len = snprintf(dir, size, "%.*s", slash ? (int)(slash - file) + 1 : 1, slash ? file : ".");
-		return !n && *db.name && len < (int)size;
-	}
+	db.name = opt[OPT_DB].s ? path_split(opt[OPT_DB].s, dir, size) : DB_NAME;
+	if (opt[OPT_DB].s)
+		return !n && db.name && *db.name;
 	switch (n) {
 	case 0:		/* systemd may list several */
 		env = getenv("STATE_DIRECTORY");
@@ -2092,19 +2358,19 @@ static bool db_place(bool write)
 	return false;
 }
 
-/* Write the file, if there is a place for it. Returns 0 or -errno. */
+/* Write the file, if there is a place for it. Returns 0 or an exit code, see file_why. */
 static int db_save(void)
 {
-	int err;
+	int code;
 
 	db.saved_at_ns = now_ns();
 	if (!db.kept)
 		return 0;
 	db.known.saved_s = db_now(&db.known);
-	err = file_replace(db.dir_fd, db.name, db.file, db_encode(db.file, &db.known, 3), true);
-	if (!err)
+	code = file_write(db.dir_fd, db.name, db.file, db_encode(db.file, &db.known, 3), true);
+	if (!code)
 		db.dirty = false;
-	return err;
+	return code;
 }
 
 /* --- learning --- */
@@ -2227,11 +2493,9 @@ static void db_drain(void)
 			db_foretell(db_merge(&keys[i], &sums[i]));
 	db.merge_us = MAX(db.merge_us, (now_ns() - start) / NSEC_PER_USEC);
 	db.dirty |= count > 0;
-	if (db.dirty && !st.skel->bss->game_tgid && now_ns() - db.saved_at_ns > DB_SAVE_NS) {
-		err = db_save();
-		if (err)
-			note("cannot write %s: %s", db.path, strerror(-err));
-	}
+	if (db.dirty && !st.skel->bss->game_tgid && now_ns() - db.saved_at_ns > DB_SAVE_NS &&
+	    db_save())
+		note("cannot write %s: %s", db.path, file_why);
 }
 
 static void db_close(void)
@@ -2244,11 +2508,14 @@ static void db_close(void)
 static void db_keep_bad(void)
 {
 	char bad[NAME_MAX + 8];
+	mode_t mode;
 
 	snprintf(bad, sizeof(bad), "%s.bad", db.name);
 	note("%s %s; kept as %s, begun anew", db.path, db_why, bad);
-	if (renameat(db.dir_fd, db.name, db.dir_fd, bad)) {
-		note("cannot rename it (%s): what is learned stays in memory", strerror(errno));
+	if (file_check(db.dir_fd, bad, &mode) ||
+	    (renameat(db.dir_fd, db.name, db.dir_fd, bad) &&
+	     file_fails(EX_IOERR, strerror(errno)))) {
+		note("cannot rename it (%s): what is learned stays in memory", file_why);
 		db_close();
 	}
 }
@@ -2294,13 +2561,10 @@ static void db_to_bpf(void)
 /* Before each unload. */
 static void db_from_bpf(void)
 {
-	int err;
-
 	if (st.skel->rodata->learning)
 		db_drain();
-	err = db.dirty ? db_save() : 0;
-	if (err)
-		note("cannot write %s: %s", db.path, strerror(-err));
+	if (db.dirty && db_save())
+		note("cannot write %s: %s", db.path, file_why);
 }
 
 /* ===================================================================================== */
@@ -2447,6 +2711,7 @@ static const u16 allowed_calls[] = {
 	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access,
 	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl,
 	SYS_dup, SYS_dup3, SYS_unlink, SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask,
+	SYS_flock, SYS_fchmod,
 	SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create,
 	SYS_poll, SYS_epoll_create1, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
 	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
@@ -4557,7 +4822,7 @@ static void game_switch(struct game_slot *s)
 				slot_serve(o);
 		if (game.full)
 			game_scan_soon();	/* for its user's servers */
-		note("game: %d %s (score %d)", s->pid, name_clean(s->comm), s->score);
+		note("game: %d %s (score %d)", s->pid, s->comm, s->score);
 	} else {
 		note(ended ? "the game has ended" : "game: none");
 	}
@@ -4671,7 +4936,7 @@ static void reader_lost(bool reaped)
 	reader.hung++;
 	if (w->pid > 0)
 		note("game: %d %s cannot be read, its memory is locked: its environment does not count",
-		     w->pid, name_clean(w->comm));
+		     w->pid, w->comm);
 	else
 		note("wine: the file in %s cannot be read", wine_dirs[-w->pid - 1]);
 	if (o.look == LOOK_ALL && !reader.scan)
@@ -4965,7 +5230,7 @@ static void game_text(struct out *o)
 {
 	if (game.now)
 		out_f(o, "game: %d %s (score %d)\n", game.now->pid,
-		      name_clean(game.now->comm), game.now->score);
+		      game.now->comm, game.now->score);
 	else
 		out_f(o, "game: none\n");
 }
@@ -5260,7 +5525,7 @@ static void thread_json(const struct thread_row *row, void *ctx)
 	json_u64(j, "primary", row->primary);
 	json_u64(j, "role_at_ns", row->role_at_ns);
 	json_u64(j, "seen_at_ns", row->seen_at_ns);
-	json_str(j, "comm", name_clean(row->comm));
+	json_str(j, "comm", row->comm);
 	json_close(j, '}');
 }
 
@@ -5272,7 +5537,7 @@ static void thread_text(const struct thread_row *row, void *ctx)
 		out_f(to->o, "thread %8u %8u %-10s %-10s %-8s %4u %9.1f  %s\n", row->tid, row->tgid,
 		      class_names[row->class % CLASS_NR], role_names[row->role % ROLE_NR],
 		      source_names[row->source % SOURCE_NR], row->confidence,
-		      hz_of(row->submit_gap_ns), name_clean(row->comm));
+		      hz_of(row->submit_gap_ns), row->comm);
 }
 
 /* For programs: all that is known of each thread, in columns. */
@@ -5285,7 +5550,7 @@ static void thread_line(const struct thread_row *row, void *ctx)
 		      class_names[row->class % CLASS_NR], role_names[row->role % ROLE_NR],
 		      source_names[row->source % SOURCE_NR], row->confidence,
 		      hz_of(row->submit_gap_ns), row->role_at_ns, row->seen_at_ns,
-		      row->wakeups, row->role_wakeups, name_clean(row->comm));
+		      row->wakeups, row->role_wakeups, row->comm);
 }
 
 static void threads_lines(struct out *o)
@@ -5647,7 +5912,7 @@ static void status_file(struct out *o, const char *text)
 	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
 	if (!game.now)
 		return;
-	out_f(o, "game %d %s\n", game.now->pid, name_clean(game.now->comm));
+	out_f(o, "game %d %s\n", game.now->pid, game.now->comm);
 	status_value(o, "fps", frames.fps);
 	status_value(o, "fps_1_percent_low", frames.low1);
 	status_value(o, "frame_p50_ms", frames.ms.v[RANK_P50]);
@@ -5659,7 +5924,7 @@ static void status_file(struct out *o, const char *text)
 /* The files that others read without asking. */
 static void status_publish(void)
 {
-	static int was;
+	static const char *was;
 	char text[128];
 
 	summary(text, sizeof(text));
@@ -6063,7 +6328,7 @@ static void event_json_input(struct json *j, const struct event_input *e)
 static void event_json_game(struct json *j, const struct event_game *e)
 {
 	json_str(j, "what", hint_name(e->what));
-	json_str(j, "comm", name_clean(e->comm));
+	json_str(j, "comm", e->comm);
 }
 
 static void event_json(struct json *j, const struct event *e)
@@ -6278,7 +6543,7 @@ static void game_tell(void)
 	json_u64(&j, "pid", pid ? pid : told);
 	json_str(&j, "what", pid ? "chosen" : "gone");
 	if (pid)
-		json_str(&j, "comm", name_clean(game.now->comm));
+		json_str(&j, "comm", game.now->comm);
 	json_end(&j);
 	line_tell(EVENT_GAME, 0, pid ? pid : told);
 	told = pid;
@@ -8216,8 +8481,10 @@ static const char bench_svg_head[] =
 
 static void bench_write_svg(struct out *o, const struct bench_result *r)
 {
-	out_f(o, "%s<text class='h' x='70' y='32'>gamer bench: frame times under %s, load %s",
-	      bench_svg_head, bench->sched, bench_loads[bench->cfg.load].name);
+	out_put(o, bench_svg_head, sizeof(bench_svg_head) - 1);
+	/* a scheduler's name is letters, digits, "_" and ".": the kernel takes no other */
+	out_f(o, "<text class='h' x='70' y='32'>gamer bench: frame times under %s, load %s",
+	      bench->sched, bench_loads[bench->cfg.load].name);
 	if (bench->slots)
 		out_f(o, " x %u", bench->slots);
 	out_f(o, "</text>\n<text x='70' y='54'>%" PRIu64 " frames", r->frames);
@@ -8238,45 +8505,16 @@ static void bench_write_svg(struct out *o, const struct bench_result *r)
 	out_f(o, "</svg>\n");
 }
 
-/*
- * Finds out now what would fail after the run. A file that is only there from the test is
- * taken away again, so that nothing is left should the run be killed.
- */
-static void bench_check_file(const char *path)
-{
-	int fd;
-
-	if (!path)
-		return;
-	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-	if (fd < 0 && errno == ENOENT) {
-		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-		if (fd >= 0)
-			unlink(path);
-	}
-	if (fd < 0)
-		die(EX_CANTCREAT, "bench: cannot write %s: %s", path, strerror(errno));
-	close(fd);
-}
-
 /* Writes one form of the report: to stdout, or to the file `path`. Returns the exit code. */
 static int bench_write(const char *path, const struct bench_result *r,
 		       void (*write_fn)(struct out *, const struct bench_result *))
 {
-	struct out *o = out_stdout();
+	struct file f;
+	struct out *o = out_open(&f, path);
 
-	if (path)
-		o->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	o->failed = o->fd < 0;
-	if (!o->failed) {
+	if (o)
 		write_fn(o, r);
-		out_flush(o);
-	}
-	if (o->failed || (path && close(o->fd))) {
-		note("bench: cannot write %s: %s", path ? path : "the report", strerror(errno));
-		return EX_IOERR;
-	}
-	return 0;
+	return out_close(o, &f, path, "bench");
 }
 
 /* Runs and reports; returns the exit code. A signal ends the run early, with its report. */
@@ -8286,8 +8524,8 @@ static int bench_run(const struct bench_cfg *cfg)
 	sigset_t signals;
 	int rc;
 
-	bench_check_file(cfg->svg);
-	bench_check_file(cfg->csv);
+	out_check(cfg->svg, "bench");
+	out_check(cfg->csv, "bench");
 	/* blocked for good, in all threads and children: only the main thread's wait sees them */
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);
@@ -8461,23 +8699,31 @@ static u64 jr_u64(struct jv v)
 	return n;
 }
 
-/* A string as printable ASCII, the rest as '?', so that a byte is a column; returns buf. */
+/* A string as UTF-8, cut to whole characters; nothing is cleaned here. Returns buf. */
 static const char *jr_text(struct jv v, char *buf, size_t size)
 {
-	size_t at = 0, i;
+	bool string = v.len > 1 && *v.s == '"';
+	const char *s = v.s + string, *end = v.s + v.len - string;
+	size_t at = 0, len, i;
 	u32 c;
 
-	for (i = 1; v.len && *v.s == '"' && i + 1 < v.len && at + 1 < size; i++) {
-		c = (u8)v.s[i];
-		if (c == '\\') {
-			c = (u8)v.s[++i];
-			if (c == 'u') {
-				if (i + 5 >= v.len || sscanf(v.s + i + 1, "%4x", &c) != 1)
-					break;
-				i += 4;
-			}
+	for (; string && s < end; s++) {
+		len = utf8_next(s, end - s, &c);
+		s += len - 1;
+		if (c == '\\' && *++s == 'u') {
+			if (end - s < 5 || sscanf(s + 1, "%4x", &c) != 1)
+				break;
+			s += 4;
+		} else if (c == '\\') {
+			c = (u8)*s;
 		}
-		buf[at++] = c >= ' ' && c < 0x7f ? c : '?';
+		len = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+		if (at + len >= size)
+			break;
+		for (i = len; --i; c >>= 6)
+			buf[at + i] = 0x80 | (c & 0x3f);
+		buf[at] = len == 1 ? c : 0xf00 >> len | c;
+		at += len;
 	}
 	buf[at] = 0;
 	return buf;
@@ -8581,22 +8827,19 @@ static bool conn_wait(struct conn *c, u64 until_ns)
 	return n > 0 ? conn_read(c) : n < 0 || conn_end(c, "gamer does not answer");
 }
 
-/* The next whole line, without what could steer a terminal; NULL: none yet. */
+/* The next whole line; NULL: none yet. */
 static char *conn_line(struct conn *c)
 {
-	char *line = c->buf + c->taken, *end = memchr(line, '\n', c->len - c->taken), *s;
+	char *line = c->buf + c->taken, *end = memchr(line, '\n', c->len - c->taken);
 
 	if (!end)
 		return NULL;
-	for (s = line; s < end; s++)
-		if (*s < ' ' || *s == 0x7f)	/* char is signed: beyond ASCII too */
-			*s = '?';
 	*end = 0;
 	c->taken = end + 1 - c->buf;
 	return line;
 }
 
-/* An answer as it is, to stdout, if it is whole; returns the exit code. */
+/* An answer, to stdout, if it is whole; returns the exit code. */
 static int conn_print(const char *what)
 {
 	static struct conn c;
@@ -8604,6 +8847,7 @@ static int conn_print(const char *what)
 	struct out *o = out_stdout();
 	struct jv error;
 	char text[128];
+	char *line;
 
 	snprintf(text, sizeof(text), "{\"v\":1,\"cmd\":\"%s\"}\n", what);
 	conn_must_ask(&c, text);
@@ -8614,8 +8858,9 @@ static int conn_print(const char *what)
 	if (!c.ended || !c.len || error.s)
 		die(EX_UNAVAILABLE, "%s: %s", what,
 		    error.s ? jr_text(error, text, sizeof(text)) : c.why);
-	memcpy(o->buf, c.buf, c.len);
-	o->len = c.len;
+	while ((line = conn_line(&c)))
+		out_f(o, "%s\n", line);
+	out_f(o, "%.*s", (int)(c.len - c.taken), c.buf + c.taken);
 	out_flush(o);
 	return EX_OK;	/* main() looks at what was printed */
 }
@@ -8752,7 +8997,8 @@ static int cmd_events(void)
 enum { TRACE_CPUS = 1, TRACE_ROLES, TRACE_FRAMES };
 
 static struct trace {
-	struct out out;
+	struct file file;
+	struct out *out;
 	struct json j;			/* on out */
 	u64 base_ns;			/* where the trace's time begins, 0: not known yet */
 	u64 last_ns;			/* newest event */
@@ -8782,7 +9028,7 @@ static void trace_begin(const char *phase, const char *name, u32 pid, u32 tid, u
 static void trace_end(void)
 {
 	json_close(&trace.j, '}');
-	out_f(&trace.out, "\n");
+	out_put(trace.out, "\n", 1);
 }
 
 /* What a process or track is called. */
@@ -8804,8 +9050,9 @@ static void trace_args(struct jv event)
 	json_open(&trace.j, "args", '{');
 	while (jr_next(&rest, &key, &value)) {
 		jr_text(key, name, sizeof(name));
-		if (!strcmp(name, "v") || !strcmp(name, "event") || !strcmp(name, "at_ns"))
-			continue;
+		if (!strcmp(name, "v") || !strcmp(name, "event") || !strcmp(name, "at_ns") ||
+		    name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")])
+			continue;	/* the last: no key of ours */
 		if (*value.s == '"')
 			json_str(&trace.j, name, jr_text(value, text, sizeof(text)));
 		else if (*value.s == '-' || memchr(value.s, '.', value.len))
@@ -8919,17 +9166,17 @@ static bool trace_pause(void)
 		fprintf(stderr, "\rtrace: %" PRIu64 " s, %" PRIu64 " events \033[K", s,
 			trace.events);
 	}
-	return !trace.out.failed;
+	return !trace.out->failed;
 }
 
-static void trace_open(const char *tmp)
+static void trace_open(const char *path)
 {
 	u32 i;
 
-	trace.out.fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-	if (trace.out.fd < 0)
-		die(EX_CANTCREAT, "trace: cannot write %s: %s", tmp, strerror(errno));
-	trace.j = (struct json){ .o = &trace.out };
+	trace.out = out_open(&trace.file, path);
+	if (!trace.out)
+		die(EX_CANTCREAT, "trace: cannot write %s: %s", path, file_why);
+	trace.j = (struct json){ .o = trace.out };
 	trace.started_ns = now_ns();
 	trace.progress = isatty(STDERR_FILENO);
 	json_open(&trace.j, NULL, '{');
@@ -8941,16 +9188,6 @@ static void trace_open(const char *tmp)
 	trace_name("thread_name", TRACE_FRAMES, 1, "frames");
 	for (i = 0; i < ROLE_NR; i++)
 		trace_name("thread_name", TRACE_ROLES, i + 1, role_names[i]);
-}
-
-/* Gives the whole file its name; false: it could not be written. */
-static bool trace_close(const char *tmp, const char *path)
-{
-	json_close(&trace.j, ']');
-	json_end(&trace.j);
-	out_flush(&trace.out);
-	return !trace.out.failed && !fsync(trace.out.fd) && !close(trace.out.fd) &&
-	       !rename(tmp, path);
 }
 
 /* Readable once a signal that asks to stop has come, or one of `more`. */
@@ -8975,32 +9212,28 @@ static int cmd_trace(void)
 	static struct conn conn;
 	const char *path = opt[OPT_OUTPUT].s;
 	struct follower f = { &conn, -1, -1, trace_line, trace_pause };
-	char tmp[PATH_MAX];
-	struct stat sb;
-	int code;
+	int code, wrote;
 
-	if (!path || strlen(path) > sizeof(tmp) - 32)
+	if (!path)
 		die(EX_USAGE, "trace: --output FILE is missing");
-	if (!stat(path, &sb) && !S_ISREG(sb.st_mode))	/* it would be replaced */
-		die(EX_CANTCREAT, "trace: %s is no regular file", path);
-	snprintf(tmp, sizeof(tmp), "%s.%d.tmp", path, getpid());
+	out_check(path, "trace");
 	events_ask(&conn);
 	f.stop_fd = signals_open(0);
-	trace_open(tmp);
+	trace_open(path);
 	code = events_follow(&f);
 	if (trace.progress)
 		fputs("\r\033[K", stderr);
 	if (code != EX_IOERR && !trace.base_ns) {	/* not even a greeting */
 		if (code == EX_OK || conn.fd < 0)
 			note("trace: %s", conn.fd < 0 ? conn.why : "gamer does not answer");
-		unlink(tmp);
+		file_end(&trace.file, ECANCELED, false);
 		return EX_UNAVAILABLE;
 	}
-	if (code == EX_IOERR || !trace_close(tmp, path)) {
-		note("trace: cannot write %s: %s", tmp, strerror(errno));
-		unlink(tmp);
-		return EX_IOERR;
-	}
+	json_close(&trace.j, ']');
+	json_end(&trace.j);
+	wrote = out_close(trace.out, &trace.file, path, "trace");
+	if (wrote)
+		return wrote;
 	note("%s: %" PRIu64 " events in %.1f s, for ui.perfetto.dev%s%s", path, trace.events,
 	     (now_ns() - trace.started_ns) / 1e9, conn.fd < 0 ? "; then " : "",
 	     conn.fd < 0 ? conn.why : "");
@@ -9024,7 +9257,7 @@ struct top_thread {
 	u32 tid, confidence;
 	u32 rank;			/* of its role: what matters for a frame first */
 	bool game;			/* it belongs to the game */
-	char role[16], source[16], class[16], comm[20];
+	char role[16], source[16], class[16], comm[48];
 };
 
 /* key, what is sorted by; from high to low where `down` */
@@ -9104,7 +9337,7 @@ static void top_enter(void)
 		tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 	sigprocmask(SIG_BLOCK, &stop, NULL);
 	top.shown = true;
-	out_f(&top.out, "%s", take);
+	out_put(&top.out, take, sizeof(take) - 1);
 }
 
 static void top_crash(int sig)
@@ -9238,45 +9471,45 @@ static const char *top_who(struct jv event, char *buf, size_t size)
 {
 	const struct top_thread *t = top_find(top.threads, top.nr, jr_u64(jr_get(event, "tid")));
 
-	snprintf(buf, size, "%" PRIu64 "%s%s", jr_u64(jr_get(event, "tid")), t ? " " : "",
-		 t ? t->comm : "");
+	text_f(buf, size, "%" PRIu64 "%s%s", jr_u64(jr_get(event, "tid")), t ? " " : "",
+	       t ? t->comm : "");
 	return buf;
 }
 
 /* What a ticker says of an event; nothing where it is not worth a line. */
 static void top_tell(struct jv event, const char *type, char *buf, size_t size)
 {
-	char who[48], a[24], b[24], c[24];
+	char who[72], a[24], b[48], c[24];
 
 	top_who(event, who, sizeof(who));
 	jr_text(jr_get(event, "role"), a, sizeof(a));
 	if (!strcmp(type, "game")) {
-		snprintf(buf, size, "game %s: %" PRIu64 " %s",
-			 jr_text(jr_get(event, "what"), a, sizeof(a)), jr_u64(jr_get(event, "pid")),
-			 jr_text(jr_get(event, "comm"), b, sizeof(b)));
+		text_f(buf, size, "game %s: %" PRIu64 " %s",
+		       jr_text(jr_get(event, "what"), a, sizeof(a)), jr_u64(jr_get(event, "pid")),
+		       jr_text(jr_get(event, "comm"), b, sizeof(b)));
 	} else if (!strcmp(type, "classification")) {
-		snprintf(buf, size, "%s: %s, was %s, by %s %" PRIu64 " %%", who, a,
-			 jr_text(jr_get(event, "old_role"), b, sizeof(b)),
-			 jr_text(jr_get(event, "source"), c, sizeof(c)),
-			 jr_u64(jr_get(event, "confidence")));
+		text_f(buf, size, "%s: %s, was %s, by %s %" PRIu64 " %%", who, a,
+		       jr_text(jr_get(event, "old_role"), b, sizeof(b)),
+		       jr_text(jr_get(event, "source"), c, sizeof(c)),
+		       jr_u64(jr_get(event, "confidence")));
 	} else if (!strcmp(type, "deadline_miss")) {
-		snprintf(buf, size, "%s: %s late by %.1f us", who, a,
-			 jr_num(jr_get(event, "amount_us")));
+		text_f(buf, size, "%s: %s late by %.1f us", who, a,
+		       jr_num(jr_get(event, "amount_us")));
 	} else if (!strcmp(type, "lost")) {
-		snprintf(buf, size, "%" PRIu64 " events lost: %s", jr_u64(jr_get(event, "count")),
-			 jr_text(jr_get(event, "type"), b, sizeof(b)));
+		text_f(buf, size, "%" PRIu64 " events lost: %s", jr_u64(jr_get(event, "count")),
+		       jr_text(jr_get(event, "type"), b, sizeof(b)));
 	} else if (!strcmp(type, "migration")) {
 		if (!strcmp(jr_text(jr_get(event, "distance"), b, sizeof(b)), "far"))
-			snprintf(buf, size, "%s: %s far from CPU %" PRIu64 " to %" PRIu64 ", %s",
-				 who, a, jr_u64(jr_get(event, "from")),
-				 jr_u64(jr_get(event, "cpu")),
-				 jr_text(jr_get(event, "reason"), c, sizeof(c)));
+			text_f(buf, size, "%s: %s far from CPU %" PRIu64 " to %" PRIu64 ", %s",
+			       who, a, jr_u64(jr_get(event, "from")),
+			       jr_u64(jr_get(event, "cpu")),
+			       jr_text(jr_get(event, "reason"), c, sizeof(c)));
 	} else if (!strcmp(type, "frame_timing")) {
 		if (jr_u64(jr_get(event, "dropped")) || jr_u64(jr_get(event, "missed")))
-			snprintf(buf, size, "frame after %.1f ms: %" PRIu64 " dropped, %" PRIu64
-				 " refreshes missed",
-				 jr_num(jr_get(event, "interval_us")) / 1e3,
-				 jr_u64(jr_get(event, "dropped")), jr_u64(jr_get(event, "missed")));
+			text_f(buf, size, "frame after %.1f ms: %" PRIu64 " dropped, %" PRIu64
+			       " refreshes missed",
+			       jr_num(jr_get(event, "interval_us")) / 1e3,
+			       jr_u64(jr_get(event, "dropped")), jr_u64(jr_get(event, "missed")));
 	}
 }
 
@@ -9300,7 +9533,7 @@ static void top_event(const char *line)
 	if (!*text)
 		return;
 	localtime_r(&now, &tm);
-	snprintf(tick, TOP_TICK, "%02d:%02d:%02d %s", tm.tm_hour, tm.tm_min, tm.tm_sec, text);
+	text_f(tick, TOP_TICK, "%02d:%02d:%02d %s", tm.tm_hour, tm.tm_min, tm.tm_sec, text);
 	top.nr_ticks++;
 }
 
@@ -9311,21 +9544,25 @@ __attribute__((format(printf, 2, 3)))
 static void top_put(const char *style, const char *fmt, ...)
 {
 	char text[1024];
+	size_t n = 0, len;
 	va_list ap;
-	int n;
+	u32 c;
 
 	va_start(ap, fmt);
-	n = vsnprintf(text, sizeof(text), fmt, ap);
+	text_vf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	n = MIN(MAX(n, 0), (int)MIN(top.left, sizeof(text) - 1));
-	if (!n)
-		return;
-	style = top.color ? style : NULL;
+	for (; text[n]; n += len) {
+		len = utf8_next(text + n, SIZE_MAX, &c);
+		if (text_columns(c) > top.left)
+			break;
+		top.left -= text_columns(c);
+	}
+	style = top.color && n ? style : NULL;
 	if (style)
-		out_f(&top.out, "\033[%sm%.*s\033[0m", style, n, text);
-	else
-		out_f(&top.out, "%.*s", n, text);
-	top.left -= n;
+		out_f(&top.out, "\033[%sm", style);
+	out_put(&top.out, text, n);
+	if (style)
+		out_f(&top.out, "\033[0m");
 }
 
 #define TOP_LABEL	"2"	/* styles: faint, bold, red, yellow */
@@ -9336,12 +9573,13 @@ static void top_put(const char *style, const char *fmt, ...)
 /* Ends the row and begins the next; the last one of a screen has no end. */
 static void top_row(void)
 {
+	size_t end = top.row + 1 < top.height ? 2 : 0;
+
 	if (top.plain)
 		out_f(&top.out, "\n");
 	else if (top.row < top.height)
 		/* in a full row the cursor is on its last character */
-		out_f(&top.out, "%s%s", top.left ? "\033[K" : "",
-		      top.row + 1 < top.height ? "\r\n" : "");
+		out_put(&top.out, top.left ? "\033[K\r\n" : "\r\n", (top.left ? 3 : 0) + end);
 	top.row++;
 	top.left = top.plain || top.row < top.height ? top.width : 0;
 }
@@ -9850,6 +10088,7 @@ static int cmd_top(void)
 	top.out.fd = STDOUT_FILENO;
 	top.color = !no_color || !*no_color;
 	top.utf8 = top_utf8();
+	text_ascii = !top.utf8;
 	top.status.fd = top.events.fd = -1;
 	top_size();
 	if (opt[OPT_ONCE].n || !isatty(STDOUT_FILENO) || !term || !strcmp(term, "dumb"))
@@ -11061,16 +11300,14 @@ static const __u64 *prof_stack_of(u64 key)
 __attribute__((format(printf, 3, 4)))
 static void prof_names_add(struct prof_names *to, bool kernel, const char *fmt, ...)
 {
-	char text[PROF_NAME];
 	va_list ap;
 
 	if (to->n == PROF_NAMES)
 		return;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	vsnprintf(to->text + to->len + 1, PROF_NAME, fmt, ap);
 	va_end(ap);
 	to->text[to->len] = kernel ? 'k' : 'u';
-	text_clean(to->text + to->len + 1, PROF_NAME, text);
 	to->len += strlen(to->text + to->len) + 1;
 	to->n++;
 }
@@ -12164,21 +12401,19 @@ static char *prof_line_of(const struct prof_place *p)
 	static char *names[PROF_NAMES];
 	static struct out line;
 	const struct prof_thread *t = prof_thread_of(p->key.id);
-	char comm[64], *c;
+	char *c;
 	u32 i = 0;
 
 	line.fd = -1;
 	line.len = 0;
-	out_f(&line, "%s", text_clean(comm, sizeof(comm), t ? prof_comm(t->comm) : "?"));
-	for (c = line.buf; (c = strchr(c, ';'));)
-		*c = ':';
+	out_f(&line, "%s", t ? prof_comm(t->comm) : "?");
 	for (c = p->names; *c; c += strlen(c) + 1)
 		names[i++] = c;
-	while (i-- > 0) {
-		for (c = names[i]; (c = strchr(c, ';'));)
-			*c = ':';
-		out_f(&line, ";%s%s", names[i] + 1, names[i][0] == 'k' ? "_[k]" : "");
-	}
+	while (i-- > 0)
+		out_f(&line, "\n%s%s", names[i] + 1, names[i][0] == 'k' ? "_[k]" : "");
+	/* a name has no line's end: what ends one is ours, and a name's semicolon would part it */
+	for (c = line.buf; (c = strpbrk(c, ";\n")); c++)
+		*c = *c == ';' ? ':' : ';';
 	return prof_strdup(line.buf);
 }
 
@@ -12224,11 +12459,9 @@ static void prof_text_states(struct out *o)
 	out_f(o, "\n%8s %8s %-16s %12s %7s %10s %10s %10s\n", "pid", "tid", "thread", "off CPU ms",
 	      "%", "times", "avg us", "max us");
 	for (i = 0; i < MIN(prof.nr_rows, PROF_TOP) && prof.rows[i].t.events; i++) {
-		char comm[64];
-
 		t = &prof.rows[i].t;
 		out_f(o, "%8u %8u %-16s %12.3f %7.2f %10llu %10.1f %10.1f\n", t->tgid, t->tid,
-		      text_clean(comm, sizeof(comm), prof_comm(t->comm)), prof_off_ns(t) / 1e6,
+		      prof_comm(t->comm), prof_off_ns(t) / 1e6,
 		      100.0 * prof_off_ns(t) / MAX(all, 1u), t->events,
 		      prof_off_ns(t) / 1e3 / t->events, t->max_ns / 1e3);
 	}
@@ -12237,7 +12470,6 @@ static void prof_text_states(struct out *o)
 static void prof_text_stacks(struct out *o)
 {
 	const char *name;
-	char comm[64];
 	u32 i;
 
 	for (i = 0; i < prof_shown(); i++) {
@@ -12247,7 +12479,7 @@ static void prof_text_stacks(struct out *o)
 
 		out_f(o, "\n%12.3f ms %8llu times  %s, %s%s%s\n",
 		      (p->off.ns + p->off.wait_ns) / 1e6, p->off.n,
-		      text_clean(comm, sizeof(comm), t ? prof_comm(t->comm) : "?"),
+		      t ? prof_comm(t->comm) : "?",
 		      prof_state_names[p->key.state], call ? " in " : "", call ? call : "");
 		for (name = p->names; *name; name += strlen(name) + 1)
 			out_f(o, "    %s%s\n", name + 1, *name == 'k' ? " [k]" : "");
@@ -12638,10 +12870,9 @@ static void prof_proc_text(struct out *o)
 	      "runqueue ms");
 	for (i = 0; i < MIN(prof_nr_sampled, 2 * PROF_TOP); i++) {
 		const struct prof_sampled *s = &prof_sampled[i];
-		char comm[64];
 
 		out_f(o, "%8d %8d %-16s %12.1f %12.1f %12.1f\n", s->pid, s->tid,
-		      text_clean(comm, sizeof(comm), s->comm), prof_proc_off_ns(s) / 1e6,
+		      s->comm, prof_proc_off_ns(s) / 1e6,
 		      prof_proc_since(s, PROF_PROC_CPU) / 1e6, prof_proc_since(s, PROF_PROC_WAIT) / 1e6);
 	}
 	if (prof_nr_sampled > 2 * PROF_TOP)
@@ -12670,31 +12901,25 @@ static void prof_bpf_start(void)
 
 static int prof_report(void)
 {
-	struct out *o = out_stdout();
 	bool proc = prof.lacks;
 	sigset_t none;
+	struct file f;
+	struct out *o;
 
 	/* nothing is left to be saved: a signal ends it, where who reads the report does not */
 	sigemptyset(&none);
 	if (!prof.child || prof.status >= 0)
 		sigprocmask(SIG_SETMASK, &none, NULL);
-	if (opt[OPT_REPORT].s) {
-		o->fd = open(opt[OPT_REPORT].s, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-		o->failed = o->fd < 0;
-	}
-	if (!o->failed) {
-		if (opt[OPT_JSON].n)
-			proc ? prof_proc_json(o) : prof_json(o);
-		else if (opt[OPT_FOLDED].n)
-			prof_folded(o);
-		else
-			proc ? prof_proc_text(o) : prof_text(o);
-		out_flush(o);
-	}
-	if (!o->failed)
-		return EX_OK;
-	note("profile: cannot write %s: %s", opt[OPT_REPORT].s ? : "the report", strerror(errno));
-	return EX_IOERR;
+	o = out_open(&f, opt[OPT_REPORT].s);
+	if (!o)
+		;
+	else if (opt[OPT_JSON].n)
+		proc ? prof_proc_json(o) : prof_json(o);
+	else if (opt[OPT_FOLDED].n)
+		prof_folded(o);
+	else
+		proc ? prof_proc_text(o) : prof_text(o);
+	return out_close(o, &f, opt[OPT_REPORT].s, "profile");
 }
 
 /* Another namespace's /proc has other processes under the numbers that are known here. */
@@ -12723,7 +12948,7 @@ static void prof_check_options(void)
 		die(EX_USAGE, "profile: --folded shows times off the CPU, --only syscalls leaves them out");
 	if (opt[OPT_MAX_US].n && opt[OPT_MAX_US].n < opt[OPT_MIN_US].n)
 		die(EX_USAGE, "profile: --max-us is less than --min-us");
-	bench_check_file(opt[OPT_REPORT].s);
+	out_check(opt[OPT_REPORT].s, "profile");
 	prof.lacks = missing_capability();
 	for (i = 0; prof.lacks && i < ARRAY_SIZE(need_bpf); i++)
 		if (opt[need_bpf[i]].n)
@@ -12863,12 +13088,12 @@ static void run_check_kernel(void)
 static void last_exit(int code, const char *what)
 {
 	char path[128], text[2048];
-	int n = snprintf(text, sizeof(text),
-			 "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n", code,
-			 st.end.kind, (u64)st.end.exit_code, what, st.end.reason, st.end.msg);
+	size_t n = text_f(text, sizeof(text),
+			  "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n", code,
+			  st.end.kind, (u64)st.end.exit_code, what, st.end.reason, st.end.msg);
 
 	snprintf(path, sizeof(path), "%s/last_exit", runtime_dir());
-	file_replace(AT_FDCWD, path, text, MIN(n, (int)sizeof(text) - 1), false);
+	file_write(AT_FDCWD, path, text, n, false);
 }
 
 /* Nothing says any more that it runs; another one's files are left alone. */
@@ -12920,12 +13145,11 @@ static bool run_wants_restart(void)
 /* Does a file that is written while it runs lie in a folder of another user? */
 static bool run_writes_foreign(void)
 {
-	const char *file = opt[OPT_METRICS_FILE].s, *slash = file ? strrchr(file, '/') : NULL;
-	char dir[PATH_MAX] = ".";
+	const char *file = opt[OPT_METRICS_FILE].s;
+	char dir[PATH_MAX];
 
-	if (slash)
-		snprintf(dir, sizeof(dir), "%.*s", (int)(slash - file) + 1, file);
-	return folder_foreign(AT_FDCWD, runtime_dir()) || (file && folder_foreign(AT_FDCWD, dir)) ||
+	return folder_foreign(AT_FDCWD, runtime_dir()) ||
+	       (file && path_split(file, dir, sizeof(dir)) && folder_foreign(AT_FDCWD, dir)) ||
 	       (db.kept && folder_foreign(db.dir_fd, "."));
 }
 
@@ -12985,10 +13209,10 @@ static void run_back_off(u32 seconds, u32 try)
 	};
 	u64 until = now_ns() + seconds * NSEC_PER_SEC, now;
 	char text[128];
-	int n;
+	size_t n;
 
-	n = snprintf(text, sizeof(text), "gamer %s: restart %u of %u in %u s\n", GAMER_VERSION, try,
-		     (u32)opt[OPT_RESTARTS].n, seconds);
+	n = text_f(text, sizeof(text), "gamer %s: restart %u of %u in %u s\n", GAMER_VERSION, try,
+		   (u32)opt[OPT_RESTARTS].n, seconds);
 	write_atomic("status", text, n);
 	text[n - 1] = 0;
 	sd_notify_("STATUS=%s", text);
@@ -13146,7 +13370,6 @@ static void db_list_json(void)
 {
 	struct out *o = out_stdout();
 	struct db_profile *p;
-	char ended[17] = "";
 	struct json j;
 	u32 i;
 
@@ -13154,9 +13377,8 @@ static void db_list_json(void)
 	json_u64(&j, "version", db.known.version);
 	json_open(&j, "programs", '[');
 	for (p = db.known.profile; p < db.known.profile + db.known.count; p++) {
-		memcpy(ended, p->comm, sizeof(p->comm));
 		json_open(&j, NULL, '{');
-		json_str(&j, "comm", ended);
+		json_str(&j, "comm", p->comm);
 		json_u64(&j, "exe", p->exe);
 		json_str(&j, "tier", tier_names[db_tier(p)]);
 		json_f64(&j, "confidence", db_confidence(p), 3);
@@ -13182,13 +13404,12 @@ static void db_list_text(void)
 {
 	struct out *o = out_stdout();
 	struct db_profile *p;
-	char text[64];
 
 	out_f(o, "%-15s %-8s %-12s %5s %6s %10s %10s %8s %-10s %5s\n", "program", "path", "tier",
 	      "sure%", "seen", "burst us", "varies us", "wakes/s", "role", "days");
 	for (p = db.known.profile; p < db.known.profile + db.known.count; p++)
 		out_f(o, "%-15s %08x %-12s %5.0f %6u %10.1f %10.1f %8" PRIu64 " %-10s %5.0f\n",
-		      db_name(p->comm, text), (u32)p->exe, tier_names[db_tier(p)],
+		      p->comm, (u32)p->exe, tier_names[db_tier(p)],
 		      db_confidence(p) * 100, (u32)p->observations, p->burst_ns / 1e3,
 		      p->dev_ns / 1e3, p->wakeups_hz, role_names[p->role],
 		      (double)(db_now(&db.known) - MIN(p->seen_s, db_now(&db.known))) / 86400);
@@ -13209,16 +13430,16 @@ static int db_export(void)
 {
 	const char *file = opt[OPT_FILE].s;
 	size_t size = db_encode(db.file, &db.known, opt[OPT_V2].n ? 2 : 3);
-	int err = 0;
+	int code = 0;
 
 	if (file)
-		err = file_replace(AT_FDCWD, file, db.file, size, true);
+		code = file_write(AT_FDCWD, file, db.file, size, true);
 	else if (isatty(STDOUT_FILENO))
 		die(EX_USAGE, "it is binary: give a FILE to export to");
-	else if (write(STDOUT_FILENO, db.file, size) != (ssize_t)size)
-		err = -errno;
-	if (err)
-		die(EX_IOERR, "cannot write %s: %s", file ? : "to standard output", strerror(-err));
+	else if (!write_all(STDOUT_FILENO, (char *)db.file, size))
+		code = file_fails(EX_IOERR, strerror(errno));
+	if (code)
+		die(code, "cannot write %s: %s", file ? : "to standard output", file_why);
 	return EX_OK;
 }
 
@@ -13227,7 +13448,7 @@ static int db_import(void)
 {
 	static struct db_table other;
 	const char *file = opt[OPT_FILE].s;
-	int fd = file ? open(file, O_RDONLY | O_NOCTTY | O_CLOEXEC) : STDIN_FILENO, err;
+	int fd = file ? open(file, O_RDONLY | O_NOCTTY | O_CLOEXEC) : STDIN_FILENO, code;
 	struct db_profile *p, *mine;
 
 	if (fd < 0)
@@ -13242,9 +13463,9 @@ static int db_import(void)
 			mine = db_add(p->comm, p->exe);
 		*mine = *p;
 	}
-	err = db_save();
-	if (err)
-		die(EX_IOERR, "cannot write %s: %s", db.path, strerror(-err));
+	code = db_save();
+	if (code)
+		die(code, "cannot write %s: %s", db.path, file_why);
 	return EX_OK;
 }
 
@@ -13256,10 +13477,11 @@ static int db_check(void)
 	for (i = 0; i < db.known.count; i++)
 		sure += db_predict(&db.known.profile[i], &to);
 	if (db.known.version)
-		printf("%s: version %u, %u programs, of which %u are predicted\n", db.path,
-		       db.known.version, db.known.count, sure);
+		out_f(out_stdout(), "%s: version %u, %u programs, of which %u are predicted\n",
+		      db.path, db.known.version, db.known.count, sure);
 	else
-		printf("no process database yet\n");
+		out_f(out_stdout(), "no process database yet\n");
+	out_flush(out_stdout());
 	return EX_OK;
 }
 
@@ -13989,12 +14211,34 @@ static void fuzz_requests(const u8 *data, size_t size)
 		abort();
 }
 
+/* Any bytes are a name: text of it is clean, JSON comes back as it went. */
+static void fuzz_text(const u8 *data, size_t size)
+{
+	static struct out o = { .fd = -1 };
+	char name[64], text[128], back[2][256], *s = text;
+	u32 i, c;
+
+	snprintf(name, sizeof(name), "%.*s", (int)size, (const char *)data);
+	text_f(text, sizeof(text), "%-9s|%.5s", name, name);
+	for (; *s; s += utf8_next(s, SIZE_MAX, &c))
+		if (utf8_next(s, SIZE_MAX, &c) && text_steers(c))
+			abort();
+	for (i = 0; i < 2; i++) {
+		o.len = 0;
+		json_text(&(struct json){ .o = &o }, i ? back[0] : name);
+		jr_text(jr_root(o.buf, o.len), back[i], sizeof(back[i]));
+	}
+	if (strcmp(back[0], back[1]))
+		abort();
+}
+
 /*
  * The readers of bytes that others write. `test.sh fuzz` finds the rows here, and names the one
  * that is fed in $FUZZ_TARGET.
  */
 static const struct { const char *name; void (*fn)(const u8 *data, size_t size); } fuzzed[] = {
 	{ "db", fuzz_db },
+	{ "text", fuzz_text },
 	{ "requests", fuzz_requests },
 	{ "elf", fuzz_elf },
 	{ "perfmap", fuzz_perfmap },
@@ -14037,7 +14281,8 @@ int main(int argc, char **argv)
 	else
 		code = commands[cmd].fn();
 	if ((fflush(stdout) || ferror(stdout) || out_stdout()->failed) && !code)
-		die(EX_IOERR, "standard output takes no more: %s", strerror(errno));
+		die(EX_IOERR, "standard output takes no more: %s",
+		    strerror(out_stdout()->failed ? : errno));
 	return code;
 }
 #endif
