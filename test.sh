@@ -1214,7 +1214,7 @@ host_flood_games() { : "games that start while programs start and rename themsel
 }
 host_events() { : "events: what it asks for, prints what comes; an error, the end of gamer and an unknown type are told"
 	fake_start
-	cp "$ROOT/test/events.jsonl" "$WORK/answer"
+	sed 's/\\u00e9/é/' "$ROOT/test/events.jsonl" >"$WORK/answer" # UTF-8 comes out as it came
 	exits 64 "$GAMER" events --type input,frames
 	grep -q "'frames'.* input game frame_timing gpu_submit migration classification deadline_miss" <<<"$SAID" || fail "$SAID"
 	exits 69 "$GAMER" events --type game,input --tid $G --pid $$
@@ -1248,7 +1248,7 @@ host_trace() { : "trace: a Chrome trace, whole or absent; Ctrl-C, gamer's end, a
 	: >"$WORK/hold"
 	"$GAMER" trace -o "$trace" 2>/dev/null &
 	B=$!
-	wait_for 30 eval '[ -s "$WORK/requests" ] && compgen -G "$trace.*.tmp"' || fail "writes nothing"
+	wait_for 30 eval '[ -s "$WORK/requests" ] && [ -e "$WORK/.trace.json.gamer-0" ]' || fail "writes nothing"
 	[ ! -e "$trace" ] || fail "half a file is there"
 	kill -INT $B
 	wait $B || fail "exit $? after Ctrl-C"
@@ -1265,13 +1265,77 @@ host_trace() { : "trace: a Chrome trace, whole or absent; Ctrl-C, gamer's end, a
 		frame, = [e for e in events if e["name"] == "frame" and e["args"]["dropped"]]
 		assert (frame["ts"], round(frame["ts"] + frame["dur"], 3)) == (16666.7, 33333.4), frame
 		game, = [e for e in events if e["name"] == "game"]
-		assert (game["ts"], game["args"]["comm"]) == (100, 'a "game" ??'), game
+		assert (game["ts"], game["args"]["comm"]) == (100, 'a "game" \u00e9\x1b'), game
 		assert [e["ts"] for e in events if e["name"] == "input"] == [1000.001]
 	EOT
 	rm "$trace" "$WORK/hold"
 	{ head -n1 "$ROOT/test/events.jsonl"; for _ in $(seq 200); do tail -n +2 "$ROOT/test/events.jsonl"; done; } >"$WORK/answer"
 	exits 74 bash -c 'ulimit -f 32; exec "$@"' - "$GAMER" trace -o "$trace" # like a full disk
-	! compgen -G "$trace*" || fail "half a file is left"
+	! compgen -G "$trace*" && [ ! -e "$WORK/.trace.json.gamer-0" ] || fail "half a file is left"
+}
+# refused PATH CMD...: the command, whose output would be PATH, is refused with one line, and PATH stays as it is
+refused() {
+	local path=$1 was; shift
+	was=$(stat -c '%i %f %s' "$path")
+	exits 73 timeout 10 "$@"
+	[ -n "$SAID" ] || fail "'$*' does not say why"
+	[ "$(stat -c '%i %f %s' "$path")" = "$was" ] || fail "'$*' has touched $path"
+}
+host_files() { : "files that gamer writes: only over a regular file or nothing, whole, durable; what others left is left; nothing of ours is"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	fake_start
+	local dir=$WORK/dir path cmd
+	mkdir -p "$dir/folder"
+	mknod "$dir/device" c 1 3
+	mkfifo "$dir/pipe"
+	echo mine >"$WORK/victim"
+	ln -s ../victim "$dir/link"
+	ln -s nowhere "$dir/dangling"
+	for path in "$dir"/*; do
+		for cmd in 'db export --db /nonexistent/db' 'trace --seconds 1 -o' 'profile -o' 'bench --seconds 1 --svg' 'bench --seconds 1 --csv'; do
+			# shellcheck disable=SC2086
+			refused "$path" "$GAMER" ${cmd/profile/profile -p $$} "$path"
+		done
+	done
+	# so is what is written while it runs; it says so once, and goes on
+	mkdir "$WORK/run"
+	ln -s ../victim "$WORK/run/status"
+	path=$(stat -c '%i %f' "$dir/device")
+	RUNTIME_DIRECTORY=$WORK/run "$GAMER" run --observe --metrics-file "$dir/device" 2>"$WORK/log" &
+	B=$!
+	wait_for 30 grep -q 'write .*/device: it is no regular file' "$WORK/log" || fail "metrics are not refused: $(cat "$WORK/log")"
+	wait_for 10 env RUNTIME_DIRECTORY="$WORK/run" "$GAMER" status || fail "it does not go on: $(cat "$WORK/log")"
+	kill $B
+	wait $B || fail "exit $?"
+	[ "$(grep -c '/run/status: it is a symbolic link' "$WORK/log")" = 1 ] || fail "$(cat "$WORK/log")"
+	[ "$(stat -c '%i %f' "$dir/device")" = "$path" ] && [ -h "$WORK/run/status" ] || fail "a running gamer has replaced them"
+	[ "$(cat "$WORK/victim")" = mine ] && [ ! -e "$dir/nowhere" ] || fail "a link was written through"
+	# over a file, beside files of others, by whoever's mode
+	install -m 600 /dev/null "$dir/x"
+	for path in x.tmp .x.tmp .x.gamer-0; do echo mine >"$dir/$path"; done
+	"$GAMER" profile --json --only syscalls -o "$WORK/json" -- "$GAMER" db export --db /nonexistent/db "$dir/x" || fail "exit $?"
+	python3 -c 'import json, sys; c = json.load(open(sys.argv[1]))["ebpf"]["syscalls"]["counts"]; assert c["fsync"] == 2 and c["renameat"] == 1, c' "$WORK/json" || fail "file and folder are not both synced"
+	[ "$(stat -c '%a %s' "$dir/x")" = '600 24' ] || fail "x has $(stat -c '%a %s' "$dir/x")"
+	[ "$(cat "$dir/x.tmp" "$dir/.x.tmp" "$dir/.x.gamer-0" | tr -d '\n')" = mineminemine ] || fail "files that are not ours were touched"
+	rm "$dir/.x.gamer-0"
+	install -m 666 -o 1000 /dev/null "$dir/x"
+	(umask 027; "$GAMER" db export --db /nonexistent/db "$dir/x") || fail "exit $?"
+	[ "$(stat -c '%a %u' "$dir/x")" = '640 0' ] || fail "what another could write has mode and owner $(stat -c '%a %u' "$dir/x")"
+	# two write the same file, one is killed, the disk is full
+	cp "$ROOT/test/events.jsonl" "$WORK/answer"
+	: >"$WORK/hold"
+	"$GAMER" trace -o "$dir/x" 2>/dev/null &
+	B=$!
+	wait_for 30 [ -e "$dir/.x.gamer-0" ] || fail "the trace does not begin"
+	"$GAMER" db export --db /nonexistent/db "$dir/x" || fail "beside a trace: exit $?"
+	[ -e "$dir/.x.gamer-0" ] && [ "$(stat -c %s "$dir/x")" = 24 ] || fail "export took the trace's file"
+	kill -KILL $B
+	wait $B 2>/dev/null || true
+	[ -e "$dir/.x.gamer-0" ] || fail "nothing was left to take away"
+	exits 74 bash -c 'ulimit -f 0; exec "$@" 2>/dev/null' - "$GAMER" db export --db /nonexistent/db "$dir/x"
+	[ "$(stat -c %s "$dir/x")" = 24 ] || fail "a full disk has spoiled the old file"
+	path=$(cd "$dir" && find . -name '*x*' | sort | xargs)
+	[ "$path" = './.x.tmp ./x ./x.tmp' ] || fail "left: $path"
 }
 host_clients_garbage() { : "no answer harms top, events and trace, however broken; nothing of it steers the terminal"
 	local n rc cmd
@@ -1365,7 +1429,7 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 		open(sys.argv[2], "w")
 		time.sleep(600)
 	EOT
-	for name in '../../x' $'\e[31mred\e]0;t\a' $'\xff\xfe\xc3\x28' $'a"b\\c\nd' $'\xc2\x9b31m\x7f'; do
+	for name in '../../x' $'\e[31mred\e]0;t\a' $'\xff\xfe\xc3\x28' $'a"b\\c\nfps 999' $'\xc2\x9b31m\x7f\u202ex' 'Pokémon;x'; do
 		n=$((n + 1))
 		(
 			big=$(printf '%100000s' '')
@@ -1383,7 +1447,8 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 		"$GAMER" status --json >"$WORK/$n.json"
 		"$GAMER" status --metrics >"$WORK/asked.txt"
 		"$GAMER" events --seconds 1 >"$WORK/events.txt"
-		COLUMNS=200 LC_ALL=C "$GAMER" top --once >"$WORK/top.txt"
+		COLUMNS=200 LC_ALL=C "$GAMER" top --once >"$WORK/ascii.txt"
+		COLUMNS=200 LC_ALL=C.UTF-8 "$GAMER" top --once >"$WORK/top.txt"
 		wait_for 10 grep -aq "^game $B " "$WORK/status" || fail "the status file does not have it: $(cat -v "$WORK/status")"
 		cp "$WORK/status" "$WORK/status.txt"
 		cp "$WORK/metrics" "$WORK/metrics.txt"
@@ -1392,11 +1457,60 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 		python3 "$ROOT/test/judge.py" "$WORK/$n.json" || exit
 		for out in "$WORK"/*.txt "$WORK/$n.json"; do
 			! LC_ALL=C grep -q $'[^ -~\t\xc0-\xff\x80-\xbf]' "$out" || fail "$(printf %q "$name"): ${out##*/} has control codes: $(LC_ALL=C grep -m1 $'[^ -~\t\xc0-\xff\x80-\xbf]' "$out" | cat -v)"
-			python3 -c 'import sys; t = open(sys.argv[1], "rb").read().decode(); assert not any(0x7f <= ord(c) < 0xa0 for c in t)' "$out" ||
+			python3 -c 'import sys, unicodedata; t = open(sys.argv[1], "rb").read().decode(); assert not [c for c in t if c != "\n" and (unicodedata.category(c) == "Cc" or unicodedata.bidirectional(c)[1:] in ("RO", "LO"))]' "$out" ||
 				fail "$(printf %q "$name"): ${out##*/} is not clean UTF-8"
+		done
+		python3 -c 'import json, os, sys; name = os.fsencode(sys.argv[2])[:15].decode(errors="replace"); game = json.load(open(sys.argv[1]))["game"]; assert game["comm"] == name, (game, name)' "$WORK/$n.json" "$name" || exit
+		! LC_ALL=C grep -q '[^ -~]' "$WORK/ascii.txt" || fail "top shows what its terminal does not have: $(cat -v "$WORK/ascii.txt")"
+		! grep -q '^fps ' "$WORK/status.txt" || fail "a name forges a line: $(cat -v "$WORK/status.txt")"
+		[ "$name" != 'Pokémon;x' ] || for out in text status top; do
+			grep -q " $name" "$WORK/$out.txt" || fail "$out lacks $name: $(cat -v "$WORK/$out.txt")"
 		done
 		[ -z "$(find "$WORK" /tmp -maxdepth 1 -name x -newer "$WORK/log.txt")" ] || fail "a name became a path"
 	done
+	# what a command is called with, or reads, comes back in its message
+	for name in $'\e]0;t\a' $'\xff\n\xc2\x9b' $'\u202e'; do
+		exits 64 "$GAMER" "$name"
+		! LC_ALL=C grep -q '[^ -~]' <<<"$SAID" || fail "a message has $(cat -v <<<"$SAID")"
+		"$GAMER" db check --db <(:)"$name" >"$WORK/out" 2>&1 || true
+		! LC_ALL=C grep -q '[^ -~]' "$WORK/out" || fail "db check says $(cat -v "$WORK/out")"
+	done
+	exits 64 "$GAMER" Pokémon
+	grep -q "'Pokémon'" <<<"$SAID" || fail "$SAID"
+}
+host_profile_names() { : "profile: names of threads that steer terminals, part frames or break JSON: JSON has them whole, the rest is clean"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	WORK=$(mktemp -d)
+	cat >"$WORK/named.py" <<-'EOT'
+		import ctypes, os, sys, threading, time
+		def named(name):
+		    ctypes.CDLL(None).prctl(15, os.fsencode(name), 0, 0, 0)
+		    time.sleep(0.3)
+		for name in sys.argv[1:]:
+		    threading.Thread(target=named, args=(name,)).start()
+	EOT
+	set -- $'\e]0;t\a' $'\xff\xfe\xc3\x28' $'a"b\\c\nd 5' $'\xc2\x9b31m\u202ex' 'Pokémon;x'
+	"$GAMER" profile --json -o "$WORK/json" -- python3 "$WORK/named.py" "$@" || fail "exit $?"
+	python3 - "$WORK/json" "$@" <<-'EOT' || exit
+		import json, os, sys
+		got = {t["comm"] for t in json.load(open(sys.argv[1]))["ebpf"]["offcpu"]["thread_stats"].values()}
+		want = {os.fsencode(name)[:15].decode(errors="replace") for name in sys.argv[2:]}
+		assert want <= got, (want, got)
+	EOT
+	"$GAMER" profile --folded -o "$WORK/folded" -- python3 "$WORK/named.py" "$@" || fail "exit $?"
+	"$GAMER" profile -o "$WORK/text" -- python3 "$WORK/named.py" "$@" || fail "exit $?"
+	python3 - "$WORK/folded" "$WORK/text" <<-'EOT'
+		import re, sys
+		folded, text = (open(name, encoding="utf-8").read() for name in sys.argv[1:])
+		for what in folded, text:
+		    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", what), what[:500]
+		assert all(re.fullmatch(r"[^;]+(;[^;]+)+ \d+", line) for line in folded.splitlines()), folded[:500]
+		for name in "?]0:t?", "???(", 'a"b\\c?d 5', "?31m?x", "Pok\u00e9mon:x":
+		    assert f"\n{name};" in "\n" + folded, (name, folded[:500])
+		rows = [line for line in text.splitlines() if re.match(" *[0-9]+ +[0-9]+ ", line)]
+		assert any("Pok\u00e9mon;x" in row for row in rows) and len({len(row) for row in rows}) == 1, rows
+	EOT
+	rm -rf "$WORK"
 }
 # crowd UID NAME COUNT LIBRARY [VARIABLE=VALUE]...: processes of that user and name, numbers in CROWD,
 # with those variables. Each has its own copy of LIBRARY, unless that is "-", and uses it as Wine does.
@@ -2536,7 +2650,7 @@ sanitized() {
 export ASAN_OPTIONS=detect_leaks=0:exitcode=99:allocator_may_return_null=1 UBSAN_OPTIONS=exitcode=99
 
 # The host tests of what gamer reads, writes and prints run once more with that binary, as san_NAME.
-SANITIZED="options|commands|check|status|top|events|trace|clients|names|db_(golden|truncated|hostile|places|full)|metrics|profile_(calls|stacks|threads|options)"
+SANITIZED="options|commands|check|status|top|events|trace|clients|files|names|db_(golden|truncated|hostile|places|full)|metrics|profile_(calls|stacks|threads|options|names)"
 
 # analyze: clang's static analyzer and cppcheck over gamer.c; prints what they find
 analyze() {

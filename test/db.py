@@ -215,6 +215,9 @@ def check_hostile(d):
     expect(db("import", x, db=f"{d}/most")[0] == 0 and listed(f"{d}/most")[0]["burst_ns"] == most, "most are not kept")
     put(x, encode(3, [(b"\x1b[2J\xffx\n",) + one[1:]]))
     expect(b"\x1b" not in db("list", db=x)[1] and b"\xff" not in db("list", db=x)[1], "a name steers the terminal")
+    expect(listed(x)[0]["comm"] == "\x1b[2J\ufffdx\n", f"JSON has another name: {listed(x)}")
+    put(x, encode(3, [("Pok\u00e9mon".encode(), *one[1:])]))
+    expect(listed(x)[0]["comm"] == "Pok\u00e9mon" and "Pok\u00e9mon         0" in db("list", db=x)[1].decode(), "UTF-8 does not stay UTF-8, or in its column")
     for what, make in (("a symlink", lambda: os.symlink(put(f"{d}/to", golden(2)), x)), ("a dangling one", lambda: os.symlink("/none", x)),
                        ("a folder", lambda: os.mkdir(x)), ("a pipe", lambda: os.mkfifo(x)),
                        ("a file that all may write", lambda: os.chmod(put(x, golden(2)), 0o666)),
@@ -355,10 +358,10 @@ def check_killed(d):
             late += 1
         else:
             early += 1
-        left += os.path.exists(f"{x}.tmp")
+        left += os.path.exists(f"{d}/.x.gamer-0")
     print(f"{early} times the old one, {late} times the new one, {left} times a temporary file was left")
     expect(early > 20 and late > 20, "the kills did not hit the write")
-    expect(db("import", f"{d}/new", db=x)[0] == 0 and not os.path.exists(f"{x}.tmp"), "a left file is in the way")
+    expect(db("import", f"{d}/new", db=x)[0] == 0 and sorted(os.listdir(d)) == ["new", "x"], f"left behind: {os.listdir(d)}")
 
 
 def main():
