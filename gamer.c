@@ -1033,7 +1033,8 @@ static int open_checked(const char *root, const char *path, u64 resolve, struct 
 	fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
 	if (root)
 		close(dir);
-	if (fd >= 0 && (fstatat(fd, "", s, AT_EMPTY_PATH | AT_STATX_DONT_SYNC) || !S_ISREG(s->st_mode))) {
+	if (fd >= 0 && (fstatat(fd, "", s, AT_EMPTY_PATH | AT_STATX_DONT_SYNC) ||
+			!S_ISREG(s->st_mode))) {
 		close(fd);
 		fd = -1;
 	}
@@ -2707,7 +2708,8 @@ static bool folder_foreign(int dir_fd, const char *path)
  * forgotten here would then end the scheduler of the whole machine.
  */
 static const u16 allowed_calls[] = {
-	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat, SYS_openat2, SYS_close,
+	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat,
+	SYS_openat2, SYS_close,
 	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access,
 	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl,
 	SYS_dup, SYS_dup3, SYS_unlink, SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask,
@@ -3818,8 +3820,8 @@ static bool elf_section(const struct elf_file *f, u32 i, Elf64_Shdr *to)
 	    !elf_read(f->fd, f->wide ? (void *)to : &s, size, f->eh.e_shoff + i * size))
 		return false;
 	if (!f->wide)
-		*to = (Elf64_Shdr){ .sh_type = s.sh_type, .sh_flags = s.sh_flags, .sh_link = s.sh_link,
-				    .sh_offset = s.sh_offset, .sh_size = s.sh_size };
+		*to = (Elf64_Shdr){ .sh_type = s.sh_type, .sh_flags = s.sh_flags,
+				    .sh_link = s.sh_link, .sh_offset = s.sh_offset, .sh_size = s.sh_size };
 	return true;
 }
 
@@ -3832,8 +3834,8 @@ static bool elf_segment(const struct elf_file *f, u32 i, Elf64_Phdr *to)
 	    !elf_read(f->fd, f->wide ? (void *)to : &p, size, f->eh.e_phoff + i * size))
 		return false;
 	if (!f->wide)
-		*to = (Elf64_Phdr){ .p_type = p.p_type, .p_flags = p.p_flags, .p_offset = p.p_offset,
-				    .p_vaddr = p.p_vaddr, .p_filesz = p.p_filesz };
+		*to = (Elf64_Phdr){ .p_type = p.p_type, .p_flags = p.p_flags,
+				    .p_offset = p.p_offset, .p_vaddr = p.p_vaddr, .p_filesz = p.p_filesz };
 	return true;
 }
 
@@ -3861,7 +3863,8 @@ static bool elf_symbols(const struct elf_file *f, const Elf64_Shdr *table, u64 m
 			return false;
 		sym = f->wide ? part.wide[i % 128] :
 		      (Elf64_Sym){ .st_name = s->st_name, .st_info = s->st_info,
-				   .st_shndx = s->st_shndx, .st_value = s->st_value, .st_size = s->st_size };
+				   .st_shndx = s->st_shndx, .st_value = s->st_value,
+				   .st_size = s->st_size };
 		if (sym.st_name && sym.st_name < names.sh_size &&
 		    !each(ctx, &sym, names.sh_offset + sym.st_name))
 			return true;
@@ -10129,7 +10132,7 @@ static int cmd_top(void)
 #define PROF_MODULES		4096	/* files and the like, each kept open */
 #define PROF_MAPS		16384	/* mappings of code in one process */
 #define PROF_LOADS		16	/* loadable segments of a file; linkers make 4 */
-#define PROF_FILE_SYMBOLS	(1U << 20)	/* of one table; the largest browsers have as many */
+#define PROF_FILE_SYMBOLS	(1U << 20)	/* of one table; large browsers have as many */
 #define PROF_SYMBOLS		(4U << 20)	/* in all: 96 MB */
 #define PROF_SIZE_MAX		((1U << 30) - 1)	/* of a function */
 #define PROF_JIT_BYTES		(64U << 20)	/* of a JIT compiler's list */
@@ -10487,13 +10490,15 @@ static int prof_open_mapped(const struct prof_image *im, const struct prof_map *
 	size_t i;
 	int fd;
 
-	snprintf(map, sizeof(map), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, im->pid, m->start, m->end);
+	snprintf(map, sizeof(map), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, im->pid, m->start,
+		 m->end);
 	snprintf(root, sizeof(root), "/proc/%d/root", im->pid);
 	snprintf(exe, sizeof(exe), "/proc/%d/exe", im->pid);
 	for (i = 0; i < ARRAY_SIZE(ways); i++) {
 		if (ways[i].path == path && (!ways[i].root || path[0] != '/'))
 			continue;
-		fd = open_checked(ways[i].root, ways[i].path, RESOLVE_NO_SYMLINKS | RESOLVE_CACHED, &s);
+		fd = open_checked(ways[i].root, ways[i].path,
+				  RESOLVE_NO_SYMLINKS | RESOLVE_CACHED, &s);
 		if (fd >= 0 && mapped_as(&s, dev, ino))
 			return fd;
 		if (fd >= 0)
@@ -11063,7 +11068,8 @@ static bool prof_elf_read(struct prof_module *mod, int fd, bool is_debug)
 	     elf_segment(&e.file, i, &mod->loads[mod->nr_loads]); i++)
 		mod->nr_loads += mod->loads[mod->nr_loads].p_type == PT_LOAD;
 	for (i = 0; elf_section(&e.file, i, &sh) && !prof_names_over(); i++) {
-		bool *first = sh.sh_type == SHT_SYMTAB ? &full : sh.sh_type == SHT_DYNSYM ? &dynamic : NULL;
+		bool *first = sh.sh_type == SHT_SYMTAB ? &full :
+			      sh.sh_type == SHT_DYNSYM ? &dynamic : NULL;
 
 		if (first && !*first)
 			e.cut |= !elf_symbols(&e.file, &sh, PROF_FILE_SYMBOLS, &e, prof_elf_symbol);
@@ -11110,8 +11116,8 @@ static bool prof_jit_parse(struct prof_symbols *to, char *text, size_t len)
 		addr = strtoull(line, &at, 16);
 		size = strtoull(at, &at, 16);
 		if (*at == ' ' && at[1] && size &&
-		    !prof_symbol_add(to, (struct prof_symbol){ .addr = addr, .fd = -1, .name = at + 1,
-							       .size = MIN(size, PROF_SIZE_MAX) }))
+		    !prof_symbol_add(to, (struct prof_symbol){
+			    .addr = addr, .size = MIN(size, PROF_SIZE_MAX), .fd = -1, .name = at + 1 }))
 			return false;
 	}
 	return true;
@@ -11419,8 +11425,8 @@ static void prof_names_of(struct prof_names *to, const struct prof_place *p)
 /* As many places as the report shows stacks of. */
 static u32 prof_shown(void)
 {
-	return MIN(prof.nr_places, opt[OPT_FOLDED].n ? UINT32_MAX : opt[OPT_JSON].n ? PROF_TOP_STACKS :
-		   PROF_TOP);
+	return MIN(prof.nr_places, opt[OPT_FOLDED].n ? UINT32_MAX :
+		   opt[OPT_JSON].n ? PROF_TOP_STACKS : PROF_TOP);
 }
 
 /* The thread that reads files; it tells its end by closing the pipe. */
@@ -12513,7 +12519,7 @@ static void prof_text_lost(struct out *o)
 		{ lost->ios, "block requests found no room" },
 		{ prof.rings_lost, "times mappings were missed" },
 		{ prof.lost_symbols, "files have more symbols than are read" },
-		{ prof.lost_names, "stacks have no names: reading them was stopped, or took too long" },
+		{ prof.lost_names, "stacks have no names: reading was stopped, or took too long" },
 	};
 	size_t i;
 
