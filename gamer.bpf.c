@@ -651,7 +651,7 @@ enum prof_walk {
 
 /* What one thread did in one program: it gets a new record by exec. */
 struct prof_thread {
-	__u64 start_ns, end_ns;	/* CLOCK_MONOTONIC; marked or forked, last switch or exec or the end */
+	__u64 start_ns, end_ns;	/* CLOCK_MONOTONIC; marked, fork; last switch, exec, end */
 	__u64 events;		/* times off the CPU, within the bounds */
 	__u64 min_ns, max_ns;	/* of these, from the CPU's loss to its return */
 	__u64 n[PROF_STATE_NR];	/* by state; one event may count in its state and in runqueue */
@@ -3788,7 +3788,7 @@ const volatile u8 prof_offcpu;			/* 1: times off the CPU are wanted */
 const volatile u8 prof_kernel_stacks;		/* 1: kernel stacks too */
 const volatile u8 prof_command;			/* 1: prof_root is followed from its exec on */
 const volatile u64 prof_entry, prof_entry_end;	/* do_syscall_64 in memory, 0, 0: unknown */
-u32 prof_root;		/* process whose tree is followed, in gamer's PID namespace; user space */
+u32 prof_root;		/* process whose tree is followed, as gamer sees it; user space */
 u32 prof_root_tgid;	/* the same as the kernel counts; prof_threads() */
 u32 prof_level;		/* of gamer's PID namespace, 0: the first one; prof_threads() */
 u32 prof_walk;		/* enum prof_walk; user space */
@@ -3831,7 +3831,7 @@ struct {
 	__type(value, struct prof_stack);
 } prof_stacks SEC(".maps");
 
-#define PROF_FRAME_MAX	(8 << 20)	/* a frame of that size is none: a whole stack is no larger */
+#define PROF_FRAME_MAX	(8 << 20)	/* a whole stack is no larger, so no frame is */
 #define PROF_RAW	160	/* words of a kernel stack that are looked at */
 
 struct prof_buffers {
@@ -3903,11 +3903,11 @@ static __always_inline u32 prof_new_id(void)
 /* The number of a thread where gamer runs: each PID namespace that it is in has its own. */
 static __always_inline u32 prof_number(struct task_struct *p)
 {
-	u64 pid = (u64)BPF_CORE_READ(p, thread_pid);
+	u64 at = (u64)BPF_CORE_READ(p, thread_pid);
 	u32 nr = 0;
 
-	bpf_probe_read_kernel(&nr, sizeof(nr), (void *)(pid + bpf_core_field_offset(struct pid, numbers) +
-							prof_level * bpf_core_type_size(struct upid)));
+	at += bpf_core_field_offset(struct pid, numbers) + prof_level * bpf_core_type_size(struct upid);
+	bpf_probe_read_kernel(&nr, sizeof(nr), (void *)at);
 	return nr;
 }
 

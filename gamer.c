@@ -11499,7 +11499,8 @@ static void prof_spawn(char **argv)
 		_exit(byte);
 	}
 	if (apart)
-		note("profile: the command's output goes to standard error (-o FILE keeps the report apart)");
+		note("profile: the command's output goes to standard error "
+		     "(-o FILE keeps the report apart)");
 	close(pair[1]);
 	prof.go_fd = pair[0];
 	prof.root = prof.child;
