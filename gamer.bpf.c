@@ -3192,8 +3192,9 @@ static __always_inline void flip_requested(u64 now)
 		if (known)
 			*known = CLASS_COMPOSITOR;
 		__sync_fetch_and_add(&class_gen, 1);
-		hint_send(p, t, HINT_FLIP);
 	}
+	if (t->class != CLASS_GAME)	/* at each flip, until one was sent */
+		hint_send(p, t, HINT_FLIP);
 	evidence_set(p, t, SOURCE_GPU, t->class == CLASS_GAME ? ROLE_GPU : ROLE_COMPOSITOR, 100,
 		     now);
 	task_class(p, t, now);

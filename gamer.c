@@ -636,10 +636,7 @@ static struct state {
 	char **argv;			/* the command behind "--", NULL: none; parse_options() */
 	pid_t pid;			/* our own; that of who is forked differs */
 	void (*died)(int code, const char *why);	/* run_died(); NULL: not `run` */
-} st = {
-	.epoll_fd = -1, .signal_fd = -1, .listen_fd = -1, .uevent_fd = -1, .watchdog_fd = -1,
-	.lock_fd = -1, .batch_fd = -1, .publish_fd = -1, .module_fd = -1,
-};
+} st;		/* no initial values, which the file would hold; main() sets what is not 0 */
 
 /* On its way to clients. Not in `st`, which has initial values: the file would hold them. */
 static char client_out[MAX_CLIENTS][CLIENT_OUT];
@@ -10290,7 +10287,7 @@ static struct prof {
 	u64 calls, calls32;		/* all system calls, 32-bit ones of these */
 	u64 category[PROF_CAT_NR];
 	u16 order[2 * PROF_SYSCALLS];	/* numbers, the most frequent first; prof_calls_make() */
-} prof = { .status = -1, .signal_fd = -1, .pidfd = -1 };
+} prof;		/* no initial values: cmd_profile() */
 
 static const char *const prof_state_names[PROF_STATE_NR] = {
 #define X(id, name, help) #name,
@@ -12990,6 +12987,7 @@ static int cmd_profile(void)
 {
 	int rc;
 
+	prof.status = prof.signal_fd = prof.pidfd = -1;
 	prof_check_options();
 	prof.root = opt[OPT_TREE].n;
 	prof_open_signals();
@@ -14276,6 +14274,8 @@ int main(int argc, char **argv)
 			die(EX_USAGE, "unknown command '%s' (see gamer --help)", argv[1]);
 		cmd = i;
 	}
+	st.epoll_fd = st.signal_fd = st.listen_fd = st.uevent_fd = st.watchdog_fd = -1;
+	st.lock_fd = st.batch_fd = st.publish_fd = st.module_fd = -1;
 	st.pid = getpid();
 	st.died = cmd == CMD_run ? run_died : NULL;
 	parse_options(cmd, argc - 1 - named, argv + 1 + named);
