@@ -1292,7 +1292,7 @@ host_files() { : "files that gamer writes: only over a regular file or nothing, 
 	ln -s ../victim "$dir/link"
 	ln -s nowhere "$dir/dangling"
 	for path in "$dir"/*; do
-		for cmd in 'db export --db /nonexistent/db' 'trace --seconds 1 -o' 'profile -o' 'bench --seconds 1 --svg' 'bench --seconds 1 --csv'; do
+		for cmd in 'db export --db=' 'trace --seconds 1 -o' 'profile -o' 'bench --seconds 1 --svg' 'bench --seconds 1 --csv'; do
 			# shellcheck disable=SC2086
 			refused "$path" "$GAMER" ${cmd/profile/profile -p $$} "$path"
 		done
@@ -1313,13 +1313,13 @@ host_files() { : "files that gamer writes: only over a regular file or nothing, 
 	# over a file, beside files of others, by whoever's mode
 	install -m 600 /dev/null "$dir/x"
 	for path in x.tmp .x.tmp .x.gamer-0; do echo mine >"$dir/$path"; done
-	"$GAMER" profile --json --only syscalls -o "$WORK/json" -- "$GAMER" db export --db /nonexistent/db "$dir/x" || fail "exit $?"
+	"$GAMER" profile --json --only syscalls -o "$WORK/json" -- "$GAMER" db export --db= "$dir/x" || fail "exit $?"
 	python3 -c 'import json, sys; c = json.load(open(sys.argv[1]))["ebpf"]["syscalls"]["counts"]; assert c["fsync"] == 2 and c["renameat"] == 1, c' "$WORK/json" || fail "file and folder are not both synced"
 	[ "$(stat -c '%a %s' "$dir/x")" = '600 24' ] || fail "x has $(stat -c '%a %s' "$dir/x")"
 	[ "$(cat "$dir/x.tmp" "$dir/.x.tmp" "$dir/.x.gamer-0" | tr -d '\n')" = mineminemine ] || fail "files that are not ours were touched"
 	rm "$dir/.x.gamer-0"
 	install -m 666 -o 1000 /dev/null "$dir/x"
-	(umask 027; "$GAMER" db export --db /nonexistent/db "$dir/x") || fail "exit $?"
+	(umask 027; "$GAMER" db export --db= "$dir/x") || fail "exit $?"
 	[ "$(stat -c '%a %u' "$dir/x")" = '640 0' ] || fail "what another could write has mode and owner $(stat -c '%a %u' "$dir/x")"
 	# two write the same file, one is killed, the disk is full
 	cp "$ROOT/test/events.jsonl" "$WORK/answer"
@@ -1327,12 +1327,12 @@ host_files() { : "files that gamer writes: only over a regular file or nothing, 
 	"$GAMER" trace -o "$dir/x" 2>/dev/null &
 	B=$!
 	wait_for 30 [ -e "$dir/.x.gamer-0" ] || fail "the trace does not begin"
-	"$GAMER" db export --db /nonexistent/db "$dir/x" || fail "beside a trace: exit $?"
+	"$GAMER" db export --db= "$dir/x" || fail "beside a trace: exit $?"
 	[ -e "$dir/.x.gamer-0" ] && [ "$(stat -c %s "$dir/x")" = 24 ] || fail "export took the trace's file"
 	kill -KILL $B
 	wait $B 2>/dev/null || true
 	[ -e "$dir/.x.gamer-0" ] || fail "nothing was left to take away"
-	exits 74 bash -c 'ulimit -f 0; exec "$@" 2>/dev/null' - "$GAMER" db export --db /nonexistent/db "$dir/x"
+	exits 74 bash -c 'ulimit -f 0; exec "$@" 2>/dev/null' - "$GAMER" db export --db= "$dir/x"
 	[ "$(stat -c %s "$dir/x")" = 24 ] || fail "a full disk has spoiled the old file"
 	path=$(cd "$dir" && find . -name '*x*' | sort | xargs)
 	[ "$path" = './.x.tmp ./x ./x.tmp' ] || fail "left: $path"
