@@ -1335,7 +1335,7 @@ static int file_begin(struct file *f, int at_fd, const char *path)
 	code = file_check(f->dir_fd, f->name, &f->mode);
 	for (try = 0; !code && try < 4; try++) {
 		snprintf(f->tmp, sizeof(f->tmp), ".%.200s.gamer-%" PRIx64, f->name,
-			 try ? now_ns() : 0);
+			 try < 2 ? 0 : now_ns());
 		f->fd = openat(f->dir_fd, f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
 			       S_ISVTX | (f->mode ? f->mode & 0777 : 0644));
 		if (f->fd < 0 && errno != EEXIST)
