@@ -335,7 +335,7 @@ def check_exits(d):
     expect(gamer(d, "run", "--restarts", "x")[0] == 64, "a wrong option")
     left(64, "is not a number", "a wrong option")
     code, _, said = gamer(d, "run", "--observe", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12)))
-    expect(code in (69, 70), f"12 descriptors: exits {code}: {said}")
+    expect(code == 77, f"12 descriptors: exits {code}: {said}")
     left(code, said.removeprefix("gamer: ").splitlines()[-1].removeprefix("gamer: "), "12 descriptors")
     if not os.path.exists("/sys/kernel/sched_ext"):
         expect(gamer(d, "run")[0] == 69, "a kernel without sched_ext")

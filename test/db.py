@@ -4,6 +4,7 @@
 Reads and writes the three versions of the file by the layout below and holds `gamer db` to
 it. One function per check; each ends with the first thing that does not hold.
 """
+import codecs
 import json
 import os
 import random
@@ -39,6 +40,10 @@ def encode(version, entries, saved=NOW, count=None):
     return head + body
 
 
+# gamer shows each byte that is no UTF-8 as U+FFFD
+codecs.register_error("each", lambda e: ("\ufffd" * (e.end - e.start), e.end))
+
+
 def decode(data):
     version, count = struct.unpack_from("<II", data, 4)
     at = 24 if version == 3 else 12
@@ -60,7 +65,7 @@ def shown(version, e):
     sure = 0
     if n >= 3 and sum(votes):
         sure = max(votes) / sum(votes) * (0.5 + 0.5 * (1 - min(dev / burst if burst else 1, 1)))
-    d = {"comm": comm.split(b"\0")[0].decode("latin-1"), "exe": exe, "tier": TIERS[best],
+    d = {"comm": comm.split(b"\0")[0].decode(errors="each"), "exe": exe, "tier": TIERS[best],
          "confidence": round(sure, 3), "observations": n, "votes": dict(zip(TIERS, votes)), "burst_ns": burst,
          "dev_ns": dev, "wakeups_hz": wakes, "switches_hz": switches, "role_votes": role_votes, "seen_s": seen}
     return d, role
