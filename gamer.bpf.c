@@ -3981,12 +3981,16 @@ static __always_inline u64 prof_hash(u64 hash, u64 word)
 }
 
 /* Key of the stack of the current task, 0: none. A stack that was the last one is known. */
-static __always_inline u64 prof_stack(void *ctx, struct prof_stack *s, u32 size, u64 flags, u64 last)
+static __always_inline u64 prof_stack(void *ctx, struct prof_stack *s, u64 size, u64 flags, u64 last)
 {
-	long n = bpf_get_stack(ctx, s->ip, size, flags);
 	u64 hash = PROF_HASH;
+	long n;
 	u32 i;
 
+	/* By way of memory, or 6.18's verifier follows each size apart and warns in the log at 8. */
+	s->n = size;
+	size = *(volatile u64 *)&s->n;
+	n = size <= sizeof(s->ip) ? bpf_get_stack(ctx, s->ip, size, flags) : 0;
 	if (n <= 0)
 		return 0;
 	s->n = (u32)n / sizeof(s->ip[0]);

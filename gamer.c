@@ -4937,7 +4937,7 @@ static void reader_lost(bool reaped)
 	if (w->pid > 0)
 		note("game: %d %s cannot be read, its memory is locked: its environment does not count",
 		     w->pid, w->comm);
-	else
+	else if (w->pid < 0)
 		note("wine: the file in %s cannot be read", wine_dirs[-w->pid - 1]);
 	if (o.look == LOOK_ALL && !reader.scan)
 		reader.scan = w->pid;
@@ -10131,7 +10131,7 @@ static int cmd_top(void)
 #define PROF_LOADS		16	/* loadable segments of a file; linkers make 4 */
 #define PROF_FILE_SYMBOLS	(1U << 20)	/* of one table; large browsers have as many */
 #define PROF_SYMBOLS		(4U << 20)	/* in all: 96 MB */
-#define PROF_SIZE_MAX		((1U << 30) - 1)	/* of a function */
+#define PROF_SIZE_MAX		((1ULL << 36) - 1)	/* of a function */
 #define PROF_JIT_BYTES		(64U << 20)	/* of a JIT compiler's list */
 #define PROF_NAMES_NS		(10 * NSEC_PER_SEC)	/* for reading names at the end */
 #define PROF_CACHE_FDS		1024	/* hardware counters, two a thread; with more threads: none */
@@ -10143,9 +10143,9 @@ static int cmd_top(void)
 /* A function or the like, by its address in its module. */
 struct prof_symbol {
 	u64 addr;
-	u32 size : 30;		/* 0: unknown, it goes to the next one */
-	u32 is_local : 1, is_weak : 1;	/* as ELF has it */
-	s32 fd;			/* of the file that has its name; -1: the name is in memory */
+	u64 size : 36;		/* 0: unknown, it goes to the next one */
+	u64 is_local : 1, is_weak : 1;	/* as ELF has it */
+	s64 fd : 26;		/* of the file that has its name; -1: the name is in memory */
 	union {
 		const char *name;
 		u64 name_at;	/* in that file */
@@ -11161,23 +11161,28 @@ static void prof_kernel_load(void)
 {
 	FILE *f = fopen("/proc/kallsyms", "re");
 	struct prof_symbols *k = &prof.kernel;
+	struct prof_symbol sym = { .fd = -1 };
 	char line[256], *at;
-	u64 addr;
 	u32 i;
 
 	while (f && fgets(line, sizeof(line), f)) {
-		addr = strtoull(line, &at, 16);
-		if (!addr || strlen(at) < 4 || !strchr("tTwW", at[1]))
+		sym.addr = strtoull(line, &at, 16);
+		if (!sym.addr || strlen(at) < 4 || !strchr("tTwW", at[1]))
 			continue;
 		at[3 + strcspn(at + 3, "\t\n")] = 0;
-		prof_symbol_add(k, (struct prof_symbol){ .addr = addr, .fd = -1, .is_local = at[1] == 't',
-							 .name = prof_strdup(at + 3) });
+		sym.is_local = at[1] == 't';
+		sym.name = prof_strdup(at + 3);
+		if (!prof_symbol_add(k, sym)) {
+			free((char *)sym.name);
+			break;
+		}
 	}
 	if (f)
 		fclose(f);
 	prof_symbols_sort(k);
-	for (i = 0; i + 1 < k->n; i++)
-		k->list[i].size = MIN(k->list[i + 1].addr - k->list[i].addr, UINT32_MAX);
+	for (i = k->n; i-- > 1;)
+		k->list[i - 1].size = k->list[i].addr == k->list[i - 1].addr ? k->list[i].size :
+				      MIN(k->list[i].addr - k->list[i - 1].addr, PROF_SIZE_MAX);
 }
 
 static const struct prof_symbol *prof_symbol_named(const struct prof_symbols *s, const char *name)
@@ -11436,8 +11441,10 @@ static void *prof_names_read(void *pipe)
 	for (i = 0; i < prof_shown() && !prof_names_over(); i++) {
 		prof_names_of(&names, &prof.places[i]);
 		copy = malloc(names.len + 1);
-		if (!copy || prof_names_over())
+		if (!copy || prof_names_over()) {
+			free(copy);
 			break;
+		}
 		memcpy(copy, names.text, names.len + 1);
 		__atomic_store_n(&prof.places[i].names, copy, __ATOMIC_RELEASE);
 	}
@@ -13522,7 +13529,7 @@ static int cmd_db(void)
 		result = db_read(db.dir_fd, db.name, &db.known);
 	} else if (writes) {
 		die(EX_NOPERM, "no place for the process database can be written");
-	} else if (opt[OPT_DB].s && opt[OPT_DB].s[0]) {
+	} else if (opt[OPT_DB].s && opt[OPT_DB].s[0] && access(opt[OPT_DB].s, F_OK)) {
 		die(errno == EACCES ? EX_NOPERM : EX_NOINPUT, "%s: %s", opt[OPT_DB].s, strerror(errno));
 	}
 	if (result == DB_DENIED)
