@@ -2719,7 +2719,7 @@ static const u16 allowed_calls[] = {
 	SYS_futex,
 	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
 	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
-	SYS_fork, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
+	SYS_fork, SYS_clone, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
 	SYS_close_range, SYS_fstatfs,
 };
 
@@ -3691,6 +3691,7 @@ static struct children {
 	s32 parent;		/* gamer itself; child_start() */
 	u32 lost;		/* left behind and not yet reaped; child_leave(), children_reap() */
 	s32 unprobing;		/* left behind while it takes its uprobes away, 0: none; the same */
+	bool refused;		/* the kernel let none start, which has been said; child_start() */
 } children;
 
 static bool child_start(struct child *c, u64 event, u64 capabilities, void (*work)(int sock))
@@ -3711,10 +3712,14 @@ static bool child_start(struct child *c, u64 event, u64 capabilities, void (*wor
 	}
 	close(pair[1]);
 	if (c->pid < 0) {
+		if (!children.refused)
+			note("cannot look at other processes yet: fork: %s", strerror(errno));
+		children.refused = true;
 		c->pid = 0;
 		close(pair[0]);
 		return false;
 	}
+	children.refused = false;
 	c->fd = pair[0];
 	loop_add(c->fd, event);
 	return true;
