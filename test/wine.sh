@@ -19,7 +19,7 @@ wine_start() {
 	# Its stdin stays open as long as this does.
 	WINE_CHECK=$WORK sleep 1000 <>"$WORK/$name.in" &
 	# shellcheck disable=SC2016
-	WINE_CHECK=$WORK WINEDEBUG=-all WINEPREFIX=/tmp/prefix HOME=/tmp TMPDIR=/tmp unshare -m sh -c '
+	WINE_CHECK=$WORK WINEDEBUG=-all WINEPREFIX=/tmp/prefix HOME=/tmp env -u TMPDIR unshare -m sh -c '
 		mount -o bind "$0" "$0" && cd "$0" && mount -o rbind /dev dev && mount -t proc proc proc &&
 			mount -t tmpfs tmp tmp || exit
 		mkdir -p tmp/prefix/dosdevices tmp/prefix/drive_c/windows/system32
