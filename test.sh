@@ -1429,7 +1429,7 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 		open(sys.argv[2], "w")
 		time.sleep(600)
 	EOT
-	for name in '../../x' $'\e[31mred\e]0;t\a' $'\xff\xfe\xc3\x28' $'a"b\\c\nfps 999' $'\xc2\x9b31m\x7f\u202ex' 'Pokémon;x'; do
+	for name in '../../x' $'\e[31mred\e]0;t\a' $'\xff\xfe\xc3\x28' $'a"b\\c\nfps 999' $'\xc2\x9b31m\x7f\xe2\x80\xaex' 'Pokémon;x'; do
 		n=$((n + 1))
 		(
 			big=$(printf '%100000s' '')
@@ -1469,7 +1469,7 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 		[ -z "$(find "$WORK" /tmp -maxdepth 1 -name x -newer "$WORK/log.txt")" ] || fail "a name became a path"
 	done
 	# what a command is called with, or reads, comes back in its message
-	for name in $'\e]0;t\a' $'\xff\n\xc2\x9b' $'\u202e'; do
+	for name in $'\e]0;t\a' $'\xff\n\xc2\x9b' $'\xe2\x80\xae'; do
 		exits 64 "$GAMER" "$name"
 		! LC_ALL=C grep -q '[^ -~]' <<<"$SAID" || fail "a message has $(cat -v <<<"$SAID")"
 		"$GAMER" db check --db <(:)"$name" >"$WORK/out" 2>&1 || true
@@ -1489,7 +1489,7 @@ host_profile_names() { : "profile: names of threads that steer terminals, part f
 		for name in sys.argv[1:]:
 		    threading.Thread(target=named, args=(name,)).start()
 	EOT
-	set -- $'\e]0;t\a' $'\xff\xfe\xc3\x28' $'a"b\\c\nd 5' $'\xc2\x9b31m\u202ex' 'Pokémon;x'
+	set -- $'\e]0;t\a' $'\xff\xfe\xc3\x28' $'a"b\\c\nd 5' $'\xc2\x9b31m\xe2\x80\xaex' 'Pokémon;x'
 	"$GAMER" profile --json -o "$WORK/json" -- python3 "$WORK/named.py" "$@" || fail "exit $?"
 	python3 - "$WORK/json" "$@" <<-'EOT' || exit
 		import json, os, sys
