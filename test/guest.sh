@@ -1322,15 +1322,14 @@ fault_error() { : "an error in the scheduler: started again as often as asked, e
 	true
 }
 fault_stall() { : "a task that never gets a CPU: the kernel takes over after at most 5 s; exit 70 and why in last_exit, whatever its name"
-	local try
 	hogs=
 	# nearly all that is queued has a name that sets a terminal's title; the kernel says it as it is
-	for try in $(seq $((CPUS * 2))); do
+	for _ in $(seq $((CPUS * 2))); do
 		(printf '\033]0;Pok\303\251mon\007' >/proc/self/comm; while :; do :; done) &
 		hogs="$hogs $!"
 	done
 	trap 'kill $hogs' EXIT # not local: the trap runs when this function is over
-	for try in 1 2 3; do
+	for _ in 1 2 3; do
 		falls --inject stall --restarts 0
 		is "restarts" "$(restarts_said)" 0
 		grep -q '^exit=70 .*runnable task stall.*failed to run for [5-9]\.' /run/gamer/last_exit ||
