@@ -2922,7 +2922,7 @@ static __always_inline bool hint_allowed(struct task_struct *leader, u64 now)
 		first->hints = HINTS_OF_ONE;
 		return false;
 	}
-	if (now - hints_at_ns >= NSEC_PER_SEC) {
+	if ((s64)(now - hints_at_ns) >= (s64)NSEC_PER_SEC) {
 		hints_at_ns = now;
 		hints = 0;
 	}

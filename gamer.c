@@ -630,7 +630,7 @@ static struct state {
 	bool hook_off[HOOK_NR];		/* by --hooks */
 	const char *hook_why[HOOK_NR];	/* why not attached, NULL: attached */
 	const char *prog_why[PROG_NR];	/* why not loaded or attached, NULL: it is */
-	struct bpf_link *prog_links[PROG_NR];	/* NULL: not attached (of uprobes: by wine_attach) */
+	struct bpf_link *prog_links[PROG_NR];	/* NULL: not attached, or a uprobe; wine_work() */
 	struct bpf_link *threads_link;	/* the thread iterator */
 	const char *refused;		/* program that the verifier refused last, or NULL */
 	char **argv;			/* the command behind "--", NULL: none; parse_options() */
@@ -638,7 +638,7 @@ static struct state {
 	void (*died)(int code, const char *why);	/* run_died(); NULL: not `run` */
 } st;		/* no initial values, which the file would hold; main() sets what is not 0 */
 
-/* On its way to clients. Not in `st`, which has initial values: the file would hold them. */
+/* On its way to clients. */
 static char client_out[MAX_CLIENTS][CLIENT_OUT];
 
 static union opt_value {
@@ -2700,9 +2700,8 @@ static bool folder_foreign(int dir_fd, const char *path)
 
 /*
  * System calls of a gamer that is attached: of its loop, of its children, and what libbpf does to
- * load again. Any
- * other fails with EPERM and is logged by the kernel; gamer is not killed for it, since a call
- * forgotten here would then end the scheduler of the whole machine.
+ * load again. Any other fails with EPERM and is logged by the kernel; gamer is not killed for it,
+ * since a call forgotten here would then end the scheduler of the whole machine.
  */
 static const u16 allowed_calls[] = {
 	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat,
@@ -2719,7 +2718,7 @@ static const u16 allowed_calls[] = {
 	SYS_futex,
 	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
 	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
-	SYS_fork, SYS_clone, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
+	SYS_fork, SYS_clone, SYS_set_tid_address, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
 	SYS_close_range, SYS_fstatfs,
 };
 
@@ -2789,14 +2788,16 @@ static bool scx_attached(char *buf, size_t size)
 static void scx_look(void)
 {
 	u64 now = now_ns();
-	char name[128];
+	char state[32];
 
 	if (__atomic_load_n(&st.skel->bss->scx_end.written, __ATOMIC_ACQUIRE)) {
 		st.end = st.skel->bss->scx_end;
 		st.exited = true;
 	} else if (st.link && now - st.scx_looked_ns >= SCX_LOOK_MS * NSEC_PER_MSEC) {
 		st.scx_looked_ns = now;
-		if (!scx_attached(name, sizeof(name))) {
+		/* where it cannot be read, for want of files for instance, nothing is known */
+		if (read_line(state, sizeof(state), SCX_DIR "state") > 0 &&
+		    !strcmp(state, "disabled")) {
 			st.end = (struct scx_end){ .reason = "the kernel does not say why" };
 			st.exited = true;
 		}
@@ -4131,7 +4132,8 @@ static bool wine_in_use(void)
 #define LOOK_AGAIN_NS	(1 * NSEC_PER_SEC)	/* libraries, memory and threads have come */
 #define GAME_POLL_NS	(2 * NSEC_PER_SEC)	/* where the kernel tells of no exec */
 #define READ_NS		(1 * NSEC_PER_SEC)	/* a child that does not move on for so long hangs */
-#define READ_SKIP	16	/* processes that took longer */
+#define READ_SKIP	64	/* processes that took longer */
+#define READ_SKIP_USER	4	/* of one user: then none of that user's is read */
 #define READ_LOST	4	/* children that hang: then only what cannot hang is read */
 #define READ_AT_ONCE	64	/* processes in one order, answers in one turn of the loop */
 #define MANY_THREADS	8
@@ -4300,7 +4302,8 @@ static struct reader {
 		char comm[16];
 		u32 safe;	/* read nothing that can hang; reader_lost(), children_reap() */
 		u32 skipped;	/* processes that hung: skip[skipped % READ_SKIP] is the next */
-		struct { s32 pid; u64 start; } skip[READ_SKIP];	/* reader_lost() */
+		u32 uid;	/* of the process that is read; the child */
+		struct { s32 pid; u32 uid; u64 start; } skip[READ_SKIP];	/* reader_lost() */
 	} *shown;		/* memory that both have; game_open() */
 } reader;
 
@@ -4418,17 +4421,21 @@ static u8 comm_class(const char *comm)
 }
 
 /* May what can hang be read of it? Then it is shown first. */
-static bool reader_may(s32 pid, u64 start, const char *comm)
+static bool reader_may(s32 pid, u64 start, u32 uid, const char *comm)
 {
 	struct shown *s = reader.shown;
+	u32 users = 0;
 	size_t i;
 
-	for (i = 0; i < READ_SKIP; i++)
+	for (i = 0; i < READ_SKIP; i++) {
 		if (s->skip[i].pid == pid && s->skip[i].start == start)
 			return false;
-	if (s->safe)
+		users += s->skip[i].pid > 0 && s->skip[i].uid == uid;
+	}
+	if (s->safe || (pid > 0 && users >= READ_SKIP_USER))
 		return false;
 	s->pid = pid;
+	s->uid = uid;
 	s->start = start;
 	snprintf(s->comm, sizeof(s->comm), "%s", comm);
 	__atomic_fetch_add(&s->turn, 1, __ATOMIC_RELEASE);
@@ -4450,7 +4457,7 @@ static bool proc_facts(s32 pid, struct facts *f)
 	if (!stat(dir, &s))
 		f->uid = s.st_uid;
 	f->traits |= proc_exe(pid) | comm_traits(f->comm);
-	if (!reader_may(pid, start, f->comm))
+	if (!reader_may(pid, start, f->uid, f->comm))
 		return false;
 	f->traits |= proc_environ(pid);
 	return true;
@@ -4564,7 +4571,7 @@ static void reader_work(int sock)
 		} else if (o.look == LOOK_FILE) {
 			f = (struct facts){ .pid = -o.pid - 1 };
 			snprintf(path, sizeof(path), "%s/wine/x86_64-unix/ntdll.so", wine_dirs[o.pid]);
-			if (reader_may(f.pid, 0, path))
+			if (reader_may(f.pid, 0, 0, path))
 				fd = wine_read(path, true, &f.wine);
 		} else if (proc_facts(o.pid, &f) && o.wine &&
 			   (o.wine == 2 || f.traits & T_WINE)) {
@@ -4590,6 +4597,11 @@ static u64 first_of(u64 a, u64 b)
 	return !a || (b && b < a) ? b : a;
 }
 
+static bool scanning(void)
+{
+	return reader.scan || reader.order.look == LOOK_ALL;
+}
+
 /* Fire when the first look is due, or the child should have answered; never where nothing is. */
 static void timer_arm(void)
 {
@@ -4599,7 +4611,8 @@ static void timer_arm(void)
 
 	if (!due && game_must_poll())
 		due = now_ns() + GAME_POLL_NS;
-	due = first_of(first_of(due, game.scan_due_ns), game.check_due_ns);
+	/* a scan is not begun anew before it is over, or it might never be */
+	due = first_of(first_of(due, scanning() ? 0 : game.scan_due_ns), game.check_due_ns);
 	if (wine.pending && !wine.told)
 		due = first_of(due, wine.since_ns + READ_NS);
 	for (i = 0; i < GAME_SLOTS && !reader.deadline_ns; i++)
@@ -4841,17 +4854,13 @@ static bool game_stays(const struct game_slot *best)
 	       (!best || best->score < game.now->score + GAME_MARGIN);
 }
 
-static bool scanning(void)
-{
-	return reader.scan || reader.order.look == LOOK_ALL;
-}
-
 static void game_choose(void)
 {
 	struct game_slot *s, *best = NULL;
 
 	/* while all are being looked at, the first that is found need not be the best */
-	if (opt[OPT_GAME].n || (!game.now && scanning()))
+	if (opt[OPT_GAME].n ||
+	    (!game.now && scanning() && now_ns() - game.scanned_at_ns < GAME_POLL_NS))
 		return;
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
 		if (s->pid && s->class <= CLASS_GAME && s->score >= GAME_SCORE &&
@@ -4934,9 +4943,17 @@ static void reader_lost(bool reaped)
 		note("game: %u processes hang that were to read others: environments stay unread",
 		     children.lost);
 	w->safe = children.lost >= READ_LOST;
-	if (!o.look || w->turn == reader.asked_turn)
+	if (!o.look)
 		return;
+	if (w->turn == reader.asked_turn) {	/* it showed nobody: again, but not at once */
+		if (o.look == LOOK_ALL)
+			game_scan_soon();
+		else if (o.look == LOOK_PROCESS && s && s->asked)
+			slot_due(s, READ_NS);
+		return;
+	}
 	w->skip[w->skipped % READ_SKIP].start = w->start;
+	w->skip[w->skipped % READ_SKIP].uid = w->uid;
 	w->skip[w->skipped++ % READ_SKIP].pid = w->pid;
 	reader.hung++;
 	if (w->pid > 0)
@@ -5102,7 +5119,7 @@ static void game_looks(void)
 	}
 	if (game_must_poll())
 		game_scan_soon();
-	if (game.scan_due_ns && game.scan_due_ns <= now)
+	if (game.scan_due_ns && game.scan_due_ns <= now && !scanning())
 		game_scan();
 	if (wine.pending && !wine.told && now >= wine.since_ns + READ_NS) {
 		wine.told = true;
@@ -5143,7 +5160,7 @@ static void game_hint(const struct event_game *e)
 	s = slot_find(e->tgid);
 	if (!s)
 		s = slot_add(e->tgid);
-	if (!s && errno == ENOSPC)
+	if (!s && errno != ESRCH)
 		game_scan_soon();
 	/* what BPF loses after this hint it loses within a second, and wakes nobody for it */
 	game.check_due_ns = now_ns() + LOOK_AGAIN_NS + LOOK_SOON_NS;
@@ -13052,10 +13069,11 @@ static void run_lock(void)
 		die(errno == EACCES || errno == EPERM ? EX_NOPERM : EX_SOFTWARE,
 		    "cannot make %s: %s", runtime_dir(), strerror(errno));
 	snprintf(path, sizeof(path), "%s/lock", runtime_dir());
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		die(errno == EACCES ? EX_NOPERM : EX_SOFTWARE, "cannot open %s: %s", path,
 		    strerror(errno));
+	fchmod(fd, 0600);	/* whoever may open it may lock it */
 	if (flock(fd, LOCK_EX | LOCK_NB))
 		die(EX_TEMPFAIL, "another gamer is running (%s is locked)", path);
 	st.lock_fd = fd;
@@ -13186,6 +13204,8 @@ static int run_once(void)
 	err = bpf_attach();
 	if (err) {
 		scx_look();
+		if (!st.exited)
+			st.end = (struct scx_end){ 0 };
 		snprintf(text, sizeof(text), "the kernel refused the scheduler: %s", strerror(-err));
 		if (!run_wants_restart())
 			code = run_ended(text);

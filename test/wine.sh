@@ -182,6 +182,7 @@ wine_replaced() { : "an upgrade replaced Wine under the game: what it really run
 	(cd "$WINES/8.0/usr/lib/x86_64-linux-gnu/wine/x86_64-unix" && cp ntdll.so new && mv new ntdll.so)
 	start
 	wait_for 20 game_is "$title_pid" || fail "is not the game: $(gamer_says)"
+	wait_for 10 uprobes_are 2 || fail "$(uprobes) uprobes: $(gamer_says)"
 	tell title set
 	roles title $ROLES
 	kill -KILL "$title_pid"
