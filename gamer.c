@@ -9966,7 +9966,8 @@ static int top_once(void)
 	top_fetch();
 	top_draw();
 	out_flush(&top.out);
-	return top.out.failed ? EX_IOERR : EX_OK;
+	out_stdout()->failed = top.out.failed;	/* main() says it */
+	return EX_OK;
 }
 
 /* Another key pressed; false: quit. */
@@ -10175,7 +10176,7 @@ struct prof_symbol {
 };
 
 struct prof_symbols {
-	struct prof_symbol *list;	/* by address, each once; prof_symbols_sort() */
+	struct prof_symbol *list;	/* by address; prof_symbols_sort() */
 	u32 n;
 };
 
@@ -10984,11 +10985,10 @@ static void prof_symbol_choose(struct prof_symbol *first, const struct prof_symb
 	first->size = was.size;
 }
 
-/* The one that holds an address, or NULL. */
-static struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u64 addr)
+/* How many begin at this address or before. */
+static u32 prof_symbols_to(const struct prof_symbols *s, u64 addr)
 {
 	u32 low = 0, high = s->n, mid;
-	struct prof_symbol *at;
 
 	while (low < high) {
 		mid = low + (high - low) / 2;
@@ -10997,11 +10997,17 @@ static struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u64 addr
 		else
 			high = mid;
 	}
-	if (!low)
-		return NULL;
-	for (at = &s->list[low - 1]; at > s->list && at[-1].addr == at->addr; at--)
-		;
-	if (at->size && addr - at->addr >= at->size)
+	return low;
+}
+
+/* The one that holds an address, or NULL. */
+static struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u64 addr)
+{
+	u32 n = prof_symbols_to(s, addr);
+	u64 from = n ? s->list[n - 1].addr : 0;
+	struct prof_symbol *at = n ? &s->list[from ? prof_symbols_to(s, from - 1) : 0] : NULL;
+
+	if (!at || (at->size && addr - from >= at->size))
 		return NULL;
 	prof_symbol_choose(at, s->list + s->n);
 	return at;
@@ -11126,17 +11132,17 @@ static void prof_module_load(struct prof_module *mod)
  */
 static bool prof_jit_parse(struct prof_symbols *to, char *text, size_t len)
 {
-	char *line, *at, *end = text + len;
+	char *line, *at, *next, *end = text + len;
 	u64 addr, size;
 
-	for (line = text; line < end; line += strlen(line) + 1) {
-		at = memchr(line, '\n', end - line);
-		*(at ? : end) = 0;
+	for (line = text; line < end && !prof_names_over(); line = next + 1) {
+		next = memchr(line, '\n', end - line) ? : end;
+		*next = 0;
 		addr = strtoull(line, &at, 16);
 		size = strtoull(at, &at, 16);
 		if (*at == ' ' && at[1] && size &&
-		    !prof_symbol_add(to, (struct prof_symbol){
-			    .addr = addr, .size = MIN(size, PROF_SIZE_MAX), .fd = -1, .name = at + 1 }))
+		    (to->n == PROF_FILE_SYMBOLS || !prof_symbol_add(to, (struct prof_symbol){
+			    .addr = addr, .size = MIN(size, PROF_SIZE_MAX), .fd = -1, .name = at + 1 })))
 			return false;
 	}
 	return true;
@@ -11148,6 +11154,7 @@ static bool prof_jit_parse(struct prof_symbols *to, char *text, size_t len)
  */
 static void prof_jit_load(struct prof_image *im)
 {
+	static u64 left = 4ULL * PROF_JIT_BYTES;	/* of all lists: they stay in memory */
 	char root[32], path[32], *text;
 	size_t len = 0, max;
 	int named, fd = -1;
@@ -11168,11 +11175,12 @@ static void prof_jit_load(struct prof_image *im)
 		close(named);
 	if (fd < 0)
 		return;
-	max = MIN((u64)s.st_size, PROF_JIT_BYTES);
+	max = MIN(MIN((u64)s.st_size, PROF_JIT_BYTES), left);
 	text = malloc(max + 1);
 	while (text && !prof_names_over() && (n = read(fd, text + len, max - len)) > 0)
 		len += n;
 	close(fd);
+	left -= len;
 	if (text)
 		prof.lost_symbols += !prof_jit_parse(&im->jit, text, len) || len < (u64)s.st_size;
 	prof_symbols_sort(&im->jit);
@@ -12438,11 +12446,11 @@ static char *prof_line_of(const struct prof_place *p)
 	u32 i = 0;
 
 	line.fd = -1;
-	line.len = 0;
+	line.len = line.failed = 0;
 	out_f(&line, "%s", t ? prof_comm(t->comm) : "?");
 	for (c = p->names; *c; c += strlen(c) + 1)
 		names[i++] = c;
-	while (i-- > 0)
+	while (i-- > 0 && !line.failed)
 		out_f(&line, "\n%s%s", names[i] + 1, names[i][0] == 'k' ? "_[k]" : "");
 	/* a name has no line's end: what ends one is ours, and a name's semicolon would part it */
 	for (c = line.buf; (c = strpbrk(c, ";\n")); c++)

@@ -2047,6 +2047,7 @@ host_profile_perfmap() { : "profile: /tmp/perf-PID.map is its user's list, of bo
 		chmod 600 secret
 		jit 'mkfifo $map'
 		jit 'ln -s /dev/zero $map'
+		jit 'truncate -s 60M $map'
 		jit 'ln -s "$WORK/secret" $map'
 		jit 'cp secret $map; chown 65534 $map'
 		jit 'touch $map; mount --bind secret $map' $nobody
