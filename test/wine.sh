@@ -187,6 +187,7 @@ wine_replaced() { : "an upgrade replaced Wine under the game: what it really run
 	roles title $ROLES
 	kill -KILL "$title_pid"
 	wait_for 20 game_is none || fail "still: $(gamer_says)"
+	wait_for 10 uprobes_are 0 || fail "$(uprobes) uprobes without a game: $(gamer_says)"
 	found 8.0 other
 	tell other set
 	roles other $ROLES
