@@ -634,7 +634,7 @@ static struct state {
 	struct bpf_link *threads_link;	/* the thread iterator */
 	const char *refused;		/* program that the verifier refused last, or NULL */
 	char **argv;			/* the command behind "--", NULL: none; parse_options() */
-	pid_t pid;			/* our own; that of who is forked differs */
+	pid_t pid;			/* of gamer itself, also in its children; main() */
 	void (*died)(int code, const char *why);	/* run_died(); NULL: not `run` */
 } st;		/* no initial values, which the file would hold; main() sets what is not 0 */
 
@@ -2571,9 +2571,9 @@ static void db_from_bpf(void)
 
 /*
  * What gamer does with which capability: name, when, what is lost without it. START: to
- * load and attach, also again later; RUN: all the time; READ: in force only in the child that
- * reads what belongs to other processes; FILES: only where a file that it writes lies in a folder
- * of another user. The first two are all that it cannot do without.
+ * load and attach, also again later; READ: in force only in the child that reads what belongs to
+ * other processes; FILES: only where a file that gamer writes lies in a folder of another user. The
+ * first two are all that gamer cannot do without.
  */
 #define CAPS(X)										\
 	X(BPF, START, "")								\
@@ -2584,7 +2584,7 @@ static void db_from_bpf(void)
 	X(DAC_READ_SEARCH, READ, "no wine hook on files that users keep closed")	\
 	X(DAC_OVERRIDE, FILES, "")
 
-enum cap_when { CAP_START, CAP_RUN, CAP_READ, CAP_FILES };
+enum cap_when { CAP_START, CAP_READ, CAP_FILES };
 
 static const struct cap {
 	const char *name;
@@ -2749,7 +2749,7 @@ static void seccomp_on(void)
 static void privileges_drop(bool foreign_folders)
 {
 	static bool hardened;
-	u64 run = caps_for(CAP_RUN) | (foreign_folders ? caps_for(CAP_FILES) : 0);
+	u64 run = foreign_folders ? caps_for(CAP_FILES) : 0;
 
 	caps_set(run, run | caps_for(CAP_START) | caps_for(CAP_READ));
 	if (hardened)
@@ -3689,7 +3689,6 @@ struct child {
 };
 
 static struct children {
-	s32 parent;		/* gamer itself; child_start() */
 	u32 lost;		/* left behind and not yet reaped; child_leave(), children_reap() */
 	s32 unprobing;		/* left behind while it takes its uprobes away, 0: none; the same */
 	bool refused;		/* the kernel let none start, which has been said; child_start() */
@@ -3701,7 +3700,6 @@ static bool child_start(struct child *c, u64 event, u64 capabilities, void (*wor
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return false;
-	children.parent = getpid();
 	c->pid = fork();
 	if (!c->pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -4346,8 +4344,7 @@ static u32 proc_stat(s32 pid, char comm[16], u64 *start)
 		field[i] = strtoll(at, &at, 10);
 	*start = field[22];
 	/* a zombie, PF_KTHREAD, gamer and its children */
-	if (end[2] == 'Z' || (field[9] & 0x00200000) || pid == children.parent ||
-	    (s32)field[4] == children.parent)
+	if (end[2] == 'Z' || (field[9] & 0x00200000) || pid == st.pid || (s32)field[4] == st.pid)
 		return T(NOTHING);
 	field[24] *= sysconf(_SC_PAGESIZE);
 	return (field[20] >= MANY_THREADS ? T(THREADS) : 0) |
