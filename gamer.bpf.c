@@ -2935,9 +2935,12 @@ static __always_inline bool hint_allowed(struct task_struct *leader, u64 now)
 /* Tell user space of a process, once per thread and kind. */
 static __always_inline void hint_send(struct task_struct *p, struct task_ctx *t, u8 what)
 {
-	struct event_game e = { EVENT_INIT(GAME, task_ids(p)), .what = what };
+	struct event_game e;
 
-	if ((t && (t->told & what)) || !hint_allowed(p->group_leader, e.at_ns))
+	if (t && (t->told & what))
+		return;
+	e = (struct event_game){ EVENT_INIT(GAME, task_ids(p)), .what = what };
+	if (!hint_allowed(p->group_leader, e.at_ns))
 		return;
 	if (p->group_leader)
 		__builtin_memcpy(e.comm, p->group_leader->comm, sizeof(e.comm));
