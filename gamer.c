@@ -3329,6 +3329,12 @@ static void bpf_unload(void)
 	for (i = 0; i < EVENT_NR; i++)
 		ring_close(i);
 	bpf_link__destroy(st.threads_link);
+	/*
+	 * A child that was just forked still holds the link, and the kernel (6.18) ends whichever
+	 * scheduler is attached when the last holder closes it: by then that may be our next one.
+	 */
+	if (st.link)
+		bpf_link__detach(st.link);
 	bpf_link__destroy(st.link);
 	gamer_bpf__destroy(st.skel);
 	st.threads_link = NULL;

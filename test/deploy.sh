@@ -208,13 +208,15 @@ stays_off() {
 	state_is disabled || fail "state is $(cat $SCX/state)"
 }
 
+# oldest: the first of gamer's processes, the one that started its children
+oldest() { pidof gamer | tr ' ' '\n' | sort -n | head -n 1; }
 busybox_respawn() { : "by inittab it schedules from boot on; killed, it comes again; ended by sysrq-S or with the line taken out, it stays off"
 	local pid
 	wait_for 120 answers || fail "no answer"
 	attached || fail "does not schedule"
-	pid=$(pidof gamer)
+	pid=$(oldest)
 	kill -KILL "$pid"
-	wait_for 60 eval '[ -n "$(pidof gamer)" ] && [ "$(pidof gamer)" != '"$pid ]" || fail "is not started again"
+	wait_for 60 eval '[ "$(oldest)" -gt '"$pid ]" || fail "is not started again"
 	wait_for 120 answers || fail "no answer the second time"
 	attached || fail "does not schedule again"
 	echo S >/proc/sysrq-trigger
