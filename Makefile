@@ -1,11 +1,11 @@
 # gamer's build: three pinned libraries as static archives, the BPF object with its
-# skeleton, one static musl binary. Everything that is made lands in build/.
+# skeleton, one static musl binary, and the bench beside it. Everything that is made lands in build/.
 #
 #   1. what can be set on the command line
 #   2. the libraries: name, version, SHA-256
 #   3. library objects (compiled from the archives as they are)
 #   4. BPF object, packed, and skeleton
-#   5. the binary
+#   5. the binaries
 #   6. install, dist, clean, and the aliases for test.sh
 #
 # Start reading at 5.
@@ -32,7 +32,7 @@ say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2);)
 # Bytes depend on neither the language of who builds nor the folder.
 export LC_ALL := C
 HERE := -ffile-prefix-map=$(CURDIR)=.
-all: $(B)/gamer
+all: $(B)/gamer $(B)/gamer-bench
 
 # --- 2. libraries ----------------------------------------------------------------------
 # The upstream archives as Debian's source packages carry them.
@@ -144,7 +144,7 @@ $(B)/gamer.skel.h: $(B)/gamer.bpf.o
 $(B)/gamer.bpf.gz: $(B)/gamer.skel.h
 	$(call say,GZIP,$@)gzip -9nc $(B)/gamer.linked.o >$@
 
-# --- 5. the binary ---------------------------------------------------------------------
+# --- 5. the binaries -------------------------------------------------------------------
 CFLAGS := $(OPT) $(HERE) -std=gnu11 -Wall -Wextra -Werror -fno-strict-aliasing \
 	-ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
 CPPFLAGS := -D_GNU_SOURCE -DBPF_PACKED='"$(B)/gamer.bpf.gz"' \
@@ -158,14 +158,19 @@ $(B)/gamer: gamer.c gamer.bpf.c $(B)/gamer.skel.h $(B)/gamer.bpf.gz $(B)/release
 	$(call say,CC,$@)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< \
 	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
 
+# A program of its own, which needs neither gamer nor its libraries.
+$(B)/gamer-bench: test/bench.c test/bpf.h $(L)/uapi/.made
+	$(call say,CC,$@)$(CC) $(CFLAGS) -Wno-missing-field-initializers -pthread -idirafter $(L)/uapi \
+	-static -s -Wl,--gc-sections -Wl,--build-id=none -o $@ $<
+
 # --- 6. the rest -----------------------------------------------------------------------
-install: $(B)/gamer
+install: $(B)/gamer $(B)/gamer-bench
 	$(Q)install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/gamer
 
-# What is handed on: the binary, what is linked into it, and the checksums of both.
-dist: $(B)/gamer
+# What is handed on: the binaries, what is linked into gamer, and the checksums of all.
+dist: $(B)/gamer $(B)/gamer-bench
 	$(call say,DIST,$(B)/dist)set -e; rm -rf $(B)/dist; mkdir $(B)/dist; cd $(B)/dist; \
-	cp ../gamer .; ./gamer --version >LIBRARIES; sha256sum gamer LIBRARIES >SHA256SUMS
+	cp ../gamer ../gamer-bench .; ./gamer --version >LIBRARIES; sha256sum gamer gamer-bench LIBRARIES >SHA256SUMS
 
 clean:
 	$(Q)rm -rf $(B)

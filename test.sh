@@ -28,6 +28,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BUILD=$ROOT/build
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/gamer
 GAMER=${GAMER:-$BUILD/gamer} # the binary to test; a run of tests freezes its own copy
+BENCH=${BENCH:-$BUILD/gamer-bench} # so with the bench
 
 note() { printf '%s\n' "$*" >&2; }
 die() { note "test.sh: $*"; exit 1; }
@@ -594,7 +595,7 @@ helpers_build() {
 	mkdir -p "$BUILD/test"
 	for c in "$ROOT"/test/*.c; do
 		out=$BUILD/test/$(basename "$c" .c)
-		case ${out##*/} in merge | prio | profiled) continue ;; esac # for the host; for Windows; with its symbols
+		case ${out##*/} in bench | merge | prio | profiled) continue ;; esac # the Makefile's; for the host; for Windows; with its symbols
 		[ "$out" -nt "$c" ] && [ "$out" -nt "$ROOT/test/bpf.h" ] && continue
 		case $out in
 		*.bpf) "$(clang_name)" -target bpf -g -O2 -Wall -Wextra -Werror -c -o "$out.$$" "$c" ;;
@@ -745,6 +746,8 @@ vm_root() { # DIR KERNELDIR CMD QUANTUM INIT MODULES WITH...
 		[ -f "$w" ] && cp "$w" "$dir/bin/"
 	done
 	[ ! -x "$GAMER" ] || cp "$GAMER" "$dir/bin/gamer"
+	[ ! -x "$BENCH" ] || cp "$BENCH" "$dir/bin/gamer-bench"
+	ln -s gamer-bench "$dir/bin/side"
 	cp "$kernel"/modules/* "$dir/modules/" 2>/dev/null || true
 	printf 'QUANTUM=%s\nINIT=%s\nWANT_MODULES="%s"\n' "$quantum" "$init" "$modules" >"$dir/vm.conf"
 	printf '%s\n' "$cmd" >"$dir/cmd"
@@ -865,7 +868,7 @@ host_options() { : "every option: its bounds are taken, what lies outside exits 
 }
 host_commands() { : "every command is in --help and has its own; an unknown one exits 64"
 	local cmd
-	for cmd in run status top events trace bench db profile check unit man completions; do
+	for cmd in run status top events trace db profile check unit man completions; do
 		grep -q "^  $cmd " <<<"$("$GAMER" --help)" || fail "--help lacks $cmd"
 		exits 0 "$GAMER" "$cmd" --help
 	done
@@ -919,7 +922,7 @@ host_ordinary() { : "a game that ends has ended; limits too low are raised or na
 	[[ $rc != 69 && $rc != 77 ]] || skip "gamer cannot observe here: $(tail -n1 "$WORK/log")"
 	[ $rc = 0 ] || fail "exit $rc: $(cat "$WORK/log")"
 	wait_for 20 grep -q "cannot write $WORK/metrics: File too large" "$WORK/log" || fail "$(cat "$WORK/log")"
-	"$GAMER" bench --no-uinput --no-drm --workers 2 --seconds 600 >/dev/null 2>&1 &
+	"$BENCH" --no-uinput --no-drm --workers 2 --seconds 600 >/dev/null 2>&1 &
 	B=$!
 	wait_for 30 eval '"$GAMER" status --json | grep -q "\"pid\":'$B',"' || fail "the game is not found"
 	kill -KILL $B
@@ -998,7 +1001,7 @@ clients_start() {
 	"$GAMER" run --observe >"$WORK/log" 2>&1 &
 	G=$!
 	observes
-	"$GAMER" bench --no-uinput --no-drm --workers 2 --seconds 600 >/dev/null 2>&1 &
+	"$BENCH" --no-uinput --no-drm --workers 2 --seconds 600 >/dev/null 2>&1 &
 	B=$!
 	wait_for 30 eval '"$GAMER" status --json | grep -q "\"pid\":'$B'.*NetThread"' || fail "the game is not found"
 }
@@ -1292,7 +1295,7 @@ host_files() { : "files that gamer writes: only over a regular file or nothing, 
 	ln -s ../victim "$dir/link"
 	ln -s nowhere "$dir/dangling"
 	for path in "$dir"/*; do
-		for cmd in 'db export --db=' 'trace --seconds 1 -o' 'profile -o' 'bench --seconds 1 --svg' 'bench --seconds 1 --csv'; do
+		for cmd in 'db export --db=' 'trace --seconds 1 -o' 'profile -o'; do
 			# shellcheck disable=SC2086
 			refused "$path" "$GAMER" ${cmd/profile/profile -p $$} "$path"
 		done
@@ -1643,11 +1646,11 @@ host_owners_wine() { : "files of Wine that other processes bring, more than have
 host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well formed"
 	local dir
 	dir=$(mktemp -d)
-	(cd "$dir" && "$GAMER" bench --seconds 3 --json --svg bench.svg --csv bench.csv >bench.json) || fail "exit $?"
+	(cd "$dir" && "$BENCH" --seconds 3 --json --svg bench.svg --csv bench.csv >bench.json) || fail "exit $?"
 	python3 "$ROOT/test/judge.py" "$dir/bench.json"
 	python3 -c 'import sys, xml.dom.minidom; assert xml.dom.minidom.parse(sys.argv[1]).documentElement.tagName == "svg"' "$dir/bench.svg"
 	grep -q '^fps,frametime' "$dir/bench.csv" || fail "the CSV lacks MangoHud's columns"
-	grep -qi p99 <<<"$("$GAMER" bench --seconds 1)" || fail "the text lacks p99"
+	grep -qi p99 <<<"$("$BENCH" --seconds 1)" || fail "the text lacks p99"
 	rm -rf "$dir"
 }
 # host_compare_run DIR SEED: eevdf, gamer and peers in it; cake fails in seed 2
@@ -1810,7 +1813,7 @@ completes_typed() {
 		shows(r"\n(ready)\.")
 		for typed, want in (("ev", "events"), ("run --pro", "run --profile"), ("run --profile b", "run --profile balanced"),
 			("run --profile=pe", "run --profile=performance"), ("run -p bal", "run -p balanced"),
-			("--obs", "--observe"), ("db ex", "db export"), ("bench --load=m", "bench --load=mixed"),
+			("--obs", "--observe"), ("db ex", "db export"),
 			("completions fi", "completions fish"), ("completions --shell z", "completions --shell zsh"),
 			("db --file /etc/hostn", "db --file /etc/hostname"), ("unit x", "unit x")):
 		    os.write(fd, f"gamer {typed}\t\n".encode())
@@ -2510,7 +2513,7 @@ host_metrics() { : "Prometheus' own parser accepts what status and --metrics-fil
 	local dir promtool game rc=0
 	promtool=$(tool promtool)
 	dir=$(mktemp -d)
-	"$GAMER" bench --seconds 600 --no-uinput --no-drm --frame-work-us 200 >/dev/null 2>&1 &
+	"$BENCH" --seconds 600 --no-uinput --no-drm --frame-work-us 200 >/dev/null 2>&1 &
 	game=$!
 	(observed "$dir" metrics_take --game $game --metrics-file "$dir/metrics") || rc=$?
 	kill $game
@@ -2642,7 +2645,7 @@ seed_perfmap() { printf '%s\n' '7f0012340000 40 made at run time' '7f0012340040 
 # included, by gcc and glibc. In it GAMER_FAIL_ALLOC=N lets the N-th allocation fail.
 sanitized() {
 	local dir=$BUILD/sanitize flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
-	make --no-print-directory -C "$ROOT" B=build/sanitize DISTDIR="${DISTDIR:-build/archives}" CC=gcc \
+	make --no-print-directory -C "$ROOT" build/sanitize/gamer B=build/sanitize DISTDIR="${DISTDIR:-build/archives}" CC=gcc \
 		OPT="-O1 -g -fno-omit-frame-pointer -DGAMER_FAIL_ALLOC $flags" \
 		LDFLAGS="$flags -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc -Wl,--no-as-needed -lm" >&2
 	echo "$dir/gamer"
@@ -2877,8 +2880,8 @@ run_tests() {
 	flock -n 7 || { note "waiting for the tests that already run here"; flock 7; }
 	# Someone may build while the tests run.
 	mkdir -p "$BUILD/tested"
-	cp "$GAMER" "$BUILD/tested/gamer"
-	export GAMER=$BUILD/tested/gamer
+	cp "$GAMER" "$BENCH" "$BUILD/tested/"
+	export GAMER=$BUILD/tested/gamer BENCH=$BUILD/tested/gamer-bench
 	rm -f "$RESULTS" "$FIRST_TRIES" "$TIMES"
 	export TOTAL=$#
 	helpers_build
@@ -2917,35 +2920,20 @@ tests_only() { # PATTERN: of the usual kernels, or of any where the pattern name
 # ---------------------------------------------------------------------------
 # 10  demo
 # ---------------------------------------------------------------------------
-# The same game and the same load twice: the kernel's own scheduler, then gamer.
-DEMO='
-bench="gamer bench --seconds 8 --frame-work-us 2000 --load hogs --load-threads 8 --json"
-echo "the game next to 8 busy threads, under the kernel'"'"'s own scheduler ..."
-$bench --svg $OUT/demo-without.svg >$OUT/demo-without.json || exit
-iters=$(sed -n "s/.*\"iters_per_ms\": *\([0-9]*\).*/\1/p" $OUT/demo-without.json)
-gamer run >/dev/null &
-gamer=$!
-trap "kill $gamer" EXIT
-until [ "$(cat /sys/kernel/sched_ext/state)" = enabled ]; do sleep 0.1; kill -0 $gamer || exit; done
-echo "the same game and load, under gamer ..."
-$bench --iters-per-ms ${iters:-0} --svg $OUT/demo.svg >$OUT/demo-with.json
-'
+DEMO="gamer-bench --compare 'gamer run 2>/dev/null' --seconds 8 --frame-work-us 2000 --load hogs --load-threads 8 --svg"
 demo() {
 	deps_or_die
 	make --no-print-directory -C "$ROOT" >&2
-	local out=$BUILD/out/demo
-	mkdir -p "$out"
 	if [ -e /sys/kernel/sched_ext ] && [ "$(id -u)" = 0 ]; then
 		note "on this machine, $(nproc) CPUs"
-		OUT=$out PATH=$BUILD:$PATH sh -c "$DEMO"
+		PATH=$BUILD:$PATH sh -c "$DEMO $BUILD/demo.svg"
 	else
 		note "this kernel has no sched_ext (or you are not root): in a VM, kernel 6.18, 4 CPUs; about 2 minutes"
-		vm --lab 7 --out "$out" --timeout 1800 -- "OUT=/out; $DEMO"
+		vm --lab 7 --out "$BUILD/out/demo" --timeout 1800 -- "$DEMO /out/demo.svg"
+		cp "$BUILD/out/demo/demo.svg" "$BUILD/demo.svg"
 	fi
-	cp "$out/demo.svg" "$BUILD/demo.svg"
-	python3 "$ROOT/test/compare.py" "$out/demo-without.json" "$out/demo-with.json"
 	echo
-	echo "frame times under gamer: build/demo.svg"
+	echo "frame times without and with gamer: build/demo.svg"
 }
 
 # ---------------------------------------------------------------------------
@@ -3045,8 +3033,8 @@ bench() {
 	make --no-print-directory -C "$ROOT" >&2
 	mkdir -p "$out"
 	rm -rf "$out"/[0-9]*
-	cp "$GAMER" "$out/gamer" # someone may build while this runs
-	export GAMER=$out/gamer
+	cp "$GAMER" "$BENCH" "$out/" # someone may build while this runs
+	export GAMER=$out/gamer BENCH=$out/gamer-bench
 	bench_scheds "$peers" "$@" >"$out/scheds"
 	env="LOADS='${loads//,/ }' SIDES='${side//,/ }' SECONDS_EACH=$seconds LOAD_THREADS=$((${cpus%%,*} * 2))"
 	# In the lab one instruction is one ns, so the work of a millisecond is known. Its busy CPUs

@@ -105,7 +105,7 @@ each() {
 }
 
 game() { # LOAD
-	cell "$1" longest "$OUT/$1.$LABEL.wait" gamer bench --json --seconds "$SECONDS_EACH" --load "$1" \
+	cell "$1" longest "$OUT/$1.$LABEL.wait" gamer-bench --json --seconds "$SECONDS_EACH" --load "$1" \
 		--load-threads "$LOAD_THREADS" $WORK $([ "$LABEL" != fifo ] || echo --realtime)
 }
 games() { local load; for load in $LOADS; do game "$load"; done; }
@@ -143,7 +143,7 @@ tell $OUT/versions
 SHARE=$(nproc) # in the lab busy CPUs share one
 if [ -z "$WORK" ]; then # no lab: the same work for everybody all the same
 	SHARE=1
-	gamer bench --json --seconds 1 --warmup-ms 0 >/tmp/calibrate
+	gamer-bench --json --seconds 1 --warmup-ms 0 >/tmp/calibrate
 	WORK="--iters-per-ms $(sed -n 's/.*"iters_per_ms": *\([0-9]*\).*/\1/p' /tmp/calibrate)"
 fi
 WORK="$WORK --frame-work-us 1000 --audio-frames 64 --no-uinput --no-drm"

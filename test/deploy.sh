@@ -22,7 +22,7 @@ image() {
 	mkdir -p /usr/local/bin /usr/sbin /home/player
 	ln -s usr/sbin /sbin
 	cp /bin/gamer /usr/bin/ # where systemd's PATH finds it
-	cp /bin/gamer /home/player/game
+	cp /bin/gamer-bench /home/player/game
 	chown -R 1000:1000 /home/player
 	chmod -R 700 /home/player
 	mount -o remount,ro /
@@ -97,7 +97,7 @@ systemd_hardened() { : "verify has nothing to say; exposure at most 4.5; every h
 	[ ! -s /tmp/verify ] || fail "$(cat /tmp/verify)"
 	systemd-analyze security --no-pager --threshold=45 gamer || fail "$(systemd-analyze security --no-pager gamer | tail -n 1)"
 	gamer status --json >/out/systemd_hardened.json
-	GAMER_GAME=1 as_user /home/player/game bench --seconds 60 --no-uinput --no-drm >/dev/null &
+	GAMER_GAME=1 as_user /home/player/game --seconds 60 --no-uinput --no-drm >/dev/null &
 	wait_for 60 eval 'gamer status --json 2>/dev/null | grep -q "\"game\":{[^}]*\"comm\":\"gamer-bench\""' || fail "no game: $(gamer status | grep ^game)"
 	kill $!
 	systemctl stop gamer
@@ -230,7 +230,7 @@ busybox_kiosk() { : "a kiosk's script starts it next to the game; it finds the g
 	cat >/tmp/kiosk <<-'EOT'
 		#!/bin/sh
 		gamer >/tmp/kiosk.log 2>&1 &
-		exec gamer bench --seconds 600 --no-uinput --no-drm
+		exec gamer-bench --seconds 600 --no-uinput --no-drm
 	EOT
 	chmod +x /tmp/kiosk
 	setsid /tmp/kiosk >/dev/null &

@@ -312,16 +312,16 @@ load_hooks() { : "with every optional hook switched off it still schedules, and 
 }
 load_bench() { : "bench measures under gamer next to hogs; its figures make sense"
 	start
-	timeout 120 gamer bench --seconds 5 --load hogs --load-threads 8 --json >/out/bench.json || fail "exit $?"
+	timeout 120 gamer-bench --seconds 5 --load hogs --load-threads 8 --json >/out/bench.json || fail "exit $?"
 	stayed
 	stops TERM
-	timeout 120 gamer bench --seconds 5 --json >/out/bench-without.json || fail "without gamer: exit $?"
+	timeout 120 gamer-bench --seconds 5 --json >/out/bench-without.json || fail "without gamer: exit $?"
 }
 
 load_soak() { : "a game next to the mixed load for SOAK_SECONDS: one gamer through all, and how long anyone waited for a CPU at most"
 	local seconds=${SOAK_SECONDS:-15}
 	start
-	timeout -s KILL $((seconds * 3 + 120)) longest /out/soak.wait gamer bench --json --seconds "$seconds" \
+	timeout -s KILL $((seconds * 3 + 120)) longest /out/soak.wait gamer-bench --json --seconds "$seconds" \
 		--load mixed --load-threads $((2 * CPUS)) >/out/soak.json || fail "bench: exit $?"
 	stayed
 	echo "# load_soak: $seconds s: $(cat /out/soak.wait 2>/dev/null || echo 'this kernel does not say how long tasks wait')"
@@ -337,12 +337,10 @@ observe() {
 	G=$!
 	wait_for 30 answers || fail "no answer: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
 }
-# game NAME [ARGS]: bench, which asks the gamer that runs; NAME: CHECK.WHAT. The game is known
-# by its program's name, since some checks have the hook that sees threads rename themselves off.
+# game NAME [ARGS]: bench, which asks the gamer that runs; NAME: CHECK.WHAT.
 game() {
 	local name=$1; shift
-	ln -sf /bin/gamer /tmp/gamer-bench
-	timeout 200 /tmp/gamer-bench bench --seconds 5 --json "$@" >"/out/$name.json" || fail "$name: bench exits $?"
+	timeout 200 gamer-bench --seconds 5 --json "$@" >"/out/$name.json" || fail "$name: bench exits $?"
 }
 ends() { kill -TERM $G; wait_for 20 ended $G || fail "gamer does not end"; }
 
@@ -374,8 +372,7 @@ know_outside() { : "no thread outside the game gets a role of a game, whatever i
 	start
 	churn 60 60 >/dev/null 2>&1 &
 	timerlat 30000 >/dev/null &
-	ln -sf /bin/gamer /tmp/gamer-bench
-	/tmp/gamer-bench bench --seconds 10 --load mixed --load-threads 16 --json >/out/know_outside.mixed.json &
+	gamer-bench --seconds 10 --load mixed --load-threads 16 --json >/out/know_outside.mixed.json &
 	bench=$!
 	while ! ended $bench; do
 		gamer status | grep '^thread [0-9]' >/tmp/threads
@@ -1624,7 +1621,7 @@ lab_repeat() { : "two boots with one seed print identical nanoseconds, with and 
 	timerlat 200 3 >>/out/figures
 	start
 	timerlat 200 3 >>/out/figures
-	gamer bench --seconds 2 --load hogs --load-threads 4 --json >>/out/figures || fail "bench: exit $?"
+	gamer-bench --seconds 2 --load hogs --load-threads 4 --json >>/out/figures || fail "bench: exit $?"
 	gamer status --json >>/out/figures
 	stops TERM
 	cat /proc/uptime >>/out/figures
@@ -1703,7 +1700,7 @@ lab_pattern_load() { : "the same next to busy threads"
 # input_p99 HOOKS: wakeup latency of bench's mouse reader next to hogs, us
 input_p99() {
 	start --hooks="$1"
-	gamer bench --seconds 3 --load hogs --load-threads 8 --iters-per-ms 62464 --frame-work-us 1000 \
+	gamer-bench --seconds 3 --load hogs --load-threads 8 --iters-per-ms 62464 --frame-work-us 1000 \
 		--audio-frames 64 --no-drm >/tmp/bench || fail "bench: exit $?"
 	stops TERM
 	awk '$1 == "input" && NF == 7 { print int($5) }' /tmp/bench
@@ -1750,7 +1747,7 @@ part_run() {
 # part_bench PARTS: bench next to busy threads under a scheduler without them; prints its table's
 # file. Half the work of the lab's 4 CPUs: on 8 a period of sound would take as long as it may.
 part_bench() {
-	part_run bench "$1" gamer bench --seconds 3 --iters-per-ms 31232 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
+	part_run bench "$1" gamer-bench --seconds 3 --iters-per-ms 31232 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
 		--load hogs --load-threads $((CPUS * 2)) || exit
 	echo "/tmp/part-$1-bench"
 }
@@ -1799,7 +1796,7 @@ built() {
 	start "$@"
 	side build 6 >/tmp/build &
 	side=$!
-	gamer bench --seconds 5 --iters-per-ms 62464 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 --json \
+	gamer-bench --seconds 5 --iters-per-ms 62464 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 --json \
 		>/out/learn_build.$name.bench || fail "bench: exit $?"
 	wait $side || fail "build: exit $?"
 	gamer status --json | tr ',' '\n' >/tmp/status

@@ -1,0 +1,2752 @@
+/*
+ * gamer-bench [OPTIONS]: how well does a scheduler serve a game? Works under any scheduler, with
+ * gamer or without. One binary of its own; `--help` tells the options.
+ *
+ *   gamer-bench                      a synthetic game beside a load, and its figures
+ *   gamer-bench --compare COMMAND    the same work without and with COMMAND, a scheduler
+ *   side WORKLOAD [SHARE]            work without a game (a link of that name: gamer takes whoever
+ *                                    is called gamer-bench for a game)
+ *
+ * The synthetic game:
+ *
+ *   GameThread --futex--> Job 0..N-1 --futex--> GameThread --futex--> RenderThread
+ *     (frame limiter)      (fork-join)                                     | futex
+ *   compositor process <--shared memory-- "GPU" <--submit-- SubmitThread <-+
+ *     (vblank timer)
+ *
+ * Next to the frame chain: InputThread (uinput mouse or timer), AudioThread (period timer),
+ * NetThread (UDP from a server process) and the load processes.
+ *
+ * Shared mappings hold all state, struct bench leads to it; helper processes are forked before
+ * threads are made, all tasks meet at one barrier, and from then on each thread only sleeps on its
+ * timer, its futex or its file descriptor: nothing spins, nothing reads the wall clock. What fails
+ * before the barrier ends the program, and the children with it.
+ *
+ *   1. types   2. samples and waiting   3. devices   4. the game   5. helper processes   6. loads
+ *   7. setup and run   8. figures   9. reports   10. side workloads   11. compare   12. options
+ *
+ * Start reading at main().
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <linux/futex.h>
+#include <linux/uinput.h>
+#include "bpf.h"
+
+typedef uint8_t u8;
+typedef uint32_t u32;
+typedef int32_t s32;
+typedef uint64_t u64;
+typedef int64_t s64;
+
+#define NSEC_PER_USEC	1000ULL
+#define NSEC_PER_MSEC	1000000ULL
+#define NSEC_PER_SEC	1000000000ULL
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)	((a) < (b) ? (a) : (b))
+#define MAX(a, b)	((a) > (b) ? (a) : (b))
+
+/* ==== 1. types ======================================================================= */
+
+#define GAME_COMM		"gamer-bench"	/* by this name gamer knows the game */
+#define FPS			60		/* frame limiter and vblank, Hz */
+#define INPUT_HZ		1000
+#define IN_FLIGHT		2	/* frames between limiter and present call */
+#define STAMPS			4	/* > IN_FLIGHT: none is overwritten unread */
+#define COMPOSITOR_US		600	/* work per vblank */
+#define INPUT_US		5	/* work per input event */
+#define NET_US			20	/* work per datagram */
+#define NET_HZ			100	/* server tick */
+#define AUDIO_HZ		48000
+#define AUDIO_PERIODS		2	/* in the device's buffer */
+#define AUDIO_WORK_PCT		7	/* of a period */
+#define HOG_US			250	/* one operation of a hog */
+#define FORK_US			20	/* what a forked child does before it exits */
+#define IO_BYTES		16384	/* one operation of the io load */
+#define IO_FILE_BYTES		(1U << 20)
+#define PIPE_BYTES		64
+#define JITTER_NS		(500 * NSEC_PER_USEC)
+#define SETUP_NS		(30 * NSEC_PER_SEC)	/* until all tasks are ready */
+#define ANSWER_NS		(2 * NSEC_PER_SEC)	/* for a running gamer to say what it found */
+#define ANSWER_SIZE		(256 * 1024)
+#define SCX			"/sys/kernel/sched_ext/"
+
+enum load { LOAD_NONE, LOAD_HOGS, LOAD_FORK, LOAD_PIPE, LOAD_IO, LOAD_MIXED, LOAD_NR };
+
+/* gamer's roles by its own words */
+enum role {
+	ROLE_NONE, ROLE_INPUT, ROLE_AUDIO, ROLE_GPU, ROLE_RENDER, ROLE_COMPOSITOR, ROLE_NETWORK,
+	ROLE_PHYSICS, ROLE_WORKER, ROLE_CPU_BOUND, ROLE_BACKGROUND, ROLE_NR
+};
+
+static const char *const role_names[ROLE_NR] = {
+	"none", "input", "audio", "gpu", "render", "compositor", "network", "physics", "worker",
+	"cpu_bound", "background",
+};
+
+/* What the caller asks for; 0 means the default where one is named. Set before anything starts. */
+static struct cfg {
+	u64 seconds;		/* measured time, after the warm-up */
+	u64 warmup_ms;
+	u64 workers;		/* fork-join job threads; 0: min(cpus - 1, 3), at least 1 */
+	u64 audio_frames;	/* per period, at 48 kHz */
+	u64 load_threads;	/* 0: 2 x cpus; each is one runnable task (a pipe pair is one) */
+	u64 iters_per_ms;	/* 0: calibrate */
+	u64 frame_work_us;	/* CPU work of one frame over all threads; 0: 24 % of 1/FPS */
+	u64 no_uinput;		/* feed the input thread by a timer */
+	u64 no_drm;		/* complete frames by a timer */
+	u64 realtime;		/* the game's threads and processes under SCHED_FIFO */
+	u64 json;		/* on stdout, instead of text */
+	const char *load_name, *svg, *csv, *compare;	/* or NULL */
+	u32 load;		/* enum load */
+} cfg = { .seconds = 10, .warmup_ms = 1000, .audio_frames = 256 };
+
+enum stage {
+	STAGE_SIM, STAGE_WORKER, STAGE_RENDER, STAGE_SUBMIT, STAGE_COMPOSITOR, STAGE_INPUT,
+	STAGE_AUDIO, STAGE_NETWORK, STAGES
+};
+
+/* Real computation on a small working set. Owner: the thread that works. */
+struct work {
+	u64 x;			/* integer state, never 0 */
+	double f;		/* float state, bounded by 4 * 2^32 */
+	u64 cell[128];		/* 1 KB, stays in the first-level cache */
+};
+
+/* What a running gamer says of a thread; main. */
+struct found {
+	u32 role;		/* enum role */
+	u32 confidence;		/* 0..100 */
+	char source[16];	/* its own word */
+	u64 role_at_ns;		/* when it got the role, CLOCK_MONOTONIC; 0: never */
+	u64 role_wakeups;	/* wakeups until then */
+};
+
+/* A thread of the game, or the compositor process. Owner: that thread, once started. */
+struct thread {
+	pthread_t pthread;	/* main */
+	u32 role;		/* enum stage; main */
+	u32 index;		/* within the role; main */
+	u32 *wake_ns;		/* wakeup latencies, ns, in order; room for cap */
+	u32 count;		/* of wake_ns */
+	u32 cap;		/* main */
+	u32 tid;		/* Linux thread */
+	u64 woke_ns;		/* its first wakeup, CLOCK_MONOTONIC; 0: none yet */
+	u64 event_ns;		/* the first event that tells its role at once; 0: none yet */
+	struct found found;	/* main */
+	struct work work;
+} __attribute__((aligned(64)));
+
+/* A counted futex: posts never get lost, each carries the time of its post. */
+struct gate {
+	_Atomic u32 seq;		/* posts so far, the futex word; poster */
+	_Atomic u64 stamp_ns[STAMPS];	/* of post seq % STAMPS; poster */
+} __attribute__((aligned(64)));
+
+/* One frame. 0 in a time: has not happened. */
+struct frame {
+	u64 tick_ns;		/* limiter tick that started it; sim */
+	u64 input_ns;		/* newest input event it used; sim */
+	u64 call_ns;		/* present call, after the GPU submit; submit */
+	_Atomic u64 gpu_done_ns;	/* completion, known in advance; submit */
+	_Atomic u64 shown_ns;	/* composited and committed; compositor */
+	_Atomic u32 jitter_ns;	/* largest wakeup latency on its chain; all of the chain */
+};
+
+/* One load task. Owner: the load process, if not said otherwise. */
+struct slot {
+	_Atomic u64 ops;	/* finished operations */
+	u64 ops_at[2];		/* ops at the borders of the measured interval; main */
+	u32 kind;		/* enum load, never NONE or MIXED; main */
+	int fd[4];		/* pipe: request r/w, reply r/w; io: the file; main */
+	struct work work;
+} __attribute__((aligned(64)));
+
+enum { RANK_P50, RANK_P95, RANK_P99, RANK_P999, RANK_MAX, RANKS };
+
+static const struct {
+	const char *label, *key;	/* for people; in JSON */
+	double part;			/* of the samples that are at or below it */
+} ranks[RANKS] = {
+	{ "p50", "p50", 0.50 }, { "p95", "p95", 0.95 }, { "p99", "p99", 0.99 },
+	{ "p99.9", "p999", 0.999 }, { "max", "max", 1 },
+};
+
+struct dist {
+	u64 n;				/* samples */
+	double v[RANKS];		/* nearest-rank percentiles; NAN without samples */
+};
+
+/* The figures of one run; main, after its end. */
+struct result {
+	double seconds;			/* measured */
+	u64 frames;			/* started in the measured interval */
+	u64 missed_ticks;		/* limiter ticks at which no frame started */
+	u64 late_frames;		/* shown after the vblank that follows their tick */
+	u64 dropped_frames;		/* never shown: a newer one was latched */
+	u64 jitter_frames;		/* with a wakeup > JITTER_NS on their chain */
+	double fps, low1_fps, low01_fps;
+	double late_percent, xruns;
+	double load_percent;		/* of what the first run's load did; NAN without load */
+	struct dist frame_ms, input_ms, wake_us[STAGES];
+	u64 load_ops[LOAD_NR];		/* by enum load */
+	double load_rate[LOAD_NR];	/* ops per second; NAN without time */
+	u64 *at_ns;			/* [frame_ms.n] end of each interval, from t0 */
+	u32 *frame_ns;			/* [frame_ms.n] in order of frames */
+};
+
+/* One run of the game. Shared by all that take part in it. */
+static struct bench {
+	u64 period_ns, audio_period_ns, input_period_ns;	/* main */
+	u64 gpu_ns;			/* GPU time of a frame; main */
+	pid_t group;			/* process group of all children; main */
+	u32 cpus, children, threads, frame_cap, slots;	/* main */
+	int uinput, evdev, net, net_server;	/* descriptors or -1; main */
+	bool net_udp;			/* false: no loopback, a socket pair instead; main */
+	bool interrupted;		/* main */
+	char sched[64];			/* who schedules; main */
+
+	/* the GPU stand-in; submit, if not said otherwise */
+	int gpu;			/* vgem's node, or -1: nothing to submit with; main */
+	u32 gpu_buffer;			/* handle of what the fences guard; main */
+
+	/* start barrier and end; main, except ready */
+	_Atomic u32 ready;		/* threads and processes at the barrier, futex; everybody */
+	_Atomic u32 go;			/* futex */
+	_Atomic u32 quit;		/* no more frames */
+	_Atomic u32 stop;		/* measuring and the last frames are over */
+	u64 epoch_ns, t0_ns;		/* vblank 0; start of the measured interval */
+	_Atomic u64 t1_ns;		/* its end; pulled in by a signal */
+	u64 load_ns[2];			/* when the loads' counters were really read */
+	bool answered;			/* a running gamer said what it found; main */
+	bool known;			/* and we are the game; main */
+	u32 outside[ROLE_NR];		/* threads it named that are not ours, by role; main */
+
+	/* the frame chain */
+	struct gate jobs, joined, render, submit, retired;
+	_Atomic u32 jobs_left;		/* sim sets, workers count down */
+	_Atomic u32 quit_frame;		/* first frame that will not come; sim */
+	_Atomic u32 called;		/* frames whose present call has been made; submit */
+	_Atomic u64 newest_input_ns;	/* input */
+
+	/* counted while measuring */
+	u64 input_events;		/* input */
+	u64 audio_periods, audio_xruns;	/* audio */
+	u64 datagrams;			/* network */
+
+	struct result result;		/* main, after the end */
+
+	/* mappings of their own; main */
+	struct frame *frame;	/* [frame_cap + 1], the last never starts */
+	struct slot *slot;	/* [slots] */
+	struct thread *thread;	/* [threads], by role */
+	struct thread *role[STAGES];	/* first thread of each role */
+} *bench;
+
+static struct bench *runs[2];		/* all runs of this program, in order; main */
+static u32 runs_nr;
+static sigset_t signals;		/* that end a run early; blocked, and waited for */
+
+/* ==== 2. samples and waiting ========================================================= */
+
+/* Says in one line why nothing more is done, and ends; children end with their parent. */
+__attribute__((format(printf, 2, 3), noreturn))
+static void fatal(int code, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	fputs("gamer-bench: ", stderr);
+	vfprintf(stderr, format, ap);
+	fputc('\n', stderr);
+	exit(code);
+}
+
+static long futex(_Atomic u32 *word, int op, u32 val, const struct timespec *timeout)
+{
+	return syscall(SYS_futex, word, op, val, timeout, NULL, 0);
+}
+
+static struct timespec timespec(u64 ns)
+{
+	return (struct timespec){ .tv_sec = ns / NSEC_PER_SEC, .tv_nsec = ns % NSEC_PER_SEC };
+}
+
+/* The calling thread's; musl's sched_setscheduler() only says that it is not there. */
+static bool policy(int policy)
+{
+	const struct sched_param param = { .sched_priority = policy == SCHED_FIFO };
+
+	return !syscall(SYS_sched_setscheduler, 0, policy, &param);
+}
+
+/* Everybody counts itself ready, then waits for go. `game`: not a task of the load. */
+static void barrier(bool game)
+{
+	if (game && cfg.realtime)
+		policy(SCHED_FIFO);	/* game_setup() saw that it may */
+	atomic_fetch_add(&bench->ready, 1);
+	futex(&bench->ready, FUTEX_WAKE, 1, NULL);
+	while (!atomic_load(&bench->go))
+		futex(&bench->go, FUTEX_WAIT, 0, NULL);
+}
+
+static bool measured(u64 ns)
+{
+	return ns >= bench->t0_ns && ns < atomic_load(&bench->t1_ns);
+}
+
+static void raise_jitter(struct frame *frame, u32 late_ns)
+{
+	u32 seen = atomic_load(&frame->jitter_ns);
+
+	while (seen < late_ns && !atomic_compare_exchange_weak(&frame->jitter_ns, &seen, late_ns))
+		;
+}
+
+/*
+ * Counts one wakeup that was due at due_ns and is running since woke_ns; a wakeup
+ * belongs to the interval in which it was due. frame: whose chain it is on, or NULL.
+ */
+static void woke(struct thread *t, u64 due_ns, u64 woke_ns, struct frame *frame)
+{
+	u32 late_ns = woke_ns > due_ns ? MIN(woke_ns - due_ns, (u64)UINT32_MAX) : 0;
+
+	if (!t->woke_ns)
+		t->woke_ns = woke_ns;
+	if (measured(due_ns) && t->count < t->cap)
+		t->wake_ns[t->count++] = late_ns;
+	if (frame)
+		raise_jitter(frame, late_ns);
+}
+
+/*
+ * Sleeps until due_ns and returns the time. Whoever comes too late doesn't sleep, and what
+ * doesn't sleep isn't woken: that is a late thread's overrun, not a wakeup latency.
+ */
+static u64 sleep_until(struct thread *t, u64 due_ns, struct frame *frame)
+{
+	struct timespec ts = timespec(due_ns);
+	u64 now = now_ns();
+
+	if (now >= due_ns)
+		return now;
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+		;
+	/* the clock that is read without a system call may lag the timer's by some ns */
+	now = MAX(now_ns(), due_ns);
+	if (t)
+		woke(t, due_ns, now, frame);
+	return now;
+}
+
+/* The return of a call that tells the thread's role at once: a submit, input, a datagram */
+static void note_event(struct thread *t, u64 at_ns)
+{
+	if (!t->event_ns)
+		t->event_ns = at_ns;
+}
+
+/* The first point of the grid start + k * step that is still to come */
+static u64 next_tick(u64 start_ns, u64 step_ns)
+{
+	u64 now = now_ns();
+
+	return now <= start_ns ? start_ns : start_ns + ((now - start_ns) / step_ns + 1) * step_ns;
+}
+
+static void gate_post(struct gate *g)
+{
+	u32 seq = atomic_load(&g->seq) + 1;
+
+	atomic_store(&g->stamp_ns[seq % STAMPS], now_ns());
+	atomic_store(&g->seq, seq);
+	futex(&g->seq, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
+}
+
+/* Waits for post number `want`. Who finds it done has not slept, and is not counted. */
+static void gate_wait(struct thread *t, struct gate *g, u32 want,
+			    struct frame *frame)
+{
+	bool slept = false;
+	u32 seq;
+
+	while ((s32)((seq = atomic_load(&g->seq)) - want) < 0)
+		slept = !futex(&g->seq, FUTEX_WAIT_PRIVATE, seq, NULL);
+	if (slept)
+		woke(t, atomic_load(&g->stamp_ns[want % STAMPS]), now_ns(), frame);
+}
+
+static void work(struct work *w, u64 iters)
+{
+	u64 x = w->x;
+	double f = w->f;
+
+	while (iters--) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		f = f * 0.75 + (double)(u32)x;
+		w->cell[x % ARRAY_SIZE(w->cell)] += x + (u64)(s64)f;
+	}
+	w->x = x;
+	w->f = f;
+}
+
+static void work_us(struct work *w, u64 us)
+{
+	work(w, cfg.iters_per_ms * us / 1000);
+}
+
+static int cmp_u32(const void *a, const void *b)
+{
+	u32 x = *(const u32 *)a, y = *(const u32 *)b;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * Iterations per millisecond: the median of short runs, in CPU time so that other
+ * tasks don't count. The first runs only bring the CPU to speed.
+ */
+static u64 calibrate(void)
+{
+	enum { RUNS = 41, SKIP = 20, ITERS = 400000 };
+	struct work w = { .x = 1 };
+	struct timespec a, z;
+	u32 took_ns[RUNS];
+
+	for (int i = 0; i < RUNS; i++) {
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+		work(&w, ITERS);
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &z);
+		took_ns[i] = MAX((z.tv_sec - a.tv_sec) * 1000000000 + z.tv_nsec - a.tv_nsec, 1);
+	}
+	qsort(took_ns + SKIP, RUNS - SKIP, sizeof(*took_ns), cmp_u32);
+	if (w.f < 0)	/* never; but the compiler may not drop the work */
+		return 0;
+	return MAX(ITERS * NSEC_PER_MSEC / took_ns[SKIP + (RUNS - SKIP) / 2], 1);
+}
+
+/* ==== 3. devices ==================================================================== */
+
+/*
+ * The DRM requests in use, as in <drm/drm.h>, <drm/drm_mode.h> and <drm/vgem_drm.h>, which a
+ * build machine may lack.
+ */
+struct drm_version {
+	int number[3];
+	struct {
+		size_t len;
+		char *text;
+	} name, date, desc;
+};
+
+struct drm_dumb {
+	u32 height, width, bpp, flags, handle, pitch;
+	u64 size;
+};
+
+struct vgem_attach {
+	u32 handle, flags, fence, pad;
+};
+
+struct vgem_signal {
+	u32 fence, flags;
+};
+
+#define DRM_VERSION	_IOWR('d', 0x00, struct drm_version)
+#define DRM_DUMB		_IOWR('d', 0xb2, struct drm_dumb)
+#define VGEM_ATTACH	_IOWR('d', 0x41, struct vgem_attach)
+#define VGEM_SIGNAL	_IOW('d', 0x42, struct vgem_signal)
+
+/*
+ * vgem, the kernel's GPU without hardware, with a buffer. The other drivers want commands of
+ * their own hardware.
+ */
+static void gpu_open(void)
+{
+	struct drm_dumb dumb = { .height = 16, .width = 16, .bpp = 32 };
+	char path[32];
+
+	for (u32 minor = 0; minor < 16; minor++) {
+		char name[8] = "";
+		struct drm_version v = { .name = { sizeof(name) - 1, name } };
+		int fd;
+
+		snprintf(path, sizeof(path), "/dev/dri/card%u", minor);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (!ioctl(fd, DRM_VERSION, &v) && !strcmp(name, "vgem") &&
+		    !ioctl(fd, DRM_DUMB, &dumb)) {
+			bench->gpu = fd;
+			bench->gpu_buffer = dumb.handle;
+			return;
+		}
+		close(fd);
+	}
+}
+
+/* A fence on the buffer, as work of a GPU leaves one; the timer, not vgem, says when it is done. */
+static void gpu_submit(void)
+{
+	struct vgem_attach attach = { .handle = bench->gpu_buffer };
+	struct vgem_signal signal = { 0 };
+
+	if (bench->gpu < 0 || ioctl(bench->gpu, VGEM_ATTACH, &attach))
+		return;
+	signal.fence = attach.fence;
+	ioctl(bench->gpu, VGEM_SIGNAL, &signal);
+}
+
+/*
+ * A virtual mouse, grabbed so that no pointer moves on the user's screen. Its event node has
+ * the number that /sys/devices/virtual/input/inputN/eventM tells.
+ */
+static void uinput_open(void)
+{
+	struct uinput_setup setup = { .id.bustype = BUS_VIRTUAL, .name = "gamer bench mouse" };
+	int clock = CLOCK_MONOTONIC, fd = open("/dev/uinput", O_WRONLY | O_CLOEXEC), evdev = -1;
+	char sys[64] = "", path[128];
+
+	if (fd < 0 || ioctl(fd, UI_SET_EVBIT, EV_KEY) || ioctl(fd, UI_SET_KEYBIT, BTN_LEFT) ||
+	    ioctl(fd, UI_SET_EVBIT, EV_REL) || ioctl(fd, UI_SET_RELBIT, REL_X) ||
+	    ioctl(fd, UI_SET_RELBIT, REL_Y) || ioctl(fd, UI_DEV_SETUP, &setup) ||
+	    ioctl(fd, UI_DEV_CREATE) || ioctl(fd, UI_GET_SYSNAME(sizeof(sys) - 1), sys) < 0)
+		return;
+	for (u32 i = 0; i < 2048 && evdev < 0; i++) {
+		snprintf(path, sizeof(path), "/sys/devices/virtual/input/%s/event%u", sys, i);
+		if (access(path, F_OK))
+			continue;
+		snprintf(path, sizeof(path), "/dev/input/event%u", i);
+		evdev = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	}
+	if (!ioctl(evdev, EVIOCSCLOCKID, &clock) && !ioctl(evdev, EVIOCGRAB, 1)) {
+		bench->uinput = fd;
+		bench->evdev = evdev;
+		return;
+	}
+	close(evdev);
+	close(fd);	/* no mouse that nobody reads */
+}
+
+/* Game and server, connected over UDP; where loopback is down (initramfs), a socket pair */
+static void net_open(void)
+{
+	struct sockaddr_in at[2];
+	socklen_t len = sizeof(*at);
+	int fd[2];
+
+	for (u32 i = 0; i < 2; i++) {
+		at[i] = (struct sockaddr_in){ .sin_family = AF_INET,
+					      .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		fd[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		if (fd[i] < 0)
+			continue;
+		bind(fd[i], (void *)&at[i], len);
+		getsockname(fd[i], (void *)&at[i], &len);
+	}
+	bench->net_udp = fd[0] >= 0 && fd[1] >= 0 && !connect(fd[0], (void *)&at[1], sizeof(*at)) &&
+			 !connect(fd[1], (void *)&at[0], sizeof(*at)) &&
+			 send(fd[0], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+	if (!bench->net_udp && socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fd))
+		fatal(EX_OSERR, "no sockets: %s", strerror(errno));
+	bench->net = fd[0];
+	bench->net_server = fd[1];
+}
+
+/* ==== 4. the game =================================================================== */
+
+/* Percent of a frame's work per stage; what the jobs get is split among the workers. */
+static const u32 share_pct[STAGES] = {
+	[STAGE_SIM] = 25, [STAGE_WORKER] = 40, [STAGE_RENDER] = 25, [STAGE_SUBMIT] = 10,
+};
+
+/* Frames differ by up to 25 %, by a hash of their number: the same in each run. */
+static void frame_work(struct thread *t, u32 frame)
+{
+	const struct cfg *c = &cfg;
+	u32 hash = (frame + 1) * 2654435761U;
+	u64 iters = c->iters_per_ms * c->frame_work_us / 1000;
+
+	hash ^= hash >> 15;
+	iters = iters * share_pct[t->role] / 100 * (768 + hash % 513) / 1024;
+	work(&t->work, t->role == STAGE_WORKER ? iters / c->workers : iters);
+}
+
+/* Waits for frame f at a stage's gate; false: there is none. */
+static bool frame_wait(struct thread *t, struct gate *g, u32 f)
+{
+	gate_wait(t, g, f + 1, &bench->frame[f]);
+	return f < atomic_load(&bench->quit_frame);
+}
+
+/*
+ * The limiter's grid lies 1/16 period behind the vblanks, as with a game that is
+ * called back when the compositor is done. A frame that overruns its period makes
+ * the next one start at the next tick. At most IN_FLIGHT frames are under way.
+ */
+static void run_sim(struct thread *t)
+{
+	u64 tick_ns = bench->epoch_ns + bench->period_ns / 16;
+	u32 f;
+
+	for (f = 0; f < bench->frame_cap; f++, tick_ns += bench->period_ns) {
+		struct frame *frame = &bench->frame[f];
+
+		tick_ns = next_tick(tick_ns, bench->period_ns);
+		if (atomic_load(&bench->quit))
+			break;
+		frame->tick_ns = tick_ns;
+		sleep_until(t, tick_ns, frame);
+		if (f >= IN_FLIGHT)
+			gate_wait(t, &bench->retired, f - IN_FLIGHT + 1, frame);
+		frame->input_ns = atomic_load(&bench->newest_input_ns);
+		frame_work(t, f);
+		atomic_store(&bench->jobs_left, cfg.workers);
+		gate_post(&bench->jobs);
+		gate_wait(t, &bench->joined, f + 1, frame);
+		gate_post(&bench->render);
+	}
+	atomic_store(&bench->quit_frame, f);
+	gate_post(&bench->jobs);
+	gate_post(&bench->render);
+}
+
+static void run_worker(struct thread *t)
+{
+	for (u32 f = 0; frame_wait(t, &bench->jobs, f); f++) {
+		frame_work(t, f);
+		if (atomic_fetch_sub(&bench->jobs_left, 1) == 1)
+			gate_post(&bench->joined);
+	}
+}
+
+static void run_render(struct thread *t)
+{
+	for (u32 f = 0; frame_wait(t, &bench->render, f); f++) {
+		frame_work(t, f);
+		gate_post(&bench->submit);
+	}
+	gate_post(&bench->submit);
+}
+
+/* The GPU needs gpu_ns per frame, one frame after the other. */
+static void run_submit(struct thread *t)
+{
+	u64 done_ns = 0;
+
+	for (u32 f = 0; frame_wait(t, &bench->submit, f); f++) {
+		struct frame *frame = &bench->frame[f];
+
+		frame_work(t, f);
+		gpu_submit();
+		frame->call_ns = now_ns();
+		if (bench->gpu >= 0)
+			note_event(t, frame->call_ns);
+		done_ns = MAX(done_ns, frame->call_ns) + bench->gpu_ns;
+		atomic_store(&frame->gpu_done_ns, done_ns);
+		atomic_store(&bench->called, f + 1);
+		gate_post(&bench->retired);
+	}
+}
+
+/* Handles `events` input events, the newest from newest_ns. */
+static void input_events(struct thread *t, u64 events, u64 newest_ns)
+{
+	atomic_store(&bench->newest_input_ns, newest_ns);
+	if (measured(newest_ns))
+		bench->input_events += events;
+	work_us(&t->work, INPUT_US * MIN(events, 64ULL));
+}
+
+static void input_evdev(struct thread *t)
+{
+	struct pollfd pfd = { .fd = bench->evdev, .events = POLLIN };
+	struct input_event ev[64];
+
+	while (!atomic_load(&bench->stop)) {
+		u64 before_ns = now_ns(), first_ns = 0, newest_ns = 0, events = 0, woke_ns;
+		int ready = poll(&pfd, 1, 200);		/* in ms: sees the end without an event */
+		ssize_t n;
+
+		woke_ns = now_ns();
+		n = ready > 0 ? read(bench->evdev, ev, sizeof(ev)) : 0;
+		for (ssize_t i = 0; i < n / (ssize_t)sizeof(*ev); i++) {
+			if (ev[i].type != EV_SYN)
+				continue;
+			newest_ns = ev[i].input_event_sec * NSEC_PER_SEC +
+				    ev[i].input_event_usec * NSEC_PER_USEC;
+			first_ns = first_ns ? first_ns : newest_ns;
+			events++;
+		}
+		if (!events)
+			continue;
+		note_event(t, woke_ns);
+		/* the kernel's stamp has microseconds: it may lie up to 1 us too early */
+		if (first_ns + NSEC_PER_USEC > before_ns)
+			woke(t, first_ns, woke_ns, NULL);
+		input_events(t, events, newest_ns);
+	}
+}
+
+/* Without a device a timer does: a late thread finds several events, as read() would. */
+static void run_input(struct thread *t)
+{
+	u64 due_ns = bench->epoch_ns, step_ns = bench->input_period_ns;
+
+	if (bench->evdev >= 0)
+		input_evdev(t);	/* until the end */
+	while (!atomic_load(&bench->stop)) {
+		u64 behind = (sleep_until(t, due_ns, NULL) - due_ns) / step_ns;
+
+		due_ns += behind * step_ns;
+		input_events(t, behind + 1, due_ns);
+		due_ns += step_ns;
+	}
+}
+
+/*
+ * The device plays one period of its buffer while the thread fills the next one: what is
+ * woken at the start of period k must be done AUDIO_PERIODS - 1 periods later. Done
+ * later is an xrun, and the stream starts anew at the next period.
+ */
+static void run_audio(struct thread *t)
+{
+	u64 busy_us = bench->audio_period_ns * AUDIO_WORK_PCT / 100 / NSEC_PER_USEC;
+	u64 due_ns = bench->epoch_ns, done_ns, deadline_ns;
+
+	while (!atomic_load(&bench->stop)) {
+		sleep_until(t, due_ns, NULL);
+		work_us(&t->work, busy_us);
+		done_ns = now_ns();
+		deadline_ns = due_ns + (AUDIO_PERIODS - 1) * bench->audio_period_ns;
+		if (measured(due_ns)) {
+			bench->audio_periods++;
+			bench->audio_xruns += done_ns > deadline_ns;
+		}
+		due_ns = done_ns > deadline_ns ? next_tick(due_ns, bench->audio_period_ns)
+					       : due_ns + bench->audio_period_ns;
+	}
+}
+
+/* A server's snapshot; the answer is the same bytes back. */
+struct datagram {
+	u64 sent_ns;		/* just before send */
+	u8 state[120];
+};
+
+static void run_network(struct thread *t)
+{
+	struct datagram d;
+
+	for (;;) {
+		u64 before_ns = now_ns(), woke_ns;
+
+		if (recv(bench->net, &d, sizeof(d), 0) != sizeof(d))
+			return;		/* shut down by main at the end */
+		woke_ns = now_ns();
+		note_event(t, woke_ns);
+		if (d.sent_ns > before_ns)
+			woke(t, d.sent_ns, woke_ns, NULL);
+		if (measured(d.sent_ns))
+			bench->datagrams++;
+		work_us(&t->work, NET_US);
+		send(bench->net, &d, sizeof(d), MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
+}
+
+/* ==== 5. helper processes =========================================================== */
+
+/* At each vblank: latch the newest finished frame, composite it, commit it. */
+static void run_compositor(struct slot *none)
+{
+	struct thread *t = bench->role[STAGE_COMPOSITOR];
+	u64 vblank_ns = bench->epoch_ns, now;
+	s64 f, shown = -1;
+
+	(void)none;
+	t->tid = gettid();
+	for (;; vblank_ns += bench->period_ns) {
+		vblank_ns = next_tick(vblank_ns, bench->period_ns);
+		now = sleep_until(t, vblank_ns, NULL);
+		for (f = (s64)atomic_load(&bench->called) - 1; f > shown; f--) {
+			u64 done_ns = atomic_load(&bench->frame[f].gpu_done_ns);
+
+			if (done_ns && done_ns <= now)
+				break;
+		}
+		work_us(&t->work, COMPOSITOR_US);
+		if (f <= shown)
+			continue;
+		raise_jitter(&bench->frame[f], MIN(now - vblank_ns, (u64)UINT32_MAX));
+		atomic_store(&bench->frame[f].shown_ns, now_ns());
+		shown = f;
+	}
+}
+
+/* The mouse's hardware. It is an ordinary task: when it is late, so are its reports. */
+static void run_feeder(struct slot *none)
+{
+	struct input_event ev[2] = { { .type = EV_REL, .code = REL_X, .value = 1 },
+				     { .type = EV_SYN, .code = SYN_REPORT } };
+	u64 due_ns = bench->epoch_ns;
+
+	(void)none;
+	for (;; due_ns += bench->input_period_ns) {
+		due_ns = next_tick(due_ns, bench->input_period_ns);
+		sleep_until(NULL, due_ns, NULL);
+		ev[0].value = -ev[0].value;
+		if (write(bench->uinput, ev, sizeof(ev)) < 0)
+			return;
+	}
+}
+
+static void run_server(struct slot *none)
+{
+	struct datagram d = { 0 }, answer;
+	u64 due_ns = bench->epoch_ns;
+
+	(void)none;
+	for (;; due_ns += NSEC_PER_SEC / NET_HZ) {
+		due_ns = next_tick(due_ns, NSEC_PER_SEC / NET_HZ);
+		sleep_until(NULL, due_ns, NULL);
+		while (recv(bench->net_server, &answer, sizeof(answer), MSG_DONTWAIT) > 0)
+			;
+		d.sent_ns = now_ns();
+		send(bench->net_server, &d, sizeof(d), MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
+}
+
+/* A child with a name of its own, which ends with its parent, however that ends; 0: this is it. */
+static pid_t fork_as(const char *comm)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid < 0)
+		fatal(EX_OSERR, "cannot fork %s: %s", comm, strerror(errno));
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(0);
+		prctl(PR_SET_NAME, comm);
+	}
+	return pid;
+}
+
+/* Helpers and loads share one process group, so that one kill reaches them all, and their children. */
+static void spawn(const char *comm, void (*fn)(struct slot *), struct slot *s)
+{
+	pid_t pid = fork_as(comm);
+
+	if (pid == 0) {
+		setpgid(0, bench->group);
+		prctl(PR_SET_TIMERSLACK, 1);
+		barrier(!s);
+		fn(s);
+		_exit(0);
+	}
+	if (!bench->group)
+		bench->group = pid;
+	setpgid(pid, bench->group);		/* both sides do it, whoever comes first */
+	bench->children++;
+}
+
+/* ==== 6. loads ====================================================================== */
+
+static void load_hog(struct slot *s)
+{
+	for (;;) {
+		work_us(&s->work, HOG_US);
+		atomic_fetch_add(&s->ops, 1);
+	}
+}
+
+static void load_fork(struct slot *s)
+{
+	for (;;) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			work_us(&s->work, FORK_US);
+			_exit(0);
+		}
+		if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+			return;
+		atomic_fetch_add(&s->ops, 1);
+	}
+}
+
+static void load_ping(struct slot *s)
+{
+	char buf[PIPE_BYTES] = "";
+
+	while (write(s->fd[1], buf, sizeof(buf)) == sizeof(buf) &&
+	       read(s->fd[2], buf, sizeof(buf)) == sizeof(buf))
+		atomic_fetch_add(&s->ops, 1);
+}
+
+static void load_pong(struct slot *s)
+{
+	char buf[PIPE_BYTES];
+
+	while (read(s->fd[0], buf, sizeof(buf)) == sizeof(buf) &&
+	       write(s->fd[3], buf, sizeof(buf)) == sizeof(buf))
+		;
+}
+
+static void load_io(struct slot *s)
+{
+	static char buf[IO_BYTES];
+
+	for (off_t at = 0; ; at = (at + sizeof(buf)) % IO_FILE_BYTES) {
+		buf[0]++;
+		if (pwrite(s->fd[0], buf, sizeof(buf), at) != sizeof(buf) || fsync(s->fd[0]) ||
+		    pread(s->fd[0], buf, sizeof(buf), at) != sizeof(buf)) {
+			fprintf(stderr, "gamer-bench: io load: %s\n", strerror(errno));
+			return;
+		}
+		atomic_fetch_add(&s->ops, 1);
+	}
+}
+
+/* A kind of load: one task, or two that are never runnable at once */
+static const struct load_kind {
+	const char *name;		/* in the report */
+	const char *comm;		/* process name; NULL: no kind of its own */
+	const char *op;			/* what is counted */
+	void (*run)(struct slot *s);
+	void (*peer)(struct slot *s);	/* or NULL */
+} loads[LOAD_NR] = {
+	[LOAD_NONE] = { .name = "none" },
+	[LOAD_HOGS] = { "hogs", "load-hog", "0.25 ms of work", load_hog, NULL },
+	[LOAD_FORK] = { "fork", "load-fork", "fork, exit, wait", load_fork, NULL },
+	[LOAD_PIPE] = { "pipe", "load-pipe", "pipe round trip", load_ping, load_pong },
+	[LOAD_IO] = { "io", "load-io", "16 KB write, fsync, read", load_io, NULL },
+	[LOAD_MIXED] = { .name = "mixed" },
+};
+
+/* The io load's file has no name: on disk if possible, in memory where nothing is writable. */
+static void load_start(struct slot *s)
+{
+	const char *const dirs[] = { getenv("TMPDIR") ?: "", "/var/tmp", "/tmp", "." };
+	const struct load_kind *kind = &loads[s->kind];
+	bool failed = false;
+
+	memset(s->fd, -1, sizeof(s->fd));
+	if (s->kind == LOAD_PIPE)
+		failed = pipe2(s->fd, O_CLOEXEC) || pipe2(s->fd + 2, O_CLOEXEC);
+	if (s->kind == LOAD_IO) {
+		for (u32 i = 0; i < ARRAY_SIZE(dirs) && s->fd[0] < 0; i++)
+			s->fd[0] = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		if (s->fd[0] < 0)
+			failed = (s->fd[0] = memfd_create("gamer-bench", MFD_CLOEXEC)) < 0;
+	}
+	if (failed)
+		fatal(EX_OSERR, "%s: %s", kind->comm, strerror(errno));
+	spawn(kind->comm, kind->run, s);
+	if (kind->peer)
+		spawn(kind->comm, kind->peer, s);
+	for (u32 i = 0; i < ARRAY_SIZE(s->fd); i++)	/* not for the next child to inherit */
+		if (s->fd[i] >= 0)
+			close(s->fd[i]);
+}
+
+/* ==== 7. setup and run ============================================================== */
+
+static const struct stage_info {
+	const char *name;	/* in the report */
+	const char *comm;	/* thread name; %u: its index */
+	void (*run)(struct thread *t);	/* NULL: a process, started by name */
+	u32 truth;		/* enum role that a running gamer should find; see truth */
+} stages[STAGES] = {
+	[STAGE_SIM] = { "sim", "GameThread", run_sim, ROLE_RENDER },
+	[STAGE_WORKER] = { "worker", "Job %u", run_worker, ROLE_WORKER },
+	[STAGE_RENDER] = { "render", "RenderThread", run_render, ROLE_RENDER },
+	[STAGE_SUBMIT] = { "submit", "SubmitThread", run_submit, ROLE_GPU },
+	[STAGE_COMPOSITOR] = { "compositor", "compositor", NULL, ROLE_COMPOSITOR },
+	[STAGE_INPUT] = { "input", "InputThread", run_input, ROLE_INPUT },
+	[STAGE_AUDIO] = { "audio", "AudioThread", run_audio, ROLE_AUDIO },
+	[STAGE_NETWORK] = { "network", "NetThread", run_network, ROLE_NETWORK },
+};
+
+/* Zeroed memory that children share, faulted in beforehand: measuring allocates nothing. */
+static void *map(u64 n, size_t size)
+{
+	void *p = mmap(NULL, MAX(n, 1U) * size, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (p == MAP_FAILED)
+		fatal(EX_OSERR, "%zu MB of memory: %s", (size_t)(n * size >> 20),
+		    strerror(errno));
+	return p;
+}
+
+/* The samples of a role's threads lie in one row: in the end they are one distribution. */
+static void game_alloc(void)
+{
+	const struct cfg *c = &cfg;
+	const u64 wakeups_hz[STAGES] = {	/* the most that a thread can count */
+		[STAGE_SIM] = 3 * FPS, [STAGE_WORKER] = FPS, [STAGE_RENDER] = FPS,
+		[STAGE_SUBMIT] = FPS, [STAGE_COMPOSITOR] = FPS, [STAGE_INPUT] = INPUT_HZ,
+		[STAGE_NETWORK] = NET_HZ, [STAGE_AUDIO] = AUDIO_HZ / c->audio_frames + 1,
+	};
+	struct thread *t;
+
+	bench->frame = map(bench->frame_cap + 1, sizeof(*bench->frame));
+	bench->slot = map(bench->slots, sizeof(*bench->slot));
+	bench->thread = t = map(bench->threads, sizeof(*t));
+	for (u32 role = 0; role < STAGES; role++) {
+		u32 n = role == STAGE_WORKER ? c->workers : 1;
+		u32 cap = wakeups_hz[role] * (c->seconds + 1) + 16;
+		u32 *wake_ns = map((u64)n * cap, sizeof(u32));
+
+		bench->role[role] = t;
+		for (u32 i = 0; i < n; i++, t++)
+			*t = (struct thread){
+				.role = role, .index = i, .wake_ns = wake_ns + (size_t)i * cap,
+				.cap = cap, .work.x = t - bench->thread + 1,
+			};
+	}
+}
+
+/* Defaults that depend on the machine; the work is measured once, so that all runs do the same. */
+static void cfg_complete(u32 cpus)
+{
+	if (!cfg.workers)
+		cfg.workers = MAX(MIN(cpus - 1, 3U), 1U);
+	if (!cfg.load_threads)
+		cfg.load_threads = 2 * cpus;
+	if (!cfg.frame_work_us)
+		cfg.frame_work_us = 240000 / FPS;
+	if (!cfg.iters_per_ms)
+		cfg.iters_per_ms = calibrate();
+}
+
+/* One run more, as `bench`; it may be another process that runs it. */
+static void game_new(void)
+{
+	cpu_set_t set;
+
+	runs[runs_nr++] = bench = map(1, sizeof(*bench));
+	bench->cpus = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
+	cfg_complete(bench->cpus);
+	bench->uinput = bench->evdev = bench->gpu = -1;
+	bench->quit_frame = UINT32_MAX;
+	bench->slots = cfg.load == LOAD_NONE ? 0 : cfg.load_threads;
+	bench->period_ns = NSEC_PER_SEC / FPS;
+	bench->input_period_ns = NSEC_PER_SEC / INPUT_HZ;
+	bench->audio_period_ns = cfg.audio_frames * NSEC_PER_SEC / AUDIO_HZ;
+	bench->gpu_ns = bench->period_ns / 4;
+	bench->frame_cap = FPS * (cfg.seconds + 1) + FPS * cfg.warmup_ms / 1000 + 16;
+	bench->threads = STAGES - 1 + cfg.workers;
+	game_alloc();
+}
+
+static void *thread_main(void *arg)
+{
+	struct thread *t = arg;
+	char comm[16];
+
+	snprintf(comm, sizeof(comm), stages[t->role].comm, t->index);
+	t->tid = gettid();
+	prctl(PR_SET_NAME, comm);
+	prctl(PR_SET_TIMERSLACK, 1);	/* the default of 50 us would be counted as latency */
+	barrier(true);
+	stages[t->role].run(t);
+	return NULL;
+}
+
+/* Has a child ended that should run until it is killed? It stays unreaped. */
+static bool child_died(void)
+{
+	siginfo_t info = { 0 };
+
+	return !waitid(P_PGID, bench->group, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid;
+}
+
+static void threads_start(void)
+{
+	for (u32 i = 0; i < bench->threads; i++) {
+		struct thread *t = &bench->thread[i];
+		int err = t->role == STAGE_COMPOSITOR ? 0 :
+			  pthread_create(&t->pthread, NULL, thread_main, t);
+
+		if (err)
+			fatal(EX_OSERR, "cannot make threads: %s", strerror(err));
+	}
+}
+
+static void threads_join(u32 first_role, u32 last_role)
+{
+	for (u32 i = 0; i < bench->threads; i++)
+		if (bench->thread[i].role >= first_role && bench->thread[i].role <= last_role)
+			pthread_join(bench->thread[i].pthread, NULL);
+}
+
+/* Everything up to the barrier, where all threads and children wait */
+static void game_setup(void)
+{
+	const struct timespec ts = timespec(NSEC_PER_SEC / 5);
+	u64 limit_ns = now_ns() + SETUP_NS;
+	u32 want, ready;
+
+	if (cfg.realtime && (!policy(SCHED_FIFO) || !policy(SCHED_OTHER)))
+		fatal(errno == EPERM ? EX_NOPERM : EX_OSERR, "--realtime: %s", strerror(errno));
+	if (!cfg.no_drm)
+		gpu_open();
+	if (!cfg.no_uinput)
+		uinput_open();
+	net_open();
+	spawn(stages[STAGE_COMPOSITOR].comm, run_compositor, NULL);
+	spawn("game-server", run_server, NULL);
+	if (bench->evdev >= 0)
+		spawn("mouse-feeder", run_feeder, NULL);
+	for (u32 i = 0; i < bench->slots; i++) {
+		struct slot *s = &bench->slot[i];
+
+		s->kind = cfg.load == LOAD_MIXED ? LOAD_HOGS + i % 4 : cfg.load;
+		s->work.x = i + 1;
+		load_start(s);
+	}
+	prctl(PR_SET_NAME, GAME_COMM);	/* now: no child may have it */
+	threads_start();
+	want = bench->children + bench->threads - 1;	/* the compositor is a child */
+	while ((ready = atomic_load(&bench->ready)) < want) {
+		if (child_died() || now_ns() > limit_ns)
+			fatal(EX_OSERR, "only %u of %u tasks started", ready, want);
+		futex(&bench->ready, FUTEX_WAIT, ready, &ts);
+	}
+}
+
+/* Ends and reaps every thread, child and orphan of a forking load; descriptors end with us. */
+static void game_teardown(void)
+{
+	bool died = child_died();
+
+	atomic_store(&bench->stop, 1);
+	shutdown(bench->net, SHUT_RDWR);	/* wakes the network thread */
+	threads_join(STAGE_INPUT, STAGE_NETWORK);
+	kill(-bench->group, SIGKILL);
+	while (waitpid(-bench->group, NULL, 0) > 0)
+		;
+	if (died)
+		fatal(EX_OSERR, "a helper or load process ended early, no report");
+}
+
+/* The first line of a file of the kernel, without its end; "": there is none */
+static void read_line(const char *path, char *line, size_t size)
+{
+	FILE *f = fopen(path, "re");
+
+	if (!f || !fgets(line, size, f))
+		*line = 0;
+	line[strcspn(line, "\n")] = 0;
+	if (f)
+		fclose(f);
+}
+
+/* The sched_ext scheduler by its own name, else the kernel's own by the kernel's age */
+static void scheduler(char *name, size_t size)
+{
+	struct utsname u;
+
+	read_line(SCX "state", name, size);
+	if (*name && strcmp(name, "disabled")) {
+		read_line(SCX "root/ops", name, size);
+		return;
+	}
+	uname(&u);
+	snprintf(name, size, "%s", strverscmp(u.release, "6.6") >= 0 ? "eevdf" : "cfs");
+}
+
+/* Sleeps until when_ns, with a line on a terminal; false: a signal asked to stop */
+static bool main_wait(u64 when_ns)
+{
+	bool show = isatty(STDERR_FILENO), asked = false;
+	u64 now;
+
+	while (!asked && (now = now_ns()) < when_ns) {
+		u64 sleep_ns = show ? MIN(when_ns - now, NSEC_PER_SEC) : when_ns - now;
+		struct timespec ts = timespec(sleep_ns);
+
+		if (show)
+			fprintf(stderr, "\rbench: %.0f s to go, %u frames \033[K",
+				(atomic_load(&bench->t1_ns) - now) / 1e9,
+				atomic_load(&bench->called));
+		asked = sigtimedwait(&signals, NULL, &ts) > 0;
+		if (show)
+			fputs("\r\033[K", stderr);
+	}
+	return !asked;
+}
+
+/* Reads the loads' counters; the moment is noted, since main may be late under load. */
+static void loads_read(u32 border)
+{
+	for (u32 i = 0; i < bench->slots; i++)
+		bench->slot[i].ops_at[border] = atomic_load(&bench->slot[i].ops);
+	bench->load_ns[border] = now_ns();
+}
+
+/* One line of the answer: a thread of ours, or one that the game has nothing to do with */
+static void found_line(char *line)
+{
+	struct found found = { 0 };
+	char role[16];
+	u32 tid, pid;
+
+	if (sscanf(line, "thread %u %u %*s %15s %15s %u %*s %" SCNu64 " %*s %*s %" SCNu64, &tid,
+		   &pid, role, found.source, &found.confidence, &found.role_at_ns,
+		   &found.role_wakeups) != 7)
+		return;
+	while (found.role < ROLE_NR - 1 && strcmp(role_names[found.role], role))
+		found.role++;
+	for (u32 i = 0; i < bench->threads; i++)
+		if (bench->thread[i].tid == tid) {
+			bench->thread[i].found = found;
+			return;
+		}
+	if (pid == (u32)getpid())	/* the main thread only waits, whatever it is called */
+		bench->known = true;
+	else
+		bench->outside[found.role]++;
+}
+
+/*
+ * Asks a running gamer what it takes each thread for, while they live; without one there
+ * is nothing to tell. Its answer ends with an empty line.
+ */
+static void ask(void)
+{
+	static const char request[] = "{\"v\":1,\"cmd\":\"threads\"}\n";
+	static char answer[ANSWER_SIZE];
+	const char *dir = getenv("RUNTIME_DIRECTORY");
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct pollfd pfd = { .events = POLLIN };
+	u64 end_ns = now_ns() + ANSWER_NS;
+	char *line = answer, *next;
+	size_t len = 0;
+	ssize_t n = 1;
+
+	bench->answered = false;
+	memset(bench->outside, 0, sizeof(bench->outside));
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/gamer.sock", dir ? dir : "/run/gamer");
+	pfd.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (pfd.fd >= 0 && !connect(pfd.fd, (struct sockaddr *)&sa, sizeof(sa)) &&
+	    send(pfd.fd, request, strlen(request), MSG_NOSIGNAL) > 0)
+		while (n > 0 && !bench->answered && now_ns() < end_ns) {
+			if (poll(&pfd, 1, 100) <= 0)
+				continue;
+			n = read(pfd.fd, answer + len, sizeof(answer) - 1 - len);
+			len += MAX(n, 0);
+			bench->answered = len && (len == 1 || answer[len - 2] == '\n') &&
+					  answer[len - 1] == '\n';
+		}
+	close(pfd.fd);
+	answer[len] = 0;
+	for (; bench->answered && (next = strchr(line, '\n')); line = next + 1) {
+		*next = 0;
+		found_line(line);
+	}
+}
+
+/* A game loads for seconds before its first frame: a running gamer may see who we are. */
+static void wait_known(void)
+{
+	u64 end_ns = now_ns() + ANSWER_NS;
+
+	do {
+		ask();
+	} while (bench->answered && !bench->known && now_ns() < end_ns &&
+		 !usleep(20 * NSEC_PER_MSEC / NSEC_PER_USEC));
+}
+
+/* The run itself, from the barrier's fall until the last frame has been shown */
+static void game_measure(void)
+{
+	char sched[sizeof(bench->sched)];
+	u64 t1_ns, called;
+
+	bench->epoch_ns = now_ns() + 20 * NSEC_PER_MSEC;
+	bench->t0_ns = bench->epoch_ns + cfg.warmup_ms * NSEC_PER_MSEC;
+	t1_ns = bench->t0_ns + cfg.seconds * NSEC_PER_SEC;
+	atomic_store(&bench->t1_ns, t1_ns);
+	atomic_store(&bench->go, 1);
+	futex(&bench->go, FUTEX_WAKE, INT_MAX, NULL);
+
+	bench->interrupted = !main_wait(bench->t0_ns);
+	loads_read(0);
+	scheduler(bench->sched, sizeof(bench->sched));
+	if (!bench->interrupted)
+		bench->interrupted = !main_wait(t1_ns);
+	loads_read(1);
+	if (bench->interrupted)
+		atomic_store(&bench->t1_ns, MIN(bench->load_ns[1], t1_ns));
+	scheduler(sched, sizeof(sched));
+	if (strcmp(sched, bench->sched)) {
+		fprintf(stderr, "gamer-bench: the scheduler changed while measuring: %s, %s\n", bench->sched, sched);
+		snprintf(bench->sched, sizeof(bench->sched), "mixed");
+	}
+	ask();
+	atomic_store(&bench->quit, 1);
+
+	threads_join(STAGE_SIM, STAGE_SUBMIT);
+	called = atomic_load(&bench->called);
+	for (u32 i = 0; i < 16 && called && !atomic_load(&bench->frame[called - 1].shown_ns); i++)
+		sleep_until(NULL, now_ns() + bench->period_ns, NULL);
+}
+
+/* One run from its first child to its end; the figures are made of what it leaves. */
+static void game_run(void)
+{
+	prctl(PR_SET_CHILD_SUBREAPER, 1);	/* to reap the forking load's orphans */
+	game_setup();
+	wait_known();
+	game_measure();
+	game_teardown();
+}
+
+/* ==== 8. figures ================================================================== */
+
+
+/* Sorts the samples. */
+static struct dist dist_of(u32 *ns, u64 n, double unit_ns)
+{
+	struct dist d = { .n = n };
+
+	qsort(ns, n, sizeof(*ns), cmp_u32);
+	for (u32 i = 0; i < RANKS; i++)
+		d.v[i] = n ? ns[(u64)ceil(ranks[i].part * n) - 1] / unit_ns : NAN;
+	return d;
+}
+
+/* As MangoHud does it: the mean fps of the slowest 1 % (0.1 %) of all frames, rounded up */
+static double low_fps(const u32 *sorted_ns, u64 n, double part)
+{
+	u64 worst = ceil(n * part);
+	double sum = 0;
+
+	for (u64 i = n - worst; i < n; i++)
+		sum += (double)NSEC_PER_SEC / MAX(sorted_ns[i], 1U);
+	return worst ? sum / worst : NAN;
+}
+
+static double percent(u64 n, u64 of)
+{
+	return of ? 100.0 * n / of : NAN;
+}
+
+/* Frame figures; what is sorted are copies, the plots need the order. */
+static void sum_frames(struct result *r)
+{
+	u32 *input_ns = map(bench->frame_cap, sizeof(u32));
+	u32 *sorted_ns = map(bench->frame_cap, sizeof(u32));
+	u64 inputs = 0, n = 0, sum_ns = 0, calls = atomic_load(&bench->called);
+
+	r->frame_ns = map(bench->frame_cap, sizeof(u32));
+	r->at_ns = map(bench->frame_cap, sizeof(u64));
+	for (u64 f = 0; f < calls; f++) {
+		struct frame *frame = &bench->frame[f];
+		u64 start = (frame->tick_ns - bench->epoch_ns) / bench->period_ns;
+		u64 shown_ns = atomic_load(&frame->shown_ns), took_ns;
+
+		if (!measured(frame->tick_ns))
+			continue;
+		r->frames++;
+		r->jitter_frames += atomic_load(&frame->jitter_ns) > JITTER_NS;
+		if (!shown_ns)
+			r->dropped_frames++;
+		else if ((shown_ns - bench->epoch_ns) / bench->period_ns > start + 1)
+			r->late_frames++;
+		if (shown_ns && frame->input_ns)
+			input_ns[inputs++] = MIN(shown_ns - frame->input_ns, (u64)UINT32_MAX);
+		if (!f)
+			continue;
+		took_ns = frame->call_ns - frame[-1].call_ns;
+		sum_ns += took_ns;
+		r->at_ns[n] = frame->call_ns - bench->t0_ns;
+		sorted_ns[n] = r->frame_ns[n] = MIN(took_ns, (u64)UINT32_MAX);
+		n++;
+	}
+	r->input_ms = dist_of(input_ns, inputs, NSEC_PER_MSEC);
+	r->frame_ms = dist_of(sorted_ns, n, NSEC_PER_MSEC);
+	r->fps = n ? n * (double)NSEC_PER_SEC / sum_ns : NAN;
+	r->low1_fps = low_fps(sorted_ns, n, 0.01);
+	r->low01_fps = low_fps(sorted_ns, n, 0.001);
+}
+
+/* The geometric mean over all kinds of load: those of more operations count no more than others */
+static double load_percent(const struct result *r, const struct result *base)
+{
+	double product = 1;
+	u32 kinds = 0;
+
+	for (u32 kind = 0; kind < LOAD_NR; kind++)
+		if (base->load_rate[kind] > 0) {
+			product *= r->load_rate[kind] / base->load_rate[kind];
+			kinds++;
+		}
+	return kinds ? 100 * pow(product, 1.0 / kinds) : NAN;
+}
+
+static void game_summarize(void)
+{
+	struct result *r = &bench->result;
+	u64 t1_ns = atomic_load(&bench->t1_ns), ticks;
+	double load_s = (bench->load_ns[1] - bench->load_ns[0]) / (double)NSEC_PER_SEC;
+
+	r->seconds = t1_ns > bench->t0_ns ? (t1_ns - bench->t0_ns) / (double)NSEC_PER_SEC : 0;
+	sum_frames(r);
+	ticks = r->seconds * NSEC_PER_SEC / bench->period_ns;
+	r->missed_ticks = ticks > r->frames ? ticks - r->frames : 0;
+	for (u32 role = 0; role < STAGES; role++) {	/* a role's samples lie in one row */
+		struct thread *t = bench->role[role];
+		u32 *wake_ns = t->wake_ns, n = 0;
+
+		for (; t < bench->thread + bench->threads && t->role == role; n += t++->count)
+			memmove(wake_ns + n, t->wake_ns, t->count * sizeof(u32));
+		r->wake_us[role] = dist_of(wake_ns, n, NSEC_PER_USEC);
+	}
+	for (u32 i = 0; i < bench->slots; i++) {
+		struct slot *s = &bench->slot[i];
+
+		r->load_ops[s->kind] += s->ops_at[1] - s->ops_at[0];
+	}
+	for (u32 kind = 0; kind < LOAD_NR; kind++)
+		r->load_rate[kind] = load_s > 0 ? r->load_ops[kind] / load_s : NAN;
+	r->late_percent = percent(r->late_frames, r->frames);
+	r->xruns = bench->audio_xruns;
+	r->load_percent = load_percent(r, &runs[0]->result);
+}
+
+/* ==== 9. reports ===================================================================== */
+
+static bool json_first;		/* the next member is the first of its object */
+
+static void json_key(FILE *o, const char *name)
+{
+	fprintf(o, "%s\"%s\":", json_first ? "" : ",", name);
+	json_first = false;
+}
+
+static void json_open(FILE *o, const char *name)
+{
+	if (name)
+		json_key(o, name);
+	fputc('{', o);
+	json_first = true;
+}
+
+static void json_close(FILE *o)
+{
+	fputc('}', o);
+	json_first = false;
+}
+
+static void field(FILE *o, const char *name, double v, int digits)
+{
+	json_key(o, name);
+	if (isnan(v))
+		fputs("null", o);
+	else
+		fprintf(o, "%.*f", digits, v);
+}
+
+/* The text is one of this program's words or a scheduler's name: nothing to escape. */
+static void field_text(FILE *o, const char *name, const char *text)
+{
+	json_key(o, name);
+	fprintf(o, "\"%s\"", text);
+}
+
+static void field_dist(FILE *o, const char *name, const struct dist *d)
+{
+	json_open(o, name);
+	field(o, "n", d->n, 0);
+	for (u32 i = 0; i < RANKS; i++)
+		field(o, ranks[i].key, d->v[i], 3);
+	json_close(o);
+}
+
+/* Without a device to submit to, what submits is one more stage of the frame. */
+static u32 truth(const struct thread *t)
+{
+	u32 role = stages[t->role].truth;
+
+	return role == ROLE_GPU && bench->gpu < 0 ? ROLE_RENDER : role;
+}
+
+/*
+ * From the first event that tells the role, else the first wakeup, until it was known; us.
+ * Less than 0: known before the call returned, or earlier by other evidence.
+ */
+static double role_us(const struct thread *t)
+{
+	u64 from_ns = t->event_ns ? t->event_ns : t->woke_ns;
+
+	if (!t->found.role_at_ns || !from_ns)
+		return NAN;
+	return (s64)(t->found.role_at_ns - from_ns) / (double)NSEC_PER_USEC;
+}
+
+/* Each thread and what gamer found it to be; of others' threads only how many. */
+static void json_roles(FILE *o)
+{
+	json_open(o, "roles");
+	json_key(o, "threads");
+	for (u32 i = 0; i < bench->threads; i++) {
+		const struct thread *t = &bench->thread[i];
+
+		fputc(i ? ',' : '[', o);
+		json_open(o, NULL);
+		field_text(o, "thread", stages[t->role].name);
+		field(o, "tid", t->tid, 0);
+		field_text(o, "truth", role_names[truth(t)]);
+		field_text(o, "found", role_names[t->found.role]);
+		field_text(o, "source", t->found.source);
+		field(o, "confidence", t->found.confidence, 0);
+		field(o, "us", role_us(t), 3);
+		field(o, "wakeups", t->found.role_wakeups, 0);
+		json_close(o);
+	}
+	fputc(']', o);
+	json_open(o, "outside");
+	for (u32 role = 0; role < ROLE_NR; role++)
+		field(o, role_names[role], bench->outside[role], 0);
+	json_close(o);
+	json_close(o);
+}
+
+/* Is that kind of load part of this run? */
+static bool load_runs(u32 kind)
+{
+	return loads[kind].run && (cfg.load == kind || cfg.load == LOAD_MIXED);
+}
+
+static void json_config(FILE *o)
+{
+	json_open(o, "config");
+	field(o, "cpus", bench->cpus, 0);
+	field(o, "seconds", cfg.seconds, 0);
+	field(o, "warmup_ms", cfg.warmup_ms, 0);
+	field(o, "fps", FPS, 0);
+	field(o, "workers", cfg.workers, 0);
+	field(o, "frame_work_us", cfg.frame_work_us, 0);
+	field(o, "iters_per_ms", cfg.iters_per_ms, 0);
+	field(o, "input_hz", INPUT_HZ, 0);
+	field(o, "audio_frames", cfg.audio_frames, 0);
+	field_text(o, "load", loads[cfg.load].name);
+	field(o, "load_threads", bench->slots, 0);
+	field_text(o, "gpu", bench->gpu < 0 ? "timer" : "vgem");
+	field_text(o, "input", bench->evdev >= 0 ? "uinput" : "timer");
+	field_text(o, "network", bench->net_udp ? "udp" : "unix");
+	json_close(o);
+}
+
+/* One run; name: its place in a document of several, or NULL */
+static void write_json(FILE *o, const char *name)
+{
+	const struct result *r = &bench->result;
+
+	json_open(o, name);
+	field(o, "v", 1, 0);
+	field_text(o, "command", "bench");
+	field_text(o, "scheduler", bench->sched);
+	json_config(o);
+	field(o, "measured_s", r->seconds, 3);
+	json_key(o, "interrupted");
+	fputs(bench->interrupted ? "true" : "false", o);
+	field(o, "frames", r->frames, 0);
+	field(o, "late_frames", r->late_frames, 0);
+	field(o, "dropped_frames", r->dropped_frames, 0);
+	field(o, "missed_ticks", r->missed_ticks, 0);
+	field(o, "jitter_frames", r->jitter_frames, 0);
+	field(o, "audio_periods", bench->audio_periods, 0);
+	field(o, "audio_xruns", bench->audio_xruns, 0);
+	field(o, "input_events", bench->input_events, 0);
+	field(o, "datagrams", bench->datagrams, 0);
+	field(o, "jitter_percent", percent(r->jitter_frames, r->frames), 2);
+	field(o, "fps", r->fps, 3);
+	field(o, "fps_low1", r->low1_fps, 3);
+	field(o, "fps_low01", r->low01_fps, 3);
+	field_dist(o, "frame_time_ms", &r->frame_ms);
+	field_dist(o, "input_present_ms", &r->input_ms);
+	json_open(o, "wakeup_us");
+	for (u32 role = 0; role < STAGES; role++)
+		field_dist(o, stages[role].name, &r->wake_us[role]);
+	json_close(o);
+	json_open(o, "load");
+	for (u32 kind = 0; kind < LOAD_NR; kind++)
+		if (load_runs(kind)) {
+			json_open(o, loads[kind].name);
+			field(o, "ops", r->load_ops[kind], 0);
+			field(o, "ops_per_s", r->load_rate[kind], 1);
+			json_close(o);
+		}
+	json_close(o);
+	if (bench->answered)
+		json_roles(o);
+	json_close(o);
+}
+
+/* A figure in `width` columns behind its label, "-" where there is none */
+static void cell(FILE *o, const char *label, double v, int width, int digits)
+{
+	if (isnan(v))
+		fprintf(o, "%s%*s", label, width, "-");
+	else
+		fprintf(o, "%s%*.*f", label, width, digits, v);
+}
+
+static void table_head(FILE *o, const char *what)
+{
+	fprintf(o, "\n%-20s%9s", what, "n");
+	for (u32 i = 0; i < RANKS; i++)
+		fprintf(o, "%10s", ranks[i].label);
+	fputc('\n', o);
+}
+
+static void row(FILE *o, const char *label, const struct dist *d, int digits)
+{
+	fprintf(o, "  %-18s%9" PRIu64, label, d->n);
+	for (u32 i = 0; i < RANKS; i++)
+		cell(o, "", d->v[i], 10, digits);
+	fputc('\n', o);
+}
+
+static void count_row(FILE *o, const char *label, u64 n, u64 of, const char *what)
+{
+	fprintf(o, "  %-18s%9" PRIu64, label, n);
+	cell(o, "", percent(n, of), 8, 2);
+	fprintf(o, " %%  %s\n", what);
+}
+
+/* What was done, in words; the same for both runs of --compare */
+static void write_work(FILE *o)
+{
+	fprintf(o, "  game     %u fps, %" PRIu64 " us of work per frame, %" PRIu64 " job worker%s, GPU: %s\n", FPS,
+		cfg.frame_work_us, cfg.workers, cfg.workers == 1 ? "" : "s", bench->gpu < 0 ? "timer" : "vgem");
+	fprintf(o, "  beside   input %u Hz by %s, audio %" PRIu64 " frames, network %u Hz by %s\n", INPUT_HZ,
+		bench->evdev >= 0 ? "uinput" : "timer", cfg.audio_frames, NET_HZ,
+		bench->net_udp ? "UDP" : "socket pair");
+	fprintf(o, "  repeat   the same work with --iters-per-ms %" PRIu64 "\n", cfg.iters_per_ms);
+}
+
+static void write_text(FILE *o)
+{
+	const struct result *r = &bench->result;
+	const u64 all = r->frames;
+
+	fprintf(o, "gamer-bench: %.1f s under %s, %u CPUs, load %s", r->seconds, bench->sched, bench->cpus,
+		loads[cfg.load].name);
+	if (bench->slots)
+		fprintf(o, " x %u", bench->slots);
+	fprintf(o, "%s\n", bench->interrupted ? " (interrupted)" : "");
+	write_work(o);
+	table_head(o, "milliseconds");
+	row(o, "frame time", &r->frame_ms, 2);
+	row(o, "input to present", &r->input_ms, 2);
+	table_head(o, "wakeup latency, us");
+	for (u32 role = 0; role < STAGES; role++)
+		row(o, stages[role].name, &r->wake_us[role], 1);
+	cell(o, "\n  frames per second ", r->fps, 9, 1);
+	cell(o, "   1 % low", r->low1_fps, 7, 1);
+	cell(o, "   0.1 % low", r->low01_fps, 7, 1);
+	fputc('\n', o);
+	count_row(o, "frames", all, all, "started by the limiter");
+	count_row(o, "late frames", r->late_frames, all, "shown after the next vblank");
+	count_row(o, "dropped frames", r->dropped_frames, all, "never shown");
+	count_row(o, "missed ticks", r->missed_ticks, all + r->missed_ticks, "no frame started");
+	count_row(o, "jittery frames", r->jitter_frames, all, "a wakeup was > 500 us late");
+	count_row(o, "audio xruns", bench->audio_xruns, bench->audio_periods, "of the periods");
+	for (u32 kind = 0; kind < LOAD_NR; kind++)
+		if (load_runs(kind)) {
+			fprintf(o, "  load %-13s", loads[kind].name);
+			cell(o, "", r->load_rate[kind], 9, 0);
+			fprintf(o, " /s        %s\n", loads[kind].op);
+		}
+}
+
+/* The value of the first "key : value" or "key=value" line, without quotes and commas */
+static void file_value(const char *path, const char *key, char *value, size_t size)
+{
+	FILE *f = fopen(path, "re");
+	char line[512], *from;
+	size_t n = 0;
+
+	while (f && !n && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, key, strlen(key)) || !(from = strpbrk(line, ":=")))
+			continue;
+		for (from += 1 + strspn(from + 1, " \t\""); *from && n + 1 < size; from++)
+			if (!strchr("\",\n", *from))
+				value[n++] = *from;
+	}
+	value[n] = 0;
+	if (f)
+		fclose(f);
+}
+
+/* A log as MangoHud 0.8 writes it; where it has no sensor it writes 0, and so does this. */
+static void write_csv(FILE *o)
+{
+	const struct result *r = &bench->result;
+	char os[128], cpu[128], ram[32];
+	struct utsname u = { 0 };
+
+	uname(&u);
+	file_value("/etc/os-release", "PRETTY_NAME", os, sizeof(os));
+	file_value("/proc/cpuinfo", "model name", cpu, sizeof(cpu));
+	file_value("/proc/meminfo", "MemTotal", ram, sizeof(ram));
+	fprintf(o, "os,cpu,gpu,ram,kernel,driver,cpuscheduler\n%s,%s,%s,%.*s,%s,,%s\n", os, cpu,
+		bench->gpu < 0 ? "" : "vgem", (int)strcspn(ram, " "), ram, u.release, bench->sched);
+	fprintf(o, "fps,frametime,cpu_load,cpu_power,gpu_load,cpu_temp,gpu_temp,gpu_core_clock,"
+		"gpu_mem_clock,gpu_vram_used,gpu_power,ram_used,swap_used,process_rss,cpu_mhz,elapsed\n");
+	for (u64 i = 0; i < r->frame_ms.n; i++)
+		fprintf(o, "%.4f,%.5f,0,0,0,0,0,0,0,0,0,0,0,0,0,%" PRIu64 "\n",
+			(double)NSEC_PER_SEC / MAX(r->frame_ns[i], 1U), r->frame_ns[i] / 1e6, r->at_ns[i]);
+}
+
+/* A step of 1, 2 or 5 times a power of ten that divides span at most `most` times */
+static double nice_step(double span, int most)
+{
+	static const double times[] = { 2, 2.5, 2 };
+	double step = 0.001;
+
+	for (u32 i = 0; span / step > most; i++)
+		step *= times[i % ARRAY_SIZE(times)];
+	return step;
+}
+
+enum { PLOT_WIDTH = 860, PLOT_HEIGHT = 230, PLOT_LEFT = 70, PLOT_TOP = 90, PLOT_EACH = 330 };	/* pixels */
+
+static const char svg_style[] =
+	"<style>.bg{fill:#fff}text{fill:#333}.h{font-size:17px;font-weight:600}.m{text-anchor:middle}"
+	".e{text-anchor:end}.g{stroke:#ddd;fill:none}.l{stroke:#1668b8;fill:none;stroke-linejoin:round}"
+	".t{stroke:#c2410c;fill:none;stroke-dasharray:5 3}"
+	"@media(prefers-color-scheme:dark){.bg{fill:#16181c}text{fill:#d6d9de}.g{stroke:#363a41}"
+	".l{stroke:#62b0ff}.t{stroke:#fb923c}}</style>\n";
+
+/* Axes up to x seconds and y milliseconds. The plot's lower left corner is at 0,0: y is negative. */
+static void svg_axes(FILE *o, double x, double y)
+{
+	double xstep = nice_step(x, 10), ystep = nice_step(y, 6);
+
+	for (u32 i = 0; i * xstep <= x * (1 + 1e-9); i++)
+		fprintf(o, "<path class='g' d='M%.1f 0v-%d'/><text class='m' x='%.1f' y='17'>%g</text>\n",
+			i * xstep / x * PLOT_WIDTH, PLOT_HEIGHT, i * xstep / x * PLOT_WIDTH, i * xstep);
+	for (u32 i = 0; i * ystep <= y * (1 + 1e-9); i++)
+		fprintf(o, "<path class='g' d='M0 %.1fh%d'/><text class='e' x='-7' y='%.1f'>%g</text>\n",
+			-i * ystep / y * PLOT_HEIGHT, PLOT_WIDTH, -i * ystep / y * PLOT_HEIGHT + 4, i * ystep);
+	fprintf(o, "<text class='m' x='%d' y='36'>time, s</text>"
+		"<text class='m' transform='translate(-48 -%d)rotate(-90)'>frame time, ms</text>\n",
+		PLOT_WIDTH / 2, PLOT_HEIGHT / 2);
+}
+
+/* Frame times over time: per column of pixels the largest and smallest, so no spike hides */
+static void svg_line(FILE *o, double x, double y)
+{
+	const struct result *r = &bench->result;
+	double xscale = PLOT_WIDTH / x, yscale = PLOT_HEIGHT / y, period = bench->period_ns / 1e6 * -yscale;
+
+	for (u64 i = 0; i < r->frame_ms.n; ) {
+		const char *pen = i ? "L" : "<path class='l' d='M";
+		double column = floor(r->at_ns[i] / 1e9 * xscale);
+		u32 lo = UINT32_MAX, hi = 0;
+
+		for (; i < r->frame_ms.n && r->at_ns[i] / 1e9 * xscale < column + 1; i++) {
+			lo = MIN(lo, r->frame_ns[i]);
+			hi = MAX(hi, r->frame_ns[i]);
+		}
+		fprintf(o, "%s%g %.1fV%.1f", pen, column, hi / 1e6 * -yscale, lo / 1e6 * -yscale);
+	}
+	fprintf(o, "%s<path class='t' d='M0 %.1fh%d'/><text x='%d' y='%.1f'>%u fps</text>\n",
+		r->frame_ms.n ? "'/>\n" : "", period, PLOT_WIDTH, PLOT_WIDTH + 4, period + 4, FPS);
+}
+
+/* The runs one below the other, with the same axes so that their spikes can be compared */
+static void write_svg(FILE *o)
+{
+	double x = 0.001, y = 2e3 / FPS;
+
+	for (u32 i = 0; i < runs_nr; i++) {
+		x = MAX(x, runs[i]->result.seconds);
+		y = fmax(y, runs[i]->result.frame_ms.v[RANK_MAX] * 1.04);
+	}
+	fprintf(o, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1000 %u' width='1000' height='%u'"
+		" font-family='system-ui,sans-serif' font-size='12'>\n%s<rect class='bg' width='1000' height='%u'/>\n",
+		runs_nr * PLOT_EACH + 20, runs_nr * PLOT_EACH + 20, svg_style, runs_nr * PLOT_EACH + 20);
+	for (u32 i = 0; i < runs_nr; i++) {
+		const struct result *r = &(bench = runs[i])->result;
+		u32 top = i * PLOT_EACH + 24;
+
+		fprintf(o, "<text class='h' x='%d' y='%u'>%s, load %s", PLOT_LEFT, top, bench->sched,
+			loads[cfg.load].name);
+		if (bench->slots)
+			fprintf(o, " x %u", bench->slots);
+		fprintf(o, "</text>\n<text x='%d' y='%u'>%" PRIu64 " frames", PLOT_LEFT, top + 22, r->frames);
+		cell(o, ", fps ", r->fps, 0, 1);
+		cell(o, ", 1 % low ", r->low1_fps, 0, 1);
+		for (u32 rank = 0; rank < RANKS; rank++) {
+			fprintf(o, ", %s", ranks[rank].label);
+			cell(o, " ", r->frame_ms.v[rank], 0, 2);
+		}
+		fprintf(o, " ms</text>\n<g transform='translate(%d %d)'>\n", PLOT_LEFT,
+			(int)(i * PLOT_EACH) + PLOT_TOP - 30 + PLOT_HEIGHT);
+		svg_axes(o, x, y);
+		svg_line(o, x, y);
+		fprintf(o, "</g>\n");
+	}
+	fprintf(o, "</svg>\n");
+}
+
+/* ==== 10. side workloads ============================================================= */
+
+/*
+ * side WORKLOAD [SHARE] prints one JSON line.
+ *
+ *   messaging  senders and receivers over socket pairs, in groups (as hackbench): time
+ *   pipe       round trips of a byte between two processes: time
+ *   fork       processes that fork, exit and are waited for, by two parents per CPU: time
+ *   compile    a make with two jobs per CPU, SHARE (default 40) in all, each a shell that runs a
+ *              cc1, then an as: time
+ *   build      for SHARE seconds a make of real programs, cc1 that waits for what it reads before it
+ *              compiles, as, and now and then ld: units per second
+ *   schbench   threads woken by message threads for small requests: wakeup latency, rate
+ *   idle       ten seconds of nothing: switches, wakeups, interrupts, runs of BPF programs
+ *   cost       one second of wakeups next to busy processes: BPF time and runs per switch;
+ *              in the lab busy CPUs take turns, and one's turn is time for the others too: the
+ *              time that a program took is on average SHARE (default 1) times what it used
+ *
+ * The amount of work is fixed: under the kernel's own scheduler on four CPUs of the lab,
+ * which have one CPU's capacity, each takes about a second.
+ */
+#define GROUP_SIZE	10	/* senders, and receivers, of a group */
+#define MESSAGES	600	/* from each sender to each receiver of its group */
+#define MESSAGE_BYTES	100
+#define ROUND_TRIPS	40000
+#define FORKS		5000	/* of all parents together */
+#define JOBS		40	/* of the make, where SHARE does not say */
+#define READS		6	/* of a cc1, that the disk lets wait */
+#define LINKED		8	/* units, by an ld */
+#define PROGRAMS	"/tmp/side-programs/"	/* one place: programs are known by their path */
+#define REQUESTS	4000	/* of all workers together */
+#define MESSENGERS	2
+#define MAX_WORKERS	64
+
+static int cpus, share = 1, jobs = JOBS;
+static int start_pipe[2];		/* children wait until it is closed */
+
+/* About that many instructions, which in the lab are as many nanoseconds */
+static void work_ns(u64 ns)
+{
+	u64 x = 88172645463325252ULL;
+
+	for (u64 i = ns / 8; i; i--) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		__asm__ volatile("" : "+r"(x));
+	}
+}
+
+/* The same sequence in each run; between low and high */
+static u64 dice(u32 n, u64 low, u64 high)
+{
+	n = (n + 1) * 2654435761U;
+	n ^= n >> 15;
+	n *= 2246822519U;
+	return low + (u64)(n >> 8) * (high - low) / (1U << 24);
+}
+
+static void must(bool ok, const char *what)
+{
+	if (!ok) {
+		perror(what);
+		kill(0, SIGKILL);
+	}
+}
+
+static pid_t side_spawn(const char *comm, void (*fn)(long), long arg)
+{
+	pid_t pid = fork_as(comm);
+
+	if (pid == 0) {
+		fn(arg);
+		_exit(0);
+	}
+	return pid;
+}
+
+static void start_wait(void)
+{
+	char c;
+
+	close(start_pipe[1]);
+	must(read(start_pipe[0], &c, 1) == 0, "side: gate");
+}
+
+/* Lets everybody go who waits at the gate, and waits for their end; seconds it took */
+static double race(void)
+{
+	u64 start = now_ns();
+
+	close(start_pipe[1]);
+	while (wait(NULL) > 0)
+		;
+	return (now_ns() - start) / 1e9;
+}
+
+static void print_time(const char *name, double seconds)
+{
+	printf("{\"v\":1,\"side\":\"%s\",\"cpus\":%d,\"time_s\":%.6f}\n", name, cpus, seconds);
+}
+
+/* ---- messaging */
+
+static int sockets[GROUP_SIZE][2];
+
+static void transfer(int fd, int receive)
+{
+	char buf[MESSAGE_BYTES] = "";
+
+	for (ssize_t left = sizeof(buf), n; left; left -= n) {
+		n = receive ? read(fd, buf, left) : write(fd, buf, left);
+		must(n > 0, "side: socket");
+	}
+}
+
+static void sender(long arg)
+{
+	(void)arg;
+	start_wait();
+	for (int i = 0; i < MESSAGES; i++)
+		for (int to = 0; to < GROUP_SIZE; to++)
+			transfer(sockets[to][1], 0);
+}
+
+static void receiver(long me)
+{
+	start_wait();
+	for (int i = 0; i < MESSAGES * GROUP_SIZE; i++)
+		transfer(sockets[me][0], 1);
+}
+
+static double messaging(void)
+{
+	for (int group = 0; group < (cpus + 1) / 2; group++) {
+		for (int i = 0; i < GROUP_SIZE; i++) {
+			must(!socketpair(AF_UNIX, SOCK_STREAM, 0, sockets[i]), "side: socketpair");
+			side_spawn("receiver", receiver, i);
+		}
+		for (int i = 0; i < GROUP_SIZE; i++)
+			side_spawn("sender", sender, i);
+		for (int i = 0; i < GROUP_SIZE; i++) {
+			close(sockets[i][0]);
+			close(sockets[i][1]);
+		}
+	}
+	return race();
+}
+
+/* ---- pipe */
+
+static int there[2], back[2];
+static long round_trips = ROUND_TRIPS;
+
+static void ping(long arg)
+{
+	char c = arg;
+
+	start_wait();
+	for (long i = 0; i < round_trips; i++)
+		must(write(there[1], &c, 1) == 1 && read(back[0], &c, 1) == 1, "side: ping");
+}
+
+static void pong(long arg)
+{
+	char c = arg;
+
+	start_wait();
+	for (long i = 0; i < round_trips; i++)
+		must(read(there[0], &c, 1) == 1 && write(back[1], &c, 1) == 1, "side: pong");
+}
+
+static void pair_start(void)
+{
+	must(!pipe(there) && !pipe(back), "side: pipe");
+	side_spawn("ping", ping, 0);
+	side_spawn("pong", pong, 0);
+}
+
+static double pipes(void)
+{
+	pair_start();
+	return race();
+}
+
+/* ---- fork, compile */
+
+static void nothing(long arg)
+{
+	(void)arg;
+}
+
+static void forker(long arg)
+{
+	(void)arg;
+	start_wait();
+	for (int i = 0; i < FORKS / (2 * cpus); i++)
+		waitpid(side_spawn("forked", nothing, 0), NULL, 0);
+}
+
+static double forks(void)
+{
+	for (int i = 0; i < 2 * cpus; i++)
+		side_spawn("forker", forker, i);
+	return race();
+}
+
+static void cc1(long job)
+{
+	work_ns(dice(job, 5000000, 40000000));
+}
+
+static void as(long job)
+{
+	work_ns(dice(job + JOBS, 1000000, 3000000));
+}
+
+static void shell(long job)
+{
+	waitpid(side_spawn("cc1", cc1, job), NULL, 0);
+	waitpid(side_spawn("as", as, job), NULL, 0);
+}
+
+static void make(long arg)
+{
+	(void)arg;
+	start_wait();
+	for (int job = 0; job < jobs; job++) {
+		if (job >= 2 * cpus)
+			wait(NULL);
+		side_spawn("sh", shell, job);
+	}
+	while (wait(NULL) > 0)
+		;
+}
+
+static double compile(void)
+{
+	side_spawn("make", make, 0);
+	return race();
+}
+
+/* ---- build */
+
+/* The disk's answer comes by an interrupt, as a timer's does. */
+static void pass_cc1(long job)
+{
+	for (int i = 0; i < READS; i++) {
+		struct timespec t = { .tv_nsec = dice(job * READS + i, 300000, 1000000) };
+
+		work_ns(dice(job * READS + i, 30000, 80000));
+		nanosleep(&t, NULL);
+	}
+	work_ns(dice(job, 5000000, 20000000));
+}
+
+/* What these read was just written: it is in memory. */
+static void pass_as(long job)
+{
+	work_ns(dice(job, 50000, 150000));
+}
+
+static void pass_ld(long job)
+{
+	work_ns(dice(job, 8000000, 16000000));
+}
+
+static const struct pass {
+	const char *program;
+	void (*fn)(long);
+} passes[] = {
+	{ PROGRAMS "cc1", pass_cc1 }, { PROGRAMS "as", pass_as }, { PROGRAMS "ld", pass_ld },
+};
+
+static void pass_exec(long job)
+{
+	const char *program = passes[job % 4].program;
+	char number[24];
+
+	snprintf(number, sizeof(number), "%ld", job / 4);
+	execl(program, program, number, NULL);
+	must(0, program);
+}
+
+static void unit(long job)
+{
+	for (int i = 0; i < (job % LINKED ? 2 : 3); i++)
+		waitpid(side_spawn("sh", pass_exec, job * 4 + i), NULL, 0);
+}
+
+static void build(void)
+{
+	u64 start = now_ns(), end = start + share * NSEC_PER_SEC;
+	long started = 0, running = 0;
+	char self[256] = "";
+
+	mkdir(PROGRAMS, 0755);
+	must(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0, "side: /proc/self/exe");
+	for (u32 i = 0; i < ARRAY_SIZE(passes); i++)
+		must(!symlink(self, passes[i].program) || errno == EEXIST, passes[i].program);
+	prctl(PR_SET_NAME, "make");
+	while (now_ns() < end || running) {
+		if (now_ns() < end && running < 2 * cpus) {
+			side_spawn("sh", unit, started++);
+			running++;
+		} else if (wait(NULL) > 0) {
+			running--;
+		}
+	}
+	printf("{\"v\":1,\"side\":\"build\",\"cpus\":%d,\"units_per_s\":%.2f}\n", cpus,
+	       started / ((now_ns() - start) / 1e9));
+}
+
+/* ---- schbench */
+
+enum { WAITING, WOKEN };
+
+/* Owner: the worker; its message thread wakes it. */
+static struct worker {
+	pthread_t thread;
+	_Atomic u32 state;		/* futex */
+	u64 woken_ns;		/* when the messenger did it */
+	u32 done;
+} workers[MAX_WORKERS];
+static int nr_workers;
+static _Atomic u32 asked[MESSENGERS];	/* requests to be woken, futex */
+static _Atomic u32 requests;		/* taken so far by all workers */
+static u64 late_ns[REQUESTS];
+
+static void *worker(void *arg)
+{
+	struct worker *w = arg;
+	_Atomic u32 *messenger = &asked[(w - workers) % MESSENGERS];
+	u32 n;
+
+	for (;;) {
+		atomic_store(&w->state, WAITING);
+		atomic_fetch_add(messenger, 1);
+		futex(messenger, FUTEX_WAKE_PRIVATE, 1, NULL);
+		while (atomic_load(&w->state) == WAITING)
+			futex(&w->state, FUTEX_WAIT_PRIVATE, WAITING, NULL);
+		n = atomic_fetch_add(&requests, 1);
+		if (n >= REQUESTS)
+			return NULL;
+		late_ns[n] = now_ns() - w->woken_ns;
+		work_ns(dice(n, 100000, 300000));
+	}
+}
+
+static void *messenger(void *arg)
+{
+	_Atomic u32 *word = arg;
+	u32 seen = 0, now;
+
+	for (;;) {
+		while ((now = atomic_load(word)) == seen)
+			futex(word, FUTEX_WAIT_PRIVATE, seen, NULL);
+		seen = now;
+		for (int i = word - asked; i < nr_workers; i += MESSENGERS) {
+			if (atomic_load(&workers[i].state) != WAITING)
+				continue;
+			workers[i].woken_ns = now_ns();
+			atomic_store(&workers[i].state, WOKEN);
+			futex(&workers[i].state, FUTEX_WAKE_PRIVATE, 1, NULL);
+		}
+	}
+	return NULL;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void schbench(void)
+{
+	pthread_t t;
+	u64 start = now_ns();
+	double seconds;
+
+	nr_workers = 2 * cpus < MAX_WORKERS ? 2 * cpus : MAX_WORKERS;
+	for (int i = 0; i < nr_workers; i++)
+		must(!pthread_create(&workers[i].thread, NULL, worker, &workers[i]), "side: thread");
+	for (int i = 0; i < MESSENGERS; i++)
+		must(!pthread_create(&t, NULL, messenger, &asked[i]), "side: thread");
+	for (int i = 0; i < nr_workers; i++)
+		pthread_join(workers[i].thread, NULL);
+	seconds = (now_ns() - start) / 1e9;
+	qsort(late_ns, REQUESTS, sizeof(*late_ns), by_value);
+	printf("{\"v\":1,\"side\":\"schbench\",\"cpus\":%d,\"requests\":%d,\"p50_us\":%.3f,"
+	       "\"p99_us\":%.3f,\"p999_us\":%.3f,\"max_us\":%.3f,\"requests_per_s\":%.1f}\n", cpus,
+	       REQUESTS, late_ns[REQUESTS / 2] / 1e3, late_ns[REQUESTS * 99 / 100] / 1e3,
+	       late_ns[REQUESTS * 999 / 1000] / 1e3, late_ns[REQUESTS - 1] / 1e3,
+	       REQUESTS / seconds);
+}
+
+/* ---- what the kernel counts: idle, cost */
+
+static struct counters {
+	u64 at_ns, switches, wakeups, timers, ipis;
+	struct count bpf;
+} before, after;
+
+/* The sum of a line's numbers, of all CPUs */
+static u64 numbers(const char *line)
+{
+	u64 sum = 0;
+	char *end;
+
+	for (;; line = end) {
+		u64 n = strtoull(line, &end, 10);
+
+		if (end == line)
+			return sum;
+		sum += n;
+	}
+}
+
+/* Calls fn with each line of a file of /proc. */
+static void lines(const char *path, void (*fn)(const char *line, struct counters *c),
+		  struct counters *c)
+{
+	static char line[1 << 14];
+	FILE *f = fopen(path, "r");
+
+	must(f != NULL, path);
+	while (fgets(line, sizeof(line), f))
+		fn(line, c);
+	fclose(f);
+}
+
+static void stat_line(const char *line, struct counters *c)
+{
+	sscanf(line, "ctxt %lu", &c->switches);
+}
+
+static void schedstat_line(const char *line, struct counters *c)
+{
+	u64 n;
+
+	/* yields, nothing, schedule(), of them to idle, wakeups, ... */
+	if (sscanf(line, "cpu%*u %*u %*u %*u %*u %lu", &n) == 1)
+		c->wakeups += n;
+}
+
+static void interrupts_line(const char *line, struct counters *c)
+{
+	char name[8];
+	int at;
+
+	if (sscanf(line, " %7[A-Z]:%n", name, &at) != 1)
+		return;
+	if (!strcmp(name, "LOC"))
+		c->timers = numbers(line + at);
+	if (!strcmp(name, "RES") || !strcmp(name, "CAL"))
+		c->ipis += numbers(line + at);
+}
+
+/* Of all programs that are loaded, whoever's they are */
+static struct count bpf_all(void)
+{
+	union bpf_attr attr = { 0 };
+	struct count sum = { 0 };
+
+	while (!bpf(BPF_PROG_GET_NEXT_ID, &attr)) {
+		int fd = fd_by_id(BPF_PROG_GET_FD_BY_ID, attr.next_id);
+		struct count c = count(fd);
+
+		sum.runs += c.runs;
+		sum.ns += c.ns;
+		close(fd);
+		attr = (union bpf_attr){ .start_id = attr.next_id };
+	}
+	return sum;
+}
+
+static void counters_read(struct counters *c)
+{
+	*c = (struct counters){ .at_ns = now_ns(), .bpf = bpf_all() };
+	lines("/proc/stat", stat_line, c);
+	lines("/proc/schedstat", schedstat_line, c);
+	lines("/proc/interrupts", interrupts_line, c);
+}
+
+static void measure(unsigned int seconds)
+{
+	FILE *f = fopen("/proc/sys/kernel/sched_schedstats", "w");
+
+	must(f && fputs("1", f) >= 0 && !fclose(f), "side: schedstats");
+	must(stats_on() >= 0, "side: BPF statistics");
+	sleep(1);
+	counters_read(&before);
+	sleep(seconds);
+	counters_read(&after);
+}
+
+static void idle(void)
+{
+	double s;
+
+	measure(10);
+	s = (after.at_ns - before.at_ns) / 1e9;
+	printf("{\"v\":1,\"side\":\"idle\",\"cpus\":%d,\"switches_per_s\":%.2f,\"wakeups_per_s\":%.2f,"
+	       "\"timers_per_s\":%.2f,\"ipis_per_s\":%.2f,\"bpf_runs_per_s\":%.2f}\n", cpus,
+	       (after.switches - before.switches) / s, (after.wakeups - before.wakeups) / s,
+	       (after.timers - before.timers) / s, (after.ipis - before.ipis) / s,
+	       (after.bpf.runs - before.bpf.runs) / s);
+}
+
+static void hog(long arg)
+{
+	start_wait();
+	for (;;)
+		work_ns(1000000 + arg);
+}
+
+static void cost(void)
+{
+	double switches;
+
+	round_trips = 1L << 40;
+	for (int i = 0; i < (cpus + 1) / 2; i++)
+		pair_start();
+	for (int i = 0; i < cpus; i++)
+		side_spawn("hog", hog, 0);
+	close(start_pipe[1]);
+	measure(1);
+	switches = after.switches - before.switches;
+	printf("{\"v\":1,\"side\":\"cost\",\"cpus\":%d,\"switches\":%.0f,\"bpf_runs_per_switch\":%.3f,"
+	       "\"bpf_ns_per_switch\":%.2f}\n", cpus, switches,
+	       (after.bpf.runs - before.bpf.runs) / switches,
+	       (after.bpf.ns - before.bpf.ns) / switches / share);
+	fflush(stdout);
+	signal(SIGTERM, SIG_IGN);
+	kill(0, SIGTERM);
+	while (wait(NULL) > 0)
+		;
+}
+
+static const struct workload {
+	const char *name;
+	double (*time)(void);		/* seconds it took, or */
+	void (*run)(void);		/* prints for itself */
+} workloads[] = {
+	{ "messaging", messaging }, { "pipe", pipes }, { "fork", forks }, { "compile", compile },
+	{ "build", NULL, build }, { "schbench", NULL, schbench }, { "idle", NULL, idle }, { "cost", NULL, cost },
+};
+
+/* `side` as a command: argv[1] names the workload. Returns the exit code. */
+static int side_main(int argc, char **argv)
+{
+	if (argc == 3)
+		share = jobs = atoi(argv[2]);
+	cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	setpgid(0, 0);			/* what goes wrong ends all of it, and nothing else */
+	must(!pipe(start_pipe), "side: pipe");
+	for (u32 i = 0; argc > 1 && i < ARRAY_SIZE(workloads); i++) {
+		const struct workload *w = &workloads[i];
+
+		if (strcmp(argv[1], w->name))
+			continue;
+		if (w->time)
+			print_time(w->name, w->time());
+		else
+			w->run();
+		return 0;
+	}
+	fprintf(stderr, "usage: side messaging|pipe|fork|compile|build|schbench|idle|cost [SHARE]\n");
+	return EX_USAGE;
+}
+
+/* ==== 11. compare ==================================================================== */
+
+#define ATTACH_NS	(60 * NSEC_PER_SEC)	/* a kernel with sched_ext may take so long to load one */
+#define SETTLE_NS	(2 * NSEC_PER_SEC)	/* what is no sched_ext scheduler has begun by then */
+#define END_NS		(10 * NSEC_PER_SEC)	/* from SIGTERM to SIGKILL */
+#define SLICE_NS	(50 * NSEC_PER_MSEC)	/* between two looks */
+
+static struct command {
+	pid_t owner;		/* the process that started it, and ends it */
+	pid_t pid;		/* sh, and its process group; 0: none runs */
+} command;
+
+/* Waits a slice. Ends the program where somebody asks for it. */
+static void compare_slice(void)
+{
+	struct timespec ts = timespec(SLICE_NS);
+
+	if (sigtimedwait(&signals, NULL, &ts) > 0)
+		fatal(128 + SIGINT, "interrupted, no figures");
+}
+
+/* Ends COMMAND and all that it started; at exit too. A group without a process is gone. */
+static void command_stop(void)
+{
+	const struct timespec ts = timespec(SLICE_NS);
+	u64 kill_ns = now_ns() + END_NS;
+
+	if (!command.pid || command.owner != getpid())
+		return;
+	kill(-command.pid, SIGTERM);
+	for (;;) {
+		while (waitpid(-command.pid, NULL, WNOHANG) > 0)
+			;
+		if (kill(-command.pid, 0) && errno == ESRCH)
+			break;
+		if (now_ns() > kill_ns)
+			kill(-command.pid, SIGKILL);
+		nanosleep(&ts, NULL);
+	}
+	command.pid = 0;
+}
+
+/* COMMAND has no reason to end before it is asked to: without it there is nothing to compare. */
+static void command_check(const char *when)
+{
+	siginfo_t info = { 0 };
+
+	if (waitid(P_PID, command.pid, &info, WEXITED | WNOHANG | WNOWAIT) || !info.si_pid)
+		return;
+	fatal(EX_UNAVAILABLE, "'%s' ended %s (%s %d), no figures", cfg.compare, when,
+	      info.si_code == CLD_EXITED ? "exit" : "signal", info.si_status);
+}
+
+/* Starts COMMAND and waits until it can be measured: a scheduler is attached that was not before. */
+static void command_start(void)
+{
+	bool scx = !access(SCX "state", R_OK);
+	char before[32], seq[32], state[32];
+	u64 end_ns = now_ns() + (scx ? ATTACH_NS : SETTLE_NS);
+
+	read_line(SCX "enable_seq", before, sizeof(before));
+	prctl(PR_SET_CHILD_SUBREAPER, 1);	/* to reap what COMMAND leaves */
+	command.owner = getpid();
+	command.pid = fork();
+	if (command.pid < 0) {
+		command.pid = 0;
+		fatal(EX_OSERR, "cannot fork: %s", strerror(errno));
+	}
+	if (command.pid == 0) {
+		setpgid(0, 0);
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
+		sigprocmask(SIG_UNBLOCK, &signals, NULL);
+		dup2(STDERR_FILENO, STDOUT_FILENO);	/* stdout is the report's */
+		execl("/bin/sh", "sh", "-c", cfg.compare, NULL);
+		_exit(127);
+	}
+	setpgid(command.pid, command.pid);
+	do {
+		compare_slice();
+		command_check("before it could be measured");
+		read_line(SCX "enable_seq", seq, sizeof(seq));
+		read_line(SCX "state", state, sizeof(state));
+	} while (now_ns() < end_ns && (strcmp(state, "enabled") || !strcmp(seq, before)));
+}
+
+/* Runs the game in a process of its own, which leaves its figures in run->. */
+static void compare_run(struct bench *run)
+{
+	struct timespec ts = timespec(SLICE_NS);
+	bool asked = false;
+	u64 end_ns = UINT64_MAX;
+	int status;
+	pid_t pid;
+
+	bench = run;
+	pid = fork_as("bench-setup");
+	if (pid == 0) {
+		game_run();
+		_exit(0);
+	}
+	while (waitpid(pid, &status, WNOHANG) != pid) {
+		if (sigtimedwait(&signals, NULL, &ts) > 0 && !asked) {
+			asked = true;
+			kill(pid, SIGTERM);	/* ends in order; Ctrl-C has told it already */
+			end_ns = now_ns() + END_NS;
+		}
+		if (now_ns() > end_ns)
+			kill(pid, SIGKILL);
+	}
+	if (asked || run->interrupted)
+		fatal(128 + SIGINT, "interrupted, no figures");
+	if (status)
+		exit(WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE);	/* it has said why */
+}
+
+static const struct figure {
+	const char *label, *unit;
+	size_t at;		/* a double of struct result */
+	bool less;		/* is better */
+} figures[] = {
+#define AT(member) offsetof(struct result, member)
+	{ "frames per second", "", AT(fps), false },
+	{ "1 % low", "", AT(low1_fps), false },
+	{ "frames late", "%", AT(late_percent), true },
+	{ "frame time p50", "ms", AT(frame_ms.v[RANK_P50]), true },
+	{ "frame time p99", "ms", AT(frame_ms.v[RANK_P99]), true },
+	{ "frame time p99.9", "ms", AT(frame_ms.v[RANK_P999]), true },
+	{ "longest frame", "ms", AT(frame_ms.v[RANK_MAX]), true },
+	{ "input to screen p99", "ms", AT(input_ms.v[RANK_P99]), true },
+	{ "audio dropouts", "", AT(xruns), true },
+	{ "load kept", "%", AT(load_percent), false },
+#undef AT
+};
+
+static double figure_of(const struct figure *f, u32 run)
+{
+	double v;
+
+	memcpy(&v, (const char *)&runs[run]->result + f->at, sizeof(v));
+	return v;
+}
+
+static void write_compared(FILE *o)
+{
+	fprintf(o, "gamer-bench: the same game twice, %" PRIu64 " s each, %u CPUs, load %s", cfg.seconds, bench->cpus,
+		loads[cfg.load].name);
+	if (bench->slots)
+		fprintf(o, " x %u", bench->slots);
+	fputc('\n', o);
+	write_work(o);
+	fprintf(o, "  with     %s\n\n%-24s%14s%14s\n", cfg.compare, "", "without", "with");
+	fprintf(o, "%-24s%14.13s%14.13s\n", "scheduler", runs[0]->sched, runs[1]->sched);
+	for (u32 i = 0; i < ARRAY_SIZE(figures); i++) {
+		const struct figure *f = &figures[i];
+		double a = figure_of(f, 0), b = figure_of(f, 1);
+
+		if (isnan(a) && isnan(b))
+			continue;
+		fprintf(o, "%-24s", f->label);
+		cell(o, "", a, 14, 2);
+		cell(o, "", b, 14, 2);
+		fprintf(o, " %-3s%s\n", f->unit, a == b || isnan(a) || isnan(b) ? "" :
+			(b < a) == f->less ? "better" : "worse");
+	}
+}
+
+static void write_compared_json(FILE *o)
+{
+	json_open(o, NULL);
+	field(o, "v", 1, 0);
+	field_text(o, "command", "compare");
+	for (u32 i = 0; i < runs_nr; i++) {
+		bench = runs[i];
+		write_json(o, i ? "with" : "without");
+	}
+	json_close(o);
+}
+
+/* ==== 12. options ==================================================================== */
+
+static const struct option_info {
+	const char *name;
+	u64 *number, *flag;	/* one of these three says where it goes */
+	const char **text;
+	u64 min, max;		/* of numbers */
+	const char *arg, *help;
+} options[] = {
+	{ .name = "seconds", .number = &cfg.seconds, .min = 1, .max = 86400, .arg = "N",
+	  .help = "measured time; default: 10" },
+	{ .name = "warmup-ms", .number = &cfg.warmup_ms, .max = 60000, .arg = "N",
+	  .help = "time before it, not measured; default: 1000" },
+	{ .name = "workers", .number = &cfg.workers, .max = 64, .arg = "N",
+	  .help = "job threads; 0, the default: by CPUs" },
+	{ .name = "audio-frames", .number = &cfg.audio_frames, .min = 64, .max = 1024, .arg = "N",
+	  .help = "audio period in frames at 48 kHz; default: 256" },
+	{ .name = "load", .text = &cfg.load_name, .arg = "none|hogs|fork|pipe|io|mixed",
+	  .help = "what else the machine does; default: none" },
+	{ .name = "load-threads", .number = &cfg.load_threads, .max = 512, .arg = "N",
+	  .help = "tasks of the load; 0, the default: twice the CPUs" },
+	{ .name = "iters-per-ms", .number = &cfg.iters_per_ms, .max = 1000000000, .arg = "N",
+	  .help = "work of a millisecond; 0, the default: measured, and told in the report" },
+	{ .name = "frame-work-us", .number = &cfg.frame_work_us, .max = 1000000, .arg = "N",
+	  .help = "work of a frame over all threads; 0, the default: 24 % of its period" },
+	{ .name = "no-uinput", .flag = &cfg.no_uinput, .help = "input from a timer, not a device" },
+	{ .name = "no-drm", .flag = &cfg.no_drm, .help = "nothing is submitted to a GPU" },
+	{ .name = "realtime", .flag = &cfg.realtime,
+	  .help = "the game, not the load, runs under SCHED_FIFO: what schedulers are measured against" },
+	{ .name = "compare", .text = &cfg.compare, .arg = "COMMAND",
+	  .help = "the same without and with COMMAND, a scheduler, in one table" },
+	{ .name = "json", .flag = &cfg.json, .help = "print JSON" },
+	{ .name = "svg", .text = &cfg.svg, .arg = "FILE", .help = "plot of the frame times" },
+	{ .name = "csv", .text = &cfg.csv, .arg = "FILE", .help = "frame times in MangoHud's columns" },
+};
+
+static void help(void)
+{
+	printf("usage: gamer-bench [OPTIONS]\n"
+	       "A synthetic game: how long its frames, its input and its sound take under the scheduler that runs.\n\n");
+	for (u32 i = 0; i < ARRAY_SIZE(options); i++) {
+		const struct option_info *o = &options[i];
+
+		printf("  --%s%s%s\n        %s\n", o->name, o->arg ? " " : "", o->arg ? o->arg : "", o->help);
+	}
+	exit(0);
+}
+
+static void option_set(const struct option_info *o, const char *value)
+{
+	char *end;
+
+	if (o->flag) {
+		*o->flag = 1;
+	} else if (o->text) {
+		if (!*value)
+			fatal(EX_USAGE, "--%s wants a value", o->name);
+		*o->text = value;
+	} else {
+		errno = 0;
+		*o->number = strtoull(value, &end, 10);
+		if (*value < '0' || *value > '9' || *end || errno || *o->number < o->min || *o->number > o->max)
+			fatal(EX_USAGE, "--%s wants a number from %" PRIu64 " to %" PRIu64 ", not '%s'", o->name,
+			      o->min, o->max, value);
+	}
+}
+
+static void options_parse(int argc, char **argv)
+{
+	struct option longs[ARRAY_SIZE(options) + 2] = { { "help", no_argument, NULL, 'h' } };
+	int at;
+
+	for (u32 i = 0; i < ARRAY_SIZE(options); i++)
+		longs[i + 1] = (struct option){ options[i].name, options[i].flag ? no_argument : required_argument,
+						NULL, 256 + i };
+	while ((at = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+		if (at == 'h')
+			help();
+		if (at < 256)
+			exit(EX_USAGE);		/* getopt_long() has said what is wrong */
+		option_set(&options[at - 256], optarg);
+	}
+	if (optind < argc)
+		fatal(EX_USAGE, "unknown argument '%s'", argv[optind]);
+	while (cfg.load_name && cfg.load < LOAD_NR && strcmp(loads[cfg.load].name, cfg.load_name))
+		cfg.load++;
+	if (cfg.load == LOAD_NR)
+		fatal(EX_USAGE, "no load '%s'", cfg.load_name);
+}
+
+/* Opens a file of the report before anything is measured; NULL: none is wanted */
+static FILE *report_open(const char *path)
+{
+	FILE *f = path ? fopen(path, "we") : NULL;
+
+	if (path && !f)
+		fatal(EX_CANTCREAT, "cannot write %s: %s", path, strerror(errno));
+	return f;
+}
+
+static void report_close(FILE *f, const char *path)
+{
+	bool failed = ferror(f);
+
+	if (fclose(f) || failed)
+		fatal(EX_IOERR, "cannot write %s: %s", path, strerror(errno));
+}
+
+/* The game alone, or without and with COMMAND */
+static void measure_all(void)
+{
+	game_new();
+	if (!cfg.compare) {
+		game_run();
+		return;
+	}
+	game_new();
+	atexit(command_stop);
+	prctl(PR_SET_NAME, "bench-compare");	/* it is not this process that is the game */
+	compare_run(runs[0]);
+	command_start();
+	compare_run(runs[1]);
+	command_check("while the game ran");
+	command_stop();
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc ? strrchr(argv[0], '/') : NULL;
+	FILE *svg, *csv;
+
+	name = name ? name + 1 : argv[0];
+	for (u32 i = 0; i < ARRAY_SIZE(passes); i++)
+		if (argc == 2 && !strcmp(argv[0], passes[i].program)) {
+			passes[i].fn(atol(argv[1]));
+			return 0;
+		}
+	if (!strcmp(name, "side"))
+		return side_main(argc, argv);
+	options_parse(argc, argv);
+	svg = report_open(cfg.svg);
+	csv = report_open(cfg.csv);
+	/* blocked for good, in all threads and children: only the main thread waits for them */
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	fflush(NULL);				/* or children would flush it once more */
+	measure_all();
+	for (u32 i = 0; i < runs_nr; i++) {
+		bench = runs[i];
+		game_summarize();
+	}
+	if (cfg.json && cfg.compare)
+		write_compared_json(stdout);
+	else if (cfg.json)
+		write_json(stdout, NULL);
+	else if (cfg.compare)
+		write_compared(stdout);
+	else
+		write_text(stdout);
+	if (cfg.json)
+		putchar('\n');
+	if (csv) {
+		write_csv(csv);
+		report_close(csv, cfg.csv);
+	}
+	if (svg) {
+		write_svg(svg);
+		report_close(svg, cfg.svg);
+	}
+	report_close(stdout, "the report");
+	return 0;
+}
