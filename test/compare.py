@@ -1,11 +1,9 @@
 #!/usr/bin/env python3
-"""Results of `gamer bench --json` side by side.
+"""Results of `gamer-bench --json` side by side.
 
-compare.py A.json B.json        two of them
 compare.py --bench DIR [--roles] [--json FILE] [--svg FILE]
-                                all of `test.sh bench`: DIR/SEED/CELL.SCHED.json (.failed with
-                                the reason where a cell has no figure): medians over the
-                                seeds; --roles: a table per critical role too
+    all of `test.sh bench`: DIR/SEED/CELL.SCHED.json (.failed with the reason where a cell has
+    no figure): medians over the seeds; --roles: a table per critical role too
 """
 import argparse
 import json
@@ -16,21 +14,6 @@ import statistics
 import sys
 from html import escape
 
-#     what                          where in the JSON          unit   is less better?
-ROWS = [
-    ("frames per second",           ("fps",),                   "",   False),
-    ("1 % low",                     ("fps_low1",),              "",   False),
-    ("frame time p50",              ("frame_time_ms", "p50"),   "ms", True),
-    ("frame time p99",              ("frame_time_ms", "p99"),   "ms", True),
-    ("frame time p99.9",            ("frame_time_ms", "p999"),  "ms", True),
-    ("longest frame",               ("frame_time_ms", "max"),   "ms", True),
-    ("frames woken > 500 us late",  ("jitter_percent",),        "%",  True),
-    ("late frames",                 ("late_percent",),          "%",  True),
-    ("input to screen p99",         ("input_present_ms", "p99"), "ms", True),
-    ("audio dropouts",              ("audio_xruns",),           "",   True),
-    ("work done by the load",       ("load", "hogs", "ops_per_s"), "/s", False),
-]
-
 
 def get(doc, path):
     for key in path:
@@ -40,25 +23,8 @@ def get(doc, path):
 
 def load(name):
     with open(name, encoding="utf-8") as f:
-        doc = json.load(f)
-    if "late_frames" in doc:
-        doc["late_percent"] = 100 * doc["late_frames"] / max(doc["frames"], 1)
-    return doc
+        return json.load(f)
 
-
-def two(names):
-    docs = [load(n) for n in names]
-    a, b = (d.get("scheduler", "?") for d in docs)
-    print(f"{'':28} {a:>14} {b:>14}")
-    for what, path, unit, less in ROWS:
-        x, y = (get(d, path) for d in docs)
-        if x is None or y is None:
-            continue
-        better = "" if x == y else "better" if (y < x) == less else "worse"
-        print(f"{what:28} {x:14.2f} {y:14.2f} {unit:3} {better}".rstrip())
-
-
-# ---- all of `test.sh bench` ----------------------------------------------------------------
 
 KERNEL, OURS, REALTIME = "eevdf", "gamer", "fifo"
 # What wakeups cost in the lab where a CPU is left idle for them: the game alone, under EEVDF
@@ -425,11 +391,8 @@ def svg(b):
 
 
 def main():
-    if sys.argv[1:2] != ["--bench"]:
-        two(sys.argv[1:3])
-        return
     args = argparse.ArgumentParser()
-    args.add_argument("--bench")
+    args.add_argument("--bench", required=True)
     args.add_argument("--json")
     args.add_argument("--svg")
     args.add_argument("--roles", action="store_true")
