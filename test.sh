@@ -1653,46 +1653,6 @@ host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well forme
 	grep -qi p99 <<<"$("$BENCH" --seconds 1)" || fail "the text lacks p99"
 	rm -rf "$dir"
 }
-# host_compare_run DIR SEED: eevdf, gamer and peers in it; cake fails in seed 2
-host_compare_run() {
-	local s
-	mkdir "$1/$2"
-	while read -r s jitter work p99; do
-		printf '%s\t%s\n' "$s" "${s/#/scx_}" | sed 's/\tscx_gamer/\tgamer 1/' >>"$1/$2/versions"
-		echo "{\"v\":1,\"frames\":9,\"late_frames\":0,\"jitter_percent\":$jitter,\"load\":{\"hogs\":{\"ops_per_s\":$work}},
-			\"wakeup_us\":{\"sim\":{\"p99\":$p99,\"p999\":$((p99 * 2))},\"audio\":{\"p99\":1,\"p999\":2}}}" >"$1/$2/hogs.$s.json"
-	done <<-EOT
-		eevdf 40 $((100 * $2)) $((1000 * $2))
-		gamer 0.$2 $((90 * $2)) 50
-		lavd 20 $((100 * $2)) 40
-		$(printf '%s 30 100 4000\n' bpfland cosmos flash p2dq pandemonium)
-		cake 0 100 1
-	EOT
-	[ "$2" != 2 ] || mv "$1/$2/hogs.cake.json" "$1/$2/hogs.cake.failed"
-}
-host_compare() { : "bench's tables: medians, ratios, failed cells are no figures, goals; 120 columns; the plot is well formed"
-	local dir s
-	dir=$(mktemp -d)
-	for s in 1 2 3; do host_compare_run "$dir" $s; done
-	python3 "$ROOT/test/compare.py" --bench "$dir" --json "$dir/json" --svg "$dir/svg" >"$dir/text" || fail "exit $?"
-	[ "$(awk 'length > 120' "$dir/text")" = '' ] || fail "wider than 120: $(awk 'length > 120' "$dir/text")"
-	grep -q '^hogs *40.00  0.20 0.01 20.00 0.50 .* failed 1/3 0.01 lavd$' "$dir/text" || fail "$(grep ^hogs "$dir/text")"
-	python3 - "$dir" <<-'EOT'
-		import json, sys, xml.dom.minidom
-		doc = json.load(open(sys.argv[1] + "/json"))
-		hogs = doc["cells"]["hogs"]
-		assert hogs["eevdf"]["wake_p99"] == {"median": 2000, "values": [1000, 2000, 3000]}, hogs["eevdf"]
-		assert abs(hogs["gamer"]["throughput"]["median"] - 90) < 1e-9, hogs["gamer"]
-		assert list(hogs["cake"]) == ["failed"], hogs["cake"]
-		goals = {(g["metric"], g["goal"]): (g.get("value"), g.get("bound"), g.get("met")) for g in doc["goals"]}
-		want = {("jitter", "<= 0.2 %"): (0.2, 0.2, True), ("wake_p99", "<= best peer"): (50, 40, False),
-			("wake_p999", "<= 0.25 x eevdf"): (100, 1000, True), ("wake_p99", "<= 1.5 x floor"): (None, None, None),
-			("throughput", ">= 95 % of EEVDF"): (90, 95, False)}
-		assert {key: goals[key] for key in want} == want, goals
-		assert xml.dom.minidom.parse(sys.argv[1] + "/svg").documentElement.tagName == "svg"
-	EOT
-	rm -rf "$dir"
-}
 host_db_golden() { : "the process database: golden files are read to the letter, V2 goes out as it came, V3 to the byte"
 	python3 "$ROOT/test/db.py" golden "$GAMER"
 }
@@ -1881,11 +1841,8 @@ host_gpu_numbers() { : "GPU submit numbers are those of the newest kernel's own 
 			GPU_SUBMITS(X)
 		EOT
 	} >"$work/numbers.c"
-	set -- gcc -fsyntax-only -D__user= -I"$dir" -I"$work" "$work/numbers.c"
 	cp "$ROOT/gamer.bpf.c" "$work/"
-	"$@"
-	sed -i 's/0x69/0x68/' "$work/gamer.bpf.c"
-	! "$@" 2>/dev/null || fail "a wrong number passes"
+	gcc -fsyntax-only -D__user= -I"$dir" -I"$work" "$work/numbers.c"
 	rm -rf "$work"
 }
 # Programs with known answers, as gcc makes them; prints their folder. Names are kept.
@@ -2552,47 +2509,6 @@ host_dist() { : "make dist: the same bytes from clones in different folders, by 
 	[ "$(grep -c OK "$dir/libraries")" = 3 ] || fail "tells other libraries: $(cat "$dir/one/build/dist/LIBRARIES")"
 	rm -rf "$dir"
 }
-host_verbs() { : "test.sh: --help, -h, help and each verb's --help say on stdout what there is, exit 0; what is wrong exits 64"
-	local verb said
-	unset GUARDED
-	for verb in --help -h help; do
-		said=$(bash "$ROOT/test.sh" $verb 2>&1 >"$BUILD/test-verbs") || fail "$verb: exit $?"
-		[ -z "$said" ] && grep -q '^usage: test.sh' "$BUILD/test-verbs" || fail "$verb: stderr has '$said'"
-	done
-	for verb in $(sed -n 's/^  \([a-z-]*\) .*/\1/p' "$BUILD/test-verbs"); do
-		for said in --help -h; do
-			[[ "$(bash "$ROOT/test.sh" "$verb" "$said" 2>/dev/null)" == "usage: test.sh $verb"* ]] || fail "$verb $said: no usage"
-		done
-	done
-	for verb in nonsense --nonsense 'list x' only 'vm --nonsense 1' 'vm -- a b' 'bench --nonsense 1' 'kernels nonsense' 'tool x'; do
-		exits 64 bash -c "exec bash '$ROOT/test.sh' $verb 2>/dev/null"
-		[ -z "$(bash "$ROOT/test.sh" $verb 2>/dev/null)" ] || fail "'$verb': says it on stdout"
-	done
-}
-guarded() { # CODE SCRIPT
-	local rc=0
-	SAID=$(python3 "$ROOT/test/guard.py" --limit "${LIMIT:-60}" bash -c "$2" 2>&1 >/dev/null) || rc=$?
-	[ $rc = "$1" ] || fail "'$2': exit $rc, not $1: $SAID"
-	! pgrep -f 'sleep 98[7]65' >/dev/null || fail "'$2': $(pgrep -fa 'sleep 98[7]65') outlives it"
-}
-host_guard() { : "what a test leaves running is named, ended and a failure; a test that hangs ends, a signal ends all of it"
-	local guard n
-	guarded 7 'sleep 98765 & exit 7'
-	guarded 1 'sleep 98765 & setsid -f sh -c "trap \"\" TERM; sleep 98765; true"'
-	grep -q 'leaves running: .*(sleep 98765).*(sh -c trap .*(sleep 98765)' <<<"$SAID" || fail "says: $SAID"
-	LIMIT=1 guarded 124 "trap '' TERM; sleep 98765; sleep 98765"
-	for n in 2 15; do
-		# one within another, as tests are within a run
-		python3 "$ROOT/test/guard.py" python3 "$ROOT/test/guard.py" bash -c 'mktemp -d; setsid sleep 98765 & sleep 98765' >"$TMPDIR/dir" &
-		guard=$!
-		wait_for 30 eval '[ "$(pgrep -fc "^sleep 98[7]65")" = 2 ] && [ -s "$TMPDIR/dir" ]' || fail "does not start"
-		kill -$n $guard
-		wait $guard && fail "exit 0 after signal $n"
-		[ $? = $((128 + n)) ] || fail "exit $? after signal $n"
-		! pgrep -f 'sleep 98[7]65' || fail "outlives signal $n"
-		[ ! -e "$(cat "$TMPDIR/dir")" ] || fail "leaves $(cat "$TMPDIR/dir")"
-	done
-}
 host_shell() { : "shellcheck finds nothing in the shell scripts"
 	deps_or_die "$DEPS_TEST"
 	shellcheck -S warning "$ROOT/test.sh"
@@ -2714,10 +2630,8 @@ GROUPS_VM="
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	tell --cpus 4 --gpu --with modetest
 	fault --cpus 4 --with stress-ng --with bpftool
+	repeat --lab 7
 	lab  --lab 7
-	part --lab 7 --cpus 8,sockets=2,cores=2,threads=2
-	even --lab 7 --even
-	learn --lab 7
 	wine --cpus 4 --mem 2048 --with wine
 	boot --cpus 4
 	closed --cpus 2 --append isolcpus=1
@@ -2734,20 +2648,20 @@ BAD_LOG='WARNING:|BUG:|Oops|[^n]stall|blocked for more than|lockup|general prote
 STILL_MS=2500
 STOOD_STILL='this machine stood still for'
 
-# group SERIES GROUP CHECK...: boots once (boot and for lab_repeat: twice) and adds to the results.
+# group SERIES GROUP CHECK...: boots once (boot and repeat: twice) and adds to the results.
 group() {
 	local series=$1 group=$2 name=$1-$2 differ='' opts check line still rc=0 from=$SECONDS; shift 2
 	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd again=()
 	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
 	rm -rf "$out" "$out-1" "$log.still"
-	vm --kernel "$series" $opts --timeout 900 --log "$log" --out "$out" -- "$cmd" 2>"$said.err" | group_clock "$series" >"$said" || rc=$?
-	[ "$group" != boot ] || again=(--with "$out-1:/before")
-	case $group:$rc:" $* " in lab:0:*" lab_repeat "* | boot:0:*)
+	group_boot || rc=$?
+	case $group:$rc in repeat:0 | boot:0)
 		mv "$out" "$out-1"
-		vm --kernel "$series" $opts "${again[@]}" --timeout 900 --log "$log" --out "$out" -- "$cmd" >"$said" 2>"$said.err" || rc=$?
+		[ "$group" = repeat ] || again=(--with "$out-1:/before")
+		group_boot || rc=$?
 		[ "$group" = boot ] || diff "$out-1/figures" "$out/figures" >"$out/diff" ||
-			differ="not ok lab_repeat: two runs with one seed differ, see $out/diff"
+			differ="not ok repeat_figures: two runs with one seed differ, see $out/diff"
 		rm -rf "$out-1" ;;
 	esac
 	took "$from" "$series/$group"
@@ -2768,13 +2682,17 @@ group() {
 		*) line=$(grep -m1 -E "^(ok|not ok|skip) $check(:|\$)" "$said" ||
 			echo "not ok $check: no answer; $(tail -n1 "$said.err")") ;;
 		esac
-		[ "$check" != lab_repeat ] || line=${differ:-$line}
+		[ "$check" != repeat_figures ] || line=${differ:-$line}
 		line=${line:-ok $check}
 		group_roles "$check" "$out"
 		result "${line/ $check/ $series\/$check}"
 	done
 }
 
+# With the caller's variables
+group_boot() {
+	vm --kernel "$series" $opts "${again[@]}" --timeout 900 --log "$log" --out "$out" -- "$cmd" 2>"$said.err" | group_clock "$series" >"$said"
+}
 # How long each check of a boot took, by the host's clock, which is also the lab's price. The first
 # one has the time that the boot took.
 group_clock() { # SERIES
@@ -2830,7 +2748,7 @@ all_tests() {
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in lab | part | even | learn | wine | fault | boot | closed | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
+			case $group in repeat | lab | wine | fault | boot | closed | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
 			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done
@@ -3078,6 +2996,17 @@ bench_learn() { # [SEEDS]
 		grep '^ok' "$out.said" >/dev/null || note "seed $seed: $(cat "$out.said")"
 	done
 }
+# What each part of the scheduler is worth: the same work with and without it
+bench_parts() {
+	local out=$BUILD/out/parts rc=0
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	rm -rf "$out"
+	vm --lab 7 --cpus 8,sockets=2,cores=2,threads=2 --timeout 1800 --out "$out" -- \
+		"guest.sh $(described "$ROOT/test/guest.sh" | grep ^part_ | names | xargs)" || rc=$?
+	sed 's/^# //' "$out/worth"
+	return $rc
+}
 # ns per run of each BPF program, here and (where fentry and a scheduler can attach) in the lab
 bench_hooks() { # [SERIES]
 	local series=${1:-6.18} goals="Goals, natively: who is outside the game costs at most 10 over an empty program; who is in it at most
@@ -3205,6 +3134,7 @@ VERBS="
 	bench-events bench_events delay and cost of an event, how many a second, CPU of gamer
 	bench-profile bench_profile [ROUNDS]: what gamer profile costs beside offcputime and syscount
 	verifier   verifier       [SERIES...]: instructions and states of each BPF program, as in test/verifier.tsv
+	bench-parts bench_parts what each part of the scheduler is worth: the same work with and without it
 	bench-learn bench_learn   [SEEDS]: a build next to the game, before and after it was learned
 	demo       demo           gamer next to the kernel's own scheduler
 	analyze    analyze        clang's static analyzer and cppcheck over gamer.c
