@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 
-GAMER = ""
+GAMER = sys.argv[2]
 PLACES = 8
 NOBODY = 65534
 
@@ -425,11 +425,5 @@ def check_deadline(d):
         expect(why in said, f"{name}: {cmd} says {said}")
 
 
-def main():
-    global GAMER
-    GAMER = sys.argv[2]
-    with tempfile.TemporaryDirectory() as d:
-        globals()[f"check_{sys.argv[1]}"](d)
-
-
-main()
+with tempfile.TemporaryDirectory() as folder:
+    globals()[f"check_{sys.argv[1]}"](folder)

@@ -23,7 +23,7 @@ TIERS = ["batch", "interactive", "lat_critical"]
 NOW = int(time.time()) - 60     # when programs were seen, if nothing else is said
 DAYS = 30               # without being started, and a program is forgotten
 MOST = 512              # programs
-GAMER = ""
+GAMER = sys.argv[2]
 
 
 def golden(version):
@@ -369,11 +369,5 @@ def check_killed(d):
     expect(db("import", f"{d}/new", db=x)[0] == 0 and sorted(os.listdir(d)) == ["new", "x"], f"left behind: {os.listdir(d)}")
 
 
-def main():
-    global GAMER
-    GAMER = sys.argv[2]
-    with tempfile.TemporaryDirectory() as d:
-        globals()[f"check_{sys.argv[1]}"](d)
-
-
-main()
+with tempfile.TemporaryDirectory() as folder:
+    globals()[f"check_{sys.argv[1]}"](folder)
