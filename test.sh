@@ -2746,7 +2746,7 @@ names() { cut -f1; }
 # What the kernel decides: that gamer loads, attaches and leaves, what the verifier says, that each
 # hook fires, that it schedules under load. Of the usual kernels 6.18 has every check, the others these.
 KERNEL="life_(attach|check|profile|sigkill|sysrq|irq|verifier)|load_(mixed|hotplug)"
-KERNEL+="|dev_(gpu|flip|mouse|hidraw|audio|network|sched)|(life|load|dev)_(log|json)"
+KERNEL+="|dev_(gpu|flip|mouse|hidraw|audio|sched)|(life|load|dev)_(log|json)"
 usual_tests() { all_tests $USUAL | grep -P "^((host|san)_|6\.18/|[0-9.]+/($KERNEL)\t)"; }
 tests_all() { deps_or_die "$DEPS$DEPS_TEST"; run_tests $(usual_tests | names); }
 tests_host() { deps_or_die "$DEPS$DEPS_TEST"; run_tests $(all_tests | names); }
