@@ -747,7 +747,7 @@ vm_root() { # DIR KERNELDIR CMD QUANTUM INIT MODULES WITH...
 	done
 	[ ! -x "$GAMER" ] || cp "$GAMER" "$dir/bin/gamer"
 	[ ! -x "$BENCH" ] || cp "$BENCH" "$dir/bin/gamer-bench"
-	ln -s gamer-bench "$dir/bin/side"
+	ln -sf gamer-bench "$dir/bin/side"
 	cp "$kernel"/modules/* "$dir/modules/" 2>/dev/null || true
 	printf 'QUANTUM=%s\nINIT=%s\nWANT_MODULES="%s"\n' "$quantum" "$init" "$modules" >"$dir/vm.conf"
 	printf '%s\n' "$cmd" >"$dir/cmd"
