@@ -89,6 +89,18 @@ $(L)/uapi/.made:
 	if [ -d /usr/include/$$arch/asm ]; then ln -s /usr/include/$$arch/asm $(@D)/asm; \
 	else ln -s /usr/include/asm $(@D)/asm; fi; touch $@
 
+# x86-64's system calls by number, as S(number, name): what the kernel's header has, and what newer
+# kernels add, each row with the number of its first name. `make` says where the header is too old.
+NEWER_CALLS := "335 uretprobe uprobe" \
+	"451 cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount" \
+	"459 lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat" \
+	"466 removexattrat open_tree_attr file_getattr file_setattr listns rseq_slice_yield"
+$(B)/syscalls.h: Makefile $(L)/uapi/.made
+	$(Q){ sed -n 's/^#define __NR_\([a-z0-9_]*\)[ \t]*\([0-9]*\)$$/\2 \1/p' $(L)/uapi/asm/unistd_64.h; \
+	printf '%s\n' $(NEWER_CALLS); } | awk '{ for (i = 2; i <= NF; i++) name[$$1 + i - 2] = $$i } \
+	END { if (!(450 in name)) exit 1; for (n = 0; n < 512; n++) if (n in name) printf "S(%d, %s)\n", n, name[n] }' \
+	>$@ || { echo "gamer: the kernel's headers (linux-libc-dev) are older than 6.1" >&2; exit 1; }
+
 LIBCFLAGS := $(OPT) $(HERE) -w -ffunction-sections -fdata-sections -idirafter $(L)/uapi
 
 # $(1) name, $(2) sources relative to the tree, $(3) flags, $(4) trees whose headers it needs
@@ -154,7 +166,8 @@ CPPFLAGS := -D_GNU_SOURCE -DBPF_PACKED='"$(B)/gamer.bpf.gz"' \
 LDFLAGS := -static -s -Wl,--gc-sections -Wl,--build-id=none \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
-$(B)/gamer: gamer.c gamer.bpf.c $(B)/gamer.skel.h $(B)/gamer.bpf.gz $(B)/release.h $(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
+$(B)/gamer: gamer.c gamer.bpf.c $(B)/gamer.skel.h $(B)/gamer.bpf.gz $(B)/release.h $(B)/syscalls.h \
+	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
 	$(call say,CC,$@)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< \
 	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
 

@@ -8560,6 +8560,8 @@ static struct prof {
 	struct prof_counts counts;
 	u64 calls, calls32;		/* all system calls, 32-bit ones of these */
 	u64 category[PROF_CAT_NR];
+	u64 about[PROF_CAT_NR];		/* likewise, but a call that waits for readiness is PROF_CAT_OTHER */
+	u8 category_of[PROF_SYSCALLS], about_of[PROF_SYSCALLS];	/* the same of each call */
 	u16 order[2 * PROF_SYSCALLS];	/* numbers, the most frequent first; prof_calls_make() */
 } prof;		/* no initial values: cmd_profile() */
 
@@ -8569,141 +8571,36 @@ static const char *const prof_state_names[PROF_STATE_NR] = {
 #undef X
 };
 
-/* Every system call of x86-64, through kernel 7.2: number, name, category (a test compares). */
-#define SYSCALLS(S)	\
-	S(0, read, FILE) S(1, write, FILE) S(2, open, FILE) S(3, close, FILE) S(4, stat, FILE)	\
-	S(5, fstat, FILE) S(6, lstat, FILE) S(7, poll, FILE) S(8, lseek, FILE)	\
-	S(9, mmap, MEMORY) S(10, mprotect, MEMORY) S(11, munmap, MEMORY) S(12, brk, MEMORY)	\
-	S(13, rt_sigaction, SIGNAL) S(14, rt_sigprocmask, SIGNAL) S(15, rt_sigreturn, SIGNAL)	\
-	S(16, ioctl, FILE) S(17, pread64, FILE) S(18, pwrite64, FILE) S(19, readv, FILE)	\
-	S(20, writev, FILE) S(21, access, FILE) S(22, pipe, IPC) S(23, select, FILE)	\
-	S(24, sched_yield, PROCESS) S(25, mremap, MEMORY) S(26, msync, MEMORY)	\
-	S(27, mincore, MEMORY) S(28, madvise, MEMORY) S(29, shmget, IPC) S(30, shmat, IPC)	\
-	S(31, shmctl, IPC) S(32, dup, FILE) S(33, dup2, FILE) S(34, pause, SIGNAL)	\
-	S(35, nanosleep, TIME) S(36, getitimer, TIME) S(37, alarm, TIME) S(38, setitimer, TIME)	\
-	S(39, getpid, PROCESS) S(40, sendfile, FILE) S(41, socket, NETWORK)	\
-	S(42, connect, NETWORK) S(43, accept, NETWORK) S(44, sendto, NETWORK)	\
-	S(45, recvfrom, NETWORK) S(46, sendmsg, NETWORK) S(47, recvmsg, NETWORK)	\
-	S(48, shutdown, NETWORK) S(49, bind, NETWORK) S(50, listen, NETWORK)	\
-	S(51, getsockname, NETWORK) S(52, getpeername, NETWORK) S(53, socketpair, NETWORK)	\
-	S(54, setsockopt, NETWORK) S(55, getsockopt, NETWORK) S(56, clone, PROCESS)	\
-	S(57, fork, PROCESS) S(58, vfork, PROCESS) S(59, execve, PROCESS) S(60, exit, PROCESS)	\
-	S(61, wait4, PROCESS) S(62, kill, SIGNAL) S(63, uname, OTHER) S(64, semget, IPC)	\
-	S(65, semop, IPC) S(66, semctl, IPC) S(67, shmdt, IPC) S(68, msgget, IPC)	\
-	S(69, msgsnd, IPC) S(70, msgrcv, IPC) S(71, msgctl, IPC) S(72, fcntl, FILE)	\
-	S(73, flock, FILE) S(74, fsync, FILE) S(75, fdatasync, FILE) S(76, truncate, FILE)	\
-	S(77, ftruncate, FILE) S(78, getdents, FILE) S(79, getcwd, FILE) S(80, chdir, FILE)	\
-	S(81, fchdir, FILE) S(82, rename, FILE) S(83, mkdir, FILE) S(84, rmdir, FILE)	\
-	S(85, creat, FILE) S(86, link, FILE) S(87, unlink, FILE) S(88, symlink, FILE)	\
-	S(89, readlink, FILE) S(90, chmod, FILE) S(91, fchmod, FILE) S(92, chown, FILE)	\
-	S(93, fchown, FILE) S(94, lchown, FILE) S(95, umask, SECURITY)	\
-	S(96, gettimeofday, TIME) S(97, getrlimit, PROCESS) S(98, getrusage, PROCESS)	\
-	S(99, sysinfo, OTHER) S(100, times, PROCESS) S(101, ptrace, PROCESS)	\
-	S(102, getuid, SECURITY) S(103, syslog, OTHER) S(104, getgid, SECURITY)	\
-	S(105, setuid, SECURITY) S(106, setgid, SECURITY) S(107, geteuid, SECURITY)	\
-	S(108, getegid, SECURITY) S(109, setpgid, PROCESS) S(110, getppid, PROCESS)	\
-	S(111, getpgrp, PROCESS) S(112, setsid, PROCESS) S(113, setreuid, SECURITY)	\
-	S(114, setregid, SECURITY) S(115, getgroups, SECURITY) S(116, setgroups, SECURITY)	\
-	S(117, setresuid, SECURITY) S(118, getresuid, SECURITY) S(119, setresgid, SECURITY)	\
-	S(120, getresgid, SECURITY) S(121, getpgid, PROCESS) S(122, setfsuid, SECURITY)	\
-	S(123, setfsgid, SECURITY) S(124, getsid, PROCESS) S(125, capget, SECURITY)	\
-	S(126, capset, SECURITY) S(127, rt_sigpending, SIGNAL) S(128, rt_sigtimedwait, SIGNAL)	\
-	S(129, rt_sigqueueinfo, SIGNAL) S(130, rt_sigsuspend, SIGNAL)	\
-	S(131, sigaltstack, SIGNAL) S(132, utime, FILE) S(133, mknod, FILE)	\
-	S(134, uselib, OTHER) S(135, personality, PROCESS) S(136, ustat, OTHER)	\
-	S(137, statfs, FILE) S(138, fstatfs, FILE) S(139, sysfs, OTHER)	\
-	S(140, getpriority, PROCESS) S(141, setpriority, PROCESS)	\
-	S(142, sched_setparam, PROCESS) S(143, sched_getparam, PROCESS)	\
-	S(144, sched_setscheduler, PROCESS) S(145, sched_getscheduler, PROCESS)	\
-	S(146, sched_get_priority_max, PROCESS) S(147, sched_get_priority_min, PROCESS)	\
-	S(148, sched_rr_get_interval, PROCESS) S(149, mlock, MEMORY) S(150, munlock, MEMORY)	\
-	S(151, mlockall, MEMORY) S(152, munlockall, MEMORY) S(153, vhangup, OTHER)	\
-	S(154, modify_ldt, MEMORY) S(155, pivot_root, FILE) S(156, _sysctl, OTHER)	\
-	S(157, prctl, PROCESS) S(158, arch_prctl, PROCESS) S(159, adjtimex, TIME)	\
-	S(160, setrlimit, PROCESS) S(161, chroot, FILE) S(162, sync, FILE)	\
-	S(163, acct, PROCESS) S(164, settimeofday, TIME) S(165, mount, FILE)	\
-	S(166, umount2, FILE) S(167, swapon, MEMORY) S(168, swapoff, MEMORY)	\
-	S(169, reboot, OTHER) S(170, sethostname, OTHER) S(171, setdomainname, OTHER)	\
-	S(172, iopl, OTHER) S(173, ioperm, OTHER) S(174, create_module, OTHER)	\
-	S(175, init_module, OTHER) S(176, delete_module, OTHER) S(177, get_kernel_syms, OTHER)	\
-	S(178, query_module, OTHER) S(179, quotactl, OTHER) S(180, nfsservctl, OTHER)	\
-	S(181, getpmsg, IPC) S(182, putpmsg, IPC) S(183, afs_syscall, OTHER)	\
-	S(184, tuxcall, OTHER) S(185, security, SECURITY) S(186, gettid, PROCESS)	\
-	S(187, readahead, FILE) S(188, setxattr, FILE) S(189, lsetxattr, FILE)	\
-	S(190, fsetxattr, FILE) S(191, getxattr, FILE) S(192, lgetxattr, FILE)	\
-	S(193, fgetxattr, FILE) S(194, listxattr, FILE) S(195, llistxattr, FILE)	\
-	S(196, flistxattr, FILE) S(197, removexattr, FILE) S(198, lremovexattr, FILE)	\
-	S(199, fremovexattr, FILE) S(200, tkill, SIGNAL) S(201, time, TIME) S(202, futex, IPC)	\
-	S(203, sched_setaffinity, PROCESS) S(204, sched_getaffinity, PROCESS)	\
-	S(205, set_thread_area, PROCESS) S(206, io_setup, FILE) S(207, io_destroy, FILE)	\
-	S(208, io_getevents, FILE) S(209, io_submit, FILE) S(210, io_cancel, FILE)	\
-	S(211, get_thread_area, PROCESS) S(212, lookup_dcookie, OTHER)	\
-	S(213, epoll_create, FILE) S(214, epoll_ctl_old, FILE) S(215, epoll_wait_old, FILE)	\
-	S(216, remap_file_pages, MEMORY) S(217, getdents64, FILE)	\
-	S(218, set_tid_address, PROCESS) S(219, restart_syscall, SIGNAL)	\
-	S(220, semtimedop, IPC) S(221, fadvise64, FILE) S(222, timer_create, TIME)	\
-	S(223, timer_settime, TIME) S(224, timer_gettime, TIME) S(225, timer_getoverrun, TIME)	\
-	S(226, timer_delete, TIME) S(227, clock_settime, TIME) S(228, clock_gettime, TIME)	\
-	S(229, clock_getres, TIME) S(230, clock_nanosleep, TIME) S(231, exit_group, PROCESS)	\
-	S(232, epoll_wait, FILE) S(233, epoll_ctl, FILE) S(234, tgkill, SIGNAL)	\
-	S(235, utimes, FILE) S(236, vserver, OTHER) S(237, mbind, MEMORY)	\
-	S(238, set_mempolicy, MEMORY) S(239, get_mempolicy, MEMORY) S(240, mq_open, IPC)	\
-	S(241, mq_unlink, IPC) S(242, mq_timedsend, IPC) S(243, mq_timedreceive, IPC)	\
-	S(244, mq_notify, IPC) S(245, mq_getsetattr, IPC) S(246, kexec_load, OTHER)	\
-	S(247, waitid, PROCESS) S(248, add_key, SECURITY) S(249, request_key, SECURITY)	\
-	S(250, keyctl, SECURITY) S(251, ioprio_set, PROCESS) S(252, ioprio_get, PROCESS)	\
-	S(253, inotify_init, FILE) S(254, inotify_add_watch, FILE)	\
-	S(255, inotify_rm_watch, FILE) S(256, migrate_pages, MEMORY) S(257, openat, FILE)	\
-	S(258, mkdirat, FILE) S(259, mknodat, FILE) S(260, fchownat, FILE)	\
-	S(261, futimesat, FILE) S(262, newfstatat, FILE) S(263, unlinkat, FILE)	\
-	S(264, renameat, FILE) S(265, linkat, FILE) S(266, symlinkat, FILE)	\
-	S(267, readlinkat, FILE) S(268, fchmodat, FILE) S(269, faccessat, FILE)	\
-	S(270, pselect6, FILE) S(271, ppoll, FILE) S(272, unshare, PROCESS)	\
-	S(273, set_robust_list, PROCESS) S(274, get_robust_list, PROCESS) S(275, splice, FILE)	\
-	S(276, tee, FILE) S(277, sync_file_range, FILE) S(278, vmsplice, FILE)	\
-	S(279, move_pages, MEMORY) S(280, utimensat, FILE) S(281, epoll_pwait, FILE)	\
-	S(282, signalfd, SIGNAL) S(283, timerfd_create, TIME) S(284, eventfd, IPC)	\
-	S(285, fallocate, FILE) S(286, timerfd_settime, TIME) S(287, timerfd_gettime, TIME)	\
-	S(288, accept4, NETWORK) S(289, signalfd4, SIGNAL) S(290, eventfd2, IPC)	\
-	S(291, epoll_create1, FILE) S(292, dup3, FILE) S(293, pipe2, IPC)	\
-	S(294, inotify_init1, FILE) S(295, preadv, FILE) S(296, pwritev, FILE)	\
-	S(297, rt_tgsigqueueinfo, SIGNAL) S(298, perf_event_open, OTHER)	\
-	S(299, recvmmsg, NETWORK) S(300, fanotify_init, FILE) S(301, fanotify_mark, FILE)	\
-	S(302, prlimit64, PROCESS) S(303, name_to_handle_at, FILE)	\
-	S(304, open_by_handle_at, FILE) S(305, clock_adjtime, TIME) S(306, syncfs, FILE)	\
-	S(307, sendmmsg, NETWORK) S(308, setns, PROCESS) S(309, getcpu, PROCESS)	\
-	S(310, process_vm_readv, MEMORY) S(311, process_vm_writev, MEMORY)	\
-	S(312, kcmp, PROCESS) S(313, finit_module, OTHER) S(314, sched_setattr, PROCESS)	\
-	S(315, sched_getattr, PROCESS) S(316, renameat2, FILE) S(317, seccomp, SECURITY)	\
-	S(318, getrandom, SECURITY) S(319, memfd_create, MEMORY) S(320, kexec_file_load, OTHER)	\
-	S(321, bpf, OTHER) S(322, execveat, PROCESS) S(323, userfaultfd, MEMORY)	\
-	S(324, membarrier, MEMORY) S(325, mlock2, MEMORY) S(326, copy_file_range, FILE)	\
-	S(327, preadv2, FILE) S(328, pwritev2, FILE) S(329, pkey_mprotect, MEMORY)	\
-	S(330, pkey_alloc, MEMORY) S(331, pkey_free, MEMORY) S(332, statx, FILE)	\
-	S(333, io_pgetevents, FILE) S(334, rseq, PROCESS) S(335, uretprobe, OTHER)	\
-	S(336, uprobe, OTHER) S(424, pidfd_send_signal, SIGNAL) S(425, io_uring_setup, FILE)	\
-	S(426, io_uring_enter, FILE) S(427, io_uring_register, FILE) S(428, open_tree, FILE)	\
-	S(429, move_mount, FILE) S(430, fsopen, FILE) S(431, fsconfig, FILE)	\
-	S(432, fsmount, FILE) S(433, fspick, FILE) S(434, pidfd_open, PROCESS)	\
-	S(435, clone3, PROCESS) S(436, close_range, FILE) S(437, openat2, FILE)	\
-	S(438, pidfd_getfd, PROCESS) S(439, faccessat2, FILE) S(440, process_madvise, MEMORY)	\
-	S(441, epoll_pwait2, FILE) S(442, mount_setattr, FILE) S(443, quotactl_fd, OTHER)	\
-	S(444, landlock_create_ruleset, SECURITY) S(445, landlock_add_rule, SECURITY)	\
-	S(446, landlock_restrict_self, SECURITY) S(447, memfd_secret, MEMORY)	\
-	S(448, process_mrelease, MEMORY) S(449, futex_waitv, IPC)	\
-	S(450, set_mempolicy_home_node, MEMORY) S(451, cachestat, MEMORY)	\
-	S(452, fchmodat2, FILE) S(453, map_shadow_stack, MEMORY) S(454, futex_wake, IPC)	\
-	S(455, futex_wait, IPC) S(456, futex_requeue, IPC) S(457, statmount, FILE)	\
-	S(458, listmount, FILE) S(459, lsm_get_self_attr, SECURITY)	\
-	S(460, lsm_set_self_attr, SECURITY) S(461, lsm_list_modules, SECURITY)	\
-	S(462, mseal, MEMORY) S(463, setxattrat, FILE) S(464, getxattrat, FILE)	\
-	S(465, listxattrat, FILE) S(466, removexattrat, FILE) S(467, open_tree_attr, FILE)	\
-	S(468, file_getattr, FILE) S(469, file_setattr, FILE) S(470, listns, FILE)	\
-	S(471, rseq_slice_yield, PROCESS)
-static const struct { const char *name; u8 category; } prof_calls[PROF_SYSCALLS] = {
-#define S(nr, name, category) [nr] = { #name, PROF_CAT_##category },
-	SYSCALLS(S)
+/* The names of x86-64's system calls by number; the Makefile takes them from the kernel's header. */
+static const char *const prof_call_names[PROF_SYSCALLS] = {
+#define S(nr, name) [nr] = #name,
+#include "syscalls.h"
 #undef S
+};
+
+/*
+ * What system calls are about: patterns of names, each with a space after it; the first that fits
+ * counts. All other names are those of calls for files.
+ */
+static const struct { u8 category; const char *names; } prof_categories[] = {
+	{ PROF_CAT_IPC, "pipe* shm* sem* msg* mq_* *pmsg eventfd* futex* " },
+	{ PROF_CAT_SIGNAL, "rt_* sig* *kill *_signal pause restart_syscall " },
+	{ PROF_CAT_TIME, "clock_* timer* *itimer *timeofday time alarm nanosleep adjtimex " },
+	{ PROF_CAT_NETWORK, "socket* accept* connect bind listen shutdown recv* sendto send*msg *sockname "
+			    "getpeername *sockopt " },
+	{ PROF_CAT_MEMORY, "mmap munmap mremap mprotect msync mincore mseal brk mlock* munlock* *madvise "
+			   "*mempolicy* mbind migrate_pages move_pages remap_file_pages swap* memfd_* "
+			   "process_vm* process_mrelease pkey_* membarrier userfaultfd modify_ldt "
+			   "cachestat map_shadow_stack " },
+	{ PROF_CAT_PROCESS, "sched_* *clone* *fork exec* exit* wait4 waitid *pid *pgid *pgrp getsid setsid "
+			    "gettid pidfd_* *rlimit* *rusage times ptrace personality *priority *prctl "
+			    "acct set_tid_address *thread_area ioprio_* *robust_list unshare setns getcpu "
+			    "kcmp rseq* " },
+	{ PROF_CAT_SECURITY, "*uid *gid *groups capget capset umask *key* seccomp security landlock_* lsm_* "
+			     "getrandom " },
+	{ PROF_CAT_OTHER, "uname *sys* uselib ustat vhangup reboot sethostname setdomainname iopl ioperm "
+			  "*module* get_kernel_syms quotactl* nfsservctl tuxcall lookup_dcookie vserver "
+			  "kexec_* perf_* bpf *probe " },
 };
 
 /* Room for one more at the end of an array of n; it doubles. */
@@ -10290,8 +10187,8 @@ static const char *prof_call_name(u16 nr)
 		return NULL;
 	if (nr & PROF_IA32)
 		snprintf(text, sizeof(text), "ia32 %d", nr & ~PROF_IA32);
-	else if (prof_calls[nr % PROF_SYSCALLS].name)
-		return prof_calls[nr % PROF_SYSCALLS].name;
+	else if (prof_call_names[nr % PROF_SYSCALLS])
+		return prof_call_names[nr % PROF_SYSCALLS];
 	else
 		snprintf(text, sizeof(text), "syscall %u", nr);
 	return text;
@@ -10317,22 +10214,63 @@ static int prof_count_cmp(const void *a, const void *b)
 	return n != m ? (n < m) - (n > m) : x < y ? -1 : x > y;
 }
 
+/* Does a name fit a pattern, which a space ends? '*' stands for any text. */
+static bool prof_name_fits(const char *name, const char *pattern)
+{
+	for (; *pattern != ' '; pattern++, name++) {
+		while (*pattern == '*' && *name && !prof_name_fits(name, pattern + 1))
+			name++;
+		if (*pattern == '*')
+			return prof_name_fits(name, pattern + 1);
+		if (*pattern != *name)
+			return false;
+	}
+	return !*name;
+}
+
+static bool prof_name_fits_any(const char *name, const char *patterns)
+{
+	for (; *patterns; patterns = strchr(patterns, ' ') + 1)
+		if (prof_name_fits(name, patterns))
+			return true;
+	return false;
+}
+
+/* The categories of all calls. Which files a call waits for is not known where it waits for readiness. */
+static void prof_categories_make(void)
+{
+	const char *name;
+	u32 nr, i;
+
+	for (nr = 0; nr < PROF_SYSCALLS; nr++) {
+		name = prof_call_names[nr];
+		prof.category_of[nr] = name ? PROF_CAT_FILE : PROF_CAT_OTHER;
+		for (i = ARRAY_SIZE(prof_categories); name && i-- > 0;)
+			if (prof_name_fits_any(name, prof_categories[i].names))
+				prof.category_of[nr] = prof_categories[i].category;
+		prof.about_of[nr] = name && prof_name_fits_any(name, "poll ppoll *select* epoll_*wait* ") ?
+				    PROF_CAT_OTHER : prof.category_of[nr];
+	}
+}
+
 /* Sums by category, and an order of all numbers by their count. */
 static void prof_calls_make(void)
 {
 	u32 i;
 
+	prof_categories_make();
 	for (i = 0; i < 2 * PROF_SYSCALLS; i++) {
 		u64 n = prof_count_of(i);
 
 		prof.order[i] = i;
 		prof.calls += n;
 		prof.calls32 += i >= PROF_SYSCALLS ? n : 0;
-		prof.category[i < PROF_SYSCALLS && prof_calls[i].name ? prof_calls[i].category :
-			      PROF_CAT_OTHER] += n;
+		prof.category[i < PROF_SYSCALLS ? prof.category_of[i] : PROF_CAT_OTHER] += n;
+		prof.about[i < PROF_SYSCALLS ? prof.about_of[i] : PROF_CAT_OTHER] += n;
 	}
 	prof.calls += prof.counts.odd;
 	prof.category[PROF_CAT_OTHER] += prof.counts.odd;
+	prof.about[PROF_CAT_OTHER] += prof.counts.odd;
 	qsort(prof.order, 2 * PROF_SYSCALLS, sizeof(*prof.order), prof_count_cmp);
 }
 
@@ -10347,26 +10285,6 @@ static double prof_seconds(void)
 	return (prof.end_ns - prof.start_ns) / 1e9;
 }
 
-/* Calls that wait until something else is ready, whatever that is. */
-static bool prof_is_poll(u32 nr)
-{
-	return nr == 7 || nr == 23 || nr == 215 || nr == 232 || nr == 270 || nr == 271 || nr == 281 ||
-	       nr == 441;
-}
-
-/* What calls, or the samples that saw one, are about. */
-static void prof_about_calls(u64 of[PROF_CAT_NR])
-{
-	u32 i;
-
-	memcpy(of, prof.category, sizeof(prof.category));
-	for (i = 0; i < PROF_SYSCALLS; i++)
-		if (prof_is_poll(i)) {
-			of[PROF_CAT_FILE] -= prof.counts.n[0][i];
-			of[PROF_CAT_OTHER] += prof.counts.n[0][i];
-		}
-}
-
 /* What times off the CPU are about. */
 static void prof_about_waits(u64 of[PROF_CAT_NR])
 {
@@ -10378,8 +10296,7 @@ static void prof_about_waits(u64 of[PROF_CAT_NR])
 		if (key->state == PROF_PREEMPTED || key->state == PROF_RUNQUEUE)
 			continue;
 		at = key->state == PROF_DISK ? PROF_CAT_FILE :
-		     key->nr >= PROF_SYSCALLS || prof_is_poll(key->nr) || !prof_calls[key->nr].name ?
-		     PROF_CAT_OTHER : prof_calls[key->nr].category;
+		     key->nr < PROF_SYSCALLS ? prof.about_of[key->nr] : PROF_CAT_OTHER;
 		of[at] += prof.places[i].off.ns;
 	}
 }
@@ -10414,15 +10331,14 @@ static const char *prof_behaviour(double cpu_s, double wanted_s, u64 calls, cons
 static const char *prof_bpf_behaviour(void)
 {
 	const struct prof_thread *t = &prof.total.t;
-	u64 of[PROF_CAT_NR] = { 0 };
+	u64 waits[PROF_CAT_NR] = { 0 };
 	double cpu_s = t->cpu_ns / 1e9;
+	bool few = prof.child && cpu_s < prof_seconds() / 4;
 
-	if (prof.child && cpu_s < prof_seconds() / 4)
-		prof_about_waits(of);
-	else
-		prof_about_calls(of);
+	if (few)
+		prof_about_waits(waits);
 	return prof_behaviour(cpu_s, (t->ns[PROF_PREEMPTED] + t->ns[PROF_RUNQUEUE]) / 1e9, prof.calls,
-			      of);
+			      few ? waits : prof.about);
 }
 
 /* ==== profile 8: output ============================================================== */
@@ -11069,15 +10985,15 @@ static bool prof_proc_total(u32 what, u64 *sum)
 
 static const char *prof_proc_behaviour(void)
 {
-	u64 sum[PROF_PROC_NR], of[PROF_CAT_NR];
+	u64 sum[PROF_PROC_NR];
 	u32 i;
 
 	for (i = 0; i < PROF_PROC_NR; i++)
 		prof_proc_total(i, &sum[i]);
-	prof_about_calls(of);
 	/* it makes these calls at least: who leaves its CPU by itself does so in one */
 	return prof_behaviour(sum[PROF_PROC_CPU] / 1e9, sum[PROF_PROC_WAIT] / 1e9,
-			      sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY], of);
+			      sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY],
+			      prof.about);
 }
 
 static const char *const prof_proc_lacks[] = {
