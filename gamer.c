@@ -10343,139 +10343,283 @@ static const char *prof_bpf_behaviour(void)
 
 /* ==== profile 8: output ============================================================== */
 
-static void prof_json_states(struct json *j, const struct prof_thread *t)
-{
-	u32 i;
+/*
+ * A report is described once and printed as JSON or as text. JSON has all of it. The text has
+ * headings, lines of a label and a value, and tables; JSON's keys are the labels. A key that ends
+ * in _ns is a time, which the text has in ms.
+ */
+struct prof_report {
+	struct out *o;
+	struct json j;			/* where it is JSON */
+	bool text;
+	bool in_row;
+	u32 hidden;			/* open groups that the text leaves out */
+	const char *heading;		/* of the group; NULL once it stands there */
+	char head[256], row[256];	/* of a table; empty once they stand there */
+};
 
-	json_open(j, "by_state", '{');
-	for (i = 0; i < PROF_STATE_NR; i++) {
-		if (!t->n[i])
-			continue;
-		json_open(j, prof_state_names[i], '{');
-		json_u64(j, "time_ns", t->ns[i]);
-		json_u64(j, "count", t->n[i]);
-		json_close(j, '}');
-	}
-	json_close(j, '}');
+struct prof_value {
+	const char *key;	/* NULL: the last one was before */
+	u64 value;
+};
+
+/* A group of values as the text shows it; a row goes into the table of the group around it. */
+enum prof_as { PROF_AS_HEADING, PROF_AS_ROW, PROF_AS_NOTHING };
+
+static const char *prof_label(const char *key)
+{
+	static char label[64];
+	char *c;
+
+	snprintf(label, sizeof(label), "%s", key);
+	if (ends_with(label, "_ns"))
+		label[strlen(label) - 2] = 'm';
+	for (c = label; (c = strchr(c, '_')); c++)
+		*c = ' ';
+	return label;
 }
 
-/* What the kernel counts of a thread, or of all. */
-static void prof_json_counters(struct json *j, const struct prof_row *r)
+/* What the text has kept until there is something below it. */
+static void prof_put_kept(struct prof_report *r)
 {
-	if (opt[OPT_ONLY].n != PROF_SYSCALL) {
-		json_open(j, "futex", '{');
-		json_u64(j, "waits", r->t.futex_n);
-		json_u64(j, "time_ns", r->t.futex_ns);
-		json_close(j, '}');
+	if (r->heading)
+		out_f(r->o, "\n%s\n", prof_label(r->heading));
+	if (r->heading && r->in_row)
+		out_f(r->o, "%s\n", r->head);
+	if (r->in_row)
+		out_f(r->o, "%s\n", r->row);
+	r->heading = NULL;
+	r->in_row = false;
+	r->head[0] = r->row[0] = 0;
+}
+
+static void prof_put_open(struct prof_report *r, const char *key, char bracket, enum prof_as as)
+{
+	if (!r->text)
+		json_open(&r->j, key, bracket);
+	else if (r->hidden || as == PROF_AS_NOTHING)
+		r->hidden++;
+	else if (as == PROF_AS_HEADING)
+		r->heading = key;
+	else
+		r->in_row = true;
+	if (r->in_row && as == PROF_AS_ROW && key) {
+		text_f(r->head, sizeof(r->head), "  %-24s", "");
+		text_f(r->row, sizeof(r->row), "  %-24s", key);
 	}
-	if (r->io.n) {
-		json_open(j, "block_io", '{');
-		json_u64(j, "requests", r->io.n);
-		json_u64(j, "bytes", r->io.bytes);
-		json_u64(j, "total_time_ns", r->io.ns);
-		json_u64(j, "avg_time_ns", r->io.ns / r->io.n);
-		json_u64(j, "max_time_ns", r->io.max_ns);
-		json_close(j, '}');
+}
+
+static void prof_put_close(struct prof_report *r, char bracket)
+{
+	if (!r->text)
+		json_close(&r->j, bracket);
+	else if (r->hidden)
+		r->hidden--;
+	else if (r->in_row)
+		prof_put_kept(r);
+}
+
+/* A value in the text; in a row a column of that width, negative where it stands left. */
+static void prof_put_text(struct prof_report *r, const char *key, const char *value, int width)
+{
+	size_t head = strlen(r->head), row = strlen(r->row);
+
+	if (r->hidden)
+		return;
+	if (r->in_row) {
+		text_f(r->head + head, sizeof(r->head) - head, " %*s", width, prof_label(key));
+		text_f(r->row + row, sizeof(r->row) - row, " %*s", width, value);
+		return;
 	}
-	json_open(j, "page_faults", '{');
-	json_u64(j, "minor", r->t.minor_faults);
-	json_u64(j, "major", r->t.major_faults);
-	json_close(j, '}');
-	json_open(j, "context_switches", '{');
-	json_u64(j, "voluntary", r->t.voluntary);
-	json_u64(j, "involuntary", r->t.involuntary);
-	json_close(j, '}');
-	json_u64(j, "cpu_time_ns", r->t.cpu_ns);
+	prof_put_kept(r);
+	if (key)
+		out_f(r->o, "  %-28s %16s\n", prof_label(key), value);
+	else
+		out_f(r->o, "  %s\n", value);
+}
+
+static void prof_put_f64(struct prof_report *r, const char *key, double v, int digits)
+{
+	char value[32];
+
+	snprintf(value, sizeof(value), "%.*f", digits, v);
+	if (r->text)
+		prof_put_text(r, key, value, 12);
+	else
+		json_f64(&r->j, key, v, digits);
+}
+
+/* The text has no lines for what is 0. */
+static void prof_put_u64(struct prof_report *r, const char *key, u64 v)
+{
+	bool time = ends_with(key, "_ns");
+
+	if (!r->text)
+		json_u64(&r->j, key, v);
+	else if (v || r->in_row)
+		prof_put_f64(r, key, time ? v / 1e6 : v, time ? 3 : 0);
+}
+
+static void prof_put_str(struct prof_report *r, const char *key, const char *v)
+{
+	if (r->text)
+		prof_put_text(r, key, v, -16);
+	else
+		json_str(&r->j, key, v);
+}
+
+/* A group of numbers; in the text its name stands before each label. */
+static void prof_put_values(struct prof_report *r, const char *group, const struct prof_value *of)
+{
+	char key[64];
+
+	if (!r->text)
+		json_open(&r->j, group, '{');
+	for (; of->key; of++) {
+		snprintf(key, sizeof(key), "%s_%s", group, of->key);
+		prof_put_u64(r, r->text ? key : of->key, of->value);
+	}
+	if (!r->text)
+		json_close(&r->j, '}');
+}
+#define prof_put_values(r, group, ...) \
+	prof_put_values(r, group, (const struct prof_value[]){ __VA_ARGS__, { NULL, 0 } })
+
+static void prof_report_thread(struct prof_report *r, const struct prof_thread *t)
+{
+	prof_put_u64(r, "pid", t->tgid);
+	prof_put_u64(r, "tid", t->tid);
+	prof_put_str(r, "comm", prof_comm(t->comm));
+}
+
+static void prof_report_time(struct prof_report *r, const char *name, u64 ns, u64 n)
+{
+	if (!n)
+		return;
+	prof_put_open(r, name, '{', PROF_AS_ROW);
+	prof_put_u64(r, "time_ns", ns);
+	prof_put_u64(r, "count", n);
+	prof_put_close(r, '}');
 }
 
 /* Average, longest and shortest are absent where nothing was off the CPU. */
-static void prof_json_times(struct json *j, const char *count, const struct prof_thread *t)
+static void prof_report_times(struct prof_report *r, const char *count, const struct prof_thread *t)
 {
-	json_u64(j, "total_time_ns", prof_off_ns(t));
-	json_u64(j, count, t->events);
-	if (!t->events)
-		return;
-	json_u64(j, "avg_time_ns", prof_off_ns(t) / t->events);
-	json_u64(j, "max_time_ns", t->max_ns);
-	json_u64(j, "min_time_ns", t->min_ns);
+	u32 i;
+
+	prof_put_u64(r, "total_time_ns", prof_off_ns(t));
+	prof_put_u64(r, count, t->events);
+	if (t->events) {
+		prof_put_u64(r, "avg_time_ns", prof_off_ns(t) / t->events);
+		prof_put_u64(r, "max_time_ns", t->max_ns);
+		prof_put_u64(r, "min_time_ns", t->min_ns);
+	}
+	prof_put_open(r, "by_state", '{', PROF_AS_HEADING);
+	for (i = 0; i < PROF_STATE_NR; i++)
+		prof_report_time(r, prof_state_names[i], t->ns[i], t->n[i]);
+	prof_put_close(r, '}');
 }
 
-static void prof_json_threads(struct json *j)
+/* What the kernel counts of a thread, or of all. */
+static void prof_report_counters(struct prof_report *r, const struct prof_thread *t,
+				 const struct prof_io_sum *io)
+{
+	if (opt[OPT_ONLY].n != PROF_SYSCALL)
+		prof_put_values(r, "futex", { "waits", t->futex_n }, { "time_ns", t->futex_ns });
+	if (io->n)
+		prof_put_values(r, "block_io", { "requests", io->n }, { "bytes", io->bytes },
+				{ "total_time_ns", io->ns }, { "avg_time_ns", io->ns / io->n },
+				{ "max_time_ns", io->max_ns });
+	prof_put_values(r, "page_faults", { "minor", t->minor_faults }, { "major", t->major_faults });
+	prof_put_values(r, "context_switches", { "voluntary", t->voluntary },
+			{ "involuntary", t->involuntary });
+	prof_put_u64(r, "cpu_time_ns", t->cpu_ns);
+}
+
+static void prof_report_threads(struct prof_report *r)
 {
 	u64 all = prof_off_ns(&prof.total.t);
 	char key[32];
 	u32 i;
 
-	json_open(j, "top_blocking_threads", '[');
+	prof_put_open(r, "top_blocking_threads", '[', PROF_AS_HEADING);
 	for (i = 0; i < MIN(prof.nr_rows, PROF_TOP) && prof.rows[i].t.events; i++) {
 		const struct prof_thread *t = &prof.rows[i].t;
 
-		json_open(j, NULL, '{');
-		json_u64(j, "pid", t->tgid);
-		json_u64(j, "tid", t->tid);
-		json_str(j, "comm", prof_comm(t->comm));
-		json_f64(j, "time_ms", prof_off_ns(t) / 1e6, 3);
-		json_f64(j, "percentage", all ? 100.0 * prof_off_ns(t) / all : 0, 2);
-		json_close(j, '}');
+		prof_put_open(r, NULL, '{', PROF_AS_ROW);
+		prof_report_thread(r, t);
+		prof_put_f64(r, "time_ms", prof_off_ns(t) / 1e6, 3);
+		prof_put_f64(r, "percentage", all ? 100.0 * prof_off_ns(t) / all : 0, 2);
+		if (r->text) {	/* JSON has them in thread_stats */
+			prof_put_u64(r, "count", t->events);
+			prof_put_u64(r, "avg_ns", prof_off_ns(t) / t->events);
+			prof_put_u64(r, "max_ns", t->max_ns);
+		}
+		prof_put_close(r, '}');
 	}
-	json_close(j, ']');
-	json_open(j, "thread_stats", '{');
-	for (i = 0; i < prof.nr_rows; i++) {
+	prof_put_close(r, ']');
+	prof_put_open(r, "thread_stats", '{', PROF_AS_NOTHING);
+	for (i = 0; i < prof.nr_rows && !r->text; i++) {
 		const struct prof_thread *t = &prof.rows[i].t;
 
 		snprintf(key, sizeof(key), "%u:%u", t->tgid, t->tid);
-		json_open(j, key, '{');
-		json_u64(j, "pid", t->tgid);
-		json_u64(j, "tid", t->tid);
-		json_str(j, "comm", prof_comm(t->comm));
-		prof_json_times(j, "count", t);
-		prof_json_states(j, t);
-		prof_json_counters(j, &prof.rows[i]);
-		json_close(j, '}');
+		prof_put_open(r, key, '{', PROF_AS_NOTHING);
+		prof_report_thread(r, t);
+		prof_report_times(r, "count", t);
+		prof_report_counters(r, t, &prof.rows[i].io);
+		prof_put_close(r, '}');
 	}
-	json_close(j, '}');
+	prof_put_close(r, '}');
 }
 
-static void prof_json_frames(struct json *j, const char *key, const char *name, char kind)
+/* The text has frames below the row of their stack. */
+static void prof_report_frames(struct prof_report *r, const char *key, const char *name, char kind)
 {
-	json_open(j, key, '[');
-	for (; *name; name += strlen(name) + 1)
-		if (*name == kind)
-			json_str(j, NULL, name + 1);
-	json_close(j, ']');
+	if (r->text)
+		prof_put_kept(r);
+	else
+		json_open(&r->j, key, '[');
+	for (; *name; name += strlen(name) + 1) {
+		if (*name == kind && r->text)
+			out_f(r->o, "    %s%s\n", name + 1, kind == 'k' ? " [k]" : "");
+		else if (*name == kind)
+			json_str(&r->j, NULL, name + 1);
+	}
+	if (!r->text)
+		json_close(&r->j, ']');
 }
 
-static void prof_json_stacks(struct json *j)
+static void prof_report_stacks(struct prof_report *r)
 {
 	u32 i;
 
-	json_open(j, "stacks", '[');
+	prof_put_open(r, "stacks", '[', PROF_AS_HEADING);
 	for (i = 0; i < prof_shown(); i++) {
 		const struct prof_place *p = &prof.places[i];
 		const struct prof_thread *t = prof_thread_of(p->key.id);
+		const char *call = prof_call_name(p->key.nr);
 
-		json_open(j, NULL, '{');
-		if (t) {
-			json_u64(j, "pid", t->tgid);
-			json_u64(j, "tid", t->tid);
-			json_str(j, "comm", prof_comm(t->comm));
-		}
-		json_str(j, "state", prof_state_names[p->key.state]);
-		if (prof_call_name(p->key.nr))
-			json_str(j, "syscall", prof_call_name(p->key.nr));
-		json_u64(j, "count", p->off.n);
-		json_u64(j, "time_ns", p->off.ns);
-		json_u64(j, "runqueue_ns", p->off.wait_ns);
-		json_u64(j, "max_ns", p->off.max_ns);
-		prof_json_frames(j, "kernel_frames", p->names, 'k');
-		prof_json_frames(j, "frames", p->names, 'u');
-		json_close(j, '}');
+		prof_put_open(r, NULL, '{', PROF_AS_ROW);
+		if (r->text)
+			prof_put_str(r, "comm", t ? prof_comm(t->comm) : "?");
+		else if (t)
+			prof_report_thread(r, t);
+		prof_put_str(r, "state", prof_state_names[p->key.state]);
+		if (call || r->text)
+			prof_put_str(r, "syscall", call ? : "");
+		prof_put_u64(r, "count", p->off.n);
+		prof_put_u64(r, "time_ns", p->off.ns);
+		prof_put_u64(r, "runqueue_ns", p->off.wait_ns);
+		prof_put_u64(r, "max_ns", p->off.max_ns);
+		prof_report_frames(r, "kernel_frames", p->names, 'k');
+		prof_report_frames(r, "frames", p->names, 'u');
+		prof_put_close(r, '}');
 	}
-	json_close(j, ']');
+	prof_put_close(r, ']');
 }
 
 /* Times off the CPU by the call that the thread was in. */
-static void prof_json_by_call(struct json *j)
+static void prof_report_by_call(struct prof_report *r)
 {
 	u64 ns[PROF_CALL_NR] = { 0 }, n[PROF_CALL_NR] = { 0 };
 	u32 i;
@@ -10488,108 +10632,96 @@ static void prof_json_by_call(struct json *j)
 		ns[at] += prof.places[i].off.ns + prof.places[i].off.wait_ns;
 		n[at] += prof.places[i].off.n;
 	}
-	json_open(j, "by_syscall", '{');
-	for (i = 0; i < PROF_CALL_NR; i++) {
-		if (!n[i])
-			continue;
-		json_open(j, i == PROF_CALL_NR - 1 ? "none" : prof_call_at(i), '{');
-		json_u64(j, "time_ns", ns[i]);
-		json_u64(j, "count", n[i]);
-		json_close(j, '}');
-	}
-	json_close(j, '}');
+	prof_put_open(r, "by_syscall", '{', PROF_AS_NOTHING);
+	for (i = 0; i < PROF_CALL_NR; i++)
+		prof_report_time(r, i == PROF_CALL_NR - 1 ? "none" : prof_call_at(i), ns[i], n[i]);
+	prof_put_close(r, '}');
 }
 
 /* Calls, or samples that saw one: their sum, by category, and the most frequent. */
-static void prof_json_top_calls(struct json *j, const char *total, const char *count)
+static void prof_report_top_calls(struct prof_report *r, const char *total, const char *count)
 {
 	u32 i;
 
-	json_u64(j, total, prof.calls);
-	json_open(j, "by_category", '{');
+	prof_put_u64(r, total, prof.calls);
+	prof_put_open(r, "by_category", '{', PROF_AS_HEADING);
 	for (i = 0; i < PROF_CAT_NR; i++)
-		json_u64(j, prof_category_names[i], prof.category[i]);
-	json_close(j, '}');
-	json_open(j, "top_syscalls", '[');
+		prof_put_u64(r, prof_category_names[i], prof.category[i]);
+	prof_put_close(r, '}');
+	prof_put_open(r, "top_syscalls", '[', PROF_AS_HEADING);
 	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++) {
-		json_open(j, NULL, '{');
-		json_str(j, "name", prof_call_at(prof.order[i]));
-		json_u64(j, count, prof_count_of(prof.order[i]));
-		json_close(j, '}');
+		prof_put_open(r, NULL, '{', PROF_AS_ROW);
+		prof_put_str(r, "name", prof_call_at(prof.order[i]));
+		prof_put_u64(r, count, prof_count_of(prof.order[i]));
+		prof_put_close(r, '}');
 	}
-	json_close(j, ']');
+	prof_put_close(r, ']');
 }
 
-static void prof_json_calls(struct json *j)
+static void prof_report_calls(struct prof_report *r)
 {
 	u32 i;
 
-	json_open(j, "syscalls", '{');
-	prof_json_top_calls(j, "total", "count");
-	json_open(j, "counts", '{');
+	prof_put_open(r, "syscalls", '{', PROF_AS_HEADING);
+	prof_report_top_calls(r, "total", "count");
+	prof_put_open(r, "counts", '{', PROF_AS_NOTHING);
 	for (i = 0; i < 2 * PROF_SYSCALLS && prof_count_of(prof.order[i]); i++)
-		json_u64(j, prof_call_at(prof.order[i]), prof_count_of(prof.order[i]));
-	json_close(j, '}');
-	json_u64(j, "ia32", prof.calls32);
-	json_open(j, "analysis", '{');
-	json_f64(j, "calls_per_s", prof.calls / prof_seconds(), 1);
-	json_open(j, "calls_per_s_by_category", '{');
+		prof_put_u64(r, prof_call_at(prof.order[i]), prof_count_of(prof.order[i]));
+	prof_put_close(r, '}');
+	prof_put_u64(r, "ia32", prof.calls32);
+	prof_put_open(r, "analysis", '{', PROF_AS_HEADING);
+	prof_put_f64(r, "calls_per_s", prof.calls / prof_seconds(), 1);
+	prof_put_open(r, "calls_per_s_by_category", '{', PROF_AS_NOTHING);
 	for (i = 0; i < PROF_CAT_NR; i++)
-		json_f64(j, prof_category_names[i], prof.category[i] / prof_seconds(), 1);
-	json_close(j, '}');
-	json_str(j, "behaviour", prof_bpf_behaviour());
-	json_close(j, '}');
-	json_close(j, '}');
+		prof_put_f64(r, prof_category_names[i], prof.category[i] / prof_seconds(), 1);
+	prof_put_close(r, '}');
+	prof_put_str(r, "behaviour", prof_bpf_behaviour());
+	prof_put_close(r, '}');
+	prof_put_close(r, '}');
 }
 
-static void prof_json_head(struct json *j, struct out *o)
-{
-	json_begin(j, o, "profile");
-	json_str(j, "source", prof.lacks ? "proc" : "ebpf");
-	json_u64(j, "pid", prof.root);
-	json_f64(j, "seconds", prof_seconds(), 3);
-	if (prof.status >= 0)
-		json_u64(j, "exit_status", prof_exit_code());
-}
-
-static void prof_json(struct out *o)
+static void prof_report_lost(struct prof_report *r)
 {
 	const struct prof_lost *lost = &st.skel->bss->prof_lost;
-	u64 references, misses;
-	struct json j;
+	const struct { const char *key; u64 n; const char *what; } rows[] = {
+		{ "threads", lost->threads, "threads could not be followed" },
+		{ "records", prof.records_lost, "threads' figures were lost" },
+		{ "places", lost->offs, "times off the CPU have no stack: too many places" },
+		{ "stacks", lost->stacks, "stacks found no room" },
+		{ "block_requests", lost->ios, "block requests found no room" },
+		{ "mappings", prof.rings_lost, "times mappings were missed" },
+		{ "symbols", prof.lost_symbols, "files have more symbols than are read" },
+		{ "names", prof.lost_names, "stacks have no names: reading was stopped, or took too long" },
+	};
+	size_t i;
 
-	prof_json_head(&j, o);
-	json_open(&j, "ebpf", '{');
+	prof_put_open(r, "lost", '{', PROF_AS_HEADING);
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		prof_put_u64(r, r->text ? rows[i].what : rows[i].key, rows[i].n);
+	prof_put_close(r, '}');
+}
+
+static void prof_bpf_report(struct prof_report *r)
+{
+	u64 references, misses;
+
+	prof_put_open(r, "ebpf", '{', PROF_AS_HEADING);
 	if (opt[OPT_ONLY].n != PROF_SYSCALL) {
-		json_open(&j, "offcpu", '{');
-		prof_json_times(&j, "total_events", &prof.total.t);
-		prof_json_states(&j, &prof.total.t);
-		prof_json_by_call(&j);
-		prof_json_threads(&j);
-		prof_json_stacks(&j);
-		json_close(&j, '}');
+		prof_put_open(r, "offcpu", '{', PROF_AS_HEADING);
+		prof_report_times(r, "total_events", &prof.total.t);
+		prof_report_by_call(r);
+		prof_report_threads(r);
+		prof_report_stacks(r);
+		prof_put_close(r, '}');
 	}
 	if (opt[OPT_ONLY].n != PROF_OFFCPU)
-		prof_json_calls(&j);
-	prof_json_counters(&j, &prof.total);
-	if (prof_cache_read(0, &references) && prof_cache_read(1, &misses)) {
-		json_open(&j, "cache", '{');
-		json_u64(&j, "references", references);
-		json_u64(&j, "misses", misses);
-		json_close(&j, '}');
-	}
-	json_open(&j, "lost", '{');
-	json_u64(&j, "threads", lost->threads);
-	json_u64(&j, "records", prof.records_lost);
-	json_u64(&j, "places", lost->offs);
-	json_u64(&j, "stacks", lost->stacks);
-	json_u64(&j, "block_requests", lost->ios);
-	json_u64(&j, "mappings", prof.rings_lost);
-	json_u64(&j, "symbols", prof.lost_symbols);
-	json_u64(&j, "names", prof.lost_names);
-	json_close(&j, '}');
-	json_close(&j, '}');
-	json_end(&j);
+		prof_report_calls(r);
+	r->heading = "counters";
+	prof_report_counters(r, &prof.total.t, &prof.total.io);
+	if (prof_cache_read(0, &references) && prof_cache_read(1, &misses))
+		prof_put_values(r, "cache", { "references", references }, { "misses", misses });
+	prof_report_lost(r);
+	prof_put_close(r, '}');
 }
 
 /* A stack as one line, without its time. */
@@ -10651,116 +10783,6 @@ static void prof_folded(struct out *o)
 	if (prof.lost_symbols || prof.lost_names)
 		note("profile: %u files have more symbols than are read, %u stacks have no names",
 		     prof.lost_symbols, prof.lost_names);
-}
-
-static void prof_text_states(struct out *o)
-{
-	const struct prof_thread *t = &prof.total.t;
-	u64 all = prof_off_ns(t);
-	u32 i;
-
-	out_f(o, "\noff the CPU: %.3f s in %llu times\n", all / 1e9, t->events);
-	for (i = 0; i < PROF_STATE_NR; i++)
-		if (t->n[i])
-			out_f(o, "  %-16s %12.3f ms %5.1f %% %10llu times\n", prof_state_names[i],
-			      t->ns[i] / 1e6, 100.0 * t->ns[i] / MAX(all, 1u), t->n[i]);
-	out_f(o, "\n%8s %8s %-16s %12s %7s %10s %10s %10s\n", "pid", "tid", "thread", "off CPU ms",
-	      "%", "times", "avg us", "max us");
-	for (i = 0; i < MIN(prof.nr_rows, PROF_TOP) && prof.rows[i].t.events; i++) {
-		t = &prof.rows[i].t;
-		out_f(o, "%8u %8u %-16s %12.3f %7.2f %10llu %10.1f %10.1f\n", t->tgid, t->tid,
-		      prof_comm(t->comm), prof_off_ns(t) / 1e6,
-		      100.0 * prof_off_ns(t) / MAX(all, 1u), t->events,
-		      prof_off_ns(t) / 1e3 / t->events, t->max_ns / 1e3);
-	}
-}
-
-static void prof_text_stacks(struct out *o)
-{
-	const char *name;
-	u32 i;
-
-	for (i = 0; i < prof_shown(); i++) {
-		const struct prof_place *p = &prof.places[i];
-		const struct prof_thread *t = prof_thread_of(p->key.id);
-		const char *call = prof_call_name(p->key.nr);
-
-		out_f(o, "\n%12.3f ms %8llu times  %s, %s%s%s\n",
-		      (p->off.ns + p->off.wait_ns) / 1e6, p->off.n,
-		      t ? prof_comm(t->comm) : "?",
-		      prof_state_names[p->key.state], call ? " in " : "", call ? call : "");
-		for (name = p->names; *name; name += strlen(name) + 1)
-			out_f(o, "    %s%s\n", name + 1, *name == 'k' ? " [k]" : "");
-	}
-}
-
-static void prof_text_calls(struct out *o)
-{
-	u32 i;
-
-	for (i = 0; i < PROF_CAT_NR; i++)
-		if (prof.category[i])
-			out_f(o, "  %-16s %12" PRIu64 " %5.1f %%\n", prof_category_names[i],
-			      prof.category[i], 100.0 * prof.category[i] / prof.calls);
-	out_f(o, "\n");
-	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++)
-		out_f(o, "  %-16s %12" PRIu64 "\n", prof_call_at(prof.order[i]),
-		      prof_count_of(prof.order[i]));
-	if (prof.calls32)
-		out_f(o, "  %" PRIu64 " of all calls were 32-bit ones\n", prof.calls32);
-}
-
-static void prof_text_lost(struct out *o)
-{
-	const struct prof_lost *lost = &st.skel->bss->prof_lost;
-	const struct { __u64 n; const char *what; } rows[] = {
-		{ lost->threads, "threads could not be followed" },
-		{ prof.records_lost, "threads' figures were lost" },
-		{ lost->offs, "times off the CPU have no stack: too many places" },
-		{ lost->stacks, "stacks found no room" },
-		{ lost->ios, "block requests found no room" },
-		{ prof.rings_lost, "times mappings were missed" },
-		{ prof.lost_symbols, "files have more symbols than are read" },
-		{ prof.lost_names, "stacks have no names: reading was stopped, or took too long" },
-	};
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(rows); i++)
-		if (rows[i].n)
-			out_f(o, "%llu %s\n", rows[i].n, rows[i].what);
-}
-
-static void prof_text(struct out *o)
-{
-	const struct prof_row *all = &prof.total;
-	u64 references, misses;
-
-	out_f(o, "process %d and what it started, for %.3f s: %u threads, %.3f s on CPUs\n", prof.root,
-	      prof_seconds(), prof.nr_rows, all->t.cpu_ns / 1e9);
-	if (opt[OPT_ONLY].n != PROF_SYSCALL)
-		prof_text_states(o);
-	if (opt[OPT_ONLY].n != PROF_OFFCPU) {
-		out_f(o, "\nsystem calls: %" PRIu64 ", %.1f a second, %s\n", prof.calls,
-		      prof.calls / prof_seconds(), prof_bpf_behaviour());
-		prof_text_calls(o);
-	}
-	out_f(o, "\n");
-	if (all->t.futex_n)
-		out_f(o, "futex waits       %llu, %.3f ms\n", all->t.futex_n,
-		      all->t.futex_ns / 1e6);
-	if (all->io.n)
-		out_f(o, "block I/O         %llu requests, %.3f MB, avg %.1f us, max %.1f us\n",
-		      all->io.n, all->io.bytes / 1e6, all->io.ns / 1e3 / all->io.n,
-		      all->io.max_ns / 1e3);
-	out_f(o, "page faults       %llu minor, %llu major\n", all->t.minor_faults,
-	      all->t.major_faults);
-	out_f(o, "context switches  %llu voluntary, %llu involuntary\n",
-	      all->t.voluntary, all->t.involuntary);
-	if (prof_cache_read(0, &references) && prof_cache_read(1, &misses))
-		out_f(o, "cache misses      %" PRIu64 " of %" PRIu64 " references\n", misses, references);
-	prof_text_lost(o);
-	if (opt[OPT_ONLY].n != PROF_SYSCALL)
-		prof_text_stacks(o);
 }
 
 /* ==== profile 9: the /proc source, for whoever may not load BPF programs ============= */
@@ -11001,92 +11023,63 @@ static const char *const prof_proc_lacks[] = {
 	"threads that live shorter than 0.1 s",
 };
 
-static void prof_proc_json(struct out *o)
+static void prof_proc_report_thread(struct prof_report *r, const struct prof_sampled *s)
 {
 	char key[32];
-	struct json j;
-	u64 sum;
-	u32 i, k;
+	u32 k;
 
-	prof_json_head(&j, o);
-	json_str(&j, "missing_capability", prof.lacks);
-	json_open(&j, "lacks", '[');
-	for (i = 0; i < ARRAY_SIZE(prof_proc_lacks); i++)
-		json_str(&j, NULL, prof_proc_lacks[i]);
-	json_close(&j, ']');
-	json_open(&j, "proc", '{');
-	json_u64(&j, "looks", prof_looks);
-	for (k = 0; k < PROF_PROC_NR; k++)
-		if (prof_proc_total(k, &sum))
-			json_u64(&j, prof_proc_names[k], sum);
-	if (prof.calls + prof_seen_running + prof_seen_outside) {
-		json_open(&j, "sampled_syscalls", '{');
-		prof_json_top_calls(&j, "samples", "samples");
-		json_u64(&j, "samples_running", prof_seen_running);
-		json_u64(&j, "samples_in_no_syscall", prof_seen_outside);
-		json_open(&j, "analysis", '{');
-		json_str(&j, "behaviour", prof_proc_behaviour());
-		json_close(&j, '}');
-		json_close(&j, '}');
-	}
-	json_open(&j, "threads", '{');
-	for (i = 0; i < prof_nr_sampled; i++) {
-		const struct prof_sampled *s = &prof_sampled[i];
-
-		snprintf(key, sizeof(key), "%d:%d", s->pid, s->tid);
-		json_open(&j, key, '{');
-		json_str(&j, "comm", s->comm);
-		json_u64(&j, "seen_ns", s->last_ns - s->first_ns);
-		if (s->have >> PROF_PROC_CPU & 1)
-			json_u64(&j, "off_cpu_ns", prof_proc_off_ns(s));
-		for (k = 0; k < PROF_PROC_NR; k++)
-			if (s->have >> k & 1)
-				json_u64(&j, prof_proc_names[k], prof_proc_since(s, k));
-		json_open(&j, "sampled_states", '{');
-		for (k = 'A'; k <= 'Z'; k++)
-			if (s->states[k])
-				json_u64(&j, (char[]){ k, 0 }, s->states[k]);
-		if (s->states['t'])
-			json_u64(&j, "t", s->states['t']);
-		json_close(&j, '}');
-		json_close(&j, '}');
-	}
-	json_close(&j, '}');
-	json_close(&j, '}');
-	json_end(&j);
+	snprintf(key, sizeof(key), "%d:%d", s->pid, s->tid);
+	prof_put_open(r, key, '{', PROF_AS_ROW);
+	prof_put_str(r, "comm", s->comm);
+	prof_put_u64(r, "seen_ns", s->last_ns - s->first_ns);
+	if (s->have >> PROF_PROC_CPU & 1)
+		prof_put_u64(r, "off_cpu_ns", prof_proc_off_ns(s));
+	/* lines of the text have no room for more than times */
+	for (k = 0; k < (r->text ? PROF_PROC_MINOR : PROF_PROC_NR); k++)
+		if (s->have >> k & 1)
+			prof_put_u64(r, prof_proc_names[k], prof_proc_since(s, k));
+	prof_put_open(r, "sampled_states", '{', PROF_AS_NOTHING);
+	for (k = 0; k < ARRAY_SIZE(s->states); k++)
+		if (s->states[k])
+			prof_put_u64(r, (char[]){ k, 0 }, s->states[k]);
+	prof_put_close(r, '}');
+	prof_put_close(r, '}');
 }
 
-static void prof_proc_text(struct out *o)
+static void prof_proc_report(struct prof_report *r)
 {
 	u64 sum;
-	u32 i, k;
+	u32 i;
 
-	out_f(o, "process %d and what it started, for %.3f s, from /proc alone (%s missing)\n"
-	      "that lacks:", prof.root, prof_seconds(), prof.lacks);
+	prof_put_str(r, "missing_capability", prof.lacks);
+	prof_put_open(r, "lacks", '[', PROF_AS_HEADING);
 	for (i = 0; i < ARRAY_SIZE(prof_proc_lacks); i++)
-		out_f(o, "%s %s", i ? "," : "", prof_proc_lacks[i]);
-	out_f(o, "\n\n");
-	for (k = 0; k < PROF_PROC_NR; k++)
-		if (prof_proc_total(k, &sum))
-			out_f(o, "%-22s %16" PRIu64 "\n", prof_proc_names[k], sum);
+		prof_put_str(r, NULL, prof_proc_lacks[i]);
+	prof_put_close(r, ']');
+	prof_put_open(r, "proc", '{', PROF_AS_HEADING);
+	prof_put_u64(r, "looks", prof_looks);
+	for (i = 0; i < PROF_PROC_NR; i++)
+		if (prof_proc_total(i, &sum))
+			prof_put_u64(r, prof_proc_names[i], sum);
 	if (prof.calls + prof_seen_running + prof_seen_outside) {
-		out_f(o, "\nsamples in system calls: %" PRIu64 ", running: %u, blocked elsewhere: %u, %s\n",
-		      prof.calls, prof_seen_running, prof_seen_outside, prof_proc_behaviour());
-		prof_text_calls(o);
+		prof_put_open(r, "sampled_syscalls", '{', PROF_AS_HEADING);
+		prof_report_top_calls(r, "samples", "samples");
+		prof_put_u64(r, "samples_running", prof_seen_running);
+		prof_put_u64(r, "samples_in_no_syscall", prof_seen_outside);
+		prof_put_open(r, "analysis", '{', PROF_AS_HEADING);
+		prof_put_str(r, "behaviour", prof_proc_behaviour());
+		prof_put_close(r, '}');
+		prof_put_close(r, '}');
 	}
-	out_f(o, "\n%8s %8s %-16s %12s %12s %12s\n", "pid", "tid", "thread", "off CPU ms", "on CPU ms",
-	      "runqueue ms");
-	for (i = 0; i < MIN(prof_nr_sampled, 2 * PROF_TOP); i++) {
-		const struct prof_sampled *s = &prof_sampled[i];
-
-		out_f(o, "%8d %8d %-16s %12.1f %12.1f %12.1f\n", s->pid, s->tid,
-		      s->comm, prof_proc_off_ns(s) / 1e6,
-		      prof_proc_since(s, PROF_PROC_CPU) / 1e6, prof_proc_since(s, PROF_PROC_WAIT) / 1e6);
-	}
-	if (prof_nr_sampled > 2 * PROF_TOP)
-		out_f(o, "and %u more\n", prof_nr_sampled - 2 * PROF_TOP);
-	if (prof_unsampled)
-		out_f(o, "%u looks at more threads than it can follow\n", prof_unsampled);
+	prof_put_open(r, "threads", '{', PROF_AS_HEADING);
+	for (i = 0; i < (r->text ? MIN(prof_nr_sampled, 2 * PROF_TOP) : prof_nr_sampled); i++)
+		prof_proc_report_thread(r, &prof_sampled[i]);
+	prof_put_close(r, '}');
+	if (r->text && i < prof_nr_sampled)
+		out_f(r->o, "  and %u more\n", prof_nr_sampled - i);
+	if (r->text && prof_unsampled)
+		out_f(r->o, "  %u looks at more threads than it can follow\n", prof_unsampled);
+	prof_put_close(r, '}');
 }
 
 /* ==== profile 10: the command ======================================================== */
@@ -11107,9 +11100,36 @@ static void prof_bpf_start(void)
 	prof_attach(PROF_FIRST, ARRAY_SIZE(prof_progs));
 }
 
+static void prof_report_print(struct out *o)
+{
+	static struct prof_report r;
+
+	r.o = o;
+	r.text = !opt[OPT_JSON].n;
+	if (r.text) {
+		out_f(o, "process %d and what it started, for %.3f s", prof.root, prof_seconds());
+		if (!prof.lacks)
+			out_f(o, ": %u threads, %.3f s on CPUs\n", prof.nr_rows, prof.total.t.cpu_ns / 1e9);
+		else
+			out_f(o, ", from /proc alone\n");
+	} else {
+		json_begin(&r.j, o, "profile");
+		json_str(&r.j, "source", prof.lacks ? "proc" : "ebpf");
+		json_u64(&r.j, "pid", prof.root);
+		json_f64(&r.j, "seconds", prof_seconds(), 3);
+		if (prof.status >= 0)
+			json_u64(&r.j, "exit_status", prof_exit_code());
+	}
+	if (prof.lacks)
+		prof_proc_report(&r);
+	else
+		prof_bpf_report(&r);
+	if (!r.text)
+		json_end(&r.j);
+}
+
 static int prof_report(void)
 {
-	bool proc = prof.lacks;
 	sigset_t none;
 	struct file f;
 	struct out *o;
@@ -11119,14 +11139,10 @@ static int prof_report(void)
 	if (!prof.child || prof.status >= 0)
 		sigprocmask(SIG_SETMASK, &none, NULL);
 	o = out_open(&f, opt[OPT_REPORT].s);
-	if (!o)
-		;
-	else if (opt[OPT_JSON].n)
-		proc ? prof_proc_json(o) : prof_json(o);
-	else if (opt[OPT_FOLDED].n)
+	if (o && opt[OPT_FOLDED].n)
 		prof_folded(o);
-	else
-		proc ? prof_proc_text(o) : prof_text(o);
+	else if (o)
+		prof_report_print(o);
 	return out_close(o, &f, opt[OPT_REPORT].s, "profile");
 }
 
