@@ -3,18 +3,17 @@
  * gamer.bpf.c: everything that runs in the kernel, and the ABI that it shares with gamer.c.
  *
  *   1. ABI                   what crosses the line to user space; gamer.c includes this file
- *   2. tunables              constants that user space sets before load
- *   3. maps                  task storage, per-CPU and per-cache state, the event ring
+ *   2. tunables              constants that user space sets before load; all thresholds
+ *   3. state and maps        task storage, per-CPU and per-cache state, the event rings
  *   4. kernel compatibility  one name for what kernels 6.12 to 7.3 call differently
- *   5. task context          lookup, fair charge, queue key, slice
+ *   5. the scheduler         whole, in the order of a task's life
  *   6. roles and evidence    evidence by source -> role -> importance; learning; run/sleep patterns
- *   7. scheduler callbacks   in the order of a task's life
- *   8. detection hooks       what threads do in the kernel and in Wine -> evidence
- *   9. profiler              times off the CPU, system calls, block I/O of a process tree
- *  10. ops table             init, exit, the table that the kernel attaches
+ *   7. detection hooks       what threads do in the kernel and in Wine -> evidence
+ *   8. profiler              times off the CPU, system calls, block I/O of a process tree
+ *   9. ops table             what the kernel attaches
  *
  * A wakeup's path is gamer_select_cpu -> gamer_enqueue -> gamer_dispatch -> gamer_running
- * -> gamer_stopping. Start reading at section 7. What a hook sees becomes evidence_set() ->
+ * -> gamer_stopping. Start reading at section 5. What a hook sees becomes evidence_set() ->
  * role_settle() -> acts_as, and that is all the scheduler looks at.
  */
 
@@ -854,7 +853,7 @@ ROLES(X)
 #define VICTIM_SCAN		8
 
 /* ===================================================================================== */
-/* 3. maps                                                                               */
+/* 3. state and maps                                                                     */
 /* ===================================================================================== */
 
 /* What one source says about a thread. */
@@ -1202,8 +1201,25 @@ static __always_inline void compat_set_slice(struct task_struct *p, u64 slice)
 }
 
 /* ===================================================================================== */
-/* 5. task context                                                                       */
+/* 5. the scheduler                                                                      */
 /* ===================================================================================== */
+
+#define BPF_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
+#define BPF_OPS_SLEEPABLE(name, args...) SEC("struct_ops.s/" #name) BPF_PROG(name, ##args)
+#include <bpf/bpf_tracing.h>
+
+/*
+ * What the scheduler asks of the rooms below: what a task's process is, what a burst's end tells
+ * of the task, what the database knows of it, and whether an input's reader just ran.
+ */
+static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, u64 now);
+static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx *t,
+					  struct cpu_state *cs, u64 now);
+static __always_inline void input_taken(struct cpu_state *cs, u64 now);
+static __always_inline void learn_named(struct task_struct *p, struct task_ctx *t, const void *comm);
+int learn_observe(struct task_struct *p, struct task_ctx *t);
+
+/* --- task context --- */
 
 static __always_inline struct task_ctx *task_ctx_of(struct task_struct *p)
 {
@@ -1237,6 +1253,14 @@ static __always_inline u64 later(u64 a, u64 b)
 {
 	return (s64)(a - b) > 0 ? a : b;
 }
+
+/* Thread and process number of a task in one word. */
+static __always_inline u64 task_ids(struct task_struct *p)
+{
+	return (u64)p->tgid << 32 | (u32)p->pid;
+}
+
+/* --- importance --- */
 
 static __always_inline u8 role_prio(u8 role)
 {
@@ -1298,16 +1322,6 @@ static __always_inline bool input_window(u64 now)
 	return input_held || (s64)(input_until_ns - now) > 0;
 }
 
-static __always_inline bool thread_is_role(const struct task_ctx *t, u8 role, u8 min_confidence)
-{
-	return t->role == role && t->confidence >= min_confidence;
-}
-
-static __always_inline bool is_gpu_submit_thread(const struct task_ctx *t)
-{
-	return t->evidence[SOURCE_GPU].role == ROLE_GPU;
-}
-
 /* Importance now: by the role, by a boost, or by urgency. */
 static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
@@ -1320,24 +1334,7 @@ static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 	return prio;
 }
 
-/*
- * The queue key, in scheduler-clock ns: when the task is due by its fair share, less the
- * lead that its role earns. Short bursts earn most: they delay the others least.
- */
-static __always_inline u64 task_key(const struct task_ctx *t, u64 now)
-{
-	u64 due = later(t->fair_at_ns, role_is_critical(t->acts_as) ? now : now - LAG_MAX_NS);
-	u64 warp = role_warp_ns(t->acts_as);
-
-	if ((s64)(due - now) > (s64)DEBT_MAX_NS)
-		due = now + DEBT_MAX_NS;
-	/* What the game does while somebody plays is an answer to that. */
-	if (warp < BOOST_WARP_NS &&
-	    (task_boosted(t, now) || (t->class == CLASS_GAME && input_window(now))))
-		warp = BOOST_WARP_NS;
-	warp -= min_u64(warp, t->burst_avg_ns);
-	return due - warp;
-}
+/* --- weight and charge --- */
 
 /*
  * Nice times the weight of the task's own cgroup, 1024 each by default. Weight sets the
@@ -1392,6 +1389,27 @@ static __always_inline void task_charge_round(struct task_ctx *t, u64 now, struc
 		t->fair_at_ns = now + DEBT_MAX_NS;
 }
 
+/* --- key and slice --- */
+
+/*
+ * The queue key, in scheduler-clock ns: when the task is due by its fair share, less the
+ * lead that its role earns. Short bursts earn most: they delay the others least.
+ */
+static __always_inline u64 task_key(const struct task_ctx *t, u64 now)
+{
+	u64 due = later(t->fair_at_ns, role_is_critical(t->acts_as) ? now : now - LAG_MAX_NS);
+	u64 warp = role_warp_ns(t->acts_as);
+
+	if ((s64)(due - now) > (s64)DEBT_MAX_NS)
+		due = now + DEBT_MAX_NS;
+	/* What the game does while somebody plays is an answer to that. */
+	if (warp < BOOST_WARP_NS &&
+	    (task_boosted(t, now) || (t->class == CLASS_GAME && input_window(now))))
+		warp = BOOST_WARP_NS;
+	warp -= min_u64(warp, t->burst_avg_ns);
+	return due - warp;
+}
+
 static __always_inline u64 task_slice(const struct task_ctx *t, u8 prio, bool contended)
 {
 	u64 slice;
@@ -1402,6 +1420,948 @@ static __always_inline u64 task_slice(const struct task_ctx *t, u8 prio, bool co
 	if (slice < SLICE_CRITICAL_MIN_NS)
 		return SLICE_CRITICAL_MIN_NS;
 	return min_u64(slice, SLICE_CRITICAL_MAX_NS);
+}
+
+/* --- a task is born, enters the class, changes its weight --- */
+
+s32 BPF_OPS_SLEEPABLE(gamer_init_task, struct task_struct *p, struct scx_init_task_args *args)
+{
+	struct task_ctx *t = bpf_task_storage_get(&task_ctxs, p, 0,
+						  BPF_LOCAL_STORAGE_GET_F_CREATE), *parent;
+
+	if (!t)
+		return -12;	/* ENOMEM: fork fails instead of a task that nobody tracks */
+	/* The storage outlives restarts, what it holds does not; see storage_keep(). */
+	if (!args->fork) {
+		__builtin_memset(t, 0, sizeof(*t));
+		bpf_task_storage_delete(&procs, p);
+	}
+	t->weight = 100;
+	task_set_weight(t, 1024);
+	/* What forks is the current task, and its program is that of the child. */
+	parent = learning && args->fork ? task_ctx_of(bpf_get_current_task_btf()) : NULL;
+	if (parent)
+		t->exe = parent->exe;
+	return 0;
+}
+
+void BPF_OPS(gamer_enable, struct task_struct *p)
+{
+	struct task_ctx *t = task_ctx_of(p);
+
+	if (!t)
+		return;
+	t->fair_at_ns = compat_now();
+	/* Again after a time in another class: then it is no new task. */
+	if (!t->observe_at)
+		learn_named(p, t, p->comm);
+}
+
+void BPF_OPS(gamer_set_weight, struct task_struct *p, u32 weight)
+{
+	struct task_ctx *t = task_ctx_of(p);
+
+	if (!t)
+		return;
+	t->weight = weight;
+	t->weights_gen = 0;
+	task_set_weight(t, 1024);
+}
+
+s32 BPF_OPS_SLEEPABLE(gamer_cgroup_init, struct cgroup *cgrp, struct scx_cgroup_init_args *args)
+{
+	u32 *scale = bpf_cgrp_storage_get(&cgroup_weights, cgrp, 0,
+					  BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!scale)
+		return -12;	/* ENOMEM */
+	*scale = args->weight * 1024 / 100;
+	return 0;
+}
+
+void BPF_OPS(gamer_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
+{
+	u32 *scale = bpf_cgrp_storage_get(&cgroup_weights, cgrp, 0, 0);
+
+	if (!scale)
+		return;
+	*scale = weight * 1024 / 100;
+	__sync_fetch_and_add(&cgroup_gen, 1);
+}
+
+void BPF_OPS(gamer_cgroup_move, struct task_struct *p, struct cgroup *from, struct cgroup *to)
+{
+	struct task_ctx *t = task_ctx_of(p);
+
+	if (t)
+		t->weights_gen = 0;
+}
+
+/* --- wakeup --- */
+
+/* Is it of the waker's process, or are both of the game and of what serves it? */
+static __always_inline bool same_team(struct task_struct *p, struct task_ctx *t,
+				      const struct cpu_state *waker, u64 now)
+{
+	return waker->tgid == (u32)p->tgid ||
+	       (waker->class && task_class(p, t, now) != CLASS_OTHER);
+}
+
+/*
+ * Who a critical thread waits for matters as much as itself: a critical thread that wakes
+ * one of its team hands it a boost that ends after BOOST_NS or BOOST_HOPS wakeups.
+ */
+static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ctx *t,
+					   struct cpu_state *waker, u64 now)
+{
+	if (!has_part(PART_BOOST) || waker->prio != PRIO_CRITICAL || !waker->boost_depth ||
+	    !same_team(p, t, waker, now))
+		return false;
+	t->boost_until_ns = now + BOOST_NS;
+	t->boost_depth = waker->boost_depth - 1;
+	stat_inc(waker, BPF_STAT_BOOSTS);
+	return true;
+}
+
+/*
+ * Rate and regularity of wakeups. Where the thread slept late because it had run late, the
+ * gap tells of our delay and not of the thread: a timer thread that we kept waiting would
+ * lose its regularity by it, then its role, and then wait for good. But one in four such gaps
+ * counts, or a first gap that was far too short would stand for good.
+ */
+static __always_inline void runtime_woke(struct task_ctx *t, u64 now)
+{
+	u32 gap = clamp_u32(now - t->last_wake_ns);
+	u64 busy = t->slept_at_ns - t->last_wake_ns;
+	bool late = t->gap_avg_ns && busy > t->gap_avg_ns - (t->gap_avg_ns >> 2);
+	u32 dev;
+
+	if (t->last_wake_ns && (!late || ++t->late_gaps % 4 == 0)) {
+		dev = gap > t->gap_avg_ns ? gap - t->gap_avg_ns : t->gap_avg_ns - gap;
+		t->gap_dev_ns = t->gap_avg_ns ? ewma(t->gap_dev_ns, dev) : 0;
+		t->gap_avg_ns = t->gap_avg_ns ? ewma(t->gap_avg_ns, gap) : gap;
+	}
+	t->last_wake_ns = now;
+}
+
+/* A real wakeup (not every switch-in), seen once, on the waker's CPU `cs`. */
+static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
+				      struct cpu_state *cs, u64 now)
+{
+	u32 interrupt = compat_in_interrupt();
+	bool driven = interrupt || boost_by_waker(p, t, cs, now);
+
+	/* Where nobody tells: who was not running can hardly have woken a thread of the game. */
+	if (!irq_mask && t->class == CLASS_GAME && cs->tgid != (u32)p->tgid)
+		driven = true;
+	t->softirq -= t->softirq >> EWMA_SHIFT;
+	if (interrupt == IRQ_SOFT)
+		t->softirq += 256 >> EWMA_SHIFT;
+	if (!t->last_wake_ns)
+		t->driven = driven ? 256 : 0;
+	t->waker_ns = 0;
+	if (!interrupt && cs->tgid == (u32)p->tgid) {
+		t->waker_ns = cs->run_at_ns;
+		t->waker_cpu = bpf_get_smp_processor_id();
+		if (cs->fanout++)
+			cs->fan_ns = cs->run_at_ns;
+	}
+	t->wakeups++;
+	t->driven -= t->driven >> EWMA_SHIFT;
+	if (driven)
+		t->driven += 256 >> EWMA_SHIFT;
+	runtime_woke(t, now);
+	t->wake_at_ns = t->ready_at_ns = now;
+	t->fair_at_ns = later(t->fair_at_ns, now);	/* no credit for sleep */
+	stat_inc(cs, BPF_STAT_WAKEUPS);
+}
+
+/* --- select: an idle CPU, or one that runs less important work --- */
+
+/* Tells other wakers what this CPU is about to run, so that they look elsewhere. */
+static __always_inline void cpu_expect(struct cpu_state *cs, u8 prio, u64 now)
+{
+	cs->expects_at_ns = now;
+	cs->expects = prio;
+}
+
+/*
+ * How much what the CPU runs, or is about to run, minds a critical wakeup. Who was expected
+ * may have found another CPU: nothing takes as long as EXPECT_NS otherwise. A mark by a clock
+ * ahead of this one counts as none: with it as one, more frames were late.
+ */
+static __always_inline u8 cpu_prio(const struct cpu_state *cs, u64 now)
+{
+	return cs->expects > cs->prio && now - cs->expects_at_ns < EXPECT_NS ? cs->expects :
+									      cs->prio;
+}
+
+/*
+ * May a critical wakeup of `t` displace what this CPU runs, at importance `prio`? Critical
+ * work gives way to what is far shorter: that a moment's work waits for the end of a long
+ * burst costs more than the long burst loses.
+ */
+static __always_inline bool cpu_yields(const struct cpu_state *cs, u8 prio,
+				       const struct task_ctx *t, u64 now)
+{
+	if (prio < PRIO_CRITICAL)
+		return cs->critical_ns < CRITICAL_BUDGET_NS;
+	return has_part(PART_DISPLACE) && prio == PRIO_CRITICAL &&
+	       cs->expects < PRIO_CRITICAL && t->burst_avg_ns &&
+	       (s64)(cs->ends_at_ns - now) > (s64)(2 * t->burst_avg_ns + SHORTER_NS);
+}
+
+#define COST_NEVER	255
+#define COST_LITTLE	(PRIO_BATCH * 2)
+
+/*
+ * What it costs to displace what a CPU runs; COST_NEVER: it stays. A function of its own,
+ * because 6.18's verifier warns when it compares two numbers whose few values it knows.
+ */
+__noinline u32 cpu_cost(struct task_ctx *t __arg_nonnull, u32 cpu, u64 now)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+	u8 prio = cpu_prio(cs, now);
+
+	if (!cpu_yields(cs, prio, t, now))
+		return COST_NEVER;
+	return prio * 2 +
+	       (smt_on &&
+		cpu_prio(cpu_state_of(cpu_sibling[cpu & (MAX_CPUS - 1)]), now) == PRIO_CRITICAL);
+}
+
+/* Walk one cache's ring from `cpu` for the allowed CPU with the least important work. */
+static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx *t, u32 cpu,
+					  u64 now)
+{
+	u32 start = cpu, least = COST_NEVER, cost;
+	s32 best = -1;
+	int i;
+
+	for (i = 0; i < VICTIM_SCAN; i++) {
+		cost = cpu_cost(t, cpu, now);
+		if (cost < least && bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
+			least = cost;
+			best = cpu;
+			if (cost <= COST_LITTLE)
+				break;
+		}
+		cpu = cpu_next[cpu & (MAX_CPUS - 1)];
+		if (cpu == start)
+			break;
+	}
+	return best;
+}
+
+/*
+ * Critical work takes a CPU from what is less important: the CPU, or -1 where none gives way.
+ *
+ * It waits in the shared queue while that CPU is told: any CPU that is free sooner takes it,
+ * and nobody waits behind what an interrupt put on that CPU in the meantime. Only here,
+ * where no other can be sooner, it goes straight to the CPU's own queue.
+ */
+static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u32 near, u64 now,
+				   u64 enq_flags)
+{
+	u32 me = bpf_get_smp_processor_id();
+	u64 slice = task_slice(t, PRIO_CRITICAL, true);
+	s32 cpu;
+
+	if (!has_part(PART_PREEMPT))
+		return -1;
+	/* Who was woken by an interrupt best takes the CPU that it came to. */
+	cpu = victim_in_ring(p, t, compat_in_interrupt() ? me : near, now);
+	if (cpu < 0 && nr_llcs > 1)
+		cpu = victim_in_ring(p, t, cpu_far[near & (MAX_CPUS - 1)], now);
+	if (cpu < 0)
+		return cpu;
+	stat_inc(cpu_state_of(me), BPF_STAT_PREEMPTIONS);
+	t->via = REASON_PREEMPT;
+	t->preemptions++;
+	cpu_expect(cpu_state_of(cpu), PRIO_CRITICAL, now);
+	if (!compat_can_kick() || cpu == (s32)me) {
+		compat_insert(p, k_SCX_DSQ_LOCAL_ON | cpu, slice,
+			      enq_flags | k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
+		return cpu;
+	}
+	compat_insert_key(p, DSQ_CRITICAL(llc_of(cpu)), slice, task_key(t, now), enq_flags);
+	scx_bpf_kick_cpu(cpu, k_SCX_KICK_PREEMPT);
+	return cpu;
+}
+
+/*
+ * A waker that is about to sleep (pipes, sockets, a child's end) leaves its CPU to the woken
+ * task without a trip through the queues, as long as the two together stay within one slice:
+ * then the others are due.
+ */
+static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
+				    struct cpu_state *cs, u64 wake_flags, u64 now)
+{
+	if (!has_part(PART_HANDOFF) || !(wake_flags & k_SCX_WAKE_SYNC) ||
+	    now - cs->turn_at_ns > SLICE_NORMAL_NS ||
+	    !bpf_cpumask_test_cpu(bpf_get_smp_processor_id(), p->cpus_ptr) ||
+	    cs->own_critical || scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
+	    scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(bpf_get_smp_processor_id()))))
+		return false;
+	stat_inc(cs, BPF_STAT_HANDOFFS);
+	t->via = REASON_HANDOFF;
+	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, PRIO_NORMAL, true), 0);
+	return true;
+}
+
+/*
+ * Is any CPU idle? Where none is, the kernel's search by cores, caches and all CPUs finds the same,
+ * and is nearly half of what a wakeup by a pipe costs here. Not known: as if one were. `near` is
+ * looked at first: between two CPUs that wait for each other even the mask would cost 1 %.
+ */
+static __always_inline bool any_idle(u32 near)
+{
+	const struct cpumask *idle;
+	bool any;
+
+	if (cpu_state_of(near)->prio == PRIO_IDLE || !bpf_ksym_exists(scx_bpf_get_idle_cpumask))
+		return true;
+	idle = scx_bpf_get_idle_cpumask();
+	any = !bpf_cpumask_empty(idle);
+	scx_bpf_put_idle_cpumask(idle);
+	return any;
+}
+
+/* An idle CPU of the fastest class for a critical task that may run anywhere, or -1. */
+static __always_inline s32 pick_fast_idle(struct task_struct *p, u32 prev_cpu)
+{
+	struct bpf_cpumask *mask = fast_cpus;
+
+	if (!mask || (u32)p->nr_cpus_allowed < nr_cpu_ids)
+		return -1;
+	if (cpu_fast[prev_cpu & (MAX_CPUS - 1)] && scx_bpf_test_and_clear_cpu_idle(prev_cpu))
+		return prev_cpu;
+	return scx_bpf_pick_idle_cpu((const struct cpumask *)mask, 0);
+}
+
+s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
+{
+	struct task_ctx *t = task_ctx_of(p);
+	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	u64 now = compat_now();
+	bool idle = false;
+	s32 cpu = prev_cpu, victim;
+	u8 prio;
+
+	if (!t)
+		return prev_cpu;
+	task_woke(p, t, cs, now);
+	prio = task_prio(t, now);
+	if (any_idle(prev_cpu)) {
+		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
+		if (cpu >= 0)
+			idle = true;
+		else
+			cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+	}
+	if (idle) {
+		stat_inc(cs, BPF_STAT_IDLE_HITS);
+		t->via = REASON_IDLE;
+		cpu_expect(cpu_state_of(cpu), prio, now);
+		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), 0);
+		return cpu;
+	}
+	if (prio != PRIO_CRITICAL)
+		return handoff(p, t, cs, wake_flags, now) ? (s32)bpf_get_smp_processor_id() : cpu;
+	victim = preempt(p, t, prev_cpu, now, 0);
+	return victim < 0 ? cpu : victim;
+}
+
+/* --- enqueue --- */
+
+/* Only one CPU will do: by affinity, or because the task may not migrate now. */
+static __always_inline bool task_pinned(struct task_struct *p)
+{
+	u32 disabled = 0;
+
+	if (p->nr_cpus_allowed == 1)
+		return true;
+	if (bpf_core_field_exists(p->migration_disabled))
+		disabled = p->migration_disabled;
+	/* Entering a BPF program may itself count once on the current task. */
+	return disabled > (p == bpf_get_current_task_btf() ? 1 : 0);
+}
+
+/*
+ * A task that can run on one CPU only. Kernel threads bound to a CPU complete I/O and
+ * deferred work that everybody waits for, so a short one takes the CPU from what runs.
+ *
+ * Critical work that cannot, or was displaced (any task may be that in a hook of ours, which
+ * keeps it on its CPU), is next in the CPU's own queue, but for who has waited there for long.
+ *
+ * Where none of our tasks runs, it goes straight to the CPU's own queue, which wakes the CPU.
+ * The idle mask must not decide that: a CPU that is going offline is still claimed from it
+ * by wakeups that then land elsewhere, and a thread queued here (ksoftirqd, with it RCU) would
+ * wait on an idle CPU until the watchdog ends us.
+ */
+static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ctx *t, u32 cpu,
+					   u8 prio, u64 now, u64 enq_flags)
+{
+	struct cpu_state *cs = cpu_state_of(cpu), *me = cpu_state_of(bpf_get_smp_processor_id());
+	u64 key;
+
+	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < NSEC_PER_MSEC)
+		prio = PRIO_CRITICAL;
+	if (cs->prio == PRIO_IDLE || cs->prio == PRIO_FOREIGN) {
+		scx_bpf_test_and_clear_cpu_idle(cpu);
+		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), enq_flags);
+		return;
+	}
+	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) &&
+	    cpu_yields(cs, cpu_prio(cs, now), t, now)) {
+		cpu_expect(cs, prio, now);
+		stat_inc(me, BPF_STAT_PREEMPTIONS);
+		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false),
+			      enq_flags | k_SCX_ENQ_PREEMPT);
+		return;
+	}
+	stat_inc(me, BPF_STAT_PINNED_QUEUED);
+	cs->own_queued = 1;
+	if (prio == PRIO_CRITICAL) {
+		cs->own_critical = 1;
+		key = now - WARP_MAX_NS - LAG_MAX_NS;
+	} else {
+		key = task_key(t, now);
+	}
+	compat_insert_key(p, DSQ_OWN(cpu), task_slice(t, prio, true), key, enq_flags);
+}
+
+/*
+ * Into a queue that others take from. A CPU may have gone idle since one was looked for, or
+ * affinity may have kept it from the others: it is woken after the insert, so that it cannot miss it.
+ * Where the kick cannot be called the task goes to the idle CPU's own queue instead, and
+ * one that goes idle in between waits for the next tick of any CPU.
+ */
+static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 slice, u64 key,
+					   u64 enq_flags)
+{
+	s32 idle;
+
+	if (!compat_can_kick()) {
+		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+		if (idle >= 0) {
+			compat_insert(p, k_SCX_DSQ_LOCAL_ON | idle, slice, enq_flags);
+			return;
+		}
+	}
+	compat_insert_key(p, dsq, slice, key, enq_flags);
+	if (compat_can_kick()) {
+		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+		if (idle >= 0)
+			scx_bpf_kick_cpu(idle, k_SCX_KICK_IDLE);
+	}
+}
+
+/*
+ * run --inject: after a while an error, or one task of user space that is queued nowhere until the
+ * kernel's watchdog sees it. True: it is that one.
+ */
+static __always_inline bool injected(struct task_struct *p)
+{
+	static char why[] = "injected";	/* the kernel wants it writable */
+	u64 nothing[1] = { 0 };
+
+	if (inject_after) {
+		inject_after--;
+		return false;
+	}
+	if (inject == INJECT_ERROR)
+		scx_bpf_error_bstr(why, nothing, sizeof(nothing));
+	else if (!inject_pid && !(p->flags & PF_KTHREAD))
+		inject_pid = p->pid;
+	return p->pid == inject_pid;
+}
+
+/*
+ * A higher class took the CPU. The nearest CPU before it in the ring that we have looks after whom
+ * it kept (see take_kept_in_ring()) at its next turn; where it is idle there would be none.
+ */
+static __always_inline void cpu_taken(u32 cpu)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+	int i;
+
+	cs->prio = PRIO_FOREIGN;
+	if (!cs->kept || !compat_can_kick())
+		return;
+	for (i = 0; i < VICTIM_SCAN && cpu_state_of(cpu)->prio == PRIO_FOREIGN; i++)
+		cpu = cpu_back[cpu & (MAX_CPUS - 1)];
+	scx_bpf_kick_cpu(cpu, k_SCX_KICK_IDLE);
+}
+
+/*
+ * Who is displaced within its turn waits for the same CPU, which goes on with it when the
+ * critical work sleeps: through the shared queue another CPU would take it, with cold caches and
+ * two run queues locked. A turn ends by the clock, whoever ran, so that no one waits longer for
+ * it; what it ran is charged then. Others may take it all the same, see take_kept_in_ring(); a
+ * CPU that could and is idle must be told. True: it is queued.
+ */
+static __always_inline bool keep_turn(struct task_struct *p, struct task_ctx *t, u32 cpu, u64 now,
+				      u64 enq_flags)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+	u8 prio = task_prio(t, now);
+	u64 slice = task_slice(t, prio, true), gone = now - cs->turn_at_ns;
+
+	if (!has_part(PART_KEEP) || !have_kick || cs->expects != PRIO_CRITICAL ||
+	    prio >= PRIO_CRITICAL || p != bpf_get_current_task_btf() ||
+	    gone + KEEP_MIN_NS > slice || (enq_flags & k_SCX_ENQ_REENQ))
+		return false;
+	cs->kept = cs->own_queued = 1;
+	t->via = REASON_QUEUE;
+	stat_inc(cs, BPF_STAT_TURNS_KEPT);
+	enqueue_shared(p, DSQ_OWN(cpu), slice - gone, task_key(t, now), enq_flags);
+	return true;
+}
+
+void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
+{
+	struct task_ctx *t = task_ctx_of(p);
+	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
+	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	u64 now = compat_now(), dsq = DSQ_NORMAL(llc);
+	bool pinned = task_pinned(p);
+	u8 prio;
+
+	if (inject && injected(p))
+		return;
+	if (!t) {
+		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
+		return;
+	}
+	if (!(enq_flags & k_SCX_ENQ_WAKEUP)) {
+		if (!pinned && keep_turn(p, t, cpu, now, enq_flags))
+			return;
+		task_reweigh(p, t);
+		if (pinned)
+			task_charge_round(t, now, &llc_states[llc],
+					  scx_bpf_dsq_nr_queued(DSQ_OWN(cpu)), 1024);
+		else
+			task_charge_round(t, now, &llc_states[llc],
+					  scx_bpf_dsq_nr_queued(dsq), llc_depth_recip[llc]);
+	} else if (!t->wake_at_ns) {	/* pinned: it came without gamer_select_cpu */
+		task_woke(p, t, cs, now);
+	}
+	if (enq_flags & k_SCX_ENQ_REENQ)	/* pushed off by a higher class, which has the CPU */
+		cpu_taken(cpu);
+	prio = task_prio(t, now);
+	t->via = pinned ? REASON_PINNED : REASON_QUEUE;
+	if (pinned) {
+		enqueue_pinned(p, t, cpu, prio, now, enq_flags);
+		return;
+	}
+	if (prio == PRIO_CRITICAL) {
+		dsq = DSQ_CRITICAL(llc);
+		stat_inc(cs, BPF_STAT_CRITICAL_QUEUED);
+		/* What something yet shorter has displaced displaces others in turn. */
+		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && preempt(p, t, cpu, now, enq_flags) >= 0)
+			return;
+	} else {
+		stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
+	}
+	enqueue_shared(p, dsq, task_slice(t, prio, true), task_key(t, now), enq_flags);
+}
+
+/* --- dispatch --- */
+
+/* The CPU's own queue, whose tasks all are on this CPU's run queue: if none is taken it is empty. */
+static __always_inline bool take_own(struct cpu_state *cs, u32 cpu)
+{
+	if (cs->own_queued && !compat_take(DSQ_OWN(cpu)))
+		cs->own_queued = 0;
+	return cs->own_queued;
+}
+
+/* Serve a cache's normal queue; remembers when, for the age rescue. */
+static __always_inline bool take_normal(u32 llc, u64 now)
+{
+	llc_states[llc & (MAX_LLCS - 1)].normal_served_ns = now;
+	return compat_take(DSQ_NORMAL(llc));
+}
+
+/* Who was displaced from `cpu` goes on, if that CPU began its turn so long ago. */
+static __always_inline bool take_kept(u32 cpu, u64 now, u64 age)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+
+	if (!cs->kept || (s64)(now - cs->turn_at_ns) < (s64)age || !compat_take(DSQ_OWN(cpu)))
+		return false;
+	cs->kept = 0;
+	return true;
+}
+
+/*
+ * The same of the CPUs of one cache from `cpu` on. With an age only of that CPU, and those behind
+ * it that a higher class has: all others look after their next themselves. A function of its own,
+ * which the verifier walks once and not for each call.
+ */
+__noinline int take_kept_in_ring(u32 cpu, u64 now, u64 age)
+{
+	u32 start = cpu;
+	int i;
+
+	for (i = 0; i < VICTIM_SCAN; i++) {
+		if (take_kept(cpu, now, age))
+			return 1;
+		if (age && cpu_state_of(cpu)->prio != PRIO_FOREIGN)
+			break;
+		cpu = cpu_next[cpu & (MAX_CPUS - 1)];
+		if (cpu == start)
+			break;
+	}
+	return 0;
+}
+
+/*
+ * Who was displaced here goes on; else a turn begins. Then the CPU's own and the normal queue
+ * take turns: neither can starve the other.
+ */
+static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
+{
+	bool own_first = cs->own_turn;
+
+	cs->expects = 0;	/* somebody else has taken it */
+	if (take_kept(cpu, now, 0))
+		return true;
+	cs->kept = 0;		/* not where another CPU failed: it may not run there, but elsewhere */
+	cs->turn_at_ns = now;
+	if (take_kept_in_ring(cpu_next[cpu & (MAX_CPUS - 1)], now, KEEP_MAX_NS))
+		return true;
+	if (own_first && take_own(cs, cpu)) {
+		cs->own_turn = 0;
+		return true;
+	}
+	if (take_normal(llc, now)) {
+		cs->own_turn = 1;
+		return true;
+	}
+	return !own_first && take_own(cs, cpu);
+}
+
+/* What waits in other caches is better run here than not at all. */
+static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
+{
+	u32 i;
+
+	for (i = 1; i < MAX_LLCS; i++) {
+		if (i >= nr_llcs)
+			break;
+		llc = llc + 1 < nr_llcs ? llc + 1 : 0;
+		if (compat_take(DSQ_CRITICAL(llc)) || take_normal(llc, now)) {
+			stat_inc(cs, BPF_STAT_STEALS);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* What only this CPU may run waits for what others might take: it is mostly shorter. */
+static __always_inline bool take_critical(struct cpu_state *cs, u32 cpu, u32 llc)
+{
+	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->own_critical && take_own(cs, cpu)))
+		return false;
+	cs->expects = PRIO_CRITICAL;	/* also where the tick made room: keep_turn() */
+	return true;
+}
+
+void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
+{
+	struct cpu_state *cs = cpu_state_of(cpu);
+	u32 llc = llc_of(cpu);
+	u64 now = compat_now();
+	bool aged = (s64)(now - llc_states[llc].normal_served_ns) > (s64)RESCUE_NS;
+	bool spent = cs->critical_ns > CRITICAL_BUDGET_NS;
+
+	if (aged || spent) {
+		if (take_other(cs, cpu, llc, now)) {
+			stat_inc(cs, spent ? BPF_STAT_BUDGET_YIELDS : BPF_STAT_RESCUES);
+			return;
+		}
+		cs->critical_ns = 0;
+	}
+	if (take_critical(cs, cpu, llc) || take_other(cs, cpu, llc, now))
+		return;
+	if (nr_llcs > 1 && steal(cs, llc, now))
+		return;
+	if (prev && (prev->scx.flags & k_SCX_TASK_QUEUED))
+		return;		/* it goes on */
+	if (take_kept_in_ring(cpu, now, 0) ||
+	    (nr_llcs > 1 && take_kept_in_ring(cpu_far[cpu & (MAX_CPUS - 1)], now, 0)))
+		return;
+	/*
+	 * Nothing of ours runs here from now on, and enqueue_pinned() must know. Taking from
+	 * the shared queues may drop this CPU's lock, so look once more for what came before
+	 * the mark was set.
+	 */
+	cs->prio = PRIO_IDLE;
+	take_own(cs, cpu);
+}
+
+/* --- running --- */
+
+/* How long it took from the wakeup to the CPU. */
+static __always_inline void runtime_waited(struct task_ctx *t, struct cpu_state *cs, u64 run_at)
+{
+	u32 slot;
+
+	if (t->ready_at_ns)
+		t->wait_ns += run_at - t->ready_at_ns;
+	t->ready_at_ns = 0;
+	if (!t->wake_at_ns)
+		return;
+	slot = hist_slot(run_at - t->wake_at_ns);
+	if (t->role < ROLE_NR && slot < HIST_SLOTS)
+		cs->wake_hist[t->role][slot]++;
+	t->wake_at_ns = 0;
+}
+
+/* What the running task means to those that it will wake. */
+static __always_inline void runtime_judge(const struct task_ctx *t, struct cpu_state *cs, u64 now)
+{
+	cs->prio = task_prio(t, now);
+	/* What is critical by itself starts a chain; a boosted task passes on what is left. */
+	cs->boost_depth = cs->prio != PRIO_CRITICAL ? 0 :
+			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
+}
+
+/* It runs on another CPU than last time; before its wait is added up. */
+static __always_inline void task_moved(struct task_struct *p, struct task_ctx *t,
+				       struct cpu_state *cs, u32 cpu, u64 run_at)
+{
+	u32 from = t->last_cpu - 1;
+	u8 reason = t->via;
+	u64 wait = t->ready_at_ns ? run_at - t->ready_at_ns : 0;
+
+	t->last_cpu = cpu + 1;
+	if (from == cpu || from >= MAX_CPUS)
+		return;
+	if (nr_llcs > 1 && (reason == REASON_QUEUE || reason == REASON_PREEMPT) &&
+	    llc_of(from) != llc_of(cpu))
+		reason = REASON_STEAL;
+	if (reason >= REASON_NR)
+		return;
+	cs->moves[reason]++;
+	cs->move_wait_ns[reason] += wait;
+	if (t->class != CLASS_OTHER && event_wanted(EVENT_MIGRATION)) {
+		struct event_migration e = {
+			EVENT_INIT(MIGRATION, task_ids(p)), .role = t->role,
+			.wait_ns = clamp_u32(wait), .from = from, .reason = reason,
+		};
+
+		e.cpu = cpu;
+		EVENT_SEND(EVENT_MIGRATION, migration_ring, &e);
+	}
+}
+
+/* The task got the CPU. */
+static __always_inline void runtime_runs(struct task_struct *p, struct task_ctx *t,
+					 struct cpu_state *cs, u64 now)
+{
+	cs->class = task_class(p, t, now);
+	cs->run_at_ns = now;
+	cs->tgid = p->tgid;
+	cs->fanout = 0;
+	runtime_judge(t, cs, now);
+	t->run_at_ns = now;
+	task_moved(p, t, cs, p->thread_info.cpu, now);
+	runtime_waited(t, cs, now);
+	if (input_path.event_ns && cs->class && t->evidence[SOURCE_INPUT].role)
+		input_taken(cs, now);
+}
+
+/* Frequency requests cost a write to the hardware: only when the target changes. */
+static __always_inline void cpu_set_perf(struct cpu_state *cs, s32 cpu, u8 prio)
+{
+	u32 perf = perf_target[prio];
+
+	if (perf == cs->perf || !bpf_ksym_exists(scx_bpf_cpuperf_set))
+		return;
+	cs->perf = perf;
+	scx_bpf_cpuperf_set(cpu, perf);
+}
+
+/*
+ * A kick is lost that comes while this CPU switches (it lets go of its lock to take a task from
+ * another's), or when a task waits in its local queue already. What the kick was for would wait for
+ * the tick. Once for each kick: it may be allowed on other CPUs only.
+ */
+static __always_inline void kick_again(struct cpu_state *cs, u32 cpu)
+{
+	if (!compat_can_kick() || !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(cpu))))
+		return;
+	cs->expects_at_ns = 0;
+	stat_inc(cs, BPF_STAT_KICKS_AGAIN);
+	scx_bpf_kick_cpu(cpu, k_SCX_KICK_PREEMPT);
+}
+
+void BPF_OPS(gamer_running, struct task_struct *p)
+{
+	struct task_ctx *t = task_ctx_of(p);
+	u32 cpu = p->thread_info.cpu;
+	struct cpu_state *cs = cpu_state_of(cpu);
+	u64 now = compat_now();
+
+	if (!t)
+		return;
+	runtime_runs(p, t, cs, now);
+	if (cs->prio >= cs->expects)
+		cs->expects = 0;
+	if (cs->prio < PRIO_CRITICAL) {
+		cs->own_critical = 0;	/* it would have been first, or waits for its turn */
+		/* Signed: the kernel's clock stands while this CPU switches, and the kick is later. */
+		if ((s64)(now - cs->expects_at_ns) < (s64)KICK_LOST_NS)
+			kick_again(cs, cpu);
+	}
+	cs->ends_at_ns = now + t->burst_avg_ns -
+			 (t->burst_ns < t->burst_avg_ns ? t->burst_ns : 0);
+	if (perf_control)
+		cpu_set_perf(cs, cpu, cs->prio);
+}
+
+/* --- stopping --- */
+
+/* The task leaves the CPU: to wait for it again, or to sleep. One function for all who see it. */
+static __always_inline void runtime_ran(struct task_struct *p, struct task_ctx *t,
+					struct cpu_state *cs, u64 now, u64 used, bool runnable)
+{
+	t->burst_ns = clamp_u32(t->burst_ns + used);
+	t->run_ns += used;
+	if (t->role < ROLE_NR)
+		cs->role_run_ns[t->role] += used;
+	if (!runnable) {
+		runtime_slept(p, t, cs, now);
+		return;
+	}
+	t->preempted++;
+	t->ready_at_ns = now;
+}
+
+void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
+{
+	struct task_ctx *t = task_ctx_of(p);
+	struct cpu_state *cs = cpu_state_of(p->thread_info.cpu);
+	u64 now = compat_now(), used;
+
+	if (!t)
+		return;
+	used = now - t->run_at_ns;
+	if ((s64)used < 0)
+		used = 0;
+	t->charge_ns = clamp_u32(t->charge_ns + ((min_u64(used, NSEC_PER_SEC) * t->inv_weight) >> 10));
+	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns - LAG_MAX_NS);
+	if (cs->prio == PRIO_CRITICAL)
+		cs->critical_ns += used;
+	else
+		cs->critical_ns -= min_u64(cs->critical_ns, used * OTHERS_WORTH);
+	runtime_ran(p, t, cs, now, used, runnable);
+	if (runnable)
+		return;		/* charged when it is queued again: by then the queue is known */
+	t->fair_at_ns += t->charge_ns;
+	t->charge_ns = 0;
+}
+
+/* --- tick, a higher class, the task's end --- */
+
+void BPF_OPS(gamer_tick, struct task_struct *p)
+{
+	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
+	struct cpu_state *cs = cpu_state_of(cpu);
+	struct task_ctx *t;
+
+	/*
+	 * The kernel enforces slices at the tick only, and refills 20 ms where nothing
+	 * waited at the time: so look again here.
+	 */
+	if (cs->prio >= PRIO_CRITICAL)
+		return;
+	if (!cs->own_critical && !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc))) {
+		t = task_ctx_of(p);
+		if (!t || compat_now() - cs->run_at_ns < task_slice(t, PRIO_NORMAL, true))
+			return;
+		if (!scx_bpf_dsq_nr_queued(DSQ_OWN(cpu)) &&
+		    !scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)))
+			return;
+	}
+	stat_inc(cs, BPF_STAT_SLICE_CUTS);
+	compat_set_slice(p, 0);
+}
+
+/* A higher class takes the CPU: what waits in its local queue must not wait for that. */
+void BPF_OPS(gamer_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
+{
+	cpu_taken(cpu);
+	if (bpf_ksym_exists(scx_bpf_reenqueue_local___v1))
+		scx_bpf_reenqueue_local___v1();
+}
+
+/* Who ends before its averages matured shows what it was by its end. */
+void BPF_OPS(gamer_exit_task, struct task_struct *p, struct scx_exit_task_args *args)
+{
+	struct task_ctx *t = task_ctx_of(p);
+
+	if (!t || !t->bursts)
+		return;
+	if (t->observe_at == LEARN_MATURE)
+		learn_observe(p, t);
+	if (t->bursts < LEARN_DOUBT)
+		cpu_state_of(bpf_get_smp_processor_id())->stat[BPF_STAT_SHORT_PREEMPTIONS] += t->preemptions;
+}
+
+/* --- the scheduler begins and ends --- */
+
+static __always_inline s32 fast_cpus_fill(void)
+{
+	struct bpf_cpumask *mask = bpf_cpumask_create();
+	u32 i;
+
+	if (!mask)
+		return -12;	/* ENOMEM */
+	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids; i++)
+		if (cpu_fast[i])
+			bpf_cpumask_set_cpu(i, mask);
+	mask = bpf_kptr_xchg(&fast_cpus, mask);
+	if (mask)
+		bpf_cpumask_release(mask);
+	return 0;
+}
+
+s32 BPF_OPS_SLEEPABLE(gamer_init)
+{
+	u64 now = compat_now();
+	s32 err = 0;
+	u32 i;
+
+	for (i = 0; i < MAX_LLCS && i < nr_llcs && !err; i++) {
+		llc_states[i].normal_served_ns = now;
+		llc_states[i].inv_weight_avg = 1024;
+		err = scx_bpf_create_dsq(DSQ_CRITICAL(i), -1);
+		if (!err)
+			err = scx_bpf_create_dsq(DSQ_NORMAL(i), -1);
+	}
+	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids && !err; i++)
+		err = scx_bpf_create_dsq(DSQ_OWN(i), -1);
+	return err ? err : hybrid ? fast_cpus_fill() : 0;
+}
+
+void BPF_OPS(gamer_exit, struct scx_exit_info *info)
+{
+	struct event_game e = { EVENT_INIT(GAME, 0ULL), .what = HINT_EXIT };
+
+	scx_end.kind = info->kind;
+	scx_end.exit_code = bpf_core_field_exists(info->exit_code) ? info->exit_code : 0;
+	if (bpf_probe_read_kernel_str(scx_end.reason, sizeof(scx_end.reason), info->reason) < 0)
+		scx_end.reason[0] = 0;
+	if (bpf_probe_read_kernel_str(scx_end.msg, sizeof(scx_end.msg), info->msg) < 0)
+		scx_end.msg[0] = 0;
+	/* Atomic, which orders it behind all above: user space reads the rest once it sees this. */
+	__sync_fetch_and_add(&scx_end.written, 1);
+	/* This only wakes user space. Where the ring is full, user space is awake. */
+	EVENT_SEND(EVENT_GAME, game_ring, &e);
 }
 
 /* ===================================================================================== */
@@ -1474,12 +2434,6 @@ static __always_inline void classification_send(const struct task_ctx *t, u64 id
 
 	if (event_wanted(EVENT_CLASSIFICATION))
 		EVENT_SEND(EVENT_CLASSIFICATION, classification_ring, &e);
-}
-
-/* Thread and process number of a task in one word. */
-static __always_inline u64 task_ids(struct task_struct *p)
-{
-	return (u64)p->tgid << 32 | (u32)p->pid;
 }
 
 /* Does anything besides Windows' priority make this role likely? */
@@ -1663,6 +2617,16 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 	if (t->class_gen != class_gen)
 		class_refresh(p, t, now);
 	return t->class;
+}
+
+static __always_inline bool thread_is_role(const struct task_ctx *t, u8 role, u8 min_confidence)
+{
+	return t->role == role && t->confidence >= min_confidence;
+}
+
+static __always_inline bool is_gpu_submit_thread(const struct task_ctx *t)
+{
+	return t->evidence[SOURCE_GPU].role == ROLE_GPU;
 }
 
 /* --- learning: how a program's tasks begin, and what they turn out to be --- */
@@ -1992,911 +2956,8 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 		role_settle(t, task_ids(p), now);
 }
 
-/* The task leaves the CPU: to wait for it again, or to sleep. One function for all who see it. */
-static __always_inline void runtime_ran(struct task_struct *p, struct task_ctx *t,
-					struct cpu_state *cs, u64 now, u64 used, bool runnable)
-{
-	t->burst_ns = clamp_u32(t->burst_ns + used);
-	t->run_ns += used;
-	if (t->role < ROLE_NR)
-		cs->role_run_ns[t->role] += used;
-	if (!runnable) {
-		runtime_slept(p, t, cs, now);
-		return;
-	}
-	t->preempted++;
-	t->ready_at_ns = now;
-}
-
-/* The oldest input event that waits at `from` goes on to `to`, if there is a further stage. */
-static __always_inline void input_hop(struct cpu_state *cs, u64 *from, u64 *to, enum hist hist,
-				      u64 now)
-{
-	u64 at = *from;
-
-	if (!at)
-		return;
-	*from = 0;
-	if (now - at >= FRAME_FRESH_NS)
-		return;
-	hist_add(cs, hist, now - at);
-	if (to && !*to)
-		*to = at;
-}
-
-static __always_inline void input_taken(struct cpu_state *cs, u64 now)
-{
-	input_hop(cs, &input_path.event_ns, &input_path.read_ns, HIST_INPUT_READER, now);
-}
-
-/* How long it took from the wakeup to the CPU. */
-static __always_inline void runtime_waited(struct task_ctx *t, struct cpu_state *cs, u64 run_at)
-{
-	u32 slot;
-
-	if (t->ready_at_ns)
-		t->wait_ns += run_at - t->ready_at_ns;
-	t->ready_at_ns = 0;
-	if (!t->wake_at_ns)
-		return;
-	slot = hist_slot(run_at - t->wake_at_ns);
-	if (t->role < ROLE_NR && slot < HIST_SLOTS)
-		cs->wake_hist[t->role][slot]++;
-	t->wake_at_ns = 0;
-}
-
-/* What the running task means to those that it will wake. */
-static __always_inline void runtime_judge(const struct task_ctx *t, struct cpu_state *cs, u64 now)
-{
-	cs->prio = task_prio(t, now);
-	/* What is critical by itself starts a chain; a boosted task passes on what is left. */
-	cs->boost_depth = cs->prio != PRIO_CRITICAL ? 0 :
-			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
-}
-
-/* It runs on another CPU than last time; before its wait is added up. */
-static __always_inline void task_moved(struct task_struct *p, struct task_ctx *t,
-				       struct cpu_state *cs, u32 cpu, u64 run_at)
-{
-	u32 from = t->last_cpu - 1;
-	u8 reason = t->via;
-	u64 wait = t->ready_at_ns ? run_at - t->ready_at_ns : 0;
-
-	t->last_cpu = cpu + 1;
-	if (from == cpu || from >= MAX_CPUS)
-		return;
-	if (nr_llcs > 1 && (reason == REASON_QUEUE || reason == REASON_PREEMPT) &&
-	    llc_of(from) != llc_of(cpu))
-		reason = REASON_STEAL;
-	if (reason >= REASON_NR)
-		return;
-	cs->moves[reason]++;
-	cs->move_wait_ns[reason] += wait;
-	if (t->class != CLASS_OTHER && event_wanted(EVENT_MIGRATION)) {
-		struct event_migration e = {
-			EVENT_INIT(MIGRATION, task_ids(p)), .role = t->role,
-			.wait_ns = clamp_u32(wait), .from = from, .reason = reason,
-		};
-
-		e.cpu = cpu;
-		EVENT_SEND(EVENT_MIGRATION, migration_ring, &e);
-	}
-}
-
-/* The task got the CPU. */
-static __always_inline void runtime_runs(struct task_struct *p, struct task_ctx *t,
-					 struct cpu_state *cs, u64 now)
-{
-	cs->class = task_class(p, t, now);
-	cs->run_at_ns = now;
-	cs->tgid = p->tgid;
-	cs->fanout = 0;
-	runtime_judge(t, cs, now);
-	t->run_at_ns = now;
-	task_moved(p, t, cs, p->thread_info.cpu, now);
-	runtime_waited(t, cs, now);
-	if (input_path.event_ns && cs->class && t->evidence[SOURCE_INPUT].role)
-		input_taken(cs, now);
-}
-
-/*
- * Rate and regularity of wakeups. Where the thread slept late because it had run late, the
- * gap tells of our delay and not of the thread: a timer thread that we kept waiting would
- * lose its regularity by it, then its role, and then wait for good. But one in four such gaps
- * counts, or a first gap that was far too short would stand for good.
- */
-static __always_inline void runtime_woke(struct task_ctx *t, u64 now)
-{
-	u32 gap = clamp_u32(now - t->last_wake_ns);
-	u64 busy = t->slept_at_ns - t->last_wake_ns;
-	bool late = t->gap_avg_ns && busy > t->gap_avg_ns - (t->gap_avg_ns >> 2);
-	u32 dev;
-
-	if (t->last_wake_ns && (!late || ++t->late_gaps % 4 == 0)) {
-		dev = gap > t->gap_avg_ns ? gap - t->gap_avg_ns : t->gap_avg_ns - gap;
-		t->gap_dev_ns = t->gap_avg_ns ? ewma(t->gap_dev_ns, dev) : 0;
-		t->gap_avg_ns = t->gap_avg_ns ? ewma(t->gap_avg_ns, gap) : gap;
-	}
-	t->last_wake_ns = now;
-}
-
-/* Is it of the waker's process, or are both of the game and of what serves it? */
-static __always_inline bool same_team(struct task_struct *p, struct task_ctx *t,
-				      const struct cpu_state *waker, u64 now)
-{
-	return waker->tgid == (u32)p->tgid ||
-	       (waker->class && task_class(p, t, now) != CLASS_OTHER);
-}
-
-/*
- * Who a critical thread waits for matters as much as itself: a critical thread that wakes
- * one of its team hands it a boost that ends after BOOST_NS or BOOST_HOPS wakeups.
- */
-static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ctx *t,
-					   struct cpu_state *waker, u64 now)
-{
-	if (!has_part(PART_BOOST) || waker->prio != PRIO_CRITICAL || !waker->boost_depth ||
-	    !same_team(p, t, waker, now))
-		return false;
-	t->boost_until_ns = now + BOOST_NS;
-	t->boost_depth = waker->boost_depth - 1;
-	stat_inc(waker, BPF_STAT_BOOSTS);
-	return true;
-}
-
-/* A real wakeup (not every switch-in), seen once, on the waker's CPU `cs`. */
-static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
-				      struct cpu_state *cs, u64 now)
-{
-	u32 interrupt = compat_in_interrupt();
-	bool driven = interrupt || boost_by_waker(p, t, cs, now);
-
-	/* Where nobody tells: who was not running can hardly have woken a thread of the game. */
-	if (!irq_mask && t->class == CLASS_GAME && cs->tgid != (u32)p->tgid)
-		driven = true;
-	t->softirq -= t->softirq >> EWMA_SHIFT;
-	if (interrupt == IRQ_SOFT)
-		t->softirq += 256 >> EWMA_SHIFT;
-	if (!t->last_wake_ns)
-		t->driven = driven ? 256 : 0;
-	t->waker_ns = 0;
-	if (!interrupt && cs->tgid == (u32)p->tgid) {
-		t->waker_ns = cs->run_at_ns;
-		t->waker_cpu = bpf_get_smp_processor_id();
-		if (cs->fanout++)
-			cs->fan_ns = cs->run_at_ns;
-	}
-	t->wakeups++;
-	t->driven -= t->driven >> EWMA_SHIFT;
-	if (driven)
-		t->driven += 256 >> EWMA_SHIFT;
-	runtime_woke(t, now);
-	t->wake_at_ns = t->ready_at_ns = now;
-	t->fair_at_ns = later(t->fair_at_ns, now);	/* no credit for sleep */
-	stat_inc(cs, BPF_STAT_WAKEUPS);
-}
-
 /* ===================================================================================== */
-/* 7. scheduler callbacks                                                                */
-/* ===================================================================================== */
-
-#define BPF_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
-#define BPF_OPS_SLEEPABLE(name, args...) SEC("struct_ops.s/" #name) BPF_PROG(name, ##args)
-#include <bpf/bpf_tracing.h>
-
-/* Tells other wakers what this CPU is about to run, so that they look elsewhere. */
-static __always_inline void cpu_expect(struct cpu_state *cs, u8 prio, u64 now)
-{
-	cs->expects_at_ns = now;
-	cs->expects = prio;
-}
-
-/*
- * How much what the CPU runs, or is about to run, minds a critical wakeup. Who was expected
- * may have found another CPU: nothing takes as long as EXPECT_NS otherwise. A mark by a clock
- * ahead of this one counts as none: with it as one, more frames were late.
- */
-static __always_inline u8 cpu_prio(const struct cpu_state *cs, u64 now)
-{
-	return cs->expects > cs->prio && now - cs->expects_at_ns < EXPECT_NS ? cs->expects :
-									      cs->prio;
-}
-
-/*
- * May a critical wakeup of `t` displace what this CPU runs, at importance `prio`? Critical
- * work gives way to what is far shorter: that a moment's work waits for the end of a long
- * burst costs more than the long burst loses.
- */
-static __always_inline bool cpu_yields(const struct cpu_state *cs, u8 prio,
-				       const struct task_ctx *t, u64 now)
-{
-	if (prio < PRIO_CRITICAL)
-		return cs->critical_ns < CRITICAL_BUDGET_NS;
-	return has_part(PART_DISPLACE) && prio == PRIO_CRITICAL &&
-	       cs->expects < PRIO_CRITICAL && t->burst_avg_ns &&
-	       (s64)(cs->ends_at_ns - now) > (s64)(2 * t->burst_avg_ns + SHORTER_NS);
-}
-
-#define COST_NEVER	255
-#define COST_LITTLE	(PRIO_BATCH * 2)
-
-/*
- * What it costs to displace what a CPU runs; COST_NEVER: it stays. A function of its own,
- * because 6.18's verifier warns when it compares two numbers whose few values it knows.
- */
-__noinline u32 cpu_cost(struct task_ctx *t __arg_nonnull, u32 cpu, u64 now)
-{
-	struct cpu_state *cs = cpu_state_of(cpu);
-	u8 prio = cpu_prio(cs, now);
-
-	if (!cpu_yields(cs, prio, t, now))
-		return COST_NEVER;
-	return prio * 2 +
-	       (smt_on &&
-		cpu_prio(cpu_state_of(cpu_sibling[cpu & (MAX_CPUS - 1)]), now) == PRIO_CRITICAL);
-}
-
-/* Walk one cache's ring from `cpu` for the allowed CPU with the least important work. */
-static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx *t, u32 cpu,
-					  u64 now)
-{
-	u32 start = cpu, least = COST_NEVER, cost;
-	s32 best = -1;
-	int i;
-
-	for (i = 0; i < VICTIM_SCAN; i++) {
-		cost = cpu_cost(t, cpu, now);
-		if (cost < least && bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
-			least = cost;
-			best = cpu;
-			if (cost <= COST_LITTLE)
-				break;
-		}
-		cpu = cpu_next[cpu & (MAX_CPUS - 1)];
-		if (cpu == start)
-			break;
-	}
-	return best;
-}
-
-/*
- * Critical work takes a CPU from what is less important: the CPU, or -1 where none gives way.
- *
- * It waits in the shared queue while that CPU is told: any CPU that is free sooner takes it,
- * and nobody waits behind what an interrupt put on that CPU in the meantime. Only here,
- * where no other can be sooner, it goes straight to the CPU's own queue.
- */
-static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u32 near, u64 now,
-				   u64 enq_flags)
-{
-	u32 me = bpf_get_smp_processor_id();
-	u64 slice = task_slice(t, PRIO_CRITICAL, true);
-	s32 cpu;
-
-	if (!has_part(PART_PREEMPT))
-		return -1;
-	/* Who was woken by an interrupt best takes the CPU that it came to. */
-	cpu = victim_in_ring(p, t, compat_in_interrupt() ? me : near, now);
-	if (cpu < 0 && nr_llcs > 1)
-		cpu = victim_in_ring(p, t, cpu_far[near & (MAX_CPUS - 1)], now);
-	if (cpu < 0)
-		return cpu;
-	stat_inc(cpu_state_of(me), BPF_STAT_PREEMPTIONS);
-	t->via = REASON_PREEMPT;
-	t->preemptions++;
-	cpu_expect(cpu_state_of(cpu), PRIO_CRITICAL, now);
-	if (!compat_can_kick() || cpu == (s32)me) {
-		compat_insert(p, k_SCX_DSQ_LOCAL_ON | cpu, slice,
-			      enq_flags | k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
-		return cpu;
-	}
-	compat_insert_key(p, DSQ_CRITICAL(llc_of(cpu)), slice, task_key(t, now), enq_flags);
-	scx_bpf_kick_cpu(cpu, k_SCX_KICK_PREEMPT);
-	return cpu;
-}
-
-/*
- * A waker that is about to sleep (pipes, sockets, a child's end) leaves its CPU to the woken
- * task without a trip through the queues, as long as the two together stay within one slice:
- * then the others are due.
- */
-static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
-				    struct cpu_state *cs, u64 wake_flags, u64 now)
-{
-	if (!has_part(PART_HANDOFF) || !(wake_flags & k_SCX_WAKE_SYNC) ||
-	    now - cs->turn_at_ns > SLICE_NORMAL_NS ||
-	    !bpf_cpumask_test_cpu(bpf_get_smp_processor_id(), p->cpus_ptr) ||
-	    cs->own_critical || scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
-	    scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(bpf_get_smp_processor_id()))))
-		return false;
-	stat_inc(cs, BPF_STAT_HANDOFFS);
-	t->via = REASON_HANDOFF;
-	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, PRIO_NORMAL, true), 0);
-	return true;
-}
-
-/*
- * Is any CPU idle? Where none is, the kernel's search by cores, caches and all CPUs finds the same,
- * and is nearly half of what a wakeup by a pipe costs here. Not known: as if one were. `near` is
- * looked at first: between two CPUs that wait for each other even the mask would cost 1 %.
- */
-static __always_inline bool any_idle(u32 near)
-{
-	const struct cpumask *idle;
-	bool any;
-
-	if (cpu_state_of(near)->prio == PRIO_IDLE || !bpf_ksym_exists(scx_bpf_get_idle_cpumask))
-		return true;
-	idle = scx_bpf_get_idle_cpumask();
-	any = !bpf_cpumask_empty(idle);
-	scx_bpf_put_idle_cpumask(idle);
-	return any;
-}
-
-/* An idle CPU of the fastest class for a critical task that may run anywhere, or -1. */
-static __always_inline s32 pick_fast_idle(struct task_struct *p, u32 prev_cpu)
-{
-	struct bpf_cpumask *mask = fast_cpus;
-
-	if (!mask || (u32)p->nr_cpus_allowed < nr_cpu_ids)
-		return -1;
-	if (cpu_fast[prev_cpu & (MAX_CPUS - 1)] && scx_bpf_test_and_clear_cpu_idle(prev_cpu))
-		return prev_cpu;
-	return scx_bpf_pick_idle_cpu((const struct cpumask *)mask, 0);
-}
-
-s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
-{
-	struct task_ctx *t = task_ctx_of(p);
-	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
-	u64 now = compat_now();
-	bool idle = false;
-	s32 cpu = prev_cpu, victim;
-	u8 prio;
-
-	if (!t)
-		return prev_cpu;
-	task_woke(p, t, cs, now);
-	prio = task_prio(t, now);
-	if (any_idle(prev_cpu)) {
-		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
-		if (cpu >= 0)
-			idle = true;
-		else
-			cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
-	}
-	if (idle) {
-		stat_inc(cs, BPF_STAT_IDLE_HITS);
-		t->via = REASON_IDLE;
-		cpu_expect(cpu_state_of(cpu), prio, now);
-		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), 0);
-		return cpu;
-	}
-	if (prio != PRIO_CRITICAL)
-		return handoff(p, t, cs, wake_flags, now) ? (s32)bpf_get_smp_processor_id() : cpu;
-	victim = preempt(p, t, prev_cpu, now, 0);
-	return victim < 0 ? cpu : victim;
-}
-
-/* Only one CPU will do: by affinity, or because the task may not migrate now. */
-static __always_inline bool task_pinned(struct task_struct *p)
-{
-	u32 disabled = 0;
-
-	if (p->nr_cpus_allowed == 1)
-		return true;
-	if (bpf_core_field_exists(p->migration_disabled))
-		disabled = p->migration_disabled;
-	/* Entering a BPF program may itself count once on the current task. */
-	return disabled > (p == bpf_get_current_task_btf() ? 1 : 0);
-}
-
-/*
- * A task that can run on one CPU only. Kernel threads bound to a CPU complete I/O and
- * deferred work that everybody waits for, so a short one takes the CPU from what runs.
- *
- * Critical work that cannot, or was displaced (any task may be that in a hook of ours, which
- * keeps it on its CPU), is next in the CPU's own queue, but for who has waited there for long.
- *
- * Where none of our tasks runs, it goes straight to the CPU's own queue, which wakes the CPU.
- * The idle mask must not decide that: a CPU that is going offline is still claimed from it
- * by wakeups that then land elsewhere, and a thread queued here (ksoftirqd, with it RCU) would
- * wait on an idle CPU until the watchdog ends us.
- */
-static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ctx *t, u32 cpu,
-					   u8 prio, u64 now, u64 enq_flags)
-{
-	struct cpu_state *cs = cpu_state_of(cpu), *me = cpu_state_of(bpf_get_smp_processor_id());
-	u64 key;
-
-	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < NSEC_PER_MSEC)
-		prio = PRIO_CRITICAL;
-	if (cs->prio == PRIO_IDLE || cs->prio == PRIO_FOREIGN) {
-		scx_bpf_test_and_clear_cpu_idle(cpu);
-		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), enq_flags);
-		return;
-	}
-	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) &&
-	    cpu_yields(cs, cpu_prio(cs, now), t, now)) {
-		cpu_expect(cs, prio, now);
-		stat_inc(me, BPF_STAT_PREEMPTIONS);
-		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false),
-			      enq_flags | k_SCX_ENQ_PREEMPT);
-		return;
-	}
-	stat_inc(me, BPF_STAT_PINNED_QUEUED);
-	cs->own_queued = 1;
-	if (prio == PRIO_CRITICAL) {
-		cs->own_critical = 1;
-		key = now - WARP_MAX_NS - LAG_MAX_NS;
-	} else {
-		key = task_key(t, now);
-	}
-	compat_insert_key(p, DSQ_OWN(cpu), task_slice(t, prio, true), key, enq_flags);
-}
-
-/*
- * Into a queue that others take from. A CPU may have gone idle since one was looked for, or
- * affinity may have kept it from the others: it is woken after the insert, so that it cannot miss it.
- * Where the kick cannot be called the task goes to the idle CPU's own queue instead, and
- * one that goes idle in between waits for the next tick of any CPU.
- */
-static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 slice, u64 key,
-					   u64 enq_flags)
-{
-	s32 idle;
-
-	if (!compat_can_kick()) {
-		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
-		if (idle >= 0) {
-			compat_insert(p, k_SCX_DSQ_LOCAL_ON | idle, slice, enq_flags);
-			return;
-		}
-	}
-	compat_insert_key(p, dsq, slice, key, enq_flags);
-	if (compat_can_kick()) {
-		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
-		if (idle >= 0)
-			scx_bpf_kick_cpu(idle, k_SCX_KICK_IDLE);
-	}
-}
-
-/*
- * run --inject: after a while an error, or one task of user space that is queued nowhere until the
- * kernel's watchdog sees it. True: it is that one.
- */
-static __always_inline bool injected(struct task_struct *p)
-{
-	static char why[] = "injected";	/* the kernel wants it writable */
-	u64 nothing[1] = { 0 };
-
-	if (inject_after) {
-		inject_after--;
-		return false;
-	}
-	if (inject == INJECT_ERROR)
-		scx_bpf_error_bstr(why, nothing, sizeof(nothing));
-	else if (!inject_pid && !(p->flags & PF_KTHREAD))
-		inject_pid = p->pid;
-	return p->pid == inject_pid;
-}
-
-/*
- * A higher class took the CPU. The nearest CPU before it in the ring that we have looks after whom
- * it kept (see take_kept_in_ring()) at its next turn; where it is idle there would be none.
- */
-static __always_inline void cpu_taken(u32 cpu)
-{
-	struct cpu_state *cs = cpu_state_of(cpu);
-	int i;
-
-	cs->prio = PRIO_FOREIGN;
-	if (!cs->kept || !compat_can_kick())
-		return;
-	for (i = 0; i < VICTIM_SCAN && cpu_state_of(cpu)->prio == PRIO_FOREIGN; i++)
-		cpu = cpu_back[cpu & (MAX_CPUS - 1)];
-	scx_bpf_kick_cpu(cpu, k_SCX_KICK_IDLE);
-}
-
-/*
- * Who is displaced within its turn waits for the same CPU, which goes on with it when the
- * critical work sleeps: through the shared queue another CPU would take it, with cold caches and
- * two run queues locked. A turn ends by the clock, whoever ran, so that no one waits longer for
- * it; what it ran is charged then. Others may take it all the same, see take_kept_in_ring(); a
- * CPU that could and is idle must be told. True: it is queued.
- */
-static __always_inline bool keep_turn(struct task_struct *p, struct task_ctx *t, u32 cpu, u64 now,
-				      u64 enq_flags)
-{
-	struct cpu_state *cs = cpu_state_of(cpu);
-	u8 prio = task_prio(t, now);
-	u64 slice = task_slice(t, prio, true), gone = now - cs->turn_at_ns;
-
-	if (!has_part(PART_KEEP) || !have_kick || cs->expects != PRIO_CRITICAL ||
-	    prio >= PRIO_CRITICAL || p != bpf_get_current_task_btf() ||
-	    gone + KEEP_MIN_NS > slice || (enq_flags & k_SCX_ENQ_REENQ))
-		return false;
-	cs->kept = cs->own_queued = 1;
-	t->via = REASON_QUEUE;
-	stat_inc(cs, BPF_STAT_TURNS_KEPT);
-	enqueue_shared(p, DSQ_OWN(cpu), slice - gone, task_key(t, now), enq_flags);
-	return true;
-}
-
-void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
-{
-	struct task_ctx *t = task_ctx_of(p);
-	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
-	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
-	u64 now = compat_now(), dsq = DSQ_NORMAL(llc);
-	bool pinned = task_pinned(p);
-	u8 prio;
-
-	if (inject && injected(p))
-		return;
-	if (!t) {
-		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
-		return;
-	}
-	if (!(enq_flags & k_SCX_ENQ_WAKEUP)) {
-		if (!pinned && keep_turn(p, t, cpu, now, enq_flags))
-			return;
-		task_reweigh(p, t);
-		if (pinned)
-			task_charge_round(t, now, &llc_states[llc],
-					  scx_bpf_dsq_nr_queued(DSQ_OWN(cpu)), 1024);
-		else
-			task_charge_round(t, now, &llc_states[llc],
-					  scx_bpf_dsq_nr_queued(dsq), llc_depth_recip[llc]);
-	} else if (!t->wake_at_ns) {	/* pinned: it came without gamer_select_cpu */
-		task_woke(p, t, cs, now);
-	}
-	if (enq_flags & k_SCX_ENQ_REENQ)	/* pushed off by a higher class, which has the CPU */
-		cpu_taken(cpu);
-	prio = task_prio(t, now);
-	t->via = pinned ? REASON_PINNED : REASON_QUEUE;
-	if (pinned) {
-		enqueue_pinned(p, t, cpu, prio, now, enq_flags);
-		return;
-	}
-	if (prio == PRIO_CRITICAL) {
-		dsq = DSQ_CRITICAL(llc);
-		stat_inc(cs, BPF_STAT_CRITICAL_QUEUED);
-		/* What something yet shorter has displaced displaces others in turn. */
-		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && preempt(p, t, cpu, now, enq_flags) >= 0)
-			return;
-	} else {
-		stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
-	}
-	enqueue_shared(p, dsq, task_slice(t, prio, true), task_key(t, now), enq_flags);
-}
-
-/* The CPU's own queue, whose tasks all are on this CPU's run queue: if none is taken it is empty. */
-static __always_inline bool take_own(struct cpu_state *cs, u32 cpu)
-{
-	if (cs->own_queued && !compat_take(DSQ_OWN(cpu)))
-		cs->own_queued = 0;
-	return cs->own_queued;
-}
-
-/* Serve a cache's normal queue; remembers when, for the age rescue. */
-static __always_inline bool take_normal(u32 llc, u64 now)
-{
-	llc_states[llc & (MAX_LLCS - 1)].normal_served_ns = now;
-	return compat_take(DSQ_NORMAL(llc));
-}
-
-/* Who was displaced from `cpu` goes on, if that CPU began its turn so long ago. */
-static __always_inline bool take_kept(u32 cpu, u64 now, u64 age)
-{
-	struct cpu_state *cs = cpu_state_of(cpu);
-
-	if (!cs->kept || (s64)(now - cs->turn_at_ns) < (s64)age || !compat_take(DSQ_OWN(cpu)))
-		return false;
-	cs->kept = 0;
-	return true;
-}
-
-/*
- * The same of the CPUs of one cache from `cpu` on. With an age only of that CPU, and those behind
- * it that a higher class has: all others look after their next themselves. A function of its own,
- * which the verifier walks once and not for each call.
- */
-__noinline int take_kept_in_ring(u32 cpu, u64 now, u64 age)
-{
-	u32 start = cpu;
-	int i;
-
-	for (i = 0; i < VICTIM_SCAN; i++) {
-		if (take_kept(cpu, now, age))
-			return 1;
-		if (age && cpu_state_of(cpu)->prio != PRIO_FOREIGN)
-			break;
-		cpu = cpu_next[cpu & (MAX_CPUS - 1)];
-		if (cpu == start)
-			break;
-	}
-	return 0;
-}
-
-/*
- * Who was displaced here goes on; else a turn begins. Then the CPU's own and the normal queue
- * take turns: neither can starve the other.
- */
-static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
-{
-	bool own_first = cs->own_turn;
-
-	cs->expects = 0;	/* somebody else has taken it */
-	if (take_kept(cpu, now, 0))
-		return true;
-	cs->kept = 0;		/* not where another CPU failed: it may not run there, but elsewhere */
-	cs->turn_at_ns = now;
-	if (take_kept_in_ring(cpu_next[cpu & (MAX_CPUS - 1)], now, KEEP_MAX_NS))
-		return true;
-	if (own_first && take_own(cs, cpu)) {
-		cs->own_turn = 0;
-		return true;
-	}
-	if (take_normal(llc, now)) {
-		cs->own_turn = 1;
-		return true;
-	}
-	return !own_first && take_own(cs, cpu);
-}
-
-/* What waits in other caches is better run here than not at all. */
-static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
-{
-	u32 i;
-
-	for (i = 1; i < MAX_LLCS; i++) {
-		if (i >= nr_llcs)
-			break;
-		llc = llc + 1 < nr_llcs ? llc + 1 : 0;
-		if (compat_take(DSQ_CRITICAL(llc)) || take_normal(llc, now)) {
-			stat_inc(cs, BPF_STAT_STEALS);
-			return true;
-		}
-	}
-	return false;
-}
-
-/* What only this CPU may run waits for what others might take: it is mostly shorter. */
-static __always_inline bool take_critical(struct cpu_state *cs, u32 cpu, u32 llc)
-{
-	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->own_critical && take_own(cs, cpu)))
-		return false;
-	cs->expects = PRIO_CRITICAL;	/* also where the tick made room: keep_turn() */
-	return true;
-}
-
-void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
-{
-	struct cpu_state *cs = cpu_state_of(cpu);
-	u32 llc = llc_of(cpu);
-	u64 now = compat_now();
-	bool aged = (s64)(now - llc_states[llc].normal_served_ns) > (s64)RESCUE_NS;
-	bool spent = cs->critical_ns > CRITICAL_BUDGET_NS;
-
-	if (aged || spent) {
-		if (take_other(cs, cpu, llc, now)) {
-			stat_inc(cs, spent ? BPF_STAT_BUDGET_YIELDS : BPF_STAT_RESCUES);
-			return;
-		}
-		cs->critical_ns = 0;
-	}
-	if (take_critical(cs, cpu, llc) || take_other(cs, cpu, llc, now))
-		return;
-	if (nr_llcs > 1 && steal(cs, llc, now))
-		return;
-	if (prev && (prev->scx.flags & k_SCX_TASK_QUEUED))
-		return;		/* it goes on */
-	if (take_kept_in_ring(cpu, now, 0) ||
-	    (nr_llcs > 1 && take_kept_in_ring(cpu_far[cpu & (MAX_CPUS - 1)], now, 0)))
-		return;
-	/*
-	 * Nothing of ours runs here from now on, and enqueue_pinned() must know. Taking from
-	 * the shared queues may drop this CPU's lock, so look once more for what came before
-	 * the mark was set.
-	 */
-	cs->prio = PRIO_IDLE;
-	take_own(cs, cpu);
-}
-
-/* Frequency requests cost a write to the hardware: only when the target changes. */
-static __always_inline void cpu_set_perf(struct cpu_state *cs, s32 cpu, u8 prio)
-{
-	u32 perf = perf_target[prio];
-
-	if (perf == cs->perf || !bpf_ksym_exists(scx_bpf_cpuperf_set))
-		return;
-	cs->perf = perf;
-	scx_bpf_cpuperf_set(cpu, perf);
-}
-
-/*
- * A kick is lost that comes while this CPU switches (it lets go of its lock to take a task from
- * another's), or when a task waits in its local queue already. What the kick was for would wait for
- * the tick. Once for each kick: it may be allowed on other CPUs only.
- */
-static __always_inline void kick_again(struct cpu_state *cs, u32 cpu)
-{
-	if (!compat_can_kick() || !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(cpu))))
-		return;
-	cs->expects_at_ns = 0;
-	stat_inc(cs, BPF_STAT_KICKS_AGAIN);
-	scx_bpf_kick_cpu(cpu, k_SCX_KICK_PREEMPT);
-}
-
-void BPF_OPS(gamer_running, struct task_struct *p)
-{
-	struct task_ctx *t = task_ctx_of(p);
-	u32 cpu = p->thread_info.cpu;
-	struct cpu_state *cs = cpu_state_of(cpu);
-	u64 now = compat_now();
-
-	if (!t)
-		return;
-	runtime_runs(p, t, cs, now);
-	if (cs->prio >= cs->expects)
-		cs->expects = 0;
-	if (cs->prio < PRIO_CRITICAL) {
-		cs->own_critical = 0;	/* it would have been first, or waits for its turn */
-		/* Signed: the kernel's clock stands while this CPU switches, and the kick is later. */
-		if ((s64)(now - cs->expects_at_ns) < (s64)KICK_LOST_NS)
-			kick_again(cs, cpu);
-	}
-	cs->ends_at_ns = now + t->burst_avg_ns -
-			 (t->burst_ns < t->burst_avg_ns ? t->burst_ns : 0);
-	if (perf_control)
-		cpu_set_perf(cs, cpu, cs->prio);
-}
-
-void BPF_OPS(gamer_tick, struct task_struct *p)
-{
-	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
-	struct cpu_state *cs = cpu_state_of(cpu);
-	struct task_ctx *t;
-
-	/*
-	 * The kernel enforces slices at the tick only, and refills 20 ms where nothing
-	 * waited at the time: so look again here.
-	 */
-	if (cs->prio >= PRIO_CRITICAL)
-		return;
-	if (!cs->own_critical && !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc))) {
-		t = task_ctx_of(p);
-		if (!t || compat_now() - cs->run_at_ns < task_slice(t, PRIO_NORMAL, true))
-			return;
-		if (!scx_bpf_dsq_nr_queued(DSQ_OWN(cpu)) &&
-		    !scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)))
-			return;
-	}
-	stat_inc(cs, BPF_STAT_SLICE_CUTS);
-	compat_set_slice(p, 0);
-}
-
-void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
-{
-	struct task_ctx *t = task_ctx_of(p);
-	struct cpu_state *cs = cpu_state_of(p->thread_info.cpu);
-	u64 now = compat_now(), used;
-
-	if (!t)
-		return;
-	used = now - t->run_at_ns;
-	if ((s64)used < 0)
-		used = 0;
-	t->charge_ns = clamp_u32(t->charge_ns + ((min_u64(used, NSEC_PER_SEC) * t->inv_weight) >> 10));
-	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns - LAG_MAX_NS);
-	if (cs->prio == PRIO_CRITICAL)
-		cs->critical_ns += used;
-	else
-		cs->critical_ns -= min_u64(cs->critical_ns, used * OTHERS_WORTH);
-	runtime_ran(p, t, cs, now, used, runnable);
-	if (runnable)
-		return;		/* charged when it is queued again: by then the queue is known */
-	t->fair_at_ns += t->charge_ns;
-	t->charge_ns = 0;
-}
-
-/* A higher class takes the CPU: what waits in its local queue must not wait for that. */
-void BPF_OPS(gamer_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
-{
-	cpu_taken(cpu);
-	if (bpf_ksym_exists(scx_bpf_reenqueue_local___v1))
-		scx_bpf_reenqueue_local___v1();
-}
-
-void BPF_OPS(gamer_set_weight, struct task_struct *p, u32 weight)
-{
-	struct task_ctx *t = task_ctx_of(p);
-
-	if (!t)
-		return;
-	t->weight = weight;
-	t->weights_gen = 0;
-	task_set_weight(t, 1024);
-}
-
-s32 BPF_OPS_SLEEPABLE(gamer_cgroup_init, struct cgroup *cgrp, struct scx_cgroup_init_args *args)
-{
-	u32 *scale = bpf_cgrp_storage_get(&cgroup_weights, cgrp, 0,
-					  BPF_LOCAL_STORAGE_GET_F_CREATE);
-
-	if (!scale)
-		return -12;	/* ENOMEM */
-	*scale = args->weight * 1024 / 100;
-	return 0;
-}
-
-void BPF_OPS(gamer_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
-{
-	u32 *scale = bpf_cgrp_storage_get(&cgroup_weights, cgrp, 0, 0);
-
-	if (!scale)
-		return;
-	*scale = weight * 1024 / 100;
-	__sync_fetch_and_add(&cgroup_gen, 1);
-}
-
-void BPF_OPS(gamer_cgroup_move, struct task_struct *p, struct cgroup *from, struct cgroup *to)
-{
-	struct task_ctx *t = task_ctx_of(p);
-
-	if (t)
-		t->weights_gen = 0;
-}
-
-s32 BPF_OPS_SLEEPABLE(gamer_init_task, struct task_struct *p, struct scx_init_task_args *args)
-{
-	struct task_ctx *t = bpf_task_storage_get(&task_ctxs, p, 0,
-						  BPF_LOCAL_STORAGE_GET_F_CREATE), *parent;
-
-	if (!t)
-		return -12;	/* ENOMEM: fork fails instead of a task that nobody tracks */
-	/* The storage outlives restarts, what it holds does not; see storage_keep(). */
-	if (!args->fork) {
-		__builtin_memset(t, 0, sizeof(*t));
-		bpf_task_storage_delete(&procs, p);
-	}
-	t->weight = 100;
-	task_set_weight(t, 1024);
-	/* What forks is the current task, and its program is that of the child. */
-	parent = learning && args->fork ? task_ctx_of(bpf_get_current_task_btf()) : NULL;
-	if (parent)
-		t->exe = parent->exe;
-	return 0;
-}
-
-void BPF_OPS(gamer_enable, struct task_struct *p)
-{
-	struct task_ctx *t = task_ctx_of(p);
-
-	if (!t)
-		return;
-	t->fair_at_ns = compat_now();
-	/* Again after a time in another class: then it is no new task. */
-	if (!t->observe_at)
-		learn_named(p, t, p->comm);
-}
-
-/* Who ends before its averages matured shows what it was by its end. */
-void BPF_OPS(gamer_exit_task, struct task_struct *p, struct scx_exit_task_args *args)
-{
-	struct task_ctx *t = task_ctx_of(p);
-
-	if (!t || !t->bursts)
-		return;
-	if (t->observe_at == LEARN_MATURE)
-		learn_observe(p, t);
-	if (t->bursts < LEARN_DOUBT)
-		cpu_state_of(bpf_get_smp_processor_id())->stat[BPF_STAT_SHORT_PREEMPTIONS] += t->preemptions;
-}
-
-/* ===================================================================================== */
-/* 8. detection hooks                                                                    */
+/* 7. detection hooks                                                                    */
 /* ===================================================================================== */
 
 /* Each is loaded only where its hook is wanted and the kernel has it; see PROGS in gamer.c. */
@@ -2946,6 +3007,27 @@ static __always_inline void hint_send(struct task_struct *p, struct task_ctx *t,
 		__builtin_memcpy(e.comm, p->group_leader->comm, sizeof(e.comm));
 	if (EVENT_SEND(EVENT_GAME, game_ring, &e) && t)
 		t->told |= what;
+}
+
+/* The oldest input event that waits at `from` goes on to `to`, if there is a further stage. */
+static __always_inline void input_hop(struct cpu_state *cs, u64 *from, u64 *to, enum hist hist,
+				      u64 now)
+{
+	u64 at = *from;
+
+	if (!at)
+		return;
+	*from = 0;
+	if (now - at >= FRAME_FRESH_NS)
+		return;
+	hist_add(cs, hist, now - at);
+	if (to && !*to)
+		*to = at;
+}
+
+static __always_inline void input_taken(struct cpu_state *cs, u64 now)
+{
+	input_hop(cs, &input_path.event_ns, &input_path.read_ns, HIST_INPUT_READER, now);
 }
 
 /* --- runtime, for the observer: what the scheduler's callbacks see otherwise --- */
@@ -3767,7 +3849,7 @@ int threads(struct bpf_iter__task *ctx)
 }
 
 /* ===================================================================================== */
-/* 9. profiler                                                                           */
+/* 8. profiler                                                                           */
 /* ===================================================================================== */
 
 /*
@@ -4388,58 +4470,8 @@ int prof_threads(struct bpf_iter__task *ctx)
 }
 
 /* ===================================================================================== */
-/* 10. ops table                                                                         */
+/* 9. ops table                                                                          */
 /* ===================================================================================== */
-
-static __always_inline s32 fast_cpus_fill(void)
-{
-	struct bpf_cpumask *mask = bpf_cpumask_create();
-	u32 i;
-
-	if (!mask)
-		return -12;	/* ENOMEM */
-	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids; i++)
-		if (cpu_fast[i])
-			bpf_cpumask_set_cpu(i, mask);
-	mask = bpf_kptr_xchg(&fast_cpus, mask);
-	if (mask)
-		bpf_cpumask_release(mask);
-	return 0;
-}
-
-s32 BPF_OPS_SLEEPABLE(gamer_init)
-{
-	u64 now = compat_now();
-	s32 err = 0;
-	u32 i;
-
-	for (i = 0; i < MAX_LLCS && i < nr_llcs && !err; i++) {
-		llc_states[i].normal_served_ns = now;
-		llc_states[i].inv_weight_avg = 1024;
-		err = scx_bpf_create_dsq(DSQ_CRITICAL(i), -1);
-		if (!err)
-			err = scx_bpf_create_dsq(DSQ_NORMAL(i), -1);
-	}
-	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids && !err; i++)
-		err = scx_bpf_create_dsq(DSQ_OWN(i), -1);
-	return err ? err : hybrid ? fast_cpus_fill() : 0;
-}
-
-void BPF_OPS(gamer_exit, struct scx_exit_info *info)
-{
-	struct event_game e = { EVENT_INIT(GAME, 0ULL), .what = HINT_EXIT };
-
-	scx_end.kind = info->kind;
-	scx_end.exit_code = bpf_core_field_exists(info->exit_code) ? info->exit_code : 0;
-	if (bpf_probe_read_kernel_str(scx_end.reason, sizeof(scx_end.reason), info->reason) < 0)
-		scx_end.reason[0] = 0;
-	if (bpf_probe_read_kernel_str(scx_end.msg, sizeof(scx_end.msg), info->msg) < 0)
-		scx_end.msg[0] = 0;
-	/* Atomic, which orders it behind all above: user space reads the rest once it sees this. */
-	__sync_fetch_and_add(&scx_end.written, 1);
-	/* This only wakes user space. Where the ring is full, user space is awake. */
-	EVENT_SEND(EVENT_GAME, game_ring, &e);
-}
 
 SEC(".struct_ops.link")
 struct sched_ext_ops gamer_ops = {
