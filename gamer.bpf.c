@@ -131,7 +131,7 @@ enum prio {
 	X(CRITICAL_QUEUED, critical_queued, "enqueues to a critical queue")	\
 	X(NORMAL_QUEUED, normal_queued, "enqueues to a normal queue")		\
 	X(PINNED_QUEUED, pinned_queued, "enqueues to a single-CPU queue")	\
-	X(TURNS_KEPT, turns_kept, "displaced tasks that wait to go on where they ran")	\
+	X(DISPLACED_WAITS, displaced_waits, "displaced tasks that wait to go on where they ran")	\
 	X(RESCUES, rescues, "queues served out of turn because of their age")	\
 	X(BUDGET_YIELDS, budget_yields, "critical work that let normal work pass") \
 	X(STEALS, steals, "tasks taken from another cache's queue")		\
@@ -240,19 +240,19 @@ enum hist {
 struct cpu_state {
 	__u64 run_at_ns;	/* when the running task got the CPU; running() */
 	__u64 critical_ns;	/* critical run time that others' has not paid back; stopping() */
-	__u64 turn_at_ns;	/* when it last began with other than critical work; dispatch() */
+	__u64 slice_start_ns;	/* when it last began with other than critical work; dispatch() */
 	__u32 tgid;		/* process of the running task; running() */
 	__u16 perf;		/* last frequency request, 0..1024; running() */
 	__u8 prio;		/* enum prio of what has the CPU; running(), dispatch() */
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
-	__u8 own_turn;		/* 1: the CPU's own queue is next; dispatch() */
+	__u8 pinned_next;		/* 1: the CPU's own queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
-	__u8 kept;		/* 1: a displaced task waits in its own queue; keep_turn() */
-	__u8 own_critical;	/* 1: critical work does, and is its first; enqueue_pinned(), running() */
-	__u8 own_queued;	/* 0: nobody does; set and cleared under the CPU's lock, take_own() */
+	__u8 displaced;		/* 1: a displaced task waits in its own queue; displaced_waits() */
+	__u8 pinned_critical;	/* 1: critical work does, and is its first; enqueue_pinned(), running() */
+	__u8 pinned_waits;	/* 0: nobody does; set and cleared under the CPU's lock, take_pinned() */
 	__u8 expects;		/* enum prio of what was sent here and does not run yet; cpu_expect() */
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
-	__u64 fan_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
+	__u64 fanout_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
 	__u64 ends_at_ns;	/* when the running task sleeps, by its average; gamer_running() */
 	__u64 expects_at_ns;	/* since when; cpu_expect(); 0: told again, kick_again() */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
@@ -794,8 +794,8 @@ u32 perf_target[PRIO_FOREIGN + 1];
 #define SLICE_NORMAL_NS		(4 * NSEC_PER_MSEC)
 #define SLICE_CONTENDED_NS	(3 * NSEC_PER_MSEC)
 /* What is left of a turn is worth waiting for, and a CPU that comes back later takes too long. */
-#define KEEP_MIN_NS		(500 * NSEC_PER_USEC)
-#define KEEP_MAX_NS		(8 * NSEC_PER_MSEC)
+#define DISPLACED_LEFT_NS		(500 * NSEC_PER_USEC)
+#define DISPLACED_AGE_NS		(8 * NSEC_PER_MSEC)
 #define SLICE_CRITICAL_MIN_NS	(1 * NSEC_PER_MSEC)
 #define SLICE_CRITICAL_MAX_NS	(16 * NSEC_PER_MSEC)
 /* The largest lead a role can get: an older task wins whatever its role. */
@@ -826,16 +826,16 @@ ROLES(X)
 /* Who switched, and was told meanwhile, was told sooner ago. */
 #define KICK_LOST_NS		(100 * NSEC_PER_USEC)
 /* Share of wakeups, out of 256, from which a thread counts as driven by devices and timers. */
-#define DRIVEN_MOST		64
+#define IRQ_WOKEN_MIN		64
 /* Whoever runs longer without sleeping is no longer critical, whatever it was. */
 #define CRITICAL_BURST_NS	(16 * NSEC_PER_MSEC)
 #define BOOST_NS		(8 * NSEC_PER_MSEC)
 #define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)
 #define BOOST_HOPS		4
 /* Share of wakeups, out of 256, as one of several from which a thread is a job worker. */
-#define FANNED_MOST		64
+#define FANOUT_MIN		64
 /* Share of wakeups, out of 256, by softirqs from which short bursts handle packets. */
-#define SOFTIRQ_MOST		128
+#define SOFTIRQ_MIN		128
 /* Windows' names for what Wine passes on. */
 #define WINE_TIME_CRITICAL	15
 #define WINE_REALTIME_CLASS	4
@@ -883,11 +883,11 @@ struct task_ctx {
 	u32 inv_weight;		/* charge factor, 1024 = nice 0 and default cgroup; task_set_weight() */
 	u32 weights_gen;	/* cgroup_gen that inv_weight knows of; task_reweigh() */
 	u16 slice_scale;	/* 1024 = nice 0, 256..4096; task_set_weight() */
-	u16 driven;		/* EWMA of wakeups by a device, a timer or a boost, 0..256; task_woke() */
+	u16 irq_woken;		/* EWMA of wakeups by a device, a timer or a boost, 0..256; task_woke() */
 	u16 preempted;		/* switches by force since the last sleep; stopping() */
 	u16 last_cpu;		/* where it ran last, plus 1; task_moved() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
-	u16 fanned;		/* EWMA of wakeups as one of several, 0..256; runtime_slept() */
+	u16 fanout;		/* EWMA of wakeups as one of several, 0..256; runtime_slept() */
 	u16 waker_cpu;		/* where the last waker of its process ran; task_woke() */
 	u16 softirq;		/* EWMA of wakeups by a softirq, 0..256; task_woke() */
 	u16 until;		/* evidence_clock() at which the role in force ends, 0: never */
@@ -903,7 +903,7 @@ struct task_ctx {
 	u8 wine_class;		/* of a first thread: its process's priority class, 0: not set */
 	u8 boost_depth;		/* hops left while boosted */
 	u8 late_gaps;		/* gaps that told of our delay; task_woke() */
-	u8 via;			/* enum reason why it runs where it does; select_cpu(), enqueue() */
+	u8 placed_by;			/* enum reason why it runs where it does; select_cpu(), enqueue() */
 	u32 class_gen;		/* class_gen that class knows of; class_refresh() */
 	u32 wakeups;		/* real ones; task_woke() */
 	u32 role_wakeups;	/* wakeups when the role last changed; role_settle() */
@@ -1076,7 +1076,7 @@ static __always_inline bool event_sent(enum event_type type, long err)
 /* DSQ ids: two per cache, one per CPU for who is pinned to it or goes on there. */
 #define DSQ_CRITICAL(llc)	(0x1000ULL + (llc) * 2)
 #define DSQ_NORMAL(llc)		(0x1001ULL + (llc) * 2)
-#define DSQ_OWN(cpu)		(0x10000ULL + (cpu))
+#define DSQ_PINNED(cpu)		(0x10000ULL + (cpu))
 
 /* ===================================================================================== */
 /* 4. kernel compatibility                                                               */
@@ -1311,7 +1311,7 @@ static __always_inline bool task_urgent(const struct task_ctx *t)
 {
 	u32 burst = t->burst_avg_ns;
 
-	return has_part(PART_URGENT) && t->driven >= DRIVEN_MOST &&
+	return has_part(PART_URGENT) && t->irq_woken >= IRQ_WOKEN_MIN &&
 	       (burst < URGENT_BURST_NS ||
 		(burst < URGENT_MAX_NS && burst < t->gap_avg_ns - (t->gap_avg_ns >> 2)));
 }
@@ -1549,27 +1549,27 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 				      struct cpu_state *cs, u64 now)
 {
 	u32 interrupt = compat_in_interrupt();
-	bool driven = interrupt || boost_by_waker(p, t, cs, now);
+	bool irq_woken = interrupt || boost_by_waker(p, t, cs, now);
 
 	/* Where nobody tells: who was not running can hardly have woken a thread of the game. */
 	if (!irq_mask && t->class == CLASS_GAME && cs->tgid != (u32)p->tgid)
-		driven = true;
+		irq_woken = true;
 	t->softirq -= t->softirq >> EWMA_SHIFT;
 	if (interrupt == IRQ_SOFT)
 		t->softirq += 256 >> EWMA_SHIFT;
 	if (!t->last_wake_ns)
-		t->driven = driven ? 256 : 0;
+		t->irq_woken = irq_woken ? 256 : 0;
 	t->waker_ns = 0;
 	if (!interrupt && cs->tgid == (u32)p->tgid) {
 		t->waker_ns = cs->run_at_ns;
 		t->waker_cpu = bpf_get_smp_processor_id();
 		if (cs->fanout++)
-			cs->fan_ns = cs->run_at_ns;
+			cs->fanout_ns = cs->run_at_ns;
 	}
 	t->wakeups++;
-	t->driven -= t->driven >> EWMA_SHIFT;
-	if (driven)
-		t->driven += 256 >> EWMA_SHIFT;
+	t->irq_woken -= t->irq_woken >> EWMA_SHIFT;
+	if (irq_woken)
+		t->irq_woken += 256 >> EWMA_SHIFT;
 	runtime_woke(t, now);
 	t->wake_at_ns = t->ready_at_ns = now;
 	t->fair_at_ns = later(t->fair_at_ns, now);	/* no credit for sleep */
@@ -1676,7 +1676,7 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 	if (cpu < 0)
 		return cpu;
 	stat_inc(cpu_state_of(me), BPF_STAT_PREEMPTIONS);
-	t->via = REASON_PREEMPT;
+	t->placed_by = REASON_PREEMPT;
 	t->preemptions++;
 	cpu_expect(cpu_state_of(cpu), PRIO_CRITICAL, now);
 	if (!compat_can_kick() || cpu == (s32)me) {
@@ -1698,13 +1698,13 @@ static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 				    struct cpu_state *cs, u64 wake_flags, u64 now)
 {
 	if (!has_part(PART_HANDOFF) || !(wake_flags & k_SCX_WAKE_SYNC) ||
-	    now - cs->turn_at_ns > SLICE_NORMAL_NS ||
+	    now - cs->slice_start_ns > SLICE_NORMAL_NS ||
 	    !bpf_cpumask_test_cpu(bpf_get_smp_processor_id(), p->cpus_ptr) ||
-	    cs->own_critical || scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
+	    cs->pinned_critical || scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
 	    scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(bpf_get_smp_processor_id()))))
 		return false;
 	stat_inc(cs, BPF_STAT_HANDOFFS);
-	t->via = REASON_HANDOFF;
+	t->placed_by = REASON_HANDOFF;
 	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, PRIO_NORMAL, true), 0);
 	return true;
 }
@@ -1761,7 +1761,7 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	}
 	if (idle) {
 		stat_inc(cs, BPF_STAT_IDLE_HITS);
-		t->via = REASON_IDLE;
+		t->placed_by = REASON_IDLE;
 		cpu_expect(cpu_state_of(cpu), prio, now);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), 0);
 		return cpu;
@@ -1821,14 +1821,14 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 		return;
 	}
 	stat_inc(me, BPF_STAT_PINNED_QUEUED);
-	cs->own_queued = 1;
+	cs->pinned_waits = 1;
 	if (prio == PRIO_CRITICAL) {
-		cs->own_critical = 1;
+		cs->pinned_critical = 1;
 		key = now - WARP_MAX_NS - LAG_MAX_NS;
 	} else {
 		key = task_key(t, now);
 	}
-	compat_insert_key(p, DSQ_OWN(cpu), task_slice(t, prio, true), key, enq_flags);
+	compat_insert_key(p, DSQ_PINNED(cpu), task_slice(t, prio, true), key, enq_flags);
 }
 
 /*
@@ -1879,7 +1879,7 @@ static __always_inline bool injected(struct task_struct *p)
 
 /*
  * A higher class took the CPU. The nearest CPU before it in the ring that we have looks after whom
- * it kept (see take_kept_in_ring()) at its next turn; where it is idle there would be none.
+ * it kept (see take_displaced_in_ring()) at its next turn; where it is idle there would be none.
  */
 static __always_inline void cpu_taken(u32 cpu)
 {
@@ -1887,7 +1887,7 @@ static __always_inline void cpu_taken(u32 cpu)
 	int i;
 
 	cs->prio = PRIO_FOREIGN;
-	if (!cs->kept || !compat_can_kick())
+	if (!cs->displaced || !compat_can_kick())
 		return;
 	for (i = 0; i < VICTIM_SCAN && cpu_state_of(cpu)->prio == PRIO_FOREIGN; i++)
 		cpu = cpu_back[cpu & (MAX_CPUS - 1)];
@@ -1898,24 +1898,24 @@ static __always_inline void cpu_taken(u32 cpu)
  * Who is displaced within its turn waits for the same CPU, which goes on with it when the
  * critical work sleeps: through the shared queue another CPU would take it, with cold caches and
  * two run queues locked. A turn ends by the clock, whoever ran, so that no one waits longer for
- * it; what it ran is charged then. Others may take it all the same, see take_kept_in_ring(); a
+ * it; what it ran is charged then. Others may take it all the same, see take_displaced_in_ring(); a
  * CPU that could and is idle must be told. True: it is queued.
  */
-static __always_inline bool keep_turn(struct task_struct *p, struct task_ctx *t, u32 cpu, u64 now,
+static __always_inline bool displaced_waits(struct task_struct *p, struct task_ctx *t, u32 cpu, u64 now,
 				      u64 enq_flags)
 {
 	struct cpu_state *cs = cpu_state_of(cpu);
 	u8 prio = task_prio(t, now);
-	u64 slice = task_slice(t, prio, true), gone = now - cs->turn_at_ns;
+	u64 slice = task_slice(t, prio, true), gone = now - cs->slice_start_ns;
 
 	if (!has_part(PART_KEEP) || !have_kick || cs->expects != PRIO_CRITICAL ||
 	    prio >= PRIO_CRITICAL || p != bpf_get_current_task_btf() ||
-	    gone + KEEP_MIN_NS > slice || (enq_flags & k_SCX_ENQ_REENQ))
+	    gone + DISPLACED_LEFT_NS > slice || (enq_flags & k_SCX_ENQ_REENQ))
 		return false;
-	cs->kept = cs->own_queued = 1;
-	t->via = REASON_QUEUE;
-	stat_inc(cs, BPF_STAT_TURNS_KEPT);
-	enqueue_shared(p, DSQ_OWN(cpu), slice - gone, task_key(t, now), enq_flags);
+	cs->displaced = cs->pinned_waits = 1;
+	t->placed_by = REASON_QUEUE;
+	stat_inc(cs, BPF_STAT_DISPLACED_WAITS);
+	enqueue_shared(p, DSQ_PINNED(cpu), slice - gone, task_key(t, now), enq_flags);
 	return true;
 }
 
@@ -1935,12 +1935,12 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	}
 	if (!(enq_flags & k_SCX_ENQ_WAKEUP)) {
-		if (!pinned && keep_turn(p, t, cpu, now, enq_flags))
+		if (!pinned && displaced_waits(p, t, cpu, now, enq_flags))
 			return;
 		task_reweigh(p, t);
 		if (pinned)
 			task_charge_round(t, now, &llc_states[llc],
-					  scx_bpf_dsq_nr_queued(DSQ_OWN(cpu)), 1024);
+					  scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)), 1024);
 		else
 			task_charge_round(t, now, &llc_states[llc],
 					  scx_bpf_dsq_nr_queued(dsq), llc_depth_recip[llc]);
@@ -1950,7 +1950,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	if (enq_flags & k_SCX_ENQ_REENQ)	/* pushed off by a higher class, which has the CPU */
 		cpu_taken(cpu);
 	prio = task_prio(t, now);
-	t->via = pinned ? REASON_PINNED : REASON_QUEUE;
+	t->placed_by = pinned ? REASON_PINNED : REASON_QUEUE;
 	if (pinned) {
 		enqueue_pinned(p, t, cpu, prio, now, enq_flags);
 		return;
@@ -1970,11 +1970,11 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 /* --- dispatch --- */
 
 /* The CPU's own queue, whose tasks all are on this CPU's run queue: if none is taken it is empty. */
-static __always_inline bool take_own(struct cpu_state *cs, u32 cpu)
+static __always_inline bool take_pinned(struct cpu_state *cs, u32 cpu)
 {
-	if (cs->own_queued && !compat_take(DSQ_OWN(cpu)))
-		cs->own_queued = 0;
-	return cs->own_queued;
+	if (cs->pinned_waits && !compat_take(DSQ_PINNED(cpu)))
+		cs->pinned_waits = 0;
+	return cs->pinned_waits;
 }
 
 /* Serve a cache's normal queue; remembers when, for the age rescue. */
@@ -1985,13 +1985,13 @@ static __always_inline bool take_normal(u32 llc, u64 now)
 }
 
 /* Who was displaced from `cpu` goes on, if that CPU began its turn so long ago. */
-static __always_inline bool take_kept(u32 cpu, u64 now, u64 age)
+static __always_inline bool take_displaced(u32 cpu, u64 now, u64 age)
 {
 	struct cpu_state *cs = cpu_state_of(cpu);
 
-	if (!cs->kept || (s64)(now - cs->turn_at_ns) < (s64)age || !compat_take(DSQ_OWN(cpu)))
+	if (!cs->displaced || (s64)(now - cs->slice_start_ns) < (s64)age || !compat_take(DSQ_PINNED(cpu)))
 		return false;
-	cs->kept = 0;
+	cs->displaced = 0;
 	return true;
 }
 
@@ -2000,13 +2000,13 @@ static __always_inline bool take_kept(u32 cpu, u64 now, u64 age)
  * it that a higher class has: all others look after their next themselves. A function of its own,
  * which the verifier walks once and not for each call.
  */
-__noinline int take_kept_in_ring(u32 cpu, u64 now, u64 age)
+__noinline int take_displaced_in_ring(u32 cpu, u64 now, u64 age)
 {
 	u32 start = cpu;
 	int i;
 
 	for (i = 0; i < VICTIM_SCAN; i++) {
-		if (take_kept(cpu, now, age))
+		if (take_displaced(cpu, now, age))
 			return 1;
 		if (age && cpu_state_of(cpu)->prio != PRIO_FOREIGN)
 			break;
@@ -2023,24 +2023,24 @@ __noinline int take_kept_in_ring(u32 cpu, u64 now, u64 age)
  */
 static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
 {
-	bool own_first = cs->own_turn;
+	bool pinned_first = cs->pinned_next;
 
 	cs->expects = 0;	/* somebody else has taken it */
-	if (take_kept(cpu, now, 0))
+	if (take_displaced(cpu, now, 0))
 		return true;
-	cs->kept = 0;		/* not where another CPU failed: it may not run there, but elsewhere */
-	cs->turn_at_ns = now;
-	if (take_kept_in_ring(cpu_next[cpu & (MAX_CPUS - 1)], now, KEEP_MAX_NS))
+	cs->displaced = 0;		/* not where another CPU failed: it may not run there, but elsewhere */
+	cs->slice_start_ns = now;
+	if (take_displaced_in_ring(cpu_next[cpu & (MAX_CPUS - 1)], now, DISPLACED_AGE_NS))
 		return true;
-	if (own_first && take_own(cs, cpu)) {
-		cs->own_turn = 0;
+	if (pinned_first && take_pinned(cs, cpu)) {
+		cs->pinned_next = 0;
 		return true;
 	}
 	if (take_normal(llc, now)) {
-		cs->own_turn = 1;
+		cs->pinned_next = 1;
 		return true;
 	}
-	return !own_first && take_own(cs, cpu);
+	return !pinned_first && take_pinned(cs, cpu);
 }
 
 /* What waits in other caches is better run here than not at all. */
@@ -2063,9 +2063,9 @@ static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
 /* What only this CPU may run waits for what others might take: it is mostly shorter. */
 static __always_inline bool take_critical(struct cpu_state *cs, u32 cpu, u32 llc)
 {
-	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->own_critical && take_own(cs, cpu)))
+	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->pinned_critical && take_pinned(cs, cpu)))
 		return false;
-	cs->expects = PRIO_CRITICAL;	/* also where the tick made room: keep_turn() */
+	cs->expects = PRIO_CRITICAL;	/* also where the tick made room: displaced_waits() */
 	return true;
 }
 
@@ -2090,8 +2090,8 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 		return;
 	if (prev && (prev->scx.flags & k_SCX_TASK_QUEUED))
 		return;		/* it goes on */
-	if (take_kept_in_ring(cpu, now, 0) ||
-	    (nr_llcs > 1 && take_kept_in_ring(cpu_far[cpu & (MAX_CPUS - 1)], now, 0)))
+	if (take_displaced_in_ring(cpu, now, 0) ||
+	    (nr_llcs > 1 && take_displaced_in_ring(cpu_far[cpu & (MAX_CPUS - 1)], now, 0)))
 		return;
 	/*
 	 * Nothing of ours runs here from now on, and enqueue_pinned() must know. Taking from
@@ -2099,7 +2099,7 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	 * the mark was set.
 	 */
 	cs->prio = PRIO_IDLE;
-	take_own(cs, cpu);
+	take_pinned(cs, cpu);
 }
 
 /* --- running --- */
@@ -2134,7 +2134,7 @@ static __always_inline void task_moved(struct task_struct *p, struct task_ctx *t
 				       struct cpu_state *cs, u32 cpu, u64 run_at)
 {
 	u32 from = t->last_cpu - 1;
-	u8 reason = t->via;
+	u8 reason = t->placed_by;
 	u64 wait = t->ready_at_ns ? run_at - t->ready_at_ns : 0;
 
 	t->last_cpu = cpu + 1;
@@ -2212,7 +2212,7 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	if (cs->prio >= cs->expects)
 		cs->expects = 0;
 	if (cs->prio < PRIO_CRITICAL) {
-		cs->own_critical = 0;	/* it would have been first, or waits for its turn */
+		cs->pinned_critical = 0;	/* it would have been first, or waits for its turn */
 		/* Signed: the kernel's clock stands while this CPU switches, and the kick is later. */
 		if ((s64)(now - cs->expects_at_ns) < (s64)KICK_LOST_NS)
 			kick_again(cs, cpu);
@@ -2279,11 +2279,11 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 	 */
 	if (cs->prio >= PRIO_CRITICAL)
 		return;
-	if (!cs->own_critical && !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc))) {
+	if (!cs->pinned_critical && !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc))) {
 		t = task_ctx_of(p);
 		if (!t || compat_now() - cs->run_at_ns < task_slice(t, PRIO_NORMAL, true))
 			return;
-		if (!scx_bpf_dsq_nr_queued(DSQ_OWN(cpu)) &&
+		if (!scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)) &&
 		    !scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)))
 			return;
 	}
@@ -2344,7 +2344,7 @@ s32 BPF_OPS_SLEEPABLE(gamer_init)
 			err = scx_bpf_create_dsq(DSQ_NORMAL(i), -1);
 	}
 	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids && !err; i++)
-		err = scx_bpf_create_dsq(DSQ_OWN(i), -1);
+		err = scx_bpf_create_dsq(DSQ_PINNED(i), -1);
 	return err ? err : hybrid ? fast_cpus_fill() : 0;
 }
 
@@ -2755,7 +2755,7 @@ static __always_inline void learn_apply(struct task_struct *p, struct task_ctx *
 
 	if (t->foretold && young) {
 		t->burst_avg_ns = t->gap_avg_ns = 0;
-		t->driven = 0;
+		t->irq_woken = 0;
 	}
 	t->foretold = 0;
 	if (to && to->tier < TIER_NR) {
@@ -2765,7 +2765,7 @@ static __always_inline void learn_apply(struct task_struct *p, struct task_ctx *
 		t->gap_avg_ns = to->gap_ns;
 		t->gap_dev_ns = 0;
 		if (to->tier == TIER_LAT_CRITICAL)
-			t->driven = 2 * DRIVEN_MOST;
+			t->irq_woken = 2 * IRQ_WOKEN_MIN;
 		if (to->tier == TIER_BATCH) {
 			role = ROLE_CPU_BOUND;
 			confidence = to->confidence;
@@ -2858,17 +2858,17 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
 	bool game = t->class == CLASS_GAME, inside = game || !game_tgid, audio;
 
-	if (!gap || t->driven < DRIVEN_MOST) {
+	if (!gap || t->irq_woken < IRQ_WOKEN_MIN) {
 		if (burst > 5 * NSEC_PER_MSEC && t->preempted)
 			return ROLE_CPU_BOUND;
 		return game && burst < 100 * NSEC_PER_USEC ? ROLE_BACKGROUND : ROLE_NONE;
 	}
-	if (t->fanned >= FANNED_MOST)
+	if (t->fanout >= FANOUT_MIN)
 		return game ? ROLE_WORKER : ROLE_NONE;
 	if (inside && gap_is_between(t, 8800, 120) && burst < 100 * NSEC_PER_USEC)
 		return ROLE_INPUT;
 	/* Packets come by softirq; on a server's tick only that tells them from sound. */
-	if (game && t->softirq >= SOFTIRQ_MOST && burst < gap / 16 && burst < NSEC_PER_MSEC)
+	if (game && t->softirq >= SOFTIRQ_MIN && burst < gap / 16 && burst < NSEC_PER_MSEC)
 		return ROLE_NETWORK;
 	/* From 1 to 3 ms both fit, and frames are by far the more common, if no name tells. */
 	audio = (inside || t->class == CLASS_AUDIO) && pattern_is_audio(t);
@@ -2924,9 +2924,9 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 	learn_slept(p, t);
 	t->burst_ns = 0;
 	/* Asked only now: when the first of several was woken, nobody knew of the others. */
-	t->fanned -= t->fanned >> EWMA_SHIFT;
-	if (t->waker_ns && cpu_state_of(t->waker_cpu)->fan_ns == t->waker_ns)
-		t->fanned += 256 >> EWMA_SHIFT;
+	t->fanout -= t->fanout >> EWMA_SHIFT;
+	if (t->waker_ns && cpu_state_of(t->waker_cpu)->fanout_ns == t->waker_ns)
+		t->fanout += 256 >> EWMA_SHIFT;
 	role = pattern_of(t);
 	t->preempted = 0;
 	if (role == t->pattern_role) {
