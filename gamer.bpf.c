@@ -12,6 +12,42 @@
  *   8. profiler              times off the CPU, system calls, block I/O of a process tree
  *   9. ops table             what the kernel attaches
  *
+ * The scheduler's model
+ *
+ * One clock counts for all: the scheduler's clock, in ns. A waiting task's key is its due time
+ * less its lead, and a queue serves the smallest key first. The due time is when the task's
+ * weighted share (nice value x cgroup weight) lets it run again: all run time is charged to it,
+ * critical or not. Due times are bounded both ways: a heavy user is put back by DEBT_MAX_NS at
+ * most, and a task that waited is owed LAG_MAX_NS at most, a critical one nothing. A task that
+ * wakes is due now at the earliest: sleep earns no credit. The lead comes from the role (at most WARP_MAX_NS) and shrinks by the task's
+ * average burst. So a lead decides when a task runs, and not how much.
+ *
+ * The scheduler sees three importances: critical, normal, batch. The role decides the
+ * importance; a boost or urgency makes a task critical too. A boost is what a critical thread
+ * hands to a thread of its team that it wakes: it ends after BOOST_NS and travels BOOST_HOPS
+ * wakeups. Urgent is who devices and timers wake for short bursts. Whoever runs for longer than
+ * CRITICAL_BURST_NS without sleeping is normal until it sleeps.
+ *
+ * A wakeup goes to an idle CPU's local queue. Where no CPU is idle, a critical wakeup takes the
+ * CPU with the least important work out of VICTIM_SCAN of the same cache, then of the next one.
+ * The task waits in its cache's critical queue while that CPU is told, so that any CPU that is
+ * free sooner takes the task. Critical work gives way only to what is far shorter. A waker that
+ * is about to sleep hands its CPU over to whom it wakes, within SLICE_NORMAL_NS of the slice
+ * start. All else waits in the queues: a critical and a normal one per last-level cache, and one
+ * per CPU for pinned and for displaced tasks. A displaced task goes on where it ran, for the
+ * rest of its slice.
+ *
+ * A CPU serves the critical queue, then the task that was displaced from it, then its pinned and
+ * the cache's normal queue alternately, then other caches' queues. Two rules keep the others from starving: critical work may be
+ * CRITICAL_BUDGET_NS ahead on a CPU before other work runs, and that work's run time pays the
+ * budget back OTHERS_WORTH times; a normal queue that nobody served for RESCUE_NS is served first.
+ *
+ * Slices are SLICE_NORMAL_NS, or SLICE_CONTENDED_NS where tasks wait, by weight; critical work
+ * gets twice its average burst. The tick cuts the slice of work that is not critical where
+ * critical work waits, or where the slice is over and anything waits.
+ *
+ * A CPU that a real-time or deadline task has is neither idle nor a victim (PRIO_FOREIGN).
+ *
  * A wakeup's path is gamer_select_cpu -> gamer_enqueue -> gamer_dispatch -> gamer_running
  * -> gamer_stopping. Start reading at section 5. What a hook sees becomes evidence_set() ->
  * role_settle() -> acts_as, and that is all the scheduler looks at.
@@ -248,8 +284,8 @@ struct cpu_state {
 	__u8 pinned_next;		/* 1: the CPU's own queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
 	__u8 displaced;		/* 1: a displaced task waits in its own queue; displaced_waits() */
-	__u8 pinned_critical;	/* 1: critical work does, and is its first; enqueue_pinned(), running() */
-	__u8 pinned_waits;	/* 0: nobody does; set and cleared under the CPU's lock, take_pinned() */
+	__u8 pinned_critical;	/* 1: the CPU's queue begins with critical work; enqueue_pinned(), running() */
+	__u8 pinned_waits;	/* 0: the CPU's queue is empty; under the CPU's lock, take_pinned() */
 	__u8 expects;		/* enum prio of what was sent here and does not run yet; cpu_expect() */
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
 	__u64 fanout_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
@@ -793,7 +829,10 @@ u32 perf_target[PRIO_FOREIGN + 1];
 
 #define SLICE_NORMAL_NS		(4 * NSEC_PER_MSEC)
 #define SLICE_CONTENDED_NS	(3 * NSEC_PER_MSEC)
-/* What is left of a turn is worth waiting for, and a CPU that comes back later takes too long. */
+/*
+ * A displaced task waits for its CPU if so much of its slice is left; other CPUs may take the task
+ * where its slice started so long ago.
+ */
 #define DISPLACED_LEFT_NS		(500 * NSEC_PER_USEC)
 #define DISPLACED_AGE_NS		(8 * NSEC_PER_MSEC)
 #define SLICE_CRITICAL_MIN_NS	(1 * NSEC_PER_MSEC)
@@ -821,11 +860,11 @@ ROLES(X)
 #define URGENT_MAX_NS		(4 * NSEC_PER_MSEC)
 /* Critical work gives way to what is done in half of the time that it still needs, less this. */
 #define SHORTER_NS		(100 * NSEC_PER_USEC)
-/* Who was told to run a task does so sooner, or the task has found another CPU. */
+/* A CPU that was told of a task runs it within this time, or the task has found another CPU. */
 #define EXPECT_NS		(1 * NSEC_PER_MSEC)
-/* Who switched, and was told meanwhile, was told sooner ago. */
+/* A kick may have been lost in a switch if the CPU was told no longer ago than this. */
 #define KICK_LOST_NS		(100 * NSEC_PER_USEC)
-/* Share of wakeups, out of 256, from which a thread counts as driven by devices and timers. */
+/* Share of wakeups, out of 256, from which a thread counts as woken by devices and timers. */
 #define IRQ_WOKEN_MIN		64
 /* Whoever runs longer without sleeping is no longer critical, whatever it was. */
 #define CRITICAL_BURST_NS	(16 * NSEC_PER_MSEC)
@@ -1587,8 +1626,8 @@ static __always_inline void cpu_expect(struct cpu_state *cs, u8 prio, u64 now)
 
 /*
  * How much what the CPU runs, or is about to run, minds a critical wakeup. Who was expected
- * may have found another CPU: nothing takes as long as EXPECT_NS otherwise. A mark by a clock
- * ahead of this one counts as none: with it as one, more frames were late.
+ * may have found another CPU: nothing takes as long as EXPECT_NS otherwise. CPUs' clocks differ
+ * a little. An expectation that lies in the future is ignored: obeyed, it made more frames late.
  */
 static __always_inline u8 cpu_prio(const struct cpu_state *cs, u64 now)
 {
@@ -1895,11 +1934,11 @@ static __always_inline void cpu_taken(u32 cpu)
 }
 
 /*
- * Who is displaced within its turn waits for the same CPU, which goes on with it when the
+ * Who is displaced within its slice waits for the same CPU, which goes on with it when the
  * critical work sleeps: through the shared queue another CPU would take it, with cold caches and
- * two run queues locked. A turn ends by the clock, whoever ran, so that no one waits longer for
- * it; what it ran is charged then. Others may take it all the same, see take_displaced_in_ring(); a
- * CPU that could and is idle must be told. True: it is queued.
+ * two run queues locked. The slice ends at the same time as without the displacement, so the
+ * tasks behind it wait no longer; the task is charged then. Other CPUs may take the displaced
+ * task, see take_displaced_in_ring(), so an idle CPU that could is told. True: it is queued.
  */
 static __always_inline bool displaced_waits(struct task_struct *p, struct task_ctx *t, u32 cpu, u64 now,
 				      u64 enq_flags)
@@ -1984,7 +2023,7 @@ static __always_inline bool take_normal(u32 llc, u64 now)
 	return compat_take(DSQ_NORMAL(llc));
 }
 
-/* Who was displaced from `cpu` goes on, if that CPU began its turn so long ago. */
+/* Take who was displaced from `cpu`, if that CPU's slice started at least `age` ns ago. */
 static __always_inline bool take_displaced(u32 cpu, u64 now, u64 age)
 {
 	struct cpu_state *cs = cpu_state_of(cpu);
@@ -2018,7 +2057,7 @@ __noinline int take_displaced_in_ring(u32 cpu, u64 now, u64 age)
 }
 
 /*
- * Who was displaced here goes on; else a turn begins. Then the CPU's own and the normal queue
+ * Who was displaced here goes on; else a slice starts. Then the CPU's own and the normal queue
  * take turns: neither can starve the other.
  */
 static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
