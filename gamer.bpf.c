@@ -19,28 +19,30 @@
  * weighted share (nice value x cgroup weight) lets it run again: all run time is charged to it,
  * critical or not. Due times are bounded both ways: a heavy user is put back by DEBT_MAX_NS at
  * most, and a task that waited is owed LAG_MAX_NS at most, a critical one nothing. A task that
- * wakes is due now at the earliest: sleep earns no credit. The lead comes from the role (at most WARP_MAX_NS) and shrinks by the task's
- * average burst. So a lead decides when a task runs, and not how much.
+ * wakes is due now at the earliest: sleep earns no credit. The lead comes from the role (at
+ * most WARP_MAX_NS) and shrinks by the task's average burst. So a lead decides when a task
+ * runs, and not how much.
  *
  * The scheduler sees three importances: critical, normal, batch. The role decides the
  * importance; a boost or urgency makes a task critical too. A boost is what a critical thread
  * hands to a thread of its team that it wakes: it ends after BOOST_NS and travels BOOST_HOPS
  * wakeups. Urgent is who devices and timers wake for short bursts. Whoever runs for longer than
- * CRITICAL_BURST_NS without sleeping is normal until it sleeps.
+ * CRITICAL_BURST_NS without sleeping is no longer critical until it sleeps.
  *
  * A wakeup goes to an idle CPU's local queue. Where no CPU is idle, a critical wakeup takes the
  * CPU with the least important work out of VICTIM_SCAN of the same cache, then of the next one.
  * The task waits in its cache's critical queue while that CPU is told, so that any CPU that is
  * free sooner takes the task. Critical work gives way only to what is far shorter. A waker that
  * is about to sleep hands its CPU over to whom it wakes, within SLICE_NORMAL_NS of the slice
- * start. All else waits in the queues: a critical and a normal one per last-level cache, and one
- * per CPU for pinned and for displaced tasks. A displaced task goes on where it ran, for the
- * rest of its slice.
+ * start. All else waits in the queues: a critical and a normal one per last-level cache, and
+ * one per CPU for pinned and for displaced tasks. A displaced task goes on where it ran, for
+ * the rest of its slice.
  *
- * A CPU serves the critical queue, then the task that was displaced from it, then its pinned and
- * the cache's normal queue alternately, then other caches' queues. Two rules keep the others from starving: critical work may be
- * CRITICAL_BUDGET_NS ahead on a CPU before other work runs, and that work's run time pays the
- * budget back OTHERS_WORTH times; a normal queue that nobody served for RESCUE_NS is served first.
+ * A CPU serves the critical queue, then the task that was displaced here, then its pinned and
+ * the cache's normal queue alternately, then other caches' queues. Two rules keep the others
+ * from starving: critical work may be CRITICAL_BUDGET_NS ahead on a CPU before other work runs,
+ * and that work's run time pays the budget back OTHERS_WORTH times; a normal queue that nobody
+ * served for RESCUE_NS is served first.
  *
  * Slices are SLICE_NORMAL_NS, or SLICE_CONTENDED_NS where tasks wait, by weight; critical work
  * gets twice its average burst. The tick cuts the slice of work that is not critical where
