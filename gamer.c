@@ -9,16 +9,20 @@
  *   5. log and errors        text from outside, messages, allocation count, exit
  *   6. small I/O             files, numbers, output buffer, JSON
  *   7. topology              caches, siblings, capacity, power supply -> BPF constants
- *   8. process database      what programs were like: files, merge, predictions
- *   9. load and attach       kernel probes, hooks, the BPF object's life
- *  10. wine                  uprobes on the ntdll.so of whatever Wine the game brings
- *  11. game                  which process is the game, which serve it
- *  12. output                status as text, JSON and OpenMetrics
- *  13. event consumers       the epoll loop: signals, BPF events, clients, power changes
- *  15. clients               of a running gamer: events, trace, top; JSON reader
- *  16. profile               times off the CPU and system calls of a process tree
- *  17. commands              run, status, db, check, unit
- *  18. main                  option parser
+ *   8. capabilities and seccomp   what gamer may do, and what it gives up after attach
+ *   9. kernel probes         what this kernel offers, hook by hook
+ *  10. process database      what programs were like: files, merge, predictions
+ *  11. rings                 opening them, taking records
+ *  12. load and attach       the BPF object's life
+ *  13. child processes       which do what may never come to an end
+ *  14. wine                  uprobes on the ntdll.so of whatever Wine the game brings
+ *  15. game                  which process is the game, which serve it
+ *  16. output                status as text, JSON and OpenMetrics
+ *  17. event consumers       the epoll loop: signals, BPF events, clients, power changes
+ *  18. clients               of a running gamer: events, trace, top; JSON reader
+ *  19. profile               times off the CPU and system calls of a process tree
+ *  20. commands              run, status, db, check, unit
+ *  21. main                  option parser
  *
  * `gamer run` is cmd_run -> run_once -> bpf_load -> bpf_attach -> loop. Start reading there;
  * the four tables of section 3 tell what exists.
@@ -1873,7 +1877,645 @@ static void power_apply(void)
 }
 
 /* ===================================================================================== */
-/* 8. process database                                                                   */
+/* 8. capabilities and seccomp                                                           */
+/* ===================================================================================== */
+
+/*
+ * What gamer does with which capability: name, when, what is lost without it. START: to
+ * load and attach, also again later; READ: in force only in the child that reads what belongs to
+ * other processes; FILES: only where a file that gamer writes lies in a folder of another user. The
+ * first two are all that gamer cannot do without.
+ */
+#define CAPS(X)										\
+	X(BPF, START, "")								\
+	X(PERFMON, START, "")							\
+	X(SYS_ADMIN, START, "no hooks in kernel modules")				\
+	X(SYS_PTRACE, READ, "other users' games are known by what they do alone")	\
+	X(CHECKPOINT_RESTORE, READ, "no wine hook")					\
+	X(DAC_READ_SEARCH, READ, "no wine hook on files that users keep closed")	\
+	X(DAC_OVERRIDE, FILES, "")
+
+enum cap_when { CAP_START, CAP_READ, CAP_FILES };
+
+static const struct cap {
+	const char *name;
+	u8 bit;
+	u8 when;		/* enum cap_when */
+	const char *lost;
+} caps[] = {
+#define X(name, when, lost) { "CAP_" #name, CAP_##name, CAP_##when, lost },
+	CAPS(X)
+#undef X
+};
+#define CAPS_REQUIRED	2	/* rows */
+
+static void caps_set(u64 effective, u64 permitted)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = {
+		{ .effective = effective, .permitted = permitted },
+		{ .effective = effective >> 32, .permitted = permitted >> 32 },
+	};
+
+	if (syscall(SYS_capset, &head, data))
+		note("cannot set capabilities: %s", strerror(errno));
+}
+
+/* What this process may have, of that in force where `effective`. */
+static u64 caps_get(bool effective)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	syscall(SYS_capget, &head, data);
+	return effective ? data[0].effective | (u64)data[1].effective << 32 :
+			   data[0].permitted | (u64)data[1].permitted << 32;
+}
+
+/* Capabilities that scheduling needs and this process lacks, as "A and B"; NULL: none. */
+static const char *missing_capability(void)
+{
+	static char names[64];
+	u64 have = caps_get(true);
+	size_t i;
+
+	if (have & (1ULL << CAP_SYS_ADMIN))	/* includes them */
+		return NULL;
+	for (names[0] = 0, i = 0; i < CAPS_REQUIRED; i++)
+		if (!(have & (1ULL << caps[i].bit)))
+			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+				 names[0] ? " and " : "", caps[i].name);
+	return names[0] ? names : NULL;
+}
+
+/* One line on what is not to be had, where somebody gave this process less than all. */
+static void caps_tell(void)
+{
+	u64 have = caps_get(true);
+	char text[512] = "";
+	size_t i, n = 0;
+
+	for (i = CAPS_REQUIRED; i < ARRAY_SIZE(caps) && n < sizeof(text); i++)
+		if (caps[i].lost[0] && !(have & (1ULL << caps[i].bit)))
+			n += snprintf(text + n, sizeof(text) - n, "%s %s (%s)", n ? "," : "",
+				      caps[i].name, caps[i].lost);
+	if (n)
+		note("does without%s", text);
+}
+
+/* Those of `when`, of what this process has. */
+static u64 caps_for(enum cap_when when)
+{
+	u64 bits = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(caps); i++)
+		bits |= caps[i].when == when ? 1ULL << caps[i].bit : 0;
+	return bits & caps_get(false);
+}
+
+/* What gamer needs with every slot taken (175 files; 15 MB while it loads), rounded up well. */
+static const struct { int resource; const char *name, *set; u64 least; } limits[] = {
+	{ RLIMIT_NOFILE, "RLIMIT_NOFILE", "ulimit -n, LimitNOFILE=", 256 },
+	{ RLIMIT_AS, "RLIMIT_AS", "ulimit -v, LimitAS=", 64 << 20 },
+	{ RLIMIT_DATA, "RLIMIT_DATA", "ulimit -d, LimitDATA=", 64 << 20 },
+};
+
+/*
+ * Ends gamer before anything is half there, where less is allowed; `raise`: unless gamer may allow
+ * itself more. What it starts would inherit that.
+ */
+static void limits_check(bool raise)
+{
+	struct rlimit was, now;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(limits); i++) {
+		if (getrlimit(limits[i].resource, &was) || was.rlim_cur >= limits[i].least)
+			continue;
+		now.rlim_cur = limits[i].least;
+		now.rlim_max = MAX(was.rlim_max, limits[i].least);
+		if (!raise || setrlimit(limits[i].resource, &now))
+			die(EX_NOPERM, "not permitted: the limit %s is %" PRIu64 ", gamer needs %" PRIu64
+			    " (%s)", limits[i].name, (u64)was.rlim_cur, limits[i].least, limits[i].set);
+	}
+}
+
+/* Does this folder belong to another user? Only CAP_DAC_OVERRIDE lets root write there. */
+static bool folder_foreign(int dir_fd, const char *path)
+{
+	struct stat s;
+
+	return !fstatat(dir_fd, path, &s, 0) && s.st_uid != geteuid();
+}
+
+/*
+ * System calls of a gamer that is attached: of its loop, of its children, and what libbpf does to
+ * load again. Any other fails with EPERM and is logged by the kernel; gamer is not killed for it,
+ * since a call forgotten here would then end the scheduler of the whole machine.
+ */
+static const u16 allowed_calls[] = {
+	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat,
+	SYS_openat2, SYS_close,
+	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access,
+	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl,
+	SYS_dup, SYS_dup3, SYS_unlink, SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask,
+	SYS_flock, SYS_fchmod,
+	SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create,
+	SYS_poll, SYS_epoll_create1, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
+	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
+	SYS_setsockopt, SYS_getsockopt, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open, SYS_getpid,
+	SYS_gettid, SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime,
+	SYS_futex,
+	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
+	SYS_fork, SYS_clone, SYS_set_tid_address, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
+	SYS_close_range, SYS_fstatfs,
+};
+
+static void seccomp_on(void)
+{
+	static struct sock_filter code[ARRAY_SIZE(allowed_calls) + 6];
+	struct sock_fprog prog = { .filter = code };
+	struct sock_filter *to = code;
+	const u16 *call, *end = allowed_calls + ARRAY_SIZE(allowed_calls);
+
+	/* the numbers below are those of 64-bit calls, which is what gamer makes */
+	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
+	*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, end - allowed_calls + 1);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (call = allowed_calls; call < end; call++)
+		*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, *call, end - call, 0);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	prog.len = to - code;
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &prog))
+		note("no seccomp: %s", strerror(errno));
+}
+
+/*
+ * After attach: in force is only what the loop needs. What loading and the child that reads need
+ * can be had again, for CPUs, modules and children come and go; the rest is gone for good.
+ */
+static void privileges_drop(bool foreign_folders)
+{
+	static bool hardened;
+	u64 run = foreign_folders ? caps_for(CAP_FILES) : 0;
+
+	caps_set(run, run | caps_for(CAP_START) | caps_for(CAP_READ));
+	if (hardened)
+		return;
+	hardened = true;
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (!opt[OPT_NO_SECCOMP].n)
+		seccomp_on();
+}
+
+static void privileges_raise(void)
+{
+	u64 all = caps_get(false);
+
+	caps_set(all, all);
+}
+
+/* ===================================================================================== */
+/* 9. kernel probes                                                                      */
+/* ===================================================================================== */
+
+/* Name of the attached sched_ext scheduler into buf; false where none is. */
+static bool scx_attached(char *buf, size_t size)
+{
+	char state[32];
+
+	if (read_line(state, sizeof(state), SCX_DIR "state") <= 0 || !strcmp(state, "disabled"))
+		return false;
+	if (read_line(buf, size, SCX_DIR "root/ops") <= 0)
+		snprintf(buf, size, "unknown");
+	return true;
+}
+
+/*
+ * Kernels with isolcpus= refuse to attach any scheduler. NULL: it is not set; isolated partitions of
+ * cpusets, which kernels take, do not count there (6.18, 7.3).
+ */
+static const char *scx_isolated(void)
+{
+	static char text[320];
+	char cpus[256];
+
+	if (read_line(cpus, sizeof(cpus), "/sys/devices/system/cpu/isolated") <= 0)
+		return NULL;
+	snprintf(text, sizeof(text), "isolcpus=%s: the kernel takes no scheduler", cpus);
+	return text;
+}
+
+/* Does the kernel take such a program? 0, or errno. */
+static int prog_try(const struct bpf_insn *insns, size_t n)
+{
+	int fd = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, NULL, "GPL", insns, n, NULL);
+
+	if (fd < 0)
+		return errno;
+	close(fd);
+	return 0;
+}
+
+/* A kernel that is locked down has no such call (EINVAL), but takes the last two lines alone. */
+static bool kernel_is_closed(void)
+{
+	static const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = BPF_REG_1, .src_reg = BPF_REG_10 },
+		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = BPF_REG_1, .imm = -8 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2, .imm = 8 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3 },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_probe_read_kernel },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+
+	return prog_try(insns, ARRAY_SIZE(insns)) == EINVAL && !prog_try(insns + ARRAY_SIZE(insns) - 2, 2);
+}
+
+/* The kernel's BTF, loaded for probes; the caller frees it. NULL: `why` says why. */
+static struct btf *kernel_btf(const char **why)
+{
+	struct btf *btf;
+
+	if (access("/sys/kernel/btf/vmlinux", R_OK)) {
+		*why = "no BTF (/sys/kernel/btf/vmlinux)";
+		return NULL;
+	}
+	if (kernel_is_closed()) {
+		*why = "lockdown=confidentiality: BPF may not read the kernel's memory";
+		return NULL;
+	}
+	btf = btf__load_vmlinux_btf();
+	if (!btf)
+		*why = "its BTF cannot be parsed";
+	return btf;
+}
+
+/* Value of an enumerator, searched in one enum type. False where it does not exist. */
+static bool btf_enum_value(const struct btf *btf, const char *type, const char *name, u64 *value)
+{
+	const struct btf_type *t;
+	s32 id = btf__find_by_name_kind(btf, type, BTF_KIND_ENUM64);
+	int i;
+
+	if (id > 0) {
+		t = btf__type_by_id(btf, id);
+		for (i = 0; i < btf_vlen(t); i++)
+			if (!strcmp(btf__name_by_offset(btf, btf_enum64(t)[i].name_off), name)) {
+				*value = btf_enum64_value(&btf_enum64(t)[i]);
+				return true;
+			}
+		return false;
+	}
+	id = btf__find_by_name_kind(btf, type, BTF_KIND_ENUM);
+	if (id <= 0)
+		return false;
+	t = btf__type_by_id(btf, id);
+	for (i = 0; i < btf_vlen(t); i++)
+		if (!strcmp(btf__name_by_offset(btf, btf_enum(t)[i].name_off), name)) {
+			*value = (u32)btf_enum(t)[i].val;
+			return true;
+		}
+	return false;
+}
+
+static bool btf_has_member(const struct btf *btf, const char *type, const char *member)
+{
+	s32 id = btf__find_by_name_kind(btf, type, BTF_KIND_STRUCT);
+	const struct btf_type *t;
+	int i;
+
+	if (id <= 0)
+		return false;
+	t = btf__type_by_id(btf, id);
+	for (i = 0; i < btf_vlen(t); i++)
+		if (!strcmp(btf__name_by_offset(btf, btf_members(t)[i].name_off), member))
+			return true;
+	return false;
+}
+
+/*
+ * From 7.0 some kfuncs take an argument that programs do not see; BTF must then list the
+ * function without it beside a twin NAME_impl. A kernel built with tools too old for that
+ * shows the hidden argument and has no twin, and its verifier refuses every call.
+ */
+static bool btf_malformed_kfunc(const struct btf *btf, const char *name)
+{
+	const struct btf_type *t;
+	char twin[128];
+	s32 id = btf__find_by_name_kind(btf, name, BTF_KIND_FUNC);
+	int n;
+
+	snprintf(twin, sizeof(twin), "%s_impl", name);
+	if (id <= 0 || btf__find_by_name_kind(btf, twin, BTF_KIND_FUNC) > 0)
+		return false;
+	t = btf__type_by_id(btf, btf__type_by_id(btf, id)->type);
+	n = btf_vlen(t);
+	if (!n)
+		return false;
+	t = btf__type_by_id(btf, btf_params(t)[n - 1].type);
+	while (t && (btf_is_ptr(t) || btf_is_mod(t)))
+		t = btf__type_by_id(btf, t->type);
+	return t && btf_is_struct(t) && !strcmp(btf__name_by_offset(btf, t->name_off), "bpf_prog_aux");
+}
+
+/* Kernels without KALLSYMS_ALL show variables in BTF that programs then cannot use. */
+static bool var_has_address(s32 btf_id)
+{
+	struct bpf_insn insns[] = {
+		{ .code = BPF_LD | BPF_DW | BPF_IMM, .src_reg = BPF_PSEUDO_BTF_ID, .imm = btf_id },
+		{ 0 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	int err = prog_try(insns, ARRAY_SIZE(insns));
+
+	/* without permission to load nothing is known: check then says "available" */
+	return !err || err == EPERM || err == EACCES;
+}
+
+/*
+ * The bits of the preemption counter that mean interrupt context: hard interrupts, NMIs, and
+ * a softirq being served. 7.3 moved them and made the counter 8 bytes; before 6.15 it was in
+ * a struct. 0: some other layout, better not read.
+ */
+static u32 btf_irq_mask(const struct btf *btf)
+{
+	s32 id = btf__find_by_name_kind(btf, "__preempt_count", BTF_KIND_VAR);
+	s64 size;
+
+	if (id <= 0) {
+		id = btf__find_by_name_kind(btf, "pcpu_hot", BTF_KIND_VAR);
+		return id > 0 && var_has_address(id) ? 0x00ff0100 : 0;
+	}
+	if (!var_has_address(id))
+		return 0;
+	size = btf__resolve_size(btf, btf__type_by_id(btf, id)->type);
+	return size == 4 ? 0x00ff0100 : size == 8 ? 0xff000100 : 0;
+}
+
+/* kfuncs that nothing can replace. */
+static const char *const required_kfuncs[] = {
+	"scx_bpf_create_dsq", "scx_bpf_select_cpu_dfl", "scx_bpf_dsq_nr_queued",
+	"scx_bpf_test_and_clear_cpu_idle", "scx_bpf_pick_idle_cpu", "bpf_cpumask_test_cpu",
+};
+
+/* Why not: is function `name` in the kernel's BTF, or in that of the module where it may be? */
+static const char *btf_func_probe(struct btf *btf, const char *name, const char *module)
+{
+	char path[64];
+	struct btf *mod;
+	bool found;
+
+	if (btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0)
+		return NULL;
+	snprintf(path, sizeof(path), "/sys/kernel/btf/%s", module ? module : "");
+	if (!module || access(path, R_OK))
+		return "not in this kernel, or its module is not loaded";
+	mod = btf__load_module_btf(module, btf);
+	found = mod && btf__find_by_name_kind(mod, name, BTF_KIND_FUNC) > 0;
+	btf__free(mod);
+	if (!found)
+		return "not in this kernel, or its module is not loaded";
+	/* its BTF is had by number */
+	return caps_get(false) & 1ULL << CAP_SYS_ADMIN ? NULL : "in a module, which needs CAP_SYS_ADMIN";
+}
+
+/*
+ * Does the kernel take programs of this kind at all? Some refuse trampolines (lockdown), and
+ * one refused program would fail the load of all. So an empty one is tried first.
+ */
+static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
+{
+	static const char *result[PROG_UPROBE + 1];
+	static bool known[PROG_UPROBE + 1];
+	static const struct bpf_insn empty[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	const char *func = kind == PROG_LSM ? "bpf_lsm_bprm_committed_creds" : "udp_sendmsg";
+	LIBBPF_OPTS(bpf_prog_load_opts, opts,
+		    .expected_attach_type = kind == PROG_LSM ? BPF_LSM_MAC :
+					    kind == PROG_FEXIT ? BPF_TRACE_FEXIT : BPF_TRACE_FENTRY);
+	char list[256];
+	int fd;
+
+	if (known[kind])
+		return result[kind];
+	known[kind] = true;
+	/* Without "bpf" in this list its hooks are attached and never called. */
+	if (kind == PROG_LSM && (read_line(list, sizeof(list), "/sys/kernel/security/lsm") <= 0 ||
+				 !strstr(list, "bpf")))
+		return result[kind] = "BPF is not among this kernel's active LSMs";
+	opts.attach_btf_id = btf__find_by_name_kind(btf, func, BTF_KIND_FUNC);
+	fd = bpf_prog_load(kind == PROG_LSM ? BPF_PROG_TYPE_LSM : BPF_PROG_TYPE_TRACING, NULL,
+			   "GPL", empty, ARRAY_SIZE(empty), &opts);
+	if (fd < 0)
+		return result[kind] = errno != EPERM && errno != EACCES ? "the kernel refuses its kind" :
+				      missing_capability() ? "not known without permission" :
+				      "the kernel does not permit it";
+	close(fd);
+	return NULL;
+}
+
+/* The first of a kprobe's functions that this kernel has, or NULL. */
+static const char *prog_kprobe_target(const struct prog *p)
+{
+	static char found[64];
+	char line[256], name[64];
+	const char *at;
+	FILE *f;
+
+	snprintf(line, sizeof(line), "/sys/module/%s", p->module);
+	f = access(line, F_OK) ? NULL : fopen("/proc/kallsyms", "re");
+	found[0] = 0;
+	while (f && !found[0] && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%*s %*s %63s", name) != 1)
+			continue;
+		at = strstr(p->target, name);
+		if (at && (at == p->target || at[-1] == ' ') &&
+		    strchr(" ", at[strlen(name)]))
+			snprintf(found, sizeof(found), "%s", name);
+	}
+	if (f)
+		fclose(f);
+	return found[0] ? found : NULL;
+}
+
+/* Why a program cannot be had, or NULL. */
+static const char *prog_probe(struct btf *btf, const struct prog *p)
+{
+	const char *why;
+	char name[64];
+
+	switch ((enum prog_kind)p->kind) {
+	case PROG_TP:
+		snprintf(name, sizeof(name), "btf_trace_%s", p->target);
+		return btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF) > 0 ? NULL :
+		       "not in this kernel";
+	case PROG_FENTRY:
+	case PROG_FEXIT:
+		why = btf_func_probe(btf, p->target, p->module);
+		return why ? why : prog_kind_probe(btf, p->kind);
+	case PROG_LSM:
+		return prog_kind_probe(btf, p->kind);
+	case PROG_KRETPROBE:
+		return prog_kprobe_target(p) ? NULL : "no such driver is loaded";
+	case PROG_UPROBE:
+		return access("/sys/bus/event_source/devices/uprobe", F_OK) ?
+		       "this kernel has no uprobes" : NULL;
+	}
+	return NULL;
+}
+
+/*
+ * Is this program wanted? Page flips are seen in the same function as GPU submits, and new
+ * names of programs are of interest even where those of threads are not.
+ */
+static bool prog_wanted(u32 i)
+{
+	if (progs[i].hook == HOOK_RUNTIME && !opt[OPT_OBSERVE].n)
+		return false;		/* the scheduler's callbacks see it all */
+	if (i == PROG_game_exec && !st.hook_why[HOOK_GAME])
+		return false;		/* LSM told already */
+	return !st.hook_off[progs[i].hook] || (i == PROG_gpu_ioctl && !st.hook_off[HOOK_FRAME]) ||
+	       (i == PROG_name_changed && !(st.hook_off[HOOK_GAME] && st.hook_off[HOOK_EXEC]));
+}
+
+/* Why a hook that lives by its programs cannot be had: it can where one of them can. */
+static const char *hook_why_progs(enum hook_id id)
+{
+	const char *why = NULL;
+	int i;
+
+	if (st.hook_off[id])
+		return "switched off";
+	for (i = 0; i < PROG_NR; i++) {
+		if (progs[i].hook != id)
+			continue;
+		if (!st.prog_why[i])
+			return NULL;
+		why = why ? why : st.prog_why[i];
+	}
+	return why;
+}
+
+/* Why a hook cannot be had, or NULL. */
+static const char *hook_probe(struct btf *btf, enum hook_id id)
+{
+	const struct hook *h = &hooks[id];
+	u64 value;
+
+	if (st.hook_off[id] && h->need != NEED_PROG)
+		return "switched off";
+	switch ((enum need)h->need) {
+	case NEED_TYPE:
+		if (btf__find_by_name_kind(btf, h->what, BTF_KIND_STRUCT) > 0)
+			return NULL;
+		break;
+	case NEED_FUNC:
+		if (btf_malformed_kfunc(btf, h->what))
+			return "malformed in this kernel's BTF";
+		if (btf__find_by_name_kind(btf, h->what, BTF_KIND_FUNC) > 0)
+			return NULL;
+		break;
+	case NEED_MEMBER:
+		if (btf_has_member(btf, h->what, h->part))
+			return NULL;
+		break;
+	case NEED_CONST:
+		if (btf_enum_value(btf, h->what, h->part, &value))
+			return NULL;
+		break;
+	case NEED_IRQ_BITS:
+		st.irq_mask = btf_irq_mask(btf);
+		if (st.irq_mask)
+			return NULL;
+		break;
+	case NEED_PROG:
+		return hook_why_progs(id);
+	}
+	return "not in this kernel";
+}
+
+/* --hooks=-a,+b: switches optional hooks. */
+static void hooks_parse(const char *list)
+{
+	while (list && *list) {
+		size_t len = strcspn(list, ",");
+		bool off = *list == '-';
+		const char *name = list + (*list == '-' || *list == '+');
+		int i;
+
+		for (i = 0; i < HOOK_NR; i++)
+			if (word_is(name, len - (name - list), hooks[i].name))
+				break;
+		if (i == HOOK_NR)
+			die(EX_USAGE, "--hooks: no hook is called '%.*s' (see gamer check)",
+			    (int)(len - (name - list)), name);
+		if (off && !hooks[i].optional)
+			die(EX_USAGE, "--hooks: '%s' cannot be switched off", hooks[i].name);
+		st.hook_off[i] = off;
+		list += len + (list[len] == ',');
+	}
+}
+
+/* --without=a,b: parts of the scheduler that are left out. */
+static void parts_parse(const char *list)
+{
+	static const char *const names[] = {
+#define X(id, name) #name,
+		PARTS(X)
+#undef X
+	};
+
+	st.left_out = list_parse("without", list, names, PART_NR);
+}
+
+/* Fill st.kernel_const and st.hook_why; the first thing that makes scheduling impossible. */
+static const char *kernel_probe(struct btf *btf)
+{
+	static char why[160];
+	static const struct { const char *name, *type; bool required; } consts[] = {
+#define X(name, type, required) { #name, #type, required },
+		KERNEL_CONSTS(X)
+#undef X
+	};
+	size_t i;
+
+	for (i = 0; i < PROG_NR; i++)
+		st.prog_why[i] = prog_probe(btf, &progs[i]);
+	for (i = 0; i < HOOK_NR; i++)
+		st.hook_why[i] = hook_probe(btf, i);
+	if (opt[OPT_OBSERVE].n) {
+		st.hook_why[HOOK_SCHED] = st.hook_why[HOOK_CGROUP] = st.hook_why[HOOK_CPUPERF] =
+			st.hook_why[HOOK_KICK] = st.hook_why[HOOK_IMMED] = "observing only";
+		return NULL;
+	}
+	if (st.hook_why[HOOK_SCHED])
+		return "no sched_ext";
+	for (i = 0; i < ARRAY_SIZE(required_kfuncs); i++)
+		if (btf_malformed_kfunc(btf, required_kfuncs[i])) {
+			snprintf(why, sizeof(why),
+				 "malformed BTF: %s shows a hidden argument (built with old tools)",
+				 required_kfuncs[i]);
+			return why;
+		}
+	for (i = 0; i < ARRAY_SIZE(consts); i++)
+		if (!btf_enum_value(btf, consts[i].type, consts[i].name, &st.kernel_const[i]) &&
+		    consts[i].required) {
+			snprintf(why, sizeof(why), "its BTF has no %s", consts[i].name);
+			return why;
+		}
+	return NULL;
+}
+
+/* ===================================================================================== */
+/* 10. process database                                                                  */
 /* ===================================================================================== */
 
 /*
@@ -2537,663 +3179,8 @@ static void db_from_bpf(void)
 }
 
 /* ===================================================================================== */
-/* 9. load and attach                                                                    */
+/* 11. rings                                                                             */
 /* ===================================================================================== */
-
-/*
- * What gamer does with which capability: name, when, what is lost without it. START: to
- * load and attach, also again later; READ: in force only in the child that reads what belongs to
- * other processes; FILES: only where a file that gamer writes lies in a folder of another user. The
- * first two are all that gamer cannot do without.
- */
-#define CAPS(X)										\
-	X(BPF, START, "")								\
-	X(PERFMON, START, "")							\
-	X(SYS_ADMIN, START, "no hooks in kernel modules")				\
-	X(SYS_PTRACE, READ, "other users' games are known by what they do alone")	\
-	X(CHECKPOINT_RESTORE, READ, "no wine hook")					\
-	X(DAC_READ_SEARCH, READ, "no wine hook on files that users keep closed")	\
-	X(DAC_OVERRIDE, FILES, "")
-
-enum cap_when { CAP_START, CAP_READ, CAP_FILES };
-
-static const struct cap {
-	const char *name;
-	u8 bit;
-	u8 when;		/* enum cap_when */
-	const char *lost;
-} caps[] = {
-#define X(name, when, lost) { "CAP_" #name, CAP_##name, CAP_##when, lost },
-	CAPS(X)
-#undef X
-};
-#define CAPS_REQUIRED	2	/* rows */
-
-static void caps_set(u64 effective, u64 permitted)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = {
-		{ .effective = effective, .permitted = permitted },
-		{ .effective = effective >> 32, .permitted = permitted >> 32 },
-	};
-
-	if (syscall(SYS_capset, &head, data))
-		note("cannot set capabilities: %s", strerror(errno));
-}
-
-/* What this process may have, of that in force where `effective`. */
-static u64 caps_get(bool effective)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = { 0 };
-
-	syscall(SYS_capget, &head, data);
-	return effective ? data[0].effective | (u64)data[1].effective << 32 :
-			   data[0].permitted | (u64)data[1].permitted << 32;
-}
-
-/* Capabilities that scheduling needs and this process lacks, as "A and B"; NULL: none. */
-static const char *missing_capability(void)
-{
-	static char names[64];
-	u64 have = caps_get(true);
-	size_t i;
-
-	if (have & (1ULL << CAP_SYS_ADMIN))	/* includes them */
-		return NULL;
-	for (names[0] = 0, i = 0; i < CAPS_REQUIRED; i++)
-		if (!(have & (1ULL << caps[i].bit)))
-			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
-				 names[0] ? " and " : "", caps[i].name);
-	return names[0] ? names : NULL;
-}
-
-/* One line on what is not to be had, where somebody gave this process less than all. */
-static void caps_tell(void)
-{
-	u64 have = caps_get(true);
-	char text[512] = "";
-	size_t i, n = 0;
-
-	for (i = CAPS_REQUIRED; i < ARRAY_SIZE(caps) && n < sizeof(text); i++)
-		if (caps[i].lost[0] && !(have & (1ULL << caps[i].bit)))
-			n += snprintf(text + n, sizeof(text) - n, "%s %s (%s)", n ? "," : "",
-				      caps[i].name, caps[i].lost);
-	if (n)
-		note("does without%s", text);
-}
-
-/* Those of `when`, of what this process has. */
-static u64 caps_for(enum cap_when when)
-{
-	u64 bits = 0;
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(caps); i++)
-		bits |= caps[i].when == when ? 1ULL << caps[i].bit : 0;
-	return bits & caps_get(false);
-}
-
-/* What gamer needs with every slot taken (175 files; 15 MB while it loads), rounded up well. */
-static const struct { int resource; const char *name, *set; u64 least; } limits[] = {
-	{ RLIMIT_NOFILE, "RLIMIT_NOFILE", "ulimit -n, LimitNOFILE=", 256 },
-	{ RLIMIT_AS, "RLIMIT_AS", "ulimit -v, LimitAS=", 64 << 20 },
-	{ RLIMIT_DATA, "RLIMIT_DATA", "ulimit -d, LimitDATA=", 64 << 20 },
-};
-
-/*
- * Ends gamer before anything is half there, where less is allowed; `raise`: unless gamer may allow
- * itself more. What it starts would inherit that.
- */
-static void limits_check(bool raise)
-{
-	struct rlimit was, now;
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(limits); i++) {
-		if (getrlimit(limits[i].resource, &was) || was.rlim_cur >= limits[i].least)
-			continue;
-		now.rlim_cur = limits[i].least;
-		now.rlim_max = MAX(was.rlim_max, limits[i].least);
-		if (!raise || setrlimit(limits[i].resource, &now))
-			die(EX_NOPERM, "not permitted: the limit %s is %" PRIu64 ", gamer needs %" PRIu64
-			    " (%s)", limits[i].name, (u64)was.rlim_cur, limits[i].least, limits[i].set);
-	}
-}
-
-/* Does this folder belong to another user? Only CAP_DAC_OVERRIDE lets root write there. */
-static bool folder_foreign(int dir_fd, const char *path)
-{
-	struct stat s;
-
-	return !fstatat(dir_fd, path, &s, 0) && s.st_uid != geteuid();
-}
-
-/*
- * System calls of a gamer that is attached: of its loop, of its children, and what libbpf does to
- * load again. Any other fails with EPERM and is logged by the kernel; gamer is not killed for it,
- * since a call forgotten here would then end the scheduler of the whole machine.
- */
-static const u16 allowed_calls[] = {
-	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat,
-	SYS_openat2, SYS_close,
-	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access,
-	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl,
-	SYS_dup, SYS_dup3, SYS_unlink, SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask,
-	SYS_flock, SYS_fchmod,
-	SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create,
-	SYS_poll, SYS_epoll_create1, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
-	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
-	SYS_setsockopt, SYS_getsockopt, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open, SYS_getpid,
-	SYS_gettid, SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime,
-	SYS_futex,
-	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
-	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
-	SYS_fork, SYS_clone, SYS_set_tid_address, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
-	SYS_close_range, SYS_fstatfs,
-};
-
-static void seccomp_on(void)
-{
-	static struct sock_filter code[ARRAY_SIZE(allowed_calls) + 6];
-	struct sock_fprog prog = { .filter = code };
-	struct sock_filter *to = code;
-	const u16 *call, *end = allowed_calls + ARRAY_SIZE(allowed_calls);
-
-	/* the numbers below are those of 64-bit calls, which is what gamer makes */
-	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-	*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, end - allowed_calls + 1);
-	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	for (call = allowed_calls; call < end; call++)
-		*to++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, *call, end - call, 0);
-	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	prog.len = to - code;
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &prog))
-		note("no seccomp: %s", strerror(errno));
-}
-
-/*
- * After attach: in force is only what the loop needs. What loading and the child that reads need
- * can be had again, for CPUs, modules and children come and go; the rest is gone for good.
- */
-static void privileges_drop(bool foreign_folders)
-{
-	static bool hardened;
-	u64 run = foreign_folders ? caps_for(CAP_FILES) : 0;
-
-	caps_set(run, run | caps_for(CAP_START) | caps_for(CAP_READ));
-	if (hardened)
-		return;
-	hardened = true;
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	if (!opt[OPT_NO_SECCOMP].n)
-		seccomp_on();
-}
-
-static void privileges_raise(void)
-{
-	u64 all = caps_get(false);
-
-	caps_set(all, all);
-}
-
-/* Name of the attached sched_ext scheduler into buf; false where none is. */
-static bool scx_attached(char *buf, size_t size)
-{
-	char state[32];
-
-	if (read_line(state, sizeof(state), SCX_DIR "state") <= 0 || !strcmp(state, "disabled"))
-		return false;
-	if (read_line(buf, size, SCX_DIR "root/ops") <= 0)
-		snprintf(buf, size, "unknown");
-	return true;
-}
-
-#define SCX_LOOK_MS	4000
-
-/*
- * Has the kernel let the scheduler go? BPF writes why. The kernel's own word is asked every
- * SCX_LOOK_MS besides, so that status tells the truth whatever became of BPF's.
- */
-static void scx_look(void)
-{
-	u64 now = now_ns();
-	char state[32];
-
-	if (__atomic_load_n(&st.skel->bss->scx_end.written, __ATOMIC_ACQUIRE)) {
-		st.end = st.skel->bss->scx_end;
-		st.exited = true;
-	} else if (st.link && now - st.scx_looked_ns >= SCX_LOOK_MS * NSEC_PER_MSEC) {
-		st.scx_looked_ns = now;
-		/* where it cannot be read, for want of files for instance, nothing is known */
-		if (read_line(state, sizeof(state), SCX_DIR "state") > 0 &&
-		    !strcmp(state, "disabled")) {
-			st.end = (struct scx_end){ .reason = "the kernel does not say why" };
-			st.exited = true;
-		}
-	}
-}
-
-/*
- * Kernels with isolcpus= refuse to attach any scheduler. NULL: it is not set; isolated partitions of
- * cpusets, which kernels take, do not count there (6.18, 7.3).
- */
-static const char *scx_isolated(void)
-{
-	static char text[320];
-	char cpus[256];
-
-	if (read_line(cpus, sizeof(cpus), "/sys/devices/system/cpu/isolated") <= 0)
-		return NULL;
-	snprintf(text, sizeof(text), "isolcpus=%s: the kernel takes no scheduler", cpus);
-	return text;
-}
-
-/* Does the kernel take such a program? 0, or errno. */
-static int prog_try(const struct bpf_insn *insns, size_t n)
-{
-	int fd = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, NULL, "GPL", insns, n, NULL);
-
-	if (fd < 0)
-		return errno;
-	close(fd);
-	return 0;
-}
-
-/* A kernel that is locked down has no such call (EINVAL), but takes the last two lines alone. */
-static bool kernel_is_closed(void)
-{
-	static const struct bpf_insn insns[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = BPF_REG_1, .src_reg = BPF_REG_10 },
-		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = BPF_REG_1, .imm = -8 },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2, .imm = 8 },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3 },
-		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_probe_read_kernel },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
-
-	return prog_try(insns, ARRAY_SIZE(insns)) == EINVAL && !prog_try(insns + ARRAY_SIZE(insns) - 2, 2);
-}
-
-/* The kernel's BTF, loaded for probes; the caller frees it. NULL: `why` says why. */
-static struct btf *kernel_btf(const char **why)
-{
-	struct btf *btf;
-
-	if (access("/sys/kernel/btf/vmlinux", R_OK)) {
-		*why = "no BTF (/sys/kernel/btf/vmlinux)";
-		return NULL;
-	}
-	if (kernel_is_closed()) {
-		*why = "lockdown=confidentiality: BPF may not read the kernel's memory";
-		return NULL;
-	}
-	btf = btf__load_vmlinux_btf();
-	if (!btf)
-		*why = "its BTF cannot be parsed";
-	return btf;
-}
-
-/* Value of an enumerator, searched in one enum type. False where it does not exist. */
-static bool btf_enum_value(const struct btf *btf, const char *type, const char *name, u64 *value)
-{
-	const struct btf_type *t;
-	s32 id = btf__find_by_name_kind(btf, type, BTF_KIND_ENUM64);
-	int i;
-
-	if (id > 0) {
-		t = btf__type_by_id(btf, id);
-		for (i = 0; i < btf_vlen(t); i++)
-			if (!strcmp(btf__name_by_offset(btf, btf_enum64(t)[i].name_off), name)) {
-				*value = btf_enum64_value(&btf_enum64(t)[i]);
-				return true;
-			}
-		return false;
-	}
-	id = btf__find_by_name_kind(btf, type, BTF_KIND_ENUM);
-	if (id <= 0)
-		return false;
-	t = btf__type_by_id(btf, id);
-	for (i = 0; i < btf_vlen(t); i++)
-		if (!strcmp(btf__name_by_offset(btf, btf_enum(t)[i].name_off), name)) {
-			*value = (u32)btf_enum(t)[i].val;
-			return true;
-		}
-	return false;
-}
-
-static bool btf_has_member(const struct btf *btf, const char *type, const char *member)
-{
-	s32 id = btf__find_by_name_kind(btf, type, BTF_KIND_STRUCT);
-	const struct btf_type *t;
-	int i;
-
-	if (id <= 0)
-		return false;
-	t = btf__type_by_id(btf, id);
-	for (i = 0; i < btf_vlen(t); i++)
-		if (!strcmp(btf__name_by_offset(btf, btf_members(t)[i].name_off), member))
-			return true;
-	return false;
-}
-
-/*
- * From 7.0 some kfuncs take an argument that programs do not see; BTF must then list the
- * function without it beside a twin NAME_impl. A kernel built with tools too old for that
- * shows the hidden argument and has no twin, and its verifier refuses every call.
- */
-static bool btf_malformed_kfunc(const struct btf *btf, const char *name)
-{
-	const struct btf_type *t;
-	char twin[128];
-	s32 id = btf__find_by_name_kind(btf, name, BTF_KIND_FUNC);
-	int n;
-
-	snprintf(twin, sizeof(twin), "%s_impl", name);
-	if (id <= 0 || btf__find_by_name_kind(btf, twin, BTF_KIND_FUNC) > 0)
-		return false;
-	t = btf__type_by_id(btf, btf__type_by_id(btf, id)->type);
-	n = btf_vlen(t);
-	if (!n)
-		return false;
-	t = btf__type_by_id(btf, btf_params(t)[n - 1].type);
-	while (t && (btf_is_ptr(t) || btf_is_mod(t)))
-		t = btf__type_by_id(btf, t->type);
-	return t && btf_is_struct(t) && !strcmp(btf__name_by_offset(btf, t->name_off), "bpf_prog_aux");
-}
-
-/* Kernels without KALLSYMS_ALL show variables in BTF that programs then cannot use. */
-static bool var_has_address(s32 btf_id)
-{
-	struct bpf_insn insns[] = {
-		{ .code = BPF_LD | BPF_DW | BPF_IMM, .src_reg = BPF_PSEUDO_BTF_ID, .imm = btf_id },
-		{ 0 },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
-	int err = prog_try(insns, ARRAY_SIZE(insns));
-
-	/* without permission to load nothing is known: check then says "available" */
-	return !err || err == EPERM || err == EACCES;
-}
-
-/*
- * The bits of the preemption counter that mean interrupt context: hard interrupts, NMIs, and
- * a softirq being served. 7.3 moved them and made the counter 8 bytes; before 6.15 it was in
- * a struct. 0: some other layout, better not read.
- */
-static u32 btf_irq_mask(const struct btf *btf)
-{
-	s32 id = btf__find_by_name_kind(btf, "__preempt_count", BTF_KIND_VAR);
-	s64 size;
-
-	if (id <= 0) {
-		id = btf__find_by_name_kind(btf, "pcpu_hot", BTF_KIND_VAR);
-		return id > 0 && var_has_address(id) ? 0x00ff0100 : 0;
-	}
-	if (!var_has_address(id))
-		return 0;
-	size = btf__resolve_size(btf, btf__type_by_id(btf, id)->type);
-	return size == 4 ? 0x00ff0100 : size == 8 ? 0xff000100 : 0;
-}
-
-/* kfuncs that nothing can replace. */
-static const char *const required_kfuncs[] = {
-	"scx_bpf_create_dsq", "scx_bpf_select_cpu_dfl", "scx_bpf_dsq_nr_queued",
-	"scx_bpf_test_and_clear_cpu_idle", "scx_bpf_pick_idle_cpu", "bpf_cpumask_test_cpu",
-};
-
-/* Why not: is function `name` in the kernel's BTF, or in that of the module where it may be? */
-static const char *btf_func_probe(struct btf *btf, const char *name, const char *module)
-{
-	char path[64];
-	struct btf *mod;
-	bool found;
-
-	if (btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0)
-		return NULL;
-	snprintf(path, sizeof(path), "/sys/kernel/btf/%s", module ? module : "");
-	if (!module || access(path, R_OK))
-		return "not in this kernel, or its module is not loaded";
-	mod = btf__load_module_btf(module, btf);
-	found = mod && btf__find_by_name_kind(mod, name, BTF_KIND_FUNC) > 0;
-	btf__free(mod);
-	if (!found)
-		return "not in this kernel, or its module is not loaded";
-	/* its BTF is had by number */
-	return caps_get(false) & 1ULL << CAP_SYS_ADMIN ? NULL : "in a module, which needs CAP_SYS_ADMIN";
-}
-
-/*
- * Does the kernel take programs of this kind at all? Some refuse trampolines (lockdown), and
- * one refused program would fail the load of all. So an empty one is tried first.
- */
-static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
-{
-	static const char *result[PROG_UPROBE + 1];
-	static bool known[PROG_UPROBE + 1];
-	static const struct bpf_insn empty[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
-	const char *func = kind == PROG_LSM ? "bpf_lsm_bprm_committed_creds" : "udp_sendmsg";
-	LIBBPF_OPTS(bpf_prog_load_opts, opts,
-		    .expected_attach_type = kind == PROG_LSM ? BPF_LSM_MAC :
-					    kind == PROG_FEXIT ? BPF_TRACE_FEXIT : BPF_TRACE_FENTRY);
-	char list[256];
-	int fd;
-
-	if (known[kind])
-		return result[kind];
-	known[kind] = true;
-	/* Without "bpf" in this list its hooks are attached and never called. */
-	if (kind == PROG_LSM && (read_line(list, sizeof(list), "/sys/kernel/security/lsm") <= 0 ||
-				 !strstr(list, "bpf")))
-		return result[kind] = "BPF is not among this kernel's active LSMs";
-	opts.attach_btf_id = btf__find_by_name_kind(btf, func, BTF_KIND_FUNC);
-	fd = bpf_prog_load(kind == PROG_LSM ? BPF_PROG_TYPE_LSM : BPF_PROG_TYPE_TRACING, NULL,
-			   "GPL", empty, ARRAY_SIZE(empty), &opts);
-	if (fd < 0)
-		return result[kind] = errno != EPERM && errno != EACCES ? "the kernel refuses its kind" :
-				      missing_capability() ? "not known without permission" :
-				      "the kernel does not permit it";
-	close(fd);
-	return NULL;
-}
-
-/* The first of a kprobe's functions that this kernel has, or NULL. */
-static const char *prog_kprobe_target(const struct prog *p)
-{
-	static char found[64];
-	char line[256], name[64];
-	const char *at;
-	FILE *f;
-
-	snprintf(line, sizeof(line), "/sys/module/%s", p->module);
-	f = access(line, F_OK) ? NULL : fopen("/proc/kallsyms", "re");
-	found[0] = 0;
-	while (f && !found[0] && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%*s %*s %63s", name) != 1)
-			continue;
-		at = strstr(p->target, name);
-		if (at && (at == p->target || at[-1] == ' ') &&
-		    strchr(" ", at[strlen(name)]))
-			snprintf(found, sizeof(found), "%s", name);
-	}
-	if (f)
-		fclose(f);
-	return found[0] ? found : NULL;
-}
-
-/* Why a program cannot be had, or NULL. */
-static const char *prog_probe(struct btf *btf, const struct prog *p)
-{
-	const char *why;
-	char name[64];
-
-	switch ((enum prog_kind)p->kind) {
-	case PROG_TP:
-		snprintf(name, sizeof(name), "btf_trace_%s", p->target);
-		return btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF) > 0 ? NULL :
-		       "not in this kernel";
-	case PROG_FENTRY:
-	case PROG_FEXIT:
-		why = btf_func_probe(btf, p->target, p->module);
-		return why ? why : prog_kind_probe(btf, p->kind);
-	case PROG_LSM:
-		return prog_kind_probe(btf, p->kind);
-	case PROG_KRETPROBE:
-		return prog_kprobe_target(p) ? NULL : "no such driver is loaded";
-	case PROG_UPROBE:
-		return access("/sys/bus/event_source/devices/uprobe", F_OK) ?
-		       "this kernel has no uprobes" : NULL;
-	}
-	return NULL;
-}
-
-/*
- * Is this program wanted? Page flips are seen in the same function as GPU submits, and new
- * names of programs are of interest even where those of threads are not.
- */
-static bool prog_wanted(u32 i)
-{
-	if (progs[i].hook == HOOK_RUNTIME && !opt[OPT_OBSERVE].n)
-		return false;		/* the scheduler's callbacks see it all */
-	if (i == PROG_game_exec && !st.hook_why[HOOK_GAME])
-		return false;		/* LSM told already */
-	return !st.hook_off[progs[i].hook] || (i == PROG_gpu_ioctl && !st.hook_off[HOOK_FRAME]) ||
-	       (i == PROG_name_changed && !(st.hook_off[HOOK_GAME] && st.hook_off[HOOK_EXEC]));
-}
-
-/* Why a hook that lives by its programs cannot be had: it can where one of them can. */
-static const char *hook_why_progs(enum hook_id id)
-{
-	const char *why = NULL;
-	int i;
-
-	if (st.hook_off[id])
-		return "switched off";
-	for (i = 0; i < PROG_NR; i++) {
-		if (progs[i].hook != id)
-			continue;
-		if (!st.prog_why[i])
-			return NULL;
-		why = why ? why : st.prog_why[i];
-	}
-	return why;
-}
-
-/* Why a hook cannot be had, or NULL. */
-static const char *hook_probe(struct btf *btf, enum hook_id id)
-{
-	const struct hook *h = &hooks[id];
-	u64 value;
-
-	if (st.hook_off[id] && h->need != NEED_PROG)
-		return "switched off";
-	switch ((enum need)h->need) {
-	case NEED_TYPE:
-		if (btf__find_by_name_kind(btf, h->what, BTF_KIND_STRUCT) > 0)
-			return NULL;
-		break;
-	case NEED_FUNC:
-		if (btf_malformed_kfunc(btf, h->what))
-			return "malformed in this kernel's BTF";
-		if (btf__find_by_name_kind(btf, h->what, BTF_KIND_FUNC) > 0)
-			return NULL;
-		break;
-	case NEED_MEMBER:
-		if (btf_has_member(btf, h->what, h->part))
-			return NULL;
-		break;
-	case NEED_CONST:
-		if (btf_enum_value(btf, h->what, h->part, &value))
-			return NULL;
-		break;
-	case NEED_IRQ_BITS:
-		st.irq_mask = btf_irq_mask(btf);
-		if (st.irq_mask)
-			return NULL;
-		break;
-	case NEED_PROG:
-		return hook_why_progs(id);
-	}
-	return "not in this kernel";
-}
-
-/* --hooks=-a,+b: switches optional hooks. */
-static void hooks_parse(const char *list)
-{
-	while (list && *list) {
-		size_t len = strcspn(list, ",");
-		bool off = *list == '-';
-		const char *name = list + (*list == '-' || *list == '+');
-		int i;
-
-		for (i = 0; i < HOOK_NR; i++)
-			if (word_is(name, len - (name - list), hooks[i].name))
-				break;
-		if (i == HOOK_NR)
-			die(EX_USAGE, "--hooks: no hook is called '%.*s' (see gamer check)",
-			    (int)(len - (name - list)), name);
-		if (off && !hooks[i].optional)
-			die(EX_USAGE, "--hooks: '%s' cannot be switched off", hooks[i].name);
-		st.hook_off[i] = off;
-		list += len + (list[len] == ',');
-	}
-}
-
-/* --without=a,b: parts of the scheduler that are left out. */
-static void parts_parse(const char *list)
-{
-	static const char *const names[] = {
-#define X(id, name) #name,
-		PARTS(X)
-#undef X
-	};
-
-	st.left_out = list_parse("without", list, names, PART_NR);
-}
-
-/* Fill st.kernel_const and st.hook_why; the first thing that makes scheduling impossible. */
-static const char *kernel_probe(struct btf *btf)
-{
-	static char why[160];
-	static const struct { const char *name, *type; bool required; } consts[] = {
-#define X(name, type, required) { #name, #type, required },
-		KERNEL_CONSTS(X)
-#undef X
-	};
-	size_t i;
-
-	for (i = 0; i < PROG_NR; i++)
-		st.prog_why[i] = prog_probe(btf, &progs[i]);
-	for (i = 0; i < HOOK_NR; i++)
-		st.hook_why[i] = hook_probe(btf, i);
-	if (opt[OPT_OBSERVE].n) {
-		st.hook_why[HOOK_SCHED] = st.hook_why[HOOK_CGROUP] = st.hook_why[HOOK_CPUPERF] =
-			st.hook_why[HOOK_KICK] = st.hook_why[HOOK_IMMED] = "observing only";
-		return NULL;
-	}
-	if (st.hook_why[HOOK_SCHED])
-		return "no sched_ext";
-	for (i = 0; i < ARRAY_SIZE(required_kfuncs); i++)
-		if (btf_malformed_kfunc(btf, required_kfuncs[i])) {
-			snprintf(why, sizeof(why),
-				 "malformed BTF: %s shows a hidden argument (built with old tools)",
-				 required_kfuncs[i]);
-			return why;
-		}
-	for (i = 0; i < ARRAY_SIZE(consts); i++)
-		if (!btf_enum_value(btf, consts[i].type, consts[i].name, &st.kernel_const[i]) &&
-		    consts[i].required) {
-			snprintf(why, sizeof(why), "its BTF has no %s", consts[i].name);
-			return why;
-		}
-	return NULL;
-}
 
 /*
  * Rings are read without libbpf: it allocates for each, and would keep all of them mapped, which
@@ -3285,6 +3272,35 @@ static const void *ring_next(struct ring *r, u32 *held, u32 *len)
 		*held = (*len + BPF_RINGBUF_HDR_SZ + 7) & ~7U;
 		if (!(flags & BPF_RINGBUF_DISCARD_BIT))
 			return (const char *)head + BPF_RINGBUF_HDR_SZ;
+	}
+}
+
+/* ===================================================================================== */
+/* 12. load and attach                                                                   */
+/* ===================================================================================== */
+
+#define SCX_LOOK_MS	4000
+
+/*
+ * Has the kernel let the scheduler go? BPF writes why. The kernel's own word is asked every
+ * SCX_LOOK_MS besides, so that status tells the truth whatever became of BPF's.
+ */
+static void scx_look(void)
+{
+	u64 now = now_ns();
+	char state[32];
+
+	if (__atomic_load_n(&st.skel->bss->scx_end.written, __ATOMIC_ACQUIRE)) {
+		st.end = st.skel->bss->scx_end;
+		st.exited = true;
+	} else if (st.link && now - st.scx_looked_ns >= SCX_LOOK_MS * NSEC_PER_MSEC) {
+		st.scx_looked_ns = now;
+		/* where it cannot be read, for want of files for instance, nothing is known */
+		if (read_line(state, sizeof(state), SCX_DIR "state") > 0 &&
+		    !strcmp(state, "disabled")) {
+			st.end = (struct scx_end){ .reason = "the kernel does not say why" };
+			st.exited = true;
+		}
 	}
 }
 
@@ -3654,6 +3670,10 @@ static void threads_settle(void)
 	threads_each(NULL, NULL);
 }
 
+/* ===================================================================================== */
+/* 13. child processes                                                                   */
+/* ===================================================================================== */
+
 /*
  * Children do what may never come to an end: they read other processes' memory and files, and put
  * uprobes on files that others map. The loop asks by a message, is answered by a message, and
@@ -3715,7 +3735,7 @@ static void child_leave(struct child *c, bool reaped)
 }
 
 /* ===================================================================================== */
-/* 10. wine                                                                              */
+/* 14. wine                                                                              */
 /* ===================================================================================== */
 
 /*
@@ -4086,7 +4106,7 @@ static bool wine_in_use(void)
 }
 
 /* ===================================================================================== */
-/* 11. game                                                                              */
+/* 15. game                                                                              */
 /* ===================================================================================== */
 
 /*
@@ -5232,7 +5252,7 @@ static void game_text(struct out *o)
 }
 
 /* ===================================================================================== */
-/* 12. output                                                                            */
+/* 16. output                                                                            */
 /* ===================================================================================== */
 
 /* Long-lived buffer of answers to clients and of the status file. */
@@ -5951,7 +5971,7 @@ static void status_changed(void)
 }
 
 /* ===================================================================================== */
-/* 13. event consumers                                                                   */
+/* 17. event consumers                                                                   */
 /* ===================================================================================== */
 
 /*
@@ -6828,7 +6848,7 @@ static void loop_open(void)
 }
 
 /* ===================================================================================== */
-/* 15. clients                                                                           */
+/* 18. clients                                                                           */
 /* ===================================================================================== */
 
 /* ==== clients 1: JSON reader ========================================================= */
@@ -8380,7 +8400,7 @@ static int cmd_top(void)
 }
 
 /* ===================================================================================== */
-/* 16. profile                                                                           */
+/* 19. profile                                                                           */
 /* ===================================================================================== */
 
 /*
@@ -11236,7 +11256,7 @@ static int cmd_profile(void)
 }
 
 /* ===================================================================================== */
-/* 17. commands                                                                          */
+/* 20. commands                                                                          */
 /* ===================================================================================== */
 
 /* It holds 4 MB, and its end costs a game more than most. Without CAP_SYS_RESOURCE it stays as it is. */
@@ -12159,7 +12179,7 @@ static int cmd_completions(void)
 }
 
 /* ===================================================================================== */
-/* 18. main                                                                              */
+/* 21. main                                                                              */
 /* ===================================================================================== */
 
 static void help_option(const struct option_desc *d)
