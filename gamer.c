@@ -3363,7 +3363,10 @@ static void bpf_configure_names(struct gamer_bpf *skel)
 		skel->rodata->program_names[i] = prefix_of(programs[i]);
 }
 
-/* Leaves the maps out that only the profiler has, or all others: what they take is there from the start. */
+/*
+ * A map takes its memory when it is created. So the profiler creates only its own maps (prof_...),
+ * and a scheduler only the others.
+ */
 static void bpf_configure_maps(struct gamer_bpf *skel, bool profiler)
 {
 	struct bpf_map *map;
@@ -3447,7 +3450,7 @@ static void prog_drop(u32 i, const char *why)
 	note("hook %s: %s: %s", hooks[progs[i].hook].name, progs[i].name, why);
 }
 
-/* The BPF object, as the Makefile packed it: a third of the file would be that else. */
+/* The BPF object, which the Makefile packs: unpacked it would be a third of the binary. */
 extern const u8 bpf_packed[], bpf_packed_end[];
 asm(".section .rodata\n"
     "bpf_packed: .incbin \"" BPF_PACKED "\"\n"
@@ -3721,7 +3724,7 @@ static bool child_start(struct child *c, u64 event, u64 capabilities, void (*wor
 	return true;
 }
 
-/* It may be in the middle of something that never ends. Then even this has no effect. */
+/* End a child. A child that the kernel holds for good does not even take SIGKILL: it is left behind. */
 static void child_leave(struct child *c, bool reaped)
 {
 	if (!c->pid)
@@ -4618,8 +4621,8 @@ static void timer_arm(void)
 }
 
 /*
- * As long as this holds its pid cannot mean another process: what was read from /proc before
- * was of this one.
+ * Does the process of a slot still run? While it does, its pid cannot mean another process, so
+ * what was read from /proc before was read of this process.
  */
 static bool slot_alive(const struct game_slot *s)
 {
