@@ -868,7 +868,7 @@ host_options() { : "every option: its bounds are taken, what lies outside exits 
 }
 host_commands() { : "every command is in --help and has its own; an unknown one exits 64"
 	local cmd
-	for cmd in run status top events trace db profile check unit man completions; do
+	for cmd in run status top events db profile check unit man completions; do
 		grep -q "^  $cmd " <<<"$("$GAMER" --help)" || fail "--help lacks $cmd"
 		exits 0 "$GAMER" "$cmd" --help
 	done
@@ -906,7 +906,7 @@ host_words() { : "what cannot be had is said in one plain line, with the exit co
 	done
 	exits 0 "$GAMER" db list # nothing learned yet is no error
 	says 66 'no process 4194304' "$GAMER" events --pid 4194304
-	says 66 'no thread 4194304' "$GAMER" trace -o "$dir/trace" --tid 4194304
+	says 66 'no thread 4194304' "$GAMER" events --trace "$dir/trace" --tid 4194304
 	for one in unit man check --help; do says 74 'standard output' bash -c '"$@" >/dev/full' - "$GAMER" $one; done
 	rm -r "$dir"
 }
@@ -1016,7 +1016,7 @@ host_top_once() { : "top --once and top in a pipe: the game's threads in the wid
 	local name
 	exits 64 "$GAMER" top --seconds 1
 	COLUMNS=60 LC_ALL=C "$GAMER" top --once >"$WORK/once" || fail "exit $?"
-	for name in "gamer-bench $B" InputThread AudioThread RenderThread 'Job 1'; do
+	for name in "$B gamer-bench" InputThread AudioThread RenderThread 'Job 1'; do
 		grep -q "$name" "$WORK/once" "$WORK/once" || fail "lacks $name: $(cat "$WORK/once")"
 	done
 	! LC_ALL=C grep -q '[^ -~]' "$WORK/once" || fail "has more than ASCII in it"
@@ -1063,38 +1063,22 @@ screen_lacks() { ! screen_has "$1"; }
 screen_hides() { wait_for 10 screen_lacks "$1" || fail "the screen has '$1': $(screen)"; }
 # screen_fits ROWS COLUMNS: first and last line where they belong, and nothing between them cut off
 screen_fits() {
-	screen_shows '^ *[0-9]* input .* InputThread$' # what belongs to one row is in one row
+	screen_shows '^ *[0-9]* .*InputThread *input ' # what belongs to one row is in one row
 	screen >"$WORK/screen"
 	[ "$(wc -l <"$WORK/screen")" = "$1" ] || fail "$(wc -l <"$WORK/screen") rows, not $1"
-	head -n1 "$WORK/screen" | grep -q "^gamer .* gamer-bench $B " || fail "first line: $(head -n1 "$WORK/screen")"
-	tail -n1 "$WORK/screen" | grep -q '^q quit.*c cpu' || fail "last line: $(tail -n1 "$WORK/screen")"
+	head -n1 "$WORK/screen" | grep -q "^gamer .*: observing" || fail "first line: $(head -n1 "$WORK/screen")"
+	tail -n1 "$WORK/screen" | grep -q '^q quit.*sorted by' || fail "last line: $(tail -n1 "$WORK/screen")"
 	[ -z "$(LC_ALL=C.UTF-8 awk -v w="$2" 'length > w' "$WORK/screen")" ] || fail "wider than $2"
 }
-# The names in the thread table, and are they sorted?
-screen_names() { screen | sed -n 's/^ *[0-9][0-9]* [a-z_]* .* [-0-9.]* \([A-Z][A-Za-z]*Thread\)$/\1/p'; }
-screen_sorted() { [ "$(screen_names | wc -l)" -ge 4 ] && screen_names | sort -fc; }
 screen_coloured() { LC_ALL=C grep -q $'\033\[[0-9;]*[1-9][0-9;]*m' "$WORK/raw"; }
-screen_by_role() { [ "$(screen_names | wc -l)" -ge 4 ] && ! screen_names | sort -fc; }
-host_top_screen() { : "top in a terminal, 80x24 and 200x60: rows fit, keys sort and filter, a new size is redrawn"
+host_top_screen() { : "top in a terminal, 80x24 and 200x60: rows fit, a key sorts, a new size is redrawn"
 	clients_start
 	screen_start 80 24
 	screen_fits 24 80
-	screen_keys n
-	screen_shows 'n name\*'
-	wait_for 5 screen_sorted || fail "not sorted by name: $(screen)"
-	screen_keys c
-	screen_shows 'c cpu\*'
-	screen_keys g
-	screen_shows 'game only'
-	screen_keys '?'
-	screen_shows 'sort threads by wait'
-	screen_keys '?' r
-	screen_shows 'r role\*'
-	screen_keys Space
-	screen_shows paused
-	screen_keys Space g
-	screen_hides paused
-	wait_for 5 screen_by_role || fail "not sorted by role: $(screen)"
+	screen_shows 'sorted by run'
+	screen_keys s
+	screen_shows 'sorted by wait'
+	wait_for 5 eval 'screen | awk "\$3 ~ /^[0-9.]+\$/ { print \$3 }" | sort -grc' || fail "not sorted by wait: $(screen)"
 	tmux -L "$TMUX_SOCKET" resize-window -x 200 -y 60
 	screen_shows 'wake/s'
 	wait_for 5 eval 'screen | tail -n1 | grep -q "q quit"' || fail "not redrawn: $(screen)"
@@ -1231,25 +1215,25 @@ host_events() { : "events: what it asks for, prints what comes; an error, the en
 	wait_for 5 cmp "$WORK/out2" "$WORK/answer" || fail "prints late"
 	kill -INT $B
 	wait $B || fail "exit $? after Ctrl-C"
-	echo '{"v":1,"error":"unknown \"command\""}' >"$WORK/answer"
+	echo '{"v":1,"error":"unknown command"}' >"$WORK/answer"
 	exits 69 "$GAMER" events
-	grep -q 'unknown "command"' <<<"$SAID" || fail "$SAID"
+	grep -q 'unknown command' <<<"$SAID" || fail "$SAID"
 	exits 74 bash -c 'cp "$1" "$2/answer"; "$3" events >/dev/full' - "$ROOT/test/events.jsonl" "$WORK" "$GAMER"
 	timeout 20 "$GAMER" events | head -n1 >"$WORK/out" || fail "stays when its reader has gone, exit $?"
 }
-host_trace() { : "trace: a Chrome trace, whole or absent; Ctrl-C, gamer's end, a full disk, what is no file"
+host_trace() { : "events --trace: a Chrome trace, whole or absent; Ctrl-C, gamer's end, a full disk, what is no file"
 	local trace
 	fake_start
-	cp "$ROOT/test/events.jsonl" "$WORK/answer"
+	python3 "$ROOT/test/fake.py" --records >"$WORK/answer"
 	trace=$WORK/trace.json
-	exits 64 "$GAMER" trace --seconds 1
-	exits 73 "$GAMER" trace -o /dev/null --seconds 1
-	exits 73 "$GAMER" trace -o "$WORK/no/such" --seconds 1
-	exits 69 "$GAMER" trace -o "$trace"
+	exits 64 "$GAMER" events --trace
+	exits 73 "$GAMER" events --trace /dev/null --seconds 1
+	exits 73 "$GAMER" events --trace "$WORK/no/such" --seconds 1
+	exits 69 "$GAMER" events --trace "$trace"
 	python3 "$ROOT/test/judge.py" "$trace" || fail "when gamer ends it is no trace"
 	rm "$trace" "$WORK/requests"
 	: >"$WORK/hold"
-	"$GAMER" trace -o "$trace" 2>/dev/null &
+	"$GAMER" events --trace "$trace" 2>/dev/null &
 	B=$!
 	wait_for 30 eval '[ -s "$WORK/requests" ] && [ -e "$WORK/.trace.json.gamer-0" ]' || fail "writes nothing"
 	[ ! -e "$trace" ] || fail "half a file is there"
@@ -1272,8 +1256,8 @@ host_trace() { : "trace: a Chrome trace, whole or absent; Ctrl-C, gamer's end, a
 		assert [e["ts"] for e in events if e["name"] == "input"] == [1000.001]
 	EOT
 	rm "$trace" "$WORK/hold"
-	{ head -n1 "$ROOT/test/events.jsonl"; for _ in $(seq 200); do tail -n +2 "$ROOT/test/events.jsonl"; done; } >"$WORK/answer"
-	exits 74 bash -c 'ulimit -f 32; exec "$@"' - "$GAMER" trace -o "$trace" # like a full disk
+	python3 "$ROOT/test/fake.py" --records 200 >"$WORK/answer"
+	exits 74 bash -c 'ulimit -f 32; exec "$@"' - "$GAMER" events --trace "$trace" # like a full disk
 	! compgen -G "$trace*" && [ ! -e "$WORK/.trace.json.gamer-0" ] || fail "half a file is left"
 }
 # refused PATH CMD...: the command, whose output would be PATH, is refused with one line, and PATH stays as it is
@@ -1295,7 +1279,7 @@ host_files() { : "files that gamer writes: only over a regular file or nothing, 
 	ln -s ../victim "$dir/link"
 	ln -s nowhere "$dir/dangling"
 	for path in "$dir"/*; do
-		for cmd in 'db export --db=' 'trace --seconds 1 -o' 'profile -o'; do
+		for cmd in 'db export --db=' 'events --seconds 1 --trace' 'profile -o'; do
 			# shellcheck disable=SC2086
 			refused "$path" "$GAMER" ${cmd/profile/profile -p $$} "$path"
 		done
@@ -1325,9 +1309,9 @@ host_files() { : "files that gamer writes: only over a regular file or nothing, 
 	(umask 027; "$GAMER" db export --db= "$dir/x") || fail "exit $?"
 	[ "$(stat -c '%a %u' "$dir/x")" = '640 0' ] || fail "what another could write has mode and owner $(stat -c '%a %u' "$dir/x")"
 	# two write the same file, one is killed, the disk is full
-	cp "$ROOT/test/events.jsonl" "$WORK/answer"
+	python3 "$ROOT/test/fake.py" --records >"$WORK/answer"
 	: >"$WORK/hold"
-	"$GAMER" trace -o "$dir/x" 2>/dev/null &
+	"$GAMER" events --trace "$dir/x" 2>/dev/null &
 	B=$!
 	wait_for 30 [ -e "$dir/.x.gamer-0" ] || fail "the trace does not begin"
 	"$GAMER" db export --db= "$dir/x" || fail "beside a trace: exit $?"
@@ -1340,21 +1324,22 @@ host_files() { : "files that gamer writes: only over a regular file or nothing, 
 	path=$(cd "$dir" && find . -name '*x*' | sort | xargs)
 	[ "$path" = './.x.tmp ./x ./x.tmp' ] || fail "left: $path"
 }
-host_clients_garbage() { : "no answer harms top, events and trace, however broken; nothing of it steers the terminal"
+host_clients_garbage() { : "no answer harms top, events and traces, however broken; nothing of it steers the terminal"
 	local n rc cmd
 	fake_start
 	mkdir "$WORK/cases"
-	python3 - "$ROOT/test/events.jsonl" "$WORK/cases" <<-'EOT'
+	python3 "$ROOT/test/fake.py" --records >"$WORK/records"
+	python3 - "$ROOT/test/events.jsonl" "$WORK/cases" "$WORK/records" <<-'EOT'
 		import random, sys
 		events = open(sys.argv[1], "rb").read()
-		status = (b'{"v":1,"command":"status","version":"1","hooks":{"gpu":"none"},"stats":{"events_lost":{"input":3}},'
-			b'"game":{"pid":5,"comm":"x\\u001b[31m\\\\\\"y"},"threads":[{"tid":1,"pid":2,"role":"gpu","run_ms":5,"comm":"\\u00e9"}],'
-			b'"frame":{"fps":1e999,"p50_ms":-1,"times_us":[1,2.5,-3,null,"x",1e300]},"input":{"mouse":12345678901234567890}}\n')
+		records = open(sys.argv[3], "rb").read()
+		status = (b"gamer 1: x\x1b[31m\xc2\x9by\ngame: 5 \xff\ntitles name\nthread 1 5000000 6 \xc3\xa9\x1b[1m render\n"
+			b"thread 99999999999 18446744073709551616 -1 x\nthread x\nthread 2\n" + b"head\n" * 99 + b"thread 1 0 7\n" * 999 + b"\n")
 		cases = [b"", b"\n", b"\0\n", b"{}\n", b"[]\n", b'"\n', b'{"v":1,"version":"1"}\n', b"[" * 60000 + b"\n",
 			b'{"v":1,"version":' * 3000 + b"\n", b"x" * 200000, b'{"v":1,"version":"\\u12"}\n', b'{"v":1,"version":"\\\n',
-			b'{"v":1,"version":"\x1b[31mred\x9b31m"}\n', status, status[:-1]]
+			b'{"v":1,"version":"\x1b[31mred\x9b31m"}\n', status, status[:-1], records]
 		random.seed(5)
-		for base in (status, events):
+		for base in (status, events, records):
 		    for _ in range(12):
 		        case = bytearray(base[:random.randrange(len(base))] + b"\n")
 		        for _ in range(random.randrange(8)):
@@ -1365,7 +1350,7 @@ host_clients_garbage() { : "no answer harms top, events and trace, however broke
 	EOT
 	for n in "$WORK"/cases/*; do
 		cp "$n" "$WORK/answer"
-		for cmd in 'top --once' 'events --seconds 1' "trace --seconds 1 -o $WORK/trace.json"; do
+		for cmd in 'top --once' 'events --seconds 1' "events --seconds 1 --trace $WORK/trace.json"; do
 			rc=0
 			LC_ALL=C "$GAMER" $cmd >"$WORK/out" 2>"$WORK/err" || rc=$?
 			case $rc in 0 | 69) ;; *) cp "$n" "$BUILD/test-garbage"; fail "$cmd exits $rc for build/test-garbage: $(cat "$WORK/err")" ;; esac

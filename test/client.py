@@ -407,7 +407,7 @@ def check_deadline(d):
         full = socket.socket(socket.AF_UNIX)
         full.connect(s.getsockname())
     running = []
-    commands = ["status"], ["status", "--json"], ["status", "--metrics"], ["top", "--once"], ["events"], ["trace", "-o", f"{d}/trace"]
+    commands = ["status"], ["status", "--json"], ["status", "--metrics"], ["top", "--once"], ["events"], ["events", "--trace", f"{d}/trace"]
     for name in "drip", "endless", "silent", "busy":
         for cmd in commands:
             p = subprocess.Popen([GAMER, *cmd], env=env(f"{d}/{name}"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
