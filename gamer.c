@@ -7114,7 +7114,7 @@ static struct trace {
 	struct file file;
 	struct out *out;		/* NULL: no trace is asked for */
 	struct json j;			/* on out */
-	u64 base_ns;			/* CLOCK_MONOTONIC of the first event, 0: none yet; trace_event() */
+	u64 base_ns;			/* where its time begins, CLOCK_MONOTONIC; events_greeting() */
 	u64 started_ns;			/* CLOCK_MONOTONIC; trace_open() */
 	u64 events;			/* so far; trace_event() */
 	u64 role_end_ns[ROLE_NR];	/* end of a track's last slice; trace_slice() */
@@ -7216,8 +7216,6 @@ static void trace_event(const union record *r)
 
 	if (e->type > EVENT_LOST || !e->at_ns)
 		return;
-	if (!trace.base_ns)
-		trace.base_ns = e->at_ns;
 	trace.events++;
 	if (e->type == EVENT_FRAME) {
 		trace_frame(&r->frame);
@@ -7310,21 +7308,23 @@ static void events_ask(struct conn *c)
 /* The first line is a greeting, or says why there will be no events. */
 static bool events_greeting(char *line)
 {
-	const char *error = conn_error(line);
+	const char *error = conn_error(line), *at = NULL;
 	char records[32];
 
 	snprintf(records, sizeof(records), "\"record_bytes\":%zu", sizeof(union record));
 	if (error)
 		note("events: %s", error);
-	else if (strncmp(line, "{\"v\":1,", 7))
+	else if (strncmp(line, "{\"v\":1,", 7) || !strstr(line, "\"at_ns\":"))
 		note("events: this is no answer of gamer");
 	else if (opt[OPT_TRACE].s && !strstr(line, records))
 		note("events: the gamer that runs is of another version, and sends no such records");
 	else
-		return true;
-	if (!opt[OPT_TRACE].s)
+		at = strstr(line, "\"at_ns\":");
+	if (at)
+		trace.base_ns = strtoull(at + strlen("\"at_ns\":"), NULL, 10);
+	if (at && !opt[OPT_TRACE].s)
 		out_f(out_stdout(), "%s\n", line);
-	return false;
+	return at;
 }
 
 /* Takes what has come whole; false: nothing has. */
