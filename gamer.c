@@ -6503,7 +6503,7 @@ static bool client_wants(const struct client *c, const struct event *e)
 /* An event of `len` bytes to whom it concerns, as JSON or as a record. */
 static void event_tell(const struct event *e, size_t len)
 {
-	static struct out line = { .fd = -1 };
+	static struct out line;
 	union record record = { .bytes = { 0 } };
 	struct json j = { .o = &line };
 	struct client *c;
@@ -6511,6 +6511,7 @@ static void event_tell(const struct event *e, size_t len)
 	if (e->type > EVENT_LOST)
 		return;
 	memcpy(record.bytes, e, MIN(len, sizeof(record)));
+	line.fd = -1;	/* set here, because an initialiser would put the whole buffer into the file */
 	line.len = 0;
 	for (c = st.clients; c < st.clients + MAX_CLIENTS; c++) {
 		if (!client_wants(c, e))
