@@ -5878,7 +5878,7 @@ static void status_top(struct out *o)
 	struct threads_out to = { .o = o };
 	char text[128];
 	u64 lost;
-	u32 i;
+	u32 i, n;
 
 	frames_sum();
 	summary(text, sizeof(text));
@@ -5897,17 +5897,17 @@ static void status_top(struct out *o)
 	latency_top(o, "submit", HIST_INPUT_SUBMIT);
 	latency_top(o, "screen", HIST_INPUT_PRESENT);
 	out_f(o, "\nevents lost:");
-	for (i = 0; i < EVENT_NR; i++) {
+	for (i = n = 0; i < EVENT_NR; i++) {
 		lost = cpu_sum(offsetof(struct cpu_state, lost[i]));
-		if (lost)
+		if (lost && ++n)
 			out_f(o, " %s %" PRIu64, type_names[i], lost);
 	}
-	out_f(o, "  hooks off:");
-	for (i = 0; i < HOOK_NR; i++)
-		if (st.hook_why[i])
+	out_f(o, "%s  hooks off:", n ? "" : " none");
+	for (i = n = 0; i < HOOK_NR; i++)
+		if (st.hook_why[i] && ++n)
 			out_f(o, " %s", hooks[i].name);
-	out_f(o, "\ntitles %-15s %-10s %-8s %4s %3s %8s %8s %8s %s\n", "name", "role", "source", "conf",
-	      "cpu", "submit/s", "wake/s", "burst us", "class");
+	out_f(o, "%s\ntitles %-15s %-10s %-8s %4s %3s %8s %8s %8s %s\n", n ? "" : " none", "name", "role", "source",
+	      "conf", "cpu", "submit/s", "wake/s", "burst us", "class");
 	threads_each(thread_top, &to);
 	out_f(o, "\n");
 }
