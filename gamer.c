@@ -1584,6 +1584,22 @@ static u32 list_parse(const char *option, const char *list, const char *const *n
 	die(EX_USAGE, "--%s: '%.*s' is none of%s", option, (int)strcspn(bad, ","), bad, all);
 }
 
+/* A descriptor that is readable once one of these signals (to a 0) has come; they do nothing else any more. */
+static int signals_open(const int *signals)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	for (; *signals; signals++)
+		sigaddset(&set, *signals);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		die(EX_OSERR, "signalfd: %s", strerror(errno));
+	return fd;
+}
+
 /* Signals that end us without asking: `fn` first, which raises them again. Ignored ones stay so. */
 static void signals_catch(void (*fn)(int sig))
 {
@@ -6914,20 +6930,12 @@ static void loop_open_watchdog(void)
 static void loop_open(void)
 {
 	struct sockaddr_nl nl = { .nl_family = AF_NETLINK, .nl_groups = 1 };
-	sigset_t set;
 	u32 i;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGUSR1);
-	sigaddset(&set, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	st.signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	st.signal_fd = signals_open((const int[]){ SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD, 0 });
 	st.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (st.signal_fd < 0 || st.epoll_fd < 0)
+	if (st.epoll_fd < 0)
 		die(EX_SOFTWARE, "epoll: %s", strerror(errno));
 	for (i = 0; i < MAX_CLIENTS; i++)
 		st.clients[i].fd = -1;
@@ -7406,23 +7414,6 @@ static void events_stop(int sig)
 	_exit(EX_OK);
 }
 
-/* Readable once a signal that asks to stop has come, or one of `more`. */
-static int signals_open(int more)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	if (more) {
-		sigaddset(&set, more);
-		sigaddset(&set, SIGTSTP);
-	}
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static int cmd_events(void)
 {
 	static struct conn conn;
@@ -7433,7 +7424,8 @@ static int cmd_events(void)
 	out_check(path, "events");
 	events_ask(&conn);
 	if (path) {
-		code = signals_open(0);		/* before there is a file that must end whole */
+		/* before there is a file that must end whole */
+		code = signals_open((const int[]){ SIGINT, SIGTERM, SIGHUP, 0 });
 		trace_open(path);
 		code = events_follow(&conn, code, -1, &greeted);
 		return trace_close(code, greeted, conn.fd < 0 ? conn.why : NULL);
@@ -7822,7 +7814,7 @@ static int cmd_top(void)
 	signals_catch(top_crash);
 	signal(SIGPIPE, SIG_IGN);
 	atexit(top_leave);
-	code = signals_open(SIGWINCH);
+	code = signals_open((const int[]){ SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGWINCH, 0 });
 	top_enter();
 	code = top_loop(code, &why);
 	top_leave();
@@ -9292,20 +9284,6 @@ static void prof_mark_all(void)
 	prof.nr_threads = 0;
 }
 
-static void prof_open_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	prof.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (prof.signal_fd < 0)
-		die(EX_OSERR, "profile: signalfd: %s", strerror(errno));
-}
-
 /* A signal that only gamer got is passed on to the command; Ctrl-C reaches it by itself. */
 static void prof_signals_read(void)
 {
@@ -10662,7 +10640,7 @@ static int cmd_profile(void)
 	prof.status = prof.signal_fd = prof.pidfd = -1;
 	prof_check_options();
 	prof.root = opt[OPT_TREE].n;
-	prof_open_signals();
+	prof.signal_fd = signals_open((const int[]){ SIGINT, SIGTERM, SIGCHLD, 0 });
 	if (st.argv)
 		prof_spawn(st.argv);
 	else
