@@ -160,8 +160,7 @@ enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWE
 	X(check, "what this kernel offers, hook by hook")			\
 	X(unit, "print a systemd unit")						\
 	X(man, "print the manual page, for man -l")				\
-	X(completions, "print completions for bash, zsh or fish")		\
-	X(options, "print the option table, one option a line")
+	X(completions, "print completions for bash, zsh or fish")
 
 enum command_id {
 #define X(name, help) CMD_##name,
@@ -11237,26 +11236,6 @@ static int cmd_unit(void)
 	if (self[strcspn(self, " \t\n\"'\\%$")])
 		die(EX_USAGE, "a unit cannot name the place of this file: %s", self);
 	printf(unit, n > 0 ? self : "/usr/local/bin/gamer");
-	return EX_OK;
-}
-
-static const char *const opt_types[] = { "flag", "number", "string", "choice" };
-
-/* For tests and completions: command, long, letter, type, default, min, max, choices. */
-static int cmd_options(void)
-{
-	size_t c, i;
-
-	for (c = 0; c < CMD_NR; c++)
-		for (i = 0; i < OPT_NR; i++) {
-			const struct option_desc *d = &options[i];
-
-			if (!d->help || !(d->cmds & (1u << c)))
-				continue;
-			printf("%s\t--%s\t%c%c\t%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%s\n",
-			       commands[c].name, d->name, '-', d->letter ? d->letter : ' ',
-			       opt_types[d->type], d->def, d->min, d->max, d->arg ? d->arg : "");
-		}
 	return EX_OK;
 }
 

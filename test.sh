@@ -838,9 +838,23 @@ host_size() { : "at most 640 KB"
 	local kb=$(($(stat -c %s "$GAMER") / 1024))
 	[ "$kb" -le 640 ] || fail "$kb KB"
 }
+# options_table: of every command what its --help says: command, option, letter, type, min, max, default, choices
+options_table() {
+	local cmd
+	for cmd in $("$GAMER" --help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
+		"$GAMER" "$cmd" --help | awk -v cmd="$cmd" -v OFS='\t' '
+			!/^  .. --/ { next }
+			{ value = substr($0, 6) ~ /^--[a-z0-9-]+ [^ ]/ ? 1 : 0; letter = substr($0, 3, 2); $0 = substr($0, 6) }
+			!value { print cmd, $1, letter, "flag"; next }
+			$2 == "WORD" && match($0, /\([a-z|]+\)$/) { print cmd, $1, letter, "choice", 0, 0, 0, substr($0, RSTART + 1, RLENGTH - 2); next }
+			match($0, /\([-0-9]+\.\.[0-9]+, default [-0-9]+\)$/) {
+				split(substr($0, RSTART + 1, RLENGTH - 2), n, /\.\.|, default /); print cmd, $1, letter, "number", n[1], n[2], n[3]; next }
+			{ print cmd, $1, letter, "string" }'
+	done
+}
 host_options() { : "every option: its bounds are taken, what lies outside exits 64; so do unknown ones"
 	local n=0 cmd long short type def min max choices bad
-	while IFS=$'\t' read -r cmd long short type def min max choices; do
+	while IFS=$'\t' read -r cmd long short type min max def choices; do
 		n=$((n + 1))
 		case $type in
 		flag)
@@ -857,11 +871,11 @@ host_options() { : "every option: its bounds are taken, what lies outside exits 
 			[ "$long" = --db ] || exits 64 "$GAMER" "$cmd" "$long=" --help ;;
 		*) fail "$cmd $long: type '$type'" ;;
 		esac
-		[ "${short#-}" = ' ' ] || [ "$type" != flag ] || exits 0 "$GAMER" "$cmd" "$short" --help
+		[ -z "${short// /}" ] || [ "$type" != flag ] || exits 0 "$GAMER" "$cmd" "$short" --help
 		grep -q -- "$long" <<<"$("$GAMER" "$cmd" --help)" || fail "$cmd --help lacks $long"
-	done < <("$GAMER" options)
+	done < <(options_table)
 	[ "$n" -gt 10 ] || fail "only $n options"
-	for cmd in $("$GAMER" options | cut -f1 | sort -u); do
+	for cmd in $(options_table | cut -f1 | sort -u); do
 		for bad in --nonsense -Z --jso --jsonx --help=1; do exits 64 "$GAMER" "$cmd" "$bad"; done
 		exits 64 "$GAMER" "$cmd" nonsense
 	done
@@ -1718,7 +1732,7 @@ host_man() { : "man is a manual page that mandoc and groff find no fault with; e
 	"$mandoc" -Tlint -Wstyle "$dir/gamer.8" >"$dir/lint" || fail "$(head -n1 "$dir/lint")"
 	[ -z "$(groff -man -ww -Tutf8 "$dir/gamer.8" 2>&1 >/dev/null)" ] || fail "groff warns"
 	"$mandoc" -Tascii "$dir/gamer.8" | sed "s/.$(printf '\b')//g" >"$dir/text"
-	for word in $("$GAMER" options | cut -f1,2 | tr '\t' '\n' | sort -u) sched_ext wakeup_us 64 69 70 75 77 78; do
+	for word in $(options_table | cut -f1,2 | tr '\t' '\n' | sort -u) sched_ext wakeup_us 64 69 70 75 77 78; do
 		grep -qw -- "$word" "$dir/text" || fail "lacks $word"
 	done
 	rm -rf "$dir"
@@ -1726,15 +1740,15 @@ host_man() { : "man is a manual page that mandoc and groff find no fault with; e
 # completes_all CMD...: CMD LINE prints what a shell offers for LINE: it is what the table of options says
 completes_all() {
 	local cmd long choices want got
-	for cmd in $("$GAMER" options | cut -f1 | uniq); do
-		want=$("$GAMER" options | awk -F'\t' -v c="$cmd" '$1 == c { print $2 }' | sort | xargs)
+	for cmd in $(options_table | cut -f1 | uniq); do
+		want=$(options_table | awk -F'\t' -v c="$cmd" '$1 == c { print $2 }' | sort | xargs)
 		got=$("$@" "gamer $cmd --" | sort | xargs)
 		[ "$got" = "$want" ] || fail "'gamer $cmd --' is offered '$got', not '$want'"
 	done
 	while IFS=$'\t' read -r cmd long _ _ _ _ _ choices; do
 		got=$("$@" "gamer $cmd $long " | xargs)
 		[ "$(tr ' ' '\n' <<<"$got" | sort)" = "$(tr '|' '\n' <<<"$choices" | sort)" ] || fail "'gamer $cmd $long ' is offered '$got'"
-	done < <("$GAMER" options | awk -F'\t' '$4 == "choice"')
+	done < <(options_table | awk -F'\t' '$4 == "choice"')
 	for want in ev:events 'run --pro:--profile' 'run --profile b:balanced' '--obs:--observe' 'db ex:export' 'completions z:zsh'; do
 		got=$("$@" "gamer ${want%%:*}" | xargs)
 		[ "$got" = "${want#*:}" ] || fail "'gamer ${want%%:*}' is offered '$got'"
