@@ -9673,10 +9673,12 @@ static void prof_categories_make(void)
 
 	for (nr = 0; nr < PROF_SYSCALLS; nr++) {
 		name = prof_call_names[nr];
-		prof.category_of[nr] = name ? PROF_CAT_FILE : PROF_CAT_OTHER;
-		for (i = ARRAY_SIZE(prof_categories); name && i-- > 0;)
+		for (i = 0; name && i < ARRAY_SIZE(prof_categories); i++)
 			if (prof_name_fits_any(name, prof_categories[i].names))
-				prof.category_of[nr] = prof_categories[i].category;
+				break;
+		prof.category_of[nr] = !name ? PROF_CAT_OTHER :
+				       i < ARRAY_SIZE(prof_categories) ? prof_categories[i].category :
+				       PROF_CAT_FILE;
 		prof.about_of[nr] = name && prof_name_fits_any(name, "poll ppoll *select* epoll_*wait* ") ?
 				    PROF_CAT_OTHER : prof.category_of[nr];
 	}
