@@ -3,7 +3,7 @@
  * gamer.bpf.c: everything that runs in the kernel, and the ABI that it shares with gamer.c.
  *
  *   1. ABI                   what crosses the line to user space; gamer.c includes this file
- *   2. tunables              constants that user space sets before load; all thresholds
+ *   2. tunables              constants that user space sets before load; the table of thresholds
  *   3. state and maps        task storage, per-CPU and per-cache state, the event rings
  *   4. kernel compatibility  one name for what kernels 6.12 to 7.3 call differently
  *   5. the scheduler         whole, in the order of a task's life
@@ -484,7 +484,6 @@ _Static_assert(sizeof(struct frame_state) == 120, "ABI");
 #define BENCH_COMM	"gamer-bench"	/* our own synthetic game */
 
 /* Thread names that tell a role, by their beginning; confidence NAME_CONFIDENCE. */
-#define NAME_CONFIDENCE		40
 #define THREAD_NAMES(X)				\
 	X("dxvk-submit",	GPU)		\
 	X("dxvk-queue",		GPU)		\
@@ -570,10 +569,10 @@ enum { THREAD_NAME_MAX = 48, PROGRAM_NAME_MAX = 24 };
 
 /* Kinds of input devices, by what they can do: id, name, ms that input lasts. */
 #define INPUT_KINDS(X)			\
-	X(MOUSE, mouse, 8)		\
-	X(KEYBOARD, keyboard, 1000)	\
-	X(GAMEPAD, gamepad, 500)	\
-	X(TOUCH, touch, 500)
+	X(MOUSE, mouse, INPUT_MOUSE_MS)	\
+	X(KEYBOARD, keyboard, INPUT_KEYBOARD_MS) \
+	X(GAMEPAD, gamepad, INPUT_GAMEPAD_MS) \
+	X(TOUCH, touch, INPUT_TOUCH_MS)
 
 /* Keys that are down, by device: a device that goes takes its keys along. */
 struct held {
@@ -829,69 +828,145 @@ const volatile u32 llc_depth_recip[MAX_LLCS];	/* 1024 / CPUs of the cache */
 /* Changed while running: frequency targets 0..1024 by importance, from the power profile. */
 u32 perf_target[PRIO_FOREIGN + 1];
 
-#define SLICE_NORMAL_NS		(4 * NSEC_PER_MSEC)
-#define SLICE_CONTENDED_NS	(3 * NSEC_PER_MSEC)
 /*
- * A displaced task waits for its CPU if so much of its slice is left; other CPUs may take the task
- * where its slice started so long ago.
+ * All thresholds, and where each number comes from. "Lab" is the benchmark's game on virtual CPUs
+ * beside busy threads (hogs) or threads that wake each other (pipes); "late" is a frame's thread
+ * that ran 500 us after its wakeup or later. "Not measured" is a first choice that was kept. The
+ * leads stand in ROLES, and how long evidence lives stands in SOURCES.
  */
-#define DISPLACED_LEFT_NS		(500 * NSEC_PER_USEC)
-#define DISPLACED_AGE_NS		(8 * NSEC_PER_MSEC)
-#define SLICE_CRITICAL_MIN_NS	(1 * NSEC_PER_MSEC)
-#define SLICE_CRITICAL_MAX_NS	(16 * NSEC_PER_MSEC)
-/* The largest lead a role can get: an older task wins whatever its role. */
+
+/* --- slices --- */
+#define SLICE_NORMAL_NS		(4 * NSEC_PER_MSEC)	/* where nothing waits; not measured */
+#define SLICE_CONTENDED_NS	(3 * NSEC_PER_MSEC)	/* where tasks wait; not measured */
+#define SLICE_CRITICAL_MIN_NS	(1 * NSEC_PER_MSEC)	/* bounds of twice the average burst; not measured */
+#define SLICE_CRITICAL_MAX_NS	(16 * NSEC_PER_MSEC)	/* a frame at 60 Hz */
+/*
+ * A displaced task waits for its CPU if so much of its slice is left, and other CPUs may take the
+ * task where its slice started so long ago. Measured of the rule: half as many migrations, and a
+ * seventh less time in BPF.
+ */
+#define DISPLACED_LEFT_NS	(500 * NSEC_PER_USEC)
+#define DISPLACED_AGE_NS	(8 * NSEC_PER_MSEC)
+
+/* --- keys --- */
+/* The largest lead of a role, so an older task wins whatever its role. Not measured. */
 #define WARP_MAX_NS		(20 * NSEC_PER_MSEC)
 #define X(id, name, prio, warp_us) \
 	_Static_assert(warp_us * NSEC_PER_USEC <= WARP_MAX_NS, "the lead of " #name);
 ROLES(X)
 #undef X
-/* The furthest a heavy user's key is put back; with WARP_MAX it bounds the wait by key. */
+/* The furthest a heavy user's key is put back; with WARP_MAX_NS it bounds the wait. Not measured. */
 #define DEBT_MAX_NS		(40 * NSEC_PER_MSEC)
-/* The most that a task is owed for having waited: who was displaced early is soon back. */
-#define LAG_MAX_NS		(10 * NSEC_PER_MSEC)
-/* A normal queue that nobody served for so long is served first. */
-#define RESCUE_NS		(20 * NSEC_PER_MSEC)
 /*
- * Critical work may run this long on a CPU while other work waits; then one of those runs,
- * and what those run pays back so many times as much.
+ * The most that a task is owed for having waited. Without it a busy thread got a seventh of the
+ * share that the kernel's own scheduler (EEVDF) gives the thread.
  */
-#define CRITICAL_BUDGET_NS	(10 * NSEC_PER_MSEC)
+#define LAG_MAX_NS		(10 * NSEC_PER_MSEC)
+
+/* --- what keeps other work from starving --- */
+#define RESCUE_NS		(20 * NSEC_PER_MSEC)	/* so long unserved, a queue is next; not measured */
+#define CRITICAL_BUDGET_NS	(10 * NSEC_PER_MSEC)	/* critical work may be so far ahead; not measured */
+/* Other work's run time pays the budget back so many times. Lab: late 11.7 -> 1 to 3 % beside hogs. */
 #define OTHERS_WORTH		4
-/* A thread that a device or timer wakes is urgent while its bursts are shorter. */
-#define URGENT_BURST_NS		(2 * NSEC_PER_MSEC)
-#define URGENT_MAX_NS		(4 * NSEC_PER_MSEC)
-/* Critical work gives way to what is done in half of the time that it still needs, less this. */
-#define SHORTER_NS		(100 * NSEC_PER_USEC)
-/* A CPU that was told of a task runs it within this time, or the task has found another CPU. */
-#define EXPECT_NS		(1 * NSEC_PER_MSEC)
-/* A kick may have been lost in a switch if the CPU was told no longer ago than this. */
-#define KICK_LOST_NS		(100 * NSEC_PER_USEC)
-/* Share of wakeups, out of 256, from which a thread counts as woken by devices and timers. */
-#define IRQ_WOKEN_MIN		64
-/* Whoever runs longer without sleeping is no longer critical, whatever it was. */
+/* Whoever runs longer without sleeping is not critical: a frame at 60 Hz. */
 #define CRITICAL_BURST_NS	(16 * NSEC_PER_MSEC)
-#define BOOST_NS		(8 * NSEC_PER_MSEC)
-#define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)
-#define BOOST_HOPS		4
-/* Share of wakeups, out of 256, as one of several from which a thread is a job worker. */
-#define FANOUT_MIN		64
-/* Share of wakeups, out of 256, by softirqs from which short bursts handle packets. */
-#define SOFTIRQ_MIN		128
-/* Windows' names for what Wine passes on. */
+
+/* --- urgency and boosts --- */
+/* Shares of wakeups are out of 256. A thread is irq-woken from this share on. Not measured. */
+#define IRQ_WOKEN_MIN		64
+#define URGENT_BURST_NS		(2 * NSEC_PER_MSEC)	/* an irq-woken thread's burst; not measured */
+/* The same where the thread sleeps a quarter of its time. Measured: a sound thread's xruns 551 -> 1. */
+#define URGENT_MAX_NS		(4 * NSEC_PER_MSEC)
+#define BOOST_NS		(8 * NSEC_PER_MSEC)	/* a boost ends; not measured */
+#define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)	/* a boosted thread's lead; not measured */
+#define BOOST_HOPS		4			/* wakeups that a boost travels; not measured */
+
+/* --- preemption --- */
+/*
+ * Critical work gives way to what is done in half of the time that it still needs, less this; and
+ * a CPU that was told of a task runs it within EXPECT_NS, or the task has found another CPU.
+ * Lab, of both together: late 11.7 -> 1 to 3 % beside hogs, 42 -> 1 to 3 % beside pipes.
+ */
+#define SHORTER_NS		(100 * NSEC_PER_USEC)
+#define EXPECT_NS		(1 * NSEC_PER_MSEC)
+/* A kick no older than this may be lost in a switch. Measured: a quarter of all kicks beside pipes. */
+#define KICK_LOST_NS		(100 * NSEC_PER_USEC)
+#define VICTIM_SCAN		8	/* CPUs looked at: bounds the wakeup path; not measured */
+/* A kernel thread of one CPU is critical while its bursts are shorter. Not measured. */
+#define KTHREAD_BURST_NS	(1 * NSEC_PER_MSEC)
+
+/* --- learning --- */
+#define LONG_BURST_NS		(5 * NSEC_PER_MSEC)	/* longer bursts are batch work; DESIGN, patterns */
+#define LEARN_MATURE		8	/* bursts until averages say something: their weight is 1/8 */
+#define LEARN_DOUBT		64	/* until they may contradict the database; not measured */
+#define LEARN_AGAIN		320	/* until they are told again; not measured */
+#define LEARN_TELL_NS		(2 * NSEC_PER_SEC)	/* between two wakeups of user space; not measured */
+
+/* --- patterns: what bursts look like --- */
+/* Rates of wakeups in Hz (most, least) and lengths of bursts: DESIGN, with room for devices that stray. */
+#define INPUT_RATE		8800, 120
+#define INPUT_BURST_NS		(100 * NSEC_PER_USEC)
+#define AUDIO_RATE		1500, 80
+#define AUDIO_BURST_NS		(3 * NSEC_PER_MSEC)
+#define RENDER_RATE		360, 30
+#define RENDER_BURST_MIN_NS	(1 * NSEC_PER_MSEC)
+#define RENDER_BURST_MAX_NS	(16 * NSEC_PER_MSEC)
+#define COMPOSITOR_RATE		240, 50
+#define COMPOSITOR_BURST_MIN_NS	(500 * NSEC_PER_USEC)
+#define COMPOSITOR_BURST_MAX_NS	(8 * NSEC_PER_MSEC)
+#define BACKGROUND_BURST_NS	(100 * NSEC_PER_USEC)
+/* The frames of the known game may be slower. Not measured. */
+#define GAME_RENDER_RATE	360, 15
+#define GAME_RENDER_BURST_MAX_NS (33 * NSEC_PER_MSEC)
+/*
+ * Steady gaps deviate by less than gap >> STEADY_SHIFT. Sound is steady, and its bursts take less
+ * than so many quarters of a gap. Not measured.
+ */
+#define STEADY_SHIFT		2
+#define AUDIO_QUARTERS		2
+/* The same of a thread that is known for sound already, and may be late for that. Not measured. */
+#define AUDIO_KNOWN_STEADY_SHIFT 1
+#define AUDIO_KNOWN_QUARTERS	3
+#define SOFTIRQ_MIN		128	/* share of wakeups by softirqs: packets; not measured */
+#define NETWORK_BURST_NS	(1 * NSEC_PER_MSEC)	/* packets' bursts; not measured */
+#define NETWORK_GAP_PARTS	16	/* and they take less than this part of a gap; not measured */
+#define FANOUT_MIN		64	/* share of wakeups as one of several: a job worker; not measured */
+#define LATE_GAPS		4	/* of so many gaps that we delayed one counts; not measured */
+/* Bursts that agree: DESIGN. A role found at 10 stays: lost and found again, it cost up to 3.8 s. */
+#define MATCH_TAKEN		10
+#define MATCH_LIKELY		50
+#define MATCH_SURE		100
+#define MATCH_ODD		4	/* agreeing bursts that one odd burst costs; not measured */
+
+/* --- roles --- */
+#define CONFIDENT		50	/* from here on a critical role makes critical; DESIGN */
+#define NAME_CONFIDENCE		40	/* a name alone does not, nor a doorbell; DESIGN */
+#define DOORBELL_CONFIDENCE	45
+/* Windows' own numbers for what Wine passes on. */
 #define WINE_TIME_CRITICAL	15
 #define WINE_REALTIME_CLASS	4
-/* Older stamps belong to no frame. */
-#define FRAME_FRESH_NS		NSEC_PER_SEC
-/* What takes most of its time in bursts over this is batch work; the pattern's bound too. */
-#define LONG_BURST_NS		(5 * NSEC_PER_MSEC)
-/* Bursts after which averages say something, may contradict the database, and are told again. */
-#define LEARN_MATURE		8
-#define LEARN_DOUBT		64
-#define LEARN_AGAIN		320
-/* User space is told at most so often that there is something to take. */
-#define LEARN_TELL_NS		(2 * NSEC_PER_SEC)
-/* CPUs looked at for a victim: bounds the wakeup path on any machine. */
-#define VICTIM_SCAN		8
+/* A deadline is missed by more than period >> LATE, if the period is steadier than >> DEV. Not measured. */
+#define MISS_LATE_SHIFT		3
+#define MISS_DEV_SHIFT		1
+
+/* --- hints to user space, frames, input --- */
+/* Hints of one process and of all in a second. Measured under a flood: 0.4 to 1 % of a CPU. */
+#define HINTS_OF_ONE		4
+#define HINTS_OF_ALL		256
+/* Submits no further apart than this, so many of them, make a candidate for the game. Not measured. */
+#define HINT_SUBMITS		30
+#define HINT_GAP_NS		(50 * NSEC_PER_MSEC)
+#define FRAME_BREAK_NS		(2 * NSEC_PER_MSEC)	/* between submits: a new frame; not measured */
+#define FRAME_FRESH_NS		NSEC_PER_SEC		/* older stamps belong to no frame; not measured */
+#define FRAME_MISSED_SHIFT	1	/* a frame later than period + (period >> this); not measured */
+#define REFRESH_SHIFT		4	/* weight of a longer interval in the period; not measured */
+/* How long input lasts. A mouse reports 125 times a second; the others are not measured. */
+#define INPUT_MOUSE_MS		8
+#define INPUT_KEYBOARD_MS	1000
+#define INPUT_GAMEPAD_MS	500
+#define INPUT_TOUCH_MS		500
+#define INPUT_NOISE_SHIFT	7	/* sticks tremble by less of their range; not measured */
+#define HELD_SLOTS		16	/* devices whose keys are held at once; not measured */
 
 /* ===================================================================================== */
 /* 3. state and maps                                                                     */
@@ -1577,7 +1652,7 @@ static __always_inline void runtime_woke(struct task_ctx *t, u64 now)
 	bool late = t->gap_avg_ns && busy > t->gap_avg_ns - (t->gap_avg_ns >> 2);
 	u32 dev;
 
-	if (t->last_wake_ns && (!late || ++t->late_gaps % 4 == 0)) {
+	if (t->last_wake_ns && (!late || ++t->late_gaps % LATE_GAPS == 0)) {
 		dev = gap > t->gap_avg_ns ? gap - t->gap_avg_ns : t->gap_avg_ns - gap;
 		t->gap_dev_ns = t->gap_avg_ns ? ewma(t->gap_dev_ns, dev) : 0;
 		t->gap_avg_ns = t->gap_avg_ns ? ewma(t->gap_avg_ns, gap) : gap;
@@ -1846,7 +1921,7 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 	struct cpu_state *cs = cpu_state_of(cpu), *me = cpu_state_of(bpf_get_smp_processor_id());
 	u64 key;
 
-	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < NSEC_PER_MSEC)
+	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < KTHREAD_BURST_NS)
 		prio = PRIO_CRITICAL;
 	if (cs->prio == PRIO_IDLE || cs->prio == PRIO_FOREIGN) {
 		scx_bpf_test_and_clear_cpu_idle(cpu);
@@ -2412,9 +2487,9 @@ void BPF_OPS(gamer_exit, struct scx_exit_info *info)
 /* Confidence that `match` agreeing bursts give, of a role that is taken or already held. */
 static __always_inline u8 pattern_confidence(u16 match)
 {
-	if (match < 50)
-		return 50;
-	return match < 100 ? 75 : 100;
+	if (match < MATCH_LIKELY)
+		return CONFIDENT;
+	return match < MATCH_SURE ? 75 : 100;
 }
 
 /* Evidence lives for seconds: a clock of 2^30 ns is fine enough, and two bytes last 9 hours. */
@@ -2546,8 +2621,8 @@ __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 	}
 	t->role = role;
 	t->source = role ? source : SOURCE_NONE;
-	t->acts_as = t->confidence >= 50 || !role_is_critical(role) ? role : ROLE_NONE;
-	if (t->class == CLASS_OTHER && t->evidence[SOURCE_PATTERN].confidence >= 50 &&
+	t->acts_as = t->confidence >= CONFIDENT || !role_is_critical(role) ? role : ROLE_NONE;
+	if (t->class == CLASS_OTHER && t->evidence[SOURCE_PATTERN].confidence >= CONFIDENT &&
 	    (!game_tgid || t->evidence[SOURCE_PATTERN].role == ROLE_COMPOSITOR))
 		t->acts_as = t->evidence[SOURCE_PATTERN].role;
 	if (role == old_role)
@@ -2873,8 +2948,9 @@ static __always_inline bool pattern_is_audio(const struct task_ctx *t)
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
 	bool known = t->pattern_role == ROLE_AUDIO || t->evidence[SOURCE_NAME].role == ROLE_AUDIO;
 
-	return gap_is_between(t, 1500, 80) && burst <= 3 * NSEC_PER_MSEC &&
-	       t->gap_dev_ns < gap >> (known ? 1 : 2) && burst < gap / 4 * (known ? 3 : 2);
+	return gap_is_between(t, AUDIO_RATE) && burst <= AUDIO_BURST_NS &&
+	       t->gap_dev_ns < gap >> (known ? AUDIO_KNOWN_STEADY_SHIFT : STEADY_SHIFT) &&
+	       burst < gap / 4 * (known ? AUDIO_KNOWN_QUARTERS : AUDIO_QUARTERS);
 }
 
 /* The same holds for the frames of what is known to be the game: down to 15 a second. */
@@ -2882,9 +2958,9 @@ static __always_inline bool pattern_is_render(const struct task_ctx *t)
 {
 	bool game = t->class == CLASS_GAME;
 
-	return (game ? gap_is_between(t, 360, 15) : gap_is_between(t, 360, 30)) &&
-	       t->burst_avg_ns >= NSEC_PER_MSEC &&
-	       t->burst_avg_ns <= (game ? 33 : 16) * NSEC_PER_MSEC;
+	return (game ? gap_is_between(t, GAME_RENDER_RATE) : gap_is_between(t, RENDER_RATE)) &&
+	       t->burst_avg_ns >= RENDER_BURST_MIN_NS &&
+	       t->burst_avg_ns <= (game ? GAME_RENDER_BURST_MAX_NS : RENDER_BURST_MAX_NS);
 }
 
 /*
@@ -2900,16 +2976,17 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	bool game = t->class == CLASS_GAME, inside = game || !game_tgid, audio;
 
 	if (!gap || t->irq_woken < IRQ_WOKEN_MIN) {
-		if (burst > 5 * NSEC_PER_MSEC && t->preempted)
+		if (burst > LONG_BURST_NS && t->preempted)
 			return ROLE_CPU_BOUND;
-		return game && burst < 100 * NSEC_PER_USEC ? ROLE_BACKGROUND : ROLE_NONE;
+		return game && burst < BACKGROUND_BURST_NS ? ROLE_BACKGROUND : ROLE_NONE;
 	}
 	if (t->fanout >= FANOUT_MIN)
 		return game ? ROLE_WORKER : ROLE_NONE;
-	if (inside && gap_is_between(t, 8800, 120) && burst < 100 * NSEC_PER_USEC)
+	if (inside && gap_is_between(t, INPUT_RATE) && burst < INPUT_BURST_NS)
 		return ROLE_INPUT;
 	/* Packets come by softirq; on a server's tick only that tells them from sound. */
-	if (game && t->softirq >= SOFTIRQ_MIN && burst < gap / 16 && burst < NSEC_PER_MSEC)
+	if (game && t->softirq >= SOFTIRQ_MIN && burst < gap / NETWORK_GAP_PARTS &&
+	    burst < NETWORK_BURST_NS)
 		return ROLE_NETWORK;
 	/* From 1 to 3 ms both fit, and frames are by far the more common, if no name tells. */
 	audio = (inside || t->class == CLASS_AUDIO) && pattern_is_audio(t);
@@ -2918,11 +2995,11 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 		return ROLE_RENDER;
 	if (audio)
 		return ROLE_AUDIO;
-	if (gap_is_between(t, 240, 50) && burst >= 500 * NSEC_PER_USEC &&
-	    burst <= 8 * NSEC_PER_MSEC)
+	if (gap_is_between(t, COMPOSITOR_RATE) && burst >= COMPOSITOR_BURST_MIN_NS &&
+	    burst <= COMPOSITOR_BURST_MAX_NS)
 		return ROLE_COMPOSITOR;
 	/* Where nobody tells what wakes a thread, irregular short work looks like packets. */
-	if (inside && !irq_mask && burst < NSEC_PER_MSEC && t->gap_dev_ns > gap >> 2)
+	if (inside && !irq_mask && burst < NETWORK_BURST_NS && t->gap_dev_ns > gap >> STEADY_SHIFT)
 		return ROLE_NETWORK;
 	return ROLE_NONE;
 }
@@ -2938,7 +3015,8 @@ static __always_inline void deadline_check(struct task_struct *p, const struct t
 	u8 role = t->acts_as;
 
 	if (t->class == CLASS_OTHER || !role_is_critical(role) || !period ||
-	    t->gap_dev_ns > period >> 1 || took <= period + (period >> 3) || role >= ROLE_NR)
+	    t->gap_dev_ns > period >> MISS_DEV_SHIFT ||
+	    took <= period + (period >> MISS_LATE_SHIFT) || role >= ROLE_NR)
 		return;
 	cs->misses[role]++;
 	if (event_wanted(EVENT_MISS)) {
@@ -2971,14 +3049,14 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 	role = pattern_of(t);
 	t->preempted = 0;
 	if (role == t->pattern_role) {
-		if (t->match < 100)
+		if (t->match < MATCH_SURE)
 			t->match++;
-	} else if (t->match >= 4) {
+	} else if (t->match >= MATCH_ODD) {
 		/*
-		 * One odd burst costs four good ones; a real change of habit soon wins. Between
+		 * One odd burst costs several good ones; a real change of habit soon wins. Between
 		 * roles of one importance the label may waver, the importance must not.
 		 */
-		t->match -= role_prio(role) == role_prio(t->pattern_role) ? 1 : 4;
+		t->match -= role_prio(role) == role_prio(t->pattern_role) ? 1 : MATCH_ODD;
 	} else {
 		t->pattern_role = role;
 		t->match = 1;
@@ -2987,7 +3065,7 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 	 * Ten bursts for a role, and it stays until another takes over: a render thread that is
 	 * late once, just after it was found, must not wait for ten more among the workers.
 	 */
-	if (t->match < 10 && t->evidence[SOURCE_PATTERN].role != t->pattern_role)
+	if (t->match < MATCH_TAKEN && t->evidence[SOURCE_PATTERN].role != t->pattern_role)
 		role = ROLE_NONE;
 	else
 		role = t->pattern_role;
@@ -3010,8 +3088,6 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
  * hint (LOOK_AGAIN_NS), and a GPU hint that was held back is sent at the next submit. Hints beyond
  * HINTS_OF_ALL count as lost, and user space then looks at every process.
  */
-#define HINTS_OF_ONE	4
-#define HINTS_OF_ALL	256
 static __always_inline bool hint_allowed(struct task_struct *leader, u64 now)
 {
 	struct task_ctx *first = leader ? task_ctx_make(leader) : NULL;
@@ -3160,9 +3236,6 @@ static __always_inline s32 call_result(u64 *ctx)
 #define DRM_MODE_ATOMIC_NR	0xbc
 #define DRM_MODE_ATOMIC_TEST_ONLY 0x0100
 #define DRM_EVENT_FLIP_COMPLETE	0x02
-#define FRAME_BREAK_NS		(2 * NSEC_PER_MSEC)
-#define HINT_SUBMITS		30	/* submits at the rate of frames that make a candidate */
-#define HINT_GAP_NS		(50 * NSEC_PER_MSEC)
 
 static const struct gpu_submit {
 	char driver[16];
@@ -3380,8 +3453,8 @@ static __always_inline u32 frame_paced(u64 interval)
 	frame_logged(interval);
 	if (!frame.refresh_ns || interval < frame.refresh_ns) {
 		frame.refresh_ns = interval;
-	} else if (interval < frame.refresh_ns + (frame.refresh_ns >> 1)) {
-		frame.refresh_ns += (interval - frame.refresh_ns) >> 4;
+	} else if (interval < frame.refresh_ns + (frame.refresh_ns >> FRAME_MISSED_SHIFT)) {
+		frame.refresh_ns += (interval - frame.refresh_ns) >> REFRESH_SHIFT;
 	} else {
 		frame.missed++;
 		return 1;
@@ -3445,7 +3518,7 @@ int gpu_doorbell(struct pt_regs *ctx)
 	t = task_ctx_make(p);
 	if (!t)
 		return 0;
-	evidence_set(p, t, SOURCE_DOORBELL, ROLE_GPU, 45, bpf_ktime_get_ns());
+	evidence_set(p, t, SOURCE_DOORBELL, ROLE_GPU, DOORBELL_CONFIDENCE, bpf_ktime_get_ns());
 	if (t->class == CLASS_OTHER)
 		hint_send(p, t, HINT_GPU);
 	return 0;
@@ -3459,7 +3532,6 @@ int gpu_doorbell(struct pt_regs *ctx)
 #define BTN_MISC	0x100
 #define ABS_CNT		64
 #define KEY_CNT		768
-#define HELD_SLOTS	16
 
 struct held held[HELD_SLOTS];
 
@@ -3500,7 +3572,7 @@ static __always_inline bool input_changes(struct input_dev *dev, u32 type, u32 c
 	    bpf_probe_read_kernel(&info, sizeof(info), &dev->absinfo[code]))
 		return false;
 	delta = value > info.value ? value - info.value : info.value - value;
-	noise = (info.maximum - info.minimum) >> 7;
+	noise = (info.maximum - info.minimum) >> INPUT_NOISE_SHIFT;
 	return delta > info.fuzz && delta > noise;
 }
 
@@ -3640,7 +3712,7 @@ static __always_inline int network_used(u64 *ctx)
 		return 0;
 	now = compat_now();
 	task_class(p, t, now);
-	if (!thread_is_role(t, ROLE_RENDER, 50) && !is_gpu_submit_thread(t))
+	if (!thread_is_role(t, ROLE_RENDER, CONFIDENT) && !is_gpu_submit_thread(t))
 		evidence_set(p, t, SOURCE_NETWORK, ROLE_NETWORK, 90, now);
 	return 0;
 }
