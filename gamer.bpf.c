@@ -81,50 +81,31 @@
 	X(CPU_BOUND,	cpu_bound,	BATCH,		0)	\
 	X(BACKGROUND,	background,	BATCH,		0)
 
-enum role {
 #define X(id, name, prio, warp_us) ROLE_##id,
-	ROLES(X)
+enum role { ROLES(X) ROLE_NR };
 #undef X
-	ROLE_NR
-};
 
 /*
  * Where a role comes from, weakest first: a higher source that lives hides the lower ones.
  * id, name, seconds that it lives after the last event (0: until it is taken back)
  */
-#define SOURCES(X)		\
-	X(NONE, none, 0)	\
-	X(NAME, name, 0)	\
-	X(LEARNED, learned, 0)	\
-	X(DOORBELL, doorbell, 4)	\
-	X(PATTERN, pattern, 0)	\
-	X(NETWORK, network, 4)	\
-	X(AUDIO, audio, 4)	\
-	X(INPUT, input, 120)	\
-	X(GPU, gpu, 4)		\
-	X(WINE, wine, 0)
+#define SOURCES(X) \
+	X(NONE, none, 0) X(NAME, name, 0) X(LEARNED, learned, 0) X(DOORBELL, doorbell, 4) \
+	X(PATTERN, pattern, 0) X(NETWORK, network, 4) X(AUDIO, audio, 4) X(INPUT, input, 120) \
+	X(GPU, gpu, 4) X(WINE, wine, 0)
 
-enum source {
 #define X(id, name, seconds) SOURCE_##id,
-	SOURCES(X)
+enum source { SOURCES(X) SOURCE_NR };
 #undef X
-	SOURCE_NR
-};
 
 /* What a process is to the game; by user space for a process, or by its page flips. */
-#define CLASSES(X)		\
-	X(OTHER, other)		\
-	X(GAME, game)		\
-	X(COMPOSITOR, compositor) \
-	X(AUDIO, audio)		\
+#define CLASSES(X) \
+	X(OTHER, other) X(GAME, game) X(COMPOSITOR, compositor) X(AUDIO, audio) \
 	X(WINESERVER, wineserver)
 
-enum class {
 #define X(id, name) CLASS_##id,
-	CLASSES(X)
+enum class { CLASSES(X) CLASS_NR };
 #undef X
-	CLASS_NR
-};
 
 /* What run --inject does, in the order of its words. CALL: user space makes a forbidden one. */
 enum inject { INJECT_NONE, INJECT_ERROR, INJECT_STALL, INJECT_CALL };
@@ -144,12 +125,9 @@ enum inject { INJECT_NONE, INJECT_ERROR, INJECT_STALL, INJECT_CALL };
 	X(LLC, llc)		/* queues and victims by cache */ \
 	X(LEARN, learn)		/* new tasks begin as the process database knows their program */
 
-enum part {
 #define X(id, name) PART_##id,
-	PARTS(X)
+enum part { PARTS(X) PART_NR };
 #undef X
-	PART_NR
-};
 
 /* What runs on a CPU, by how little it minds being interrupted. */
 enum prio {
@@ -189,12 +167,9 @@ enum prio {
 	X(INPUT_GAMEPAD, input_gamepad, "input events of gamepads and joysticks") \
 	X(INPUT_TOUCH, input_touch, "input events of touch screens and pads")
 
-enum bpf_stat {
 #define X(id, name, help) BPF_STAT_##id,
-	BPF_STATS(X)
+enum bpf_stat { BPF_STATS(X) BPF_STAT_NR };
 #undef X
-	BPF_STAT_NR
-};
 
 /*
  * What is told as it happens, in a ring each: id, name, KiB of the ring, whether it is frequent:
@@ -210,12 +185,9 @@ enum bpf_stat {
 	X(CLASSIFICATION, classification, 64, 0) \
 	X(MISS, deadline_miss, 64, 0)
 
-enum event_type {
 #define X(id, name, kib, frequent) EVENT_##id,
-	EVENTS(X)
+enum event_type { EVENTS(X) EVENT_NR };
 #undef X
-	EVENT_NR
-};
 
 /* How a task came to the CPU that it runs on: id, name. */
 #define REASONS(X)			\
@@ -227,12 +199,9 @@ enum event_type {
 	X(STEAL, steal)		/* it had nothing to do, in another cache */ \
 	X(PINNED, pinned)	/* no other was allowed */
 
-enum reason {
 #define X(id, name) REASON_##id,
-	REASONS(X)
+enum reason { REASONS(X) REASON_NR };
 #undef X
-	REASON_NR
-};
 
 /* Histograms of how long something took: id, name, help. Slots as of hist_slot(ns >> 3). */
 #define HISTS(X)								\
@@ -244,12 +213,9 @@ enum reason {
 	X(INPUT_PRESENT, input_to_present, "from a device's event to the display") \
 	X(DETECTION, detection, "from a thread's first evidence to its role")
 
-enum hist {
 #define X(id, name, help) HIST_##id,
-	HISTS(X)
+enum hist { HISTS(X) HIST_NR };
 #undef X
-	HIST_NR
-};
 #define HIST_SHIFT		3	/* theirs reach from 2 us to 268 ms */
 #define FRAME_LOG		4096	/* frames that are remembered one by one; a power of two */
 
@@ -460,104 +426,45 @@ _Static_assert(sizeof(struct frame_state) == 120, "ABI");
  * the kernel's DRM headers without "DRM_IOCTL_" (a test compares). Numbers without the driver
  * mean nothing: 0x44 is amdgpu's submit and creates a resource on virtio_gpu.
  */
-#define GPU_SUBMITS(X)					\
-	X("i915",	0x69, I915_GEM_EXECBUFFER2)	\
-	X("xe",		0x49, XE_EXEC)			\
-	X("amdgpu",	0x44, AMDGPU_CS)		\
-	X("amdgpu",	0x57, AMDGPU_USERQ_SIGNAL)	\
-	X("radeon",	0x66, RADEON_CS)		\
-	X("nouveau",	0x52, NOUVEAU_EXEC)		\
-	X("nouveau",	0x81, NOUVEAU_GEM_PUSHBUF)	\
-	X("msm",	0x46, MSM_GEM_SUBMIT)		\
-	X("panfrost",	0x40, PANFROST_SUBMIT)		\
-	X("panthor",	0x49, PANTHOR_GROUP_SUBMIT)	\
-	X("lima",	0x43, LIMA_GEM_SUBMIT)		\
-	X("v3d",	0x40, V3D_SUBMIT_CL)		\
-	X("v3d",	0x47, V3D_SUBMIT_CSD)		\
-	X("vc4",	0x40, VC4_SUBMIT_CL)		\
-	X("etnaviv",	0x46, ETNAVIV_GEM_SUBMIT)	\
-	X("powervr",	0x4d, PVR_SUBMIT_JOBS)		\
-	X("asahi",	0x4a, ASAHI_SUBMIT)		\
-	X("virtio_gpu",	0x42, VIRTGPU_EXECBUFFER)	\
-	X("vgem",	0x41, VGEM_FENCE_ATTACH)
+#define GPU_SUBMITS(X) \
+	X("i915", 0x69, I915_GEM_EXECBUFFER2) X("xe", 0x49, XE_EXEC) X("amdgpu", 0x44, AMDGPU_CS) \
+	X("amdgpu", 0x57, AMDGPU_USERQ_SIGNAL) X("radeon", 0x66, RADEON_CS) \
+	X("nouveau", 0x52, NOUVEAU_EXEC) X("nouveau", 0x81, NOUVEAU_GEM_PUSHBUF) \
+	X("msm", 0x46, MSM_GEM_SUBMIT) X("panfrost", 0x40, PANFROST_SUBMIT) \
+	X("panthor", 0x49, PANTHOR_GROUP_SUBMIT) X("lima", 0x43, LIMA_GEM_SUBMIT) \
+	X("v3d", 0x40, V3D_SUBMIT_CL) X("v3d", 0x47, V3D_SUBMIT_CSD) X("vc4", 0x40, VC4_SUBMIT_CL) \
+	X("etnaviv", 0x46, ETNAVIV_GEM_SUBMIT) X("powervr", 0x4d, PVR_SUBMIT_JOBS) \
+	X("asahi", 0x4a, ASAHI_SUBMIT) X("virtio_gpu", 0x42, VIRTGPU_EXECBUFFER) \
+	X("vgem", 0x41, VGEM_FENCE_ATTACH)
 
 #define BENCH_COMM	"gamer-bench"	/* our own synthetic game */
 
 /* Thread names that tell a role, by their beginning; confidence NAME_CONFIDENCE. */
-#define THREAD_NAMES(X)				\
-	X("dxvk-submit",	GPU)		\
-	X("dxvk-queue",		GPU)		\
-	X("dxvk-cs",		RENDER)		\
-	X("dxvk-frame",		RENDER)		\
-	X("dxvk-shader",	BACKGROUND)	\
-	X("dxvk-cleanup",	BACKGROUND)	\
-	X("vkd3d_queue",	GPU)		\
-	X("vkd3d-swapchain",	RENDER)		\
-	X("vkd3d_fence",	GPU)		\
-	X("vkd3d-disk",		BACKGROUND)	\
-	X("wined3d_cs",		RENDER)		\
-	X("RenderThread",	RENDER)		\
-	X("RHIThread",		GPU)		\
-	X("RHISubmission",	GPU)		\
-	X("GameThread",		RENDER)		\
-	X("UnityGfxDevice",	RENDER)		\
-	X("UnityMain",		RENDER)		\
-	X("Job.Worker",		WORKER)		\
-	X("TaskGraph",		WORKER)		\
-	X("Foreground Work",	WORKER)		\
-	X("Background Work",	BACKGROUND)	\
-	X("AsyncLoading",	BACKGROUND)	\
-	X("PhysX",		PHYSICS)	\
-	X("AudioThread",	AUDIO)		\
-	X("AudioMixer",		AUDIO)		\
-	X("FMOD mixer",		AUDIO)		\
-	X("FMOD stream",	AUDIO)		\
-	X("OpenAL",		AUDIO)		\
-	X("SDLAudio",		AUDIO)		\
-	X("pulse-",		AUDIO)		\
-	X("pw-",		AUDIO)		\
-	X("data-loop",		AUDIO)		\
-	X("alsa-",		AUDIO)		\
-	X("InputThread",	INPUT)		\
-	X("SDLJoystick",	INPUT)		\
-	X("winebus",		INPUT)		\
-	X("wine_xinput",	INPUT)		\
-	X("wine_dinput",	INPUT)		\
-	X("wine_wginput",	INPUT)		\
-	X("wine_dsound",	AUDIO)		\
-	X("wine_dmsynth",	AUDIO)		\
-	X("audio_client",	AUDIO)		\
-	X("NetThread",		NETWORK)	\
-	X("gamescope-",		COMPOSITOR)	\
-	X("KWin",		COMPOSITOR)
+#define THREAD_NAMES(X) \
+	X("dxvk-submit", GPU) X("dxvk-queue", GPU) X("dxvk-cs", RENDER) X("dxvk-frame", RENDER) \
+	X("dxvk-shader", BACKGROUND) X("dxvk-cleanup", BACKGROUND) X("vkd3d_queue", GPU) \
+	X("vkd3d-swapchain", RENDER) X("vkd3d_fence", GPU) X("vkd3d-disk", BACKGROUND) \
+	X("wined3d_cs", RENDER) X("RenderThread", RENDER) X("RHIThread", GPU) \
+	X("RHISubmission", GPU) X("GameThread", RENDER) X("UnityGfxDevice", RENDER) \
+	X("UnityMain", RENDER) X("Job.Worker", WORKER) X("TaskGraph", WORKER) \
+	X("Foreground Work", WORKER) X("Background Work", BACKGROUND) \
+	X("AsyncLoading", BACKGROUND) X("PhysX", PHYSICS) X("AudioThread", AUDIO) \
+	X("AudioMixer", AUDIO) X("FMOD mixer", AUDIO) X("FMOD stream", AUDIO) X("OpenAL", AUDIO) \
+	X("SDLAudio", AUDIO) X("pulse-", AUDIO) X("pw-", AUDIO) X("data-loop", AUDIO) \
+	X("alsa-", AUDIO) X("InputThread", INPUT) X("SDLJoystick", INPUT) X("winebus", INPUT) \
+	X("wine_xinput", INPUT) X("wine_dinput", INPUT) X("wine_wginput", INPUT) \
+	X("wine_dsound", AUDIO) X("wine_dmsynth", AUDIO) X("audio_client", AUDIO) \
+	X("NetThread", NETWORK) X("gamescope-", COMPOSITOR) X("KWin", COMPOSITOR)
 
 /*
  * Programs that user space wants to hear of when they start, by their beginning. Programs
  * with .exe in their name or steamapps in their path are told of besides; any other game is
- * found by what it does.
+ * found by what it does. "wine" is Wine's server, and its loader, which becomes NAME.exe.
  */
-#define PROGRAM_NAMES(X)	\
-	X(BENCH_COMM)		\
-	X("gamescope")		\
-	X("kwin_")		\
-	X("gnome-shell")	\
-	X("mutter")		\
-	X("Xorg")		\
-	X("Xwayland")		\
-	X("sway")		\
-	X("weston")		\
-	X("Hyprland")		\
-	X("labwc")		\
-	X("cosmic-comp")	\
-	X("wayfire")		\
-	X("river")		\
-	X("cage")		\
-	X("niri")		\
-	X("pipewire")		\
-	X("wireplumber")	\
-	X("pulseaudio")		\
-	X("jackd")		\
-	X("wine")	/* its server, and its loader, which becomes NAME.exe */
+#define PROGRAM_NAMES(X) \
+	X(BENCH_COMM) X("gamescope") X("kwin_") X("gnome-shell") X("mutter") X("Xorg") X("Xwayland") \
+	X("sway") X("weston") X("Hyprland") X("labwc") X("cosmic-comp") X("wayfire") X("river") \
+	X("cage") X("niri") X("pipewire") X("wireplumber") X("pulseaudio") X("jackd") X("wine")
 
 /* A name's beginning, for comparing two words at once. Filled in by user space. */
 struct prefix {
@@ -582,28 +489,20 @@ struct held {
 };
 _Static_assert(sizeof(struct held) == 16, "ABI");
 
-enum input_kind {
 #define X(id, name, window_ms) INPUT_##id,
-	INPUT_KINDS(X)
+enum input_kind { INPUT_KINDS(X) INPUT_KIND_NR };
 #undef X
-	INPUT_KIND_NR
-};
 
 /*
  * What the process database knows programs as: id, name. What a tier means to the scheduler
  * stands at the database, in gamer.c.
  */
-#define TIERS(X)		\
-	X(BATCH, batch)		\
-	X(INTERACTIVE, interactive) \
-	X(LAT_CRITICAL, lat_critical)
+#define TIERS(X) \
+	X(BATCH, batch) X(INTERACTIVE, interactive) X(LAT_CRITICAL, lat_critical)
 
-enum tier {
 #define X(id, name) TIER_##id,
-	TIERS(X)
+enum tier { TIERS(X) TIER_NR };
 #undef X
-	TIER_NR
-};
 
 /* A program: two of one name are told apart by where they were started from. */
 struct learn_key {
@@ -666,12 +565,9 @@ _Static_assert(sizeof(struct scx_end) == 336, "ABI");
 	X(TRACED, traced, "stopped by a debugger")			\
 	X(OTHER, other, "parked, frozen")
 
-enum prof_state {
 #define X(id, name, help) PROF_##id,
-	PROF_STATES(X)
+enum prof_state { PROF_STATES(X) PROF_STATE_NR };
 #undef X
-	PROF_STATE_NR
-};
 
 /* What a walk over all tasks does. */
 enum prof_walk {
@@ -896,14 +792,14 @@ ROLES(X)
 #define KTHREAD_BURST_NS	(1 * NSEC_PER_MSEC)
 
 /* --- learning --- */
-#define LONG_BURST_NS		(5 * NSEC_PER_MSEC)	/* longer bursts are batch work; DESIGN, patterns */
+#define LONG_BURST_NS		(5 * NSEC_PER_MSEC)	/* longer bursts are batch work; by design */
 #define LEARN_MATURE		8	/* bursts until averages say something: their weight is 1/8 */
 #define LEARN_DOUBT		64	/* until they may contradict the database; not measured */
 #define LEARN_AGAIN		320	/* until they are told again; not measured */
 #define LEARN_TELL_NS		(2 * NSEC_PER_SEC)	/* between two wakeups of user space; not measured */
 
 /* --- patterns: what bursts look like --- */
-/* Rates of wakeups in Hz (most, least) and lengths of bursts: DESIGN, with room for devices that stray. */
+/* Rates of wakeups in Hz (most, least) and lengths of bursts: by design, with room for jitter. */
 #define INPUT_RATE		8800, 120
 #define INPUT_BURST_NS		(100 * NSEC_PER_USEC)
 #define AUDIO_RATE		1500, 80
@@ -932,15 +828,15 @@ ROLES(X)
 #define NETWORK_GAP_PARTS	16	/* and they take less than this part of a gap; not measured */
 #define FANOUT_MIN		64	/* share of wakeups as one of several: a job worker; not measured */
 #define LATE_GAPS		4	/* of so many gaps that we delayed one counts; not measured */
-/* Bursts that agree: DESIGN. A role found at 10 stays: lost and found again, it cost up to 3.8 s. */
+/* Bursts that agree, by design. A role found at 10 stays: lost and found again, it cost up to 3.8 s. */
 #define MATCH_TAKEN		10
 #define MATCH_LIKELY		50
 #define MATCH_SURE		100
 #define MATCH_ODD		4	/* agreeing bursts that one odd burst costs; not measured */
 
 /* --- roles --- */
-#define CONFIDENT		50	/* from here on a critical role makes critical; DESIGN */
-#define NAME_CONFIDENCE		40	/* a name alone does not, nor a doorbell; DESIGN */
+#define CONFIDENT		50	/* from here on a critical role makes critical; by design */
+#define NAME_CONFIDENCE		40	/* a name alone does not, nor a doorbell; by design */
 #define DOORBELL_CONFIDENCE	45
 /* Windows' own numbers for what Wine passes on. */
 #define WINE_TIME_CRITICAL	15
@@ -971,6 +867,27 @@ ROLES(X)
 /* ===================================================================================== */
 /* 3. state and maps                                                                     */
 /* ===================================================================================== */
+
+/* The three kinds of maps: kept with a task or cgroup, by key, and rings. */
+#define MAP_STORAGE(of, name, value_type)				\
+	struct {							\
+		__uint(type, BPF_MAP_TYPE_##of##_STORAGE);		\
+		__uint(map_flags, BPF_F_NO_PREALLOC);			\
+		__type(key, int);					\
+		__type(value, value_type);				\
+	} name SEC(".maps")
+#define MAP_TABLE(kind, name, entries, key_type, value_type)		\
+	struct {							\
+		__uint(type, BPF_MAP_TYPE_##kind);			\
+		__uint(max_entries, entries);				\
+		__type(key, key_type);					\
+		__type(value, value_type);				\
+	} name SEC(".maps")
+#define MAP_RING(name, bytes)						\
+	struct {							\
+		__uint(type, BPF_MAP_TYPE_RINGBUF);			\
+		__uint(max_entries, bytes);				\
+	} name SEC(".maps")
 
 /* What one source says about a thread. */
 struct evidence {
@@ -1041,29 +958,15 @@ struct task_ctx {
 	struct evidence evidence[SOURCE_NR];	/* evidence_set() */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct task_ctx);
-} task_ctxs SEC(".maps");
+MAP_STORAGE(TASK, task_ctxs, struct task_ctx);
 
 /* What a process is, on its first thread: nothing that is keyed by a number can go stale. */
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, u32);		/* enum class; user space by pidfd, flip_requested() */
-} procs SEC(".maps");
+MAP_STORAGE(TASK, procs, u32);	/* enum class; user space by pidfd, flip_requested() */
 
 u32 class_gen = 1;	/* moves after each change in procs; threads look again when it did */
 u32 game_tgid;		/* the game's process, 0: none; user space */
 
-#define X(id, name, kib, frequent)			\
-struct {						\
-	__uint(type, BPF_MAP_TYPE_RINGBUF);		\
-	__uint(max_entries, (kib) * 1024);		\
-} name##_ring SEC(".maps");
+#define X(id, name, kib, frequent) MAP_RING(name##_ring, (kib) * 1024);
 EVENTS(X)
 #undef X
 
@@ -1075,19 +978,9 @@ u32 events_wanted = 1U << EVENT_GAME;	/* bits by enum event_type that somebody r
  * space takes the sums away when learn_tell() wakes it: every LEARN_TELL_NS at most, and not at
  * all while nobody is observed. Full, the map drops what is new.
  */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, LEARN_SUMS);
-	__type(key, struct learn_key);
-	__type(value, struct learn_sum);
-} learn_sums SEC(".maps");
+MAP_TABLE(HASH, learn_sums, LEARN_SUMS, struct learn_key, struct learn_sum);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, LEARN_PROGRAMS);
-	__type(key, struct learn_key);
-	__type(value, struct prediction);
-} predictions SEC(".maps");
+MAP_TABLE(HASH, predictions, LEARN_PROGRAMS, struct learn_key, struct prediction);
 
 /* Hints of all processes in the second that began at hints_at_ns; hint_allowed() */
 u64 hints_at_ns;
@@ -1099,12 +992,7 @@ u64 learn_told_ns;		/* last HINT_LEARNED; learn_tell() */
 u32 predict_any;		/* some prediction holds for any path; user space */
 
 /* Weight of a cgroup relative to the default, 1024 = 100; cgroup callbacks. */
-struct {
-	__uint(type, BPF_MAP_TYPE_CGRP_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, u32);
-} cgroup_weights SEC(".maps");
+MAP_STORAGE(CGRP, cgroup_weights, u32);
 
 /* Moves with every change of a cgroup's weight; tasks look again when it did. */
 u32 cgroup_gen = 1;
@@ -1148,6 +1036,11 @@ static __always_inline struct cpu_state *cpu_state_of(u32 cpu)
 	return &cpu_states[cpu & cpu_mask];
 }
 
+static __always_inline struct cpu_state *cpu_here(void)
+{
+	return cpu_state_of(bpf_get_smp_processor_id());
+}
+
 static __always_inline u32 llc_of(u32 cpu)
 {
 	return cpu_llc[cpu & (MAX_CPUS - 1)] & (MAX_LLCS - 1);
@@ -1175,7 +1068,7 @@ static __always_inline bool event_wanted(enum event_type type)
 #define EVENT_SEND(id, ring, e) event_sent(id, bpf_ringbuf_output(&ring, e, sizeof(*(e)), 0))
 static __always_inline bool event_sent(enum event_type type, long err)
 {
-	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	struct cpu_state *cs = cpu_here();
 
 	if (err)
 		cs->lost[type]++;
@@ -1858,7 +1751,7 @@ static __always_inline s32 pick_fast_idle(struct task_struct *p, u32 prev_cpu)
 s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
-	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	struct cpu_state *cs = cpu_here();
 	u64 now = compat_now();
 	bool idle = false;
 	s32 cpu = prev_cpu, victim;
@@ -1918,7 +1811,7 @@ static __always_inline bool task_pinned(struct task_struct *p)
 static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ctx *t, u32 cpu,
 					   u8 prio, u64 now, u64 enq_flags)
 {
-	struct cpu_state *cs = cpu_state_of(cpu), *me = cpu_state_of(bpf_get_smp_processor_id());
+	struct cpu_state *cs = cpu_state_of(cpu), *me = cpu_here();
 	u64 key;
 
 	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < KTHREAD_BURST_NS)
@@ -2039,7 +1932,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
 	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
-	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	struct cpu_state *cs = cpu_here();
 	u64 now = compat_now(), dsq = DSQ_NORMAL(llc);
 	bool pinned = task_pinned(p);
 	u8 prio;
@@ -2425,7 +2318,7 @@ void BPF_OPS(gamer_exit_task, struct task_struct *p, struct scx_exit_task_args *
 	if (t->observe_at == LEARN_MATURE)
 		learn_observe(p, t);
 	if (t->bursts < LEARN_DOUBT)
-		cpu_state_of(bpf_get_smp_processor_id())->stat[BPF_STAT_SHORT_PREEMPTIONS] += t->preemptions;
+		cpu_here()->stat[BPF_STAT_SHORT_PREEMPTIONS] += t->preemptions;
 }
 
 /* --- the scheduler begins and ends --- */
@@ -2483,14 +2376,6 @@ void BPF_OPS(gamer_exit, struct scx_exit_info *info)
 /* ===================================================================================== */
 /* 6. roles and evidence                                                                 */
 /* ===================================================================================== */
-
-/* Confidence that `match` agreeing bursts give, of a role that is taken or already held. */
-static __always_inline u8 pattern_confidence(u16 match)
-{
-	if (match < MATCH_LIKELY)
-		return CONFIDENT;
-	return match < MATCH_SURE ? 75 : 100;
-}
 
 /* Evidence lives for seconds: a clock of 2^30 ns is fine enough, and two bytes last 9 hours. */
 static __always_inline u16 evidence_clock(u64 now)
@@ -2599,7 +2484,7 @@ __noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
  */
 __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 {
-	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	struct cpu_state *cs = cpu_here();
 	u8 old_role = t->role, role, source;
 
 	evidence_strongest(t, now);
@@ -2735,16 +2620,6 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 	return t->class;
 }
 
-static __always_inline bool thread_is_role(const struct task_ctx *t, u8 role, u8 min_confidence)
-{
-	return t->role == role && t->confidence >= min_confidence;
-}
-
-static __always_inline bool is_gpu_submit_thread(const struct task_ctx *t)
-{
-	return t->evidence[SOURCE_GPU].role == ROLE_GPU;
-}
-
 /* --- learning: how a program's tasks begin, and what they turn out to be --- */
 
 /* There is something for user space to take: wakes it, rarely. */
@@ -2813,7 +2688,7 @@ static __always_inline void learn_add(struct learn_sum *sum, u64 burst, u64 wake
 /* Its averages have matured, or it ends. Rare, and so not inlined into every sleep. */
 __noinline int learn_observe(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull)
 {
-	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	struct cpu_state *cs = cpu_here();
 	u64 age = bpf_ktime_get_ns() - p->start_time, burst = t->burst_avg_ns;
 	u8 tier = learn_tier(t), role = t->source >= SOURCE_NETWORK ? t->role : ROLE_NONE;
 	struct learn_key key = { .exe = t->exe };
@@ -2919,7 +2794,7 @@ __noinline int learn_begin(struct task_struct *p __arg_trusted, struct task_ctx 
 		to = bpf_map_lookup_elem(&predictions, key);
 	}
 	if (to)
-		stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_LEARN_KNOWN);
+		stat_inc(cpu_here(), BPF_STAT_LEARN_KNOWN);
 	learn_apply(p, t, to, young);
 	return 0;
 }
@@ -3035,7 +2910,7 @@ static __always_inline void deadline_check(struct task_struct *p, const struct t
 static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx *t,
 					  struct cpu_state *cs, u64 now)
 {
-	u8 role;
+	u8 role, confidence = 0;
 
 	deadline_check(p, t, cs, now);
 	t->slept_at_ns = now;
@@ -3069,8 +2944,11 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 		role = ROLE_NONE;
 	else
 		role = t->pattern_role;
-	if (have_patterns)
-		evidence_set(p, t, SOURCE_PATTERN, role, role ? pattern_confidence(t->match) : 0, now);
+	if (have_patterns) {
+		if (role)
+			confidence = t->match < MATCH_LIKELY ? CONFIDENT : t->match < MATCH_SURE ? 75 : 100;
+		evidence_set(p, t, SOURCE_PATTERN, role, confidence, now);
+	}
 	if (evidence_ended(t->until, now))
 		role_settle(t, task_ids(p), now);
 }
@@ -3080,6 +2958,9 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 /* ===================================================================================== */
 
 /* Each is loaded only where its hook is wanted and the kernel has it; see PROGS in gamer.c. */
+
+/* A hook that only calls a function. */
+#define HOOK(section, name, call, args...) SEC(section) int BPF_PROG(name, ##args) { return call; }
 
 /*
  * Anybody can rename a program or start one in a loop. So user space hears of one process
@@ -3165,7 +3046,7 @@ int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task
 
 	if (((u32)prev->tgid != game && (u32)next->tgid != game) || !game)
 		return 0;
-	cs = cpu_state_of(bpf_get_smp_processor_id());
+	cs = cpu_here();
 	now = compat_now();
 	/* a game that was not one yet when it got the CPU has no time of that */
 	if ((u32)prev->tgid == game && cs->tgid == game) {
@@ -3205,7 +3086,7 @@ int BPF_PROG(runtime_waking, struct task_struct *p)
 	t = task_ctx_make(p);
 	if (!t)
 		return 0;
-	cs = cpu_state_of(bpf_get_smp_processor_id());
+	cs = cpu_here();
 	now = compat_now();
 	if (cs->prio == PRIO_UNKNOWN && !compat_in_interrupt()) {
 		waker = task_ctx_of(bpf_get_current_task_btf());
@@ -3275,7 +3156,7 @@ static __always_inline void frame_logged(u64 interval)
 
 	frame_log_ns[n & (FRAME_LOG - 1)] = clamp_u32(interval);
 	frames_logged = n + 1;
-	hist_add(cpu_state_of(bpf_get_smp_processor_id()), HIST_FRAME, interval);
+	hist_add(cpu_here(), HIST_FRAME, interval);
 }
 
 /* Of the frame that was just presented; 0: not known, or too long ago to belong together. */
@@ -3340,7 +3221,7 @@ static __always_inline void submit_send(struct task_struct *p, const struct task
 
 static __always_inline void gpu_submitted(u64 now, u32 submit)
 {
-	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	struct cpu_state *cs = cpu_here();
 	struct task_struct *p = bpf_get_current_task_btf();
 	struct task_ctx *t = task_ctx_make(p);
 	bool primary;
@@ -3405,8 +3286,7 @@ static __always_inline void flip_requested(u64 now)
 	if (now - frame.submit_at_ns < FRAME_FRESH_NS && frame.pending) {
 		frame.flip_behind_ns = now - frame.submit_at_ns;
 		frame.compositor_ns = ewma_u64(frame.compositor_ns, frame.flip_behind_ns);
-		hist_add(cpu_state_of(bpf_get_smp_processor_id()), HIST_COMPOSITOR,
-			 frame.flip_behind_ns);
+		hist_add(cpu_here(), HIST_COMPOSITOR, frame.flip_behind_ns);
 	}
 	frame.pending = 0;
 	if (!input_path.flip_ns) {
@@ -3472,7 +3352,7 @@ int BPF_PROG(frame_flipped, struct drm_device *dev, struct drm_pending_event *pe
 	     long long timestamp)
 {
 	struct drm_event_vblank e = {};
-	struct cpu_state *cs = cpu_state_of(bpf_get_smp_processor_id());
+	struct cpu_state *cs = cpu_here();
 	u64 now, interval, behind;
 	u32 missed = 0;
 
@@ -3618,10 +3498,10 @@ int BPF_PROG(input_event_seen, struct input_dev *dev, unsigned int type, unsigne
 	kind = input_kind(dev, type, code);
 	now = compat_now();
 	switch (kind) {
-#define X(id, name, ms)									\
-	case INPUT_##id:								\
-		stat_inc(cpu_state_of(bpf_get_smp_processor_id()), BPF_STAT_INPUT_##id); \
-		until = now + ms * NSEC_PER_MSEC;					\
+#define X(id, name, ms)								\
+	case INPUT_##id:							\
+		stat_inc(cpu_here(), BPF_STAT_INPUT_##id);			\
+		until = now + ms * NSEC_PER_MSEC;				\
 		break;
 	INPUT_KINDS(X)
 #undef X
@@ -3665,25 +3545,19 @@ static __always_inline void current_did(u8 source, u8 role, u8 confidence, u8 hi
 	if (t->class == CLASS_OTHER)
 		hint_send(p, t, hint);
 	else if (source == SOURCE_INPUT)
-		input_taken(cpu_state_of(bpf_get_smp_processor_id()), now);
+		input_taken(cpu_here(), now);
 }
 
 /* A read that returns without an event is no evidence either: it costs nothing and never ends. */
-SEC("fexit/evdev_read")
-int BPF_PROG(readers_evdev)
+static __always_inline int input_read(u64 *ctx)
 {
 	if (call_result(ctx) > 0)
 		current_did(SOURCE_INPUT, ROLE_INPUT, 95, HINT_INPUT);
 	return 0;
 }
 
-SEC("fexit/hidraw_read")
-int BPF_PROG(readers_hidraw)
-{
-	if (call_result(ctx) > 0)
-		current_did(SOURCE_INPUT, ROLE_INPUT, 95, HINT_INPUT);
-	return 0;
-}
+HOOK("fexit/evdev_read", readers_evdev, input_read(ctx))
+HOOK("fexit/hidraw_read", readers_hidraw, input_read(ctx))
 
 /* --- audio and network, in process context --- */
 
@@ -3712,34 +3586,16 @@ static __always_inline int network_used(u64 *ctx)
 		return 0;
 	now = compat_now();
 	task_class(p, t, now);
-	if (!thread_is_role(t, ROLE_RENDER, CONFIDENT) && !is_gpu_submit_thread(t))
+	if ((t->role != ROLE_RENDER || t->confidence < CONFIDENT) &&
+	    t->evidence[SOURCE_GPU].role != ROLE_GPU)
 		evidence_set(p, t, SOURCE_NETWORK, ROLE_NETWORK, 90, now);
 	return 0;
 }
 
-SEC("fexit/udp_sendmsg")
-int BPF_PROG(network_send)
-{
-	return network_used(ctx);
-}
-
-SEC("fexit/udp_recvmsg")
-int BPF_PROG(network_receive)
-{
-	return network_used(ctx);
-}
-
-SEC("fexit/udpv6_sendmsg")
-int BPF_PROG(network_send6)
-{
-	return network_used(ctx);
-}
-
-SEC("fexit/udpv6_recvmsg")
-int BPF_PROG(network_receive6)
-{
-	return network_used(ctx);
-}
+HOOK("fexit/udp_sendmsg", network_send, network_used(ctx))
+HOOK("fexit/udp_recvmsg", network_receive, network_used(ctx))
+HOOK("fexit/udpv6_sendmsg", network_send6, network_used(ctx))
+HOOK("fexit/udpv6_recvmsg", network_receive6, network_used(ctx))
 
 /* --- game: programs that start, names that change --- */
 
@@ -3816,17 +3672,10 @@ static __always_inline int program_began(struct task_struct *p, const struct lin
 	return 0;
 }
 
-SEC("lsm/bprm_committed_creds")
-int BPF_PROG(game_lsm, const struct linux_binprm *bprm)
-{
-	return program_began(bpf_get_current_task_btf(), bprm);
-}
-
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(game_exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm)
-{
-	return program_began(p, bprm);
-}
+HOOK("lsm/bprm_committed_creds", game_lsm, program_began(bpf_get_current_task_btf(), bprm),
+     const struct linux_binprm *bprm)
+HOOK("tp_btf/sched_process_exec", game_exec, program_began(p, bprm),
+     struct task_struct *p, int old_pid, struct linux_binprm *bprm)
 
 /* Wine names a process after it started; engines name their threads. */
 SEC("tp_btf/task_rename")
@@ -3923,7 +3772,7 @@ SEC("iter/task")
 int threads(struct bpf_iter__task *ctx)
 {
 	struct task_struct *p = ctx->task;
-	struct thread_row row = {};
+	struct thread_row row;
 	struct task_ctx *t;
 	u64 now = compat_now();
 
@@ -3938,24 +3787,16 @@ int threads(struct bpf_iter__task *ctx)
 		return 0;
 	if (evidence_ended(t->until, now))
 		role_settle(t, task_ids(p), now);
-	row.role_at_ns = t->role_at_ns;
-	row.seen_at_ns = t->seen_at_ns;
-	row.submits = t->submits;
-	row.submit_gap_ns = t->submit_gap_ns;
-	row.wakeups = t->wakeups;
-	row.role_wakeups = t->role_wakeups;
-	row.run_ns = t->run_ns;
-	row.wait_ns = t->wait_ns;
-	row.cpu = p->thread_info.cpu;
-	row.burst_ns = t->burst_avg_ns;
-	row.gap_ns = t->gap_avg_ns;
-	row.tid = p->pid;
-	row.tgid = p->tgid;
-	row.class = t->class;
-	row.role = t->role;
-	row.source = t->source;
-	row.confidence = t->confidence;
-	row.primary = primary_tid == (u32)p->pid && primary_tgid == (u32)p->tgid;
+	row = (struct thread_row){
+		.role_at_ns = t->role_at_ns, .seen_at_ns = t->seen_at_ns,
+		.submits = t->submits, .submit_gap_ns = t->submit_gap_ns,
+		.wakeups = t->wakeups, .role_wakeups = t->role_wakeups,
+		.burst_ns = t->burst_avg_ns, .gap_ns = t->gap_avg_ns,
+		.run_ns = t->run_ns, .wait_ns = t->wait_ns,
+		.tid = p->pid, .tgid = p->tgid, .cpu = p->thread_info.cpu,
+		.class = t->class, .role = t->role, .source = t->source, .confidence = t->confidence,
+		.primary = primary_tid == (u32)p->pid && primary_tgid == (u32)p->tgid,
+	};
 	__builtin_memcpy(row.comm, p->comm, sizeof(row.comm));
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;
@@ -4005,30 +3846,15 @@ struct prof_task {
 	struct prof_thread sum;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct prof_task);
-} prof_tasks SEC(".maps");
+MAP_STORAGE(TASK, prof_tasks, struct prof_task);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__type(key, struct prof_key);
-	__type(value, struct prof_off);
-} prof_offs SEC(".maps");
+MAP_TABLE(HASH, prof_offs, 65536, struct prof_key, struct prof_off);
 
 /*
  * By a hash of the frames, so that no two stacks compete for a place. Its memory is there from
  * the start: in the scheduler the allocator has only a few blocks of such a size at hand.
  */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__type(key, u64);
-	__type(value, struct prof_stack);
-} prof_stacks SEC(".maps");
+MAP_TABLE(HASH, prof_stacks, 16384, u64, struct prof_stack);
 
 #define PROF_FRAME_MAX	(8 << 20)	/* a whole stack is no larger, so no frame is */
 #define PROF_RAW	160	/* words of a kernel stack that are looked at */
@@ -4038,33 +3864,15 @@ struct prof_buffers {
 	u64 raw[PROF_RAW];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct prof_buffers);
-} prof_scratch SEC(".maps");
+MAP_TABLE(PERCPU_ARRAY, prof_scratch, 1, u32, struct prof_buffers);
 
 /* Keys of kernel stacks by what the stack's memory looks like; prof_kernel_stack(). */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__type(key, u64);
-	__type(value, u64);
-} prof_looks SEC(".maps");
+MAP_TABLE(HASH, prof_looks, 16384, u64, u64);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct prof_counts);
-} prof_syscalls SEC(".maps");
+MAP_TABLE(PERCPU_ARRAY, prof_syscalls, 1, u32, struct prof_counts);
 
 /* Records of threads that ended. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 2 * 1024 * 1024);
-} prof_ended SEC(".maps");
+MAP_RING(prof_ended, 2 * 1024 * 1024);
 
 /* A block request under way, by its address. */
 struct prof_io {
@@ -4074,29 +3882,14 @@ struct prof_io {
 	u32 pad;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__type(key, u64);
-	__type(value, struct prof_io);
-} prof_ios SEC(".maps");
+MAP_TABLE(HASH, prof_ios, 8192, u64, struct prof_io);
 
 /* By the record of whoever made them. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__type(key, u32);
-	__type(value, struct prof_io_sum);
-} prof_io_sums SEC(".maps");
+MAP_TABLE(HASH, prof_io_sums, 8192, u32, struct prof_io_sum);
 
 static __always_inline struct prof_task *prof_task_of(struct task_struct *p)
 {
 	return bpf_task_storage_get(&prof_tasks, p, 0, 0);
-}
-
-static __always_inline u32 prof_new_id(void)
-{
-	return __sync_fetch_and_add(&prof_ids, 1) + 1;
 }
 
 /* The number of a thread where gamer runs: each PID namespace that it is in has its own. */
@@ -4113,7 +3906,7 @@ static __always_inline u32 prof_number(struct task_struct *p)
 static __always_inline void prof_begin(struct task_struct *p, struct prof_task *t, u64 now)
 {
 	__builtin_memset(&t->sum, 0, sizeof(t->sum));
-	t->sum.id = prof_new_id();
+	t->sum.id = __sync_fetch_and_add(&prof_ids, 1) + 1;
 	t->sum.start_ns = now;
 	/* the kernel takes these from a thread before its last switch */
 	t->sum.tgid = prof_number(p->group_leader);
