@@ -249,11 +249,11 @@ struct cpu_state {
 	__u16 perf;		/* last frequency request, 0..1024; running() */
 	__u8 prio;		/* enum prio of what has the CPU; running(), dispatch() */
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
-	__u8 pinned_next;		/* 1: the CPU's own queue is next; dispatch() */
+	__u8 pinned_next;		/* 1: the pinned queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
-	__u8 displaced;		/* 1: a displaced task waits in its own queue; displaced_waits() */
-	__u8 pinned_critical;	/* 1: the CPU's queue begins with critical work; enqueue_pinned(), running() */
-	__u8 pinned_waits;	/* 0: the CPU's queue is empty; under the CPU's lock, take_pinned() */
+	__u8 displaced;		/* 1: a displaced task waits in the pinned queue; displaced_waits() */
+	__u8 pinned_critical;	/* 1: that queue begins with critical work; enqueue_pinned(), running() */
+	__u8 pinned_waits;	/* 0: that queue is empty; under the CPU's lock, take_pinned() */
 	__u8 expects;		/* enum prio of what was sent here and does not run yet; cpu_expect() */
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
 	__u64 fanout_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
@@ -1346,9 +1346,9 @@ static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 /* --- weight and charge --- */
 
 /*
- * Nice times the weight of the task's own cgroup, 1024 each by default. Weight sets the
- * length of a turn besides the time until the next: the kernel asks for the next task before
- * it queues the one that ran, so two tasks on a CPU always alternate.
+ * Nice times the weight of the task's own cgroup, 1024 each by default. Weight sets the length of a slice
+ * besides the time until the next one: the kernel asks for the next task before it queues the one that
+ * ran, so two tasks on a CPU always alternate.
  */
 static __always_inline void task_set_weight(struct task_ctx *t, u32 cgroup_scale)
 {
@@ -1665,9 +1665,9 @@ static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx
 /*
  * Critical work takes a CPU from what is less important: the CPU, or -1 where none gives way.
  *
- * It waits in the shared queue while that CPU is told: any CPU that is free sooner takes it,
- * and nobody waits behind what an interrupt put on that CPU in the meantime. Only here,
- * where no other can be sooner, it goes straight to the CPU's own queue.
+ * The task waits in the shared queue while that CPU is told: any CPU that is free sooner takes the task,
+ * and no task waits behind what an interrupt put on that CPU in the meantime. Only here, where no other
+ * CPU can be sooner, the task goes straight to the CPU's local queue.
  */
 static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u32 near, u64 now,
 				   u64 enq_flags)
@@ -1797,16 +1797,17 @@ static __always_inline bool task_pinned(struct task_struct *p)
 }
 
 /*
- * A task that can run on one CPU only. Kernel threads bound to a CPU complete I/O and
- * deferred work that everybody waits for, so a short one takes the CPU from what runs.
+ * A task that can run on one CPU only. Kernel threads bound to a CPU complete I/O and deferred work that
+ * everybody waits for, so a short one takes the CPU from what runs.
  *
- * Critical work that cannot, or was displaced (any task may be that in a hook of ours, which
- * keeps it on its CPU), is next in the CPU's own queue, but for who has waited there for long.
+ * Critical work that cannot take the CPU, or was displaced (any task may be that in a hook of ours, which
+ * keeps the task on its CPU), is next in the CPU's pinned queue, but for a task that has waited there for
+ * long.
  *
- * Where none of our tasks runs, it goes straight to the CPU's own queue, which wakes the CPU.
- * The idle mask must not decide that: a CPU that is going offline is still claimed from it
- * by wakeups that then land elsewhere, and a thread queued here (ksoftirqd, with it RCU) would
- * wait on an idle CPU until the watchdog ends us.
+ * Where none of our tasks runs, the task goes straight to the CPU's local queue, which wakes the CPU. The
+ * idle mask must not decide that: wakeups claim a CPU that is going offline from the mask, and then land
+ * elsewhere. A thread queued here (ksoftirqd, with it RCU) would wait on an idle CPU until the watchdog
+ * ends us.
  */
 static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ctx *t, u32 cpu,
 					   u8 prio, u64 now, u64 enq_flags)
@@ -1841,10 +1842,10 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 }
 
 /*
- * Into a queue that others take from. A CPU may have gone idle since one was looked for, or
- * affinity may have kept it from the others: it is woken after the insert, so that it cannot miss it.
- * Where the kick cannot be called the task goes to the idle CPU's own queue instead, and
- * one that goes idle in between waits for the next tick of any CPU.
+ * Into a queue that other CPUs take from. A CPU may have gone idle since one was looked for, or affinity
+ * may have kept the task from the other CPUs: an idle CPU is woken after the insert, so that it cannot
+ * miss the task. Where the kick cannot be called, the task goes to the idle CPU's local queue instead,
+ * and a CPU that goes idle in between waits for the next tick of any CPU.
  */
 static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 slice, u64 key,
 					   u64 enq_flags)
@@ -1887,8 +1888,9 @@ static __always_inline bool injected(struct task_struct *p)
 }
 
 /*
- * A higher class took the CPU. The nearest CPU before it in the ring that we have looks after whom
- * it kept (see take_displaced_in_ring()) at its next turn; where it is idle there would be none.
+ * A higher class took the CPU. The nearest CPU before it in the ring that we have looks after the task
+ * that the CPU kept (see take_displaced_in_ring()) at its next dispatch. An idle CPU does not dispatch,
+ * so it is kicked.
  */
 static __always_inline void cpu_taken(u32 cpu)
 {
@@ -1967,7 +1969,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	if (prio == PRIO_CRITICAL) {
 		dsq = DSQ_CRITICAL(llc);
 		stat_inc(cs, BPF_STAT_CRITICAL_QUEUED);
-		/* What something yet shorter has displaced displaces others in turn. */
+		/* What something yet shorter has displaced displaces others as well. */
 		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && preempt(p, t, cpu, now, enq_flags) >= 0)
 			return;
 	} else {
@@ -1978,7 +1980,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 
 /* --- dispatch --- */
 
-/* The CPU's own queue, whose tasks all are on this CPU's run queue: if none is taken it is empty. */
+/* The CPU's pinned queue: all its tasks are on this CPU's run queue, so if none is taken it is empty. */
 static __always_inline bool take_pinned(struct cpu_state *cs, u32 cpu)
 {
 	if (cs->pinned_waits && !compat_take(DSQ_PINNED(cpu)))
@@ -2027,8 +2029,8 @@ __noinline int take_displaced_in_ring(u32 cpu, u64 now, u64 age)
 }
 
 /*
- * Who was displaced here goes on; else a slice starts. Then the CPU's own and the normal queue
- * take turns: neither can starve the other.
+ * The task that was displaced here goes on; else a slice starts. Then the CPU's pinned queue and the
+ * cache's normal queue are served alternately: neither can starve the other.
  */
 static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
 {
@@ -2037,7 +2039,8 @@ static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u
 	cs->expects = 0;	/* somebody else has taken it */
 	if (take_displaced(cpu, now, 0))
 		return true;
-	cs->displaced = 0;		/* not where another CPU failed: it may not run there, but elsewhere */
+	/* Not where another CPU failed: the task may not run there, but may elsewhere. */
+	cs->displaced = 0;
 	cs->slice_start_ns = now;
 	if (take_displaced_in_ring(cpu_next[cpu & (MAX_CPUS - 1)], now, DISPLACED_AGE_NS))
 		return true;
@@ -2221,7 +2224,7 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	if (cs->prio >= cs->expects)
 		cs->expects = 0;
 	if (cs->prio < PRIO_CRITICAL) {
-		cs->pinned_critical = 0;	/* it would have been first, or waits for its turn */
+		cs->pinned_critical = 0;	/* it would have been first, or waits like the others */
 		/* Signed: the kernel's clock stands while this CPU switches, and the kick is later. */
 		if ((s64)(now - cs->expects_at_ns) < (s64)KICK_LOST_NS)
 			kick_again(cs, cpu);
@@ -2385,7 +2388,7 @@ static __always_inline u16 evidence_clock(u64 now)
 	return clock ? clock : 1;
 }
 
-/* `until` of evidence or of a role; 0 never comes. */
+/* Has evidence, or a role, with this `until` ended? With 0 it never ends. */
 static __always_inline bool evidence_ended(u16 until, u64 now)
 {
 	return until && (s16)(until - evidence_clock(now)) < 0;
@@ -2412,7 +2415,7 @@ static __always_inline u32 class_roles(u8 class)
 	case CLASS_AUDIO:
 		return BIT(ROLE_AUDIO);
 	case CLASS_OTHER:
-		/* Where page flips are seen, who flips none is no compositor, whatever its rate. */
+		/* Where page flips are seen, a process that flips none is no compositor. */
 		return BIT(ROLE_CPU_BOUND) | BIT(ROLE_BACKGROUND) |
 		       (game_tgid && !have_frames ? BIT(ROLE_COMPOSITOR) : 0);
 	}
@@ -2445,10 +2448,10 @@ static __always_inline bool evidence_says(const struct task_ctx *t, u8 role)
 }
 
 /*
- * The strongest living evidence that the class admits, into the context. `now`: 0 leaves ended
- * evidence for the next time (where the scheduler's clock cannot be read).
+ * Write the strongest living evidence that the class admits into the context. Where `now` is 0 (the
+ * scheduler's clock cannot be read there), ended evidence stays until the next call.
  *
- * A global function, as those below: the verifier then walks it once and not at each call.
+ * A global function, as are those below: the verifier then walks it once and not at each call.
  */
 __noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
 {
@@ -2477,10 +2480,9 @@ __noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
 }
 
 /*
- * Evidence becomes the role. What a thread acts as may differ from it: a name alone makes
- * nobody critical, and while no game is known the patterns stand in, so that a game that
- * nobody recognised yet does not run worse than it must. Nor does a compositor whose flips
- * go where no hook sees them.
+ * Evidence becomes the role. The role that a thread acts as may differ: a name alone makes no thread
+ * critical. While no game is known, the pattern decides what a thread acts as, so that a game that is not
+ * recognised yet runs well too. The same holds for a compositor whose page flips no hook sees.
  */
 __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 {
@@ -2524,7 +2526,7 @@ __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 	return 0;
 }
 
-/* Note what a source says; NONE takes it back. */
+/* Note what a source says of a thread; role NONE takes it back. */
 static __always_inline void evidence_set(struct task_struct *p, struct task_ctx *t, u8 source,
 					 u8 role, u8 confidence, u64 now)
 {
@@ -2547,7 +2549,7 @@ static __always_inline void evidence_set(struct task_struct *p, struct task_ctx 
 
 static __always_inline bool name_is(const u64 *name, const volatile struct prefix *prefix)
 {
-	/* One branch for all: the verifier walks each of them for each entry of a table. */
+	/* One branch for all comparisons: the verifier walks each branch for each entry of a table. */
 	return !(((name[0] ^ prefix->value[0]) & prefix->mask[0]) |
 		 ((name[1] ^ prefix->value[1]) & prefix->mask[1]) | !prefix->mask[0]);
 }
@@ -2583,8 +2585,8 @@ static __always_inline void wine_evidence(struct task_struct *p, struct task_ctx
 }
 
 /*
- * What the task's process is, again since some process became the game, a server, or none.
- * It stands on the first thread; the others look there once per change.
+ * Look up what the task's process is, because the class of some process has changed. The class stands on
+ * the process's first thread; the other threads look there once per change.
  */
 __noinline int class_refresh(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull,
 			     u64 now)
@@ -2620,9 +2622,9 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 	return t->class;
 }
 
-/* --- learning: how a program's tasks begin, and what they turn out to be --- */
+/* --- learning: how a program's tasks begin, and what they did --- */
 
-/* There is something for user space to take: wakes it, rarely. */
+/* Wake user space, which takes the sums: once per LEARN_TELL_NS at most. */
 static __always_inline void learn_tell(void)
 {
 	struct event_game e = { EVENT_INIT(GAME, 0ULL), .what = HINT_LEARNED };
@@ -2635,8 +2637,8 @@ static __always_inline void learn_tell(void)
 }
 
 /*
- * What the task turned out to be. Not by what the database told of it, or that would prove
- * itself; and nothing short-lived shows that devices drive it.
+ * The tier of a task, by what the task did. A role that the database foretold does not count, or the
+ * database would confirm itself. A task of few bursts is never taken for irq-woken.
  */
 static __always_inline u8 learn_tier(const struct task_ctx *t)
 {
@@ -2647,7 +2649,7 @@ static __always_inline u8 learn_tier(const struct task_ctx *t)
 	return t->bursts >= LEARN_MATURE && task_urgent(t) ? TIER_LAT_CRITICAL : TIER_INTERACTIVE;
 }
 
-/* What the task does is not what was foretold: then that counts no more. */
+/* Take the foretold role back where the task does something else. */
 static __always_inline void learn_doubt(struct task_struct *p, struct task_ctx *t, u8 tier, u8 role)
 {
 	u8 told = t->evidence[SOURCE_LEARNED].role;
@@ -2659,7 +2661,7 @@ static __always_inline void learn_doubt(struct task_struct *p, struct task_ctx *
 		evidence_set(p, t, SOURCE_LEARNED, ROLE_NONE, 0, compat_now());
 }
 
-/* One observation more in its program's sum. Sums of several CPUs at once may lose one. */
+/* Add an observation to the program's sum. Where several CPUs add at once, one may get lost. */
 static __always_inline void learn_add(struct learn_sum *sum, u64 burst, u64 wakeups_hz,
 				      u64 switches_hz, u8 tier, u8 role)
 {
@@ -2685,7 +2687,7 @@ static __always_inline void learn_add(struct learn_sum *sum, u64 burst, u64 wake
 		sum->role_votes++;
 }
 
-/* Its averages have matured, or it ends. Rare, and so not inlined into every sleep. */
+/* Observe a task whose averages have matured, or that ends. Rare, and so not inlined into every sleep. */
 __noinline int learn_observe(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull)
 {
 	struct cpu_state *cs = cpu_here();
@@ -2700,7 +2702,7 @@ __noinline int learn_observe(struct task_struct *p __arg_trusted, struct task_ct
 	if (!t->exe)
 		return 0;
 	learn_doubt(p, t, tier, role);
-	/* Its average may have begun as foretold: that would prove itself. */
+	/* The average may have begun as foretold: then the database would confirm itself. */
 	if (t->bursts && t->bursts <= LEARN_MATURE)
 		burst = t->learn_run_ns / t->bursts;
 	if (tier == TIER_BATCH && t->learn_longs)
@@ -2738,7 +2740,7 @@ static __always_inline void learn_slept(struct task_struct *p, struct task_ctx *
 		learn_observe(p, t);
 }
 
-/* Begin as the database foretells; what it foretold under another name is taken back. */
+/* Begin the task as the database foretells; what was foretold under another name is taken back. */
 static __always_inline void learn_apply(struct task_struct *p, struct task_ctx *t,
 					const struct prediction *to, bool young)
 {
@@ -2771,8 +2773,8 @@ static __always_inline void learn_apply(struct task_struct *p, struct task_ctx *
 }
 
 /*
- * A program begins in this task, or a thread gets a name: what is known of that? Nothing of
- * what began before us, whose path nobody has seen.
+ * A program begins in this task, or a thread gets a name: look it up in the database. The path of a
+ * program that began before gamer is unknown, and then nothing is foretold.
  */
 __noinline int learn_begin(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull,
 			   struct learn_key *key __arg_nonnull)
@@ -2799,7 +2801,7 @@ __noinline int learn_begin(struct task_struct *p __arg_trusted, struct task_ctx 
 	return 0;
 }
 
-/* The same for a name that may be the kernel's own memory. */
+/* The same for a name that may lie in the kernel's memory. */
 static __always_inline void learn_named(struct task_struct *p, struct task_ctx *t, const void *comm)
 {
 	struct learn_key key = {};
@@ -2817,7 +2819,7 @@ static __always_inline bool gap_is_between(const struct task_ctx *t, u64 most_hz
 	return t->gap_avg_ns >= HZ_GAP_NS(most_hz) && t->gap_avg_ns <= HZ_GAP_NS(least_hz);
 }
 
-/* Under load sound comes late and takes long; that must not cost it the role, and so the CPU. */
+/* Under load a sound thread is late and takes long. If that cost it the role, it would be later yet. */
 static __always_inline bool pattern_is_audio(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
@@ -2828,7 +2830,7 @@ static __always_inline bool pattern_is_audio(const struct task_ctx *t)
 	       burst < gap / 4 * (known ? AUDIO_KNOWN_QUARTERS : AUDIO_QUARTERS);
 }
 
-/* The same holds for the frames of what is known to be the game: down to 15 a second. */
+/* Frames under load likewise: those of the known game may come as rarely as 15 times a second. */
 static __always_inline bool pattern_is_render(const struct task_ctx *t)
 {
 	bool game = t->class == CLASS_GAME;
@@ -2839,11 +2841,11 @@ static __always_inline bool pattern_is_render(const struct task_ctx *t)
 }
 
 /*
- * What one burst looks like, by its length and the rate and regularity of wakeups. Only
- * threads that are driven by a device, a timer or a critical thread make frames: what its
- * own peers wake through pipes and waits has no such role, whatever its rate. Who is woken
- * as one of several by one thread does a share of its work, whatever its rhythm. Outside of
- * a known game there are only compositors and sound servers.
+ * What one burst looks like, by its length and by the rate and regularity of wakeups. Only irq-woken
+ * threads (a device, a timer or a critical thread wakes them) make frames: a thread that its peers wake
+ * through pipes and waits has no such role, whatever its rate. A thread that is woken as one of several
+ * by one thread does a share of that thread's work, whatever its rhythm. Outside of a known game there
+ * are only compositors and sound servers.
  */
 static __always_inline u8 pattern_of(const struct task_ctx *t)
 {
@@ -2863,7 +2865,7 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	if (game && t->softirq >= SOFTIRQ_MIN && burst < gap / NETWORK_GAP_PARTS &&
 	    burst < NETWORK_BURST_NS)
 		return ROLE_NETWORK;
-	/* From 1 to 3 ms both fit, and frames are by far the more common, if no name tells. */
+	/* Bursts of 1 to 3 ms fit both, and frames are by far the more common, if no name tells. */
 	audio = (inside || t->class == CLASS_AUDIO) && pattern_is_audio(t);
 	if (inside && pattern_is_render(t) &&
 	    !(audio && t->evidence[SOURCE_NAME].role == ROLE_AUDIO))
@@ -2873,15 +2875,15 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	if (gap_is_between(t, COMPOSITOR_RATE) && burst >= COMPOSITOR_BURST_MIN_NS &&
 	    burst <= COMPOSITOR_BURST_MAX_NS)
 		return ROLE_COMPOSITOR;
-	/* Where nobody tells what wakes a thread, irregular short work looks like packets. */
+	/* Where the kernel does not tell what wakes a thread, irregular short work looks like packets. */
 	if (inside && !irq_mask && burst < NETWORK_BURST_NS && t->gap_dev_ns > gap >> STEADY_SHIFT)
 		return ROLE_NETWORK;
 	return ROLE_NONE;
 }
 
 /*
- * What is critical and comes back regularly should be done before it is due again. What it
- * had to wait for counts, not only the scheduler: the thread was late, whoever is to blame.
+ * Critical work that comes back regularly should be done before it is due again. All that the thread
+ * waited for counts, not only the wait for a CPU: the thread was late, whatever the cause.
  */
 static __always_inline void deadline_check(struct task_struct *p, const struct task_ctx *t,
 					   struct cpu_state *cs, u64 now)
@@ -2917,7 +2919,7 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 	t->burst_avg_ns = t->burst_avg_ns ? ewma(t->burst_avg_ns, t->burst_ns) : t->burst_ns;
 	learn_slept(p, t);
 	t->burst_ns = 0;
-	/* Asked only now: when the first of several was woken, nobody knew of the others. */
+	/* Looked at only now: when the first of several was woken, the others were not woken yet. */
 	t->fanout -= t->fanout >> EWMA_SHIFT;
 	if (t->waker_ns && cpu_state_of(t->waker_cpu)->fanout_ns == t->waker_ns)
 		t->fanout += 256 >> EWMA_SHIFT;
@@ -2928,8 +2930,8 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 			t->match++;
 	} else if (t->match >= MATCH_ODD) {
 		/*
-		 * One odd burst costs several good ones; a real change of habit soon wins. Between
-		 * roles of one importance the label may waver, the importance must not.
+		 * An odd burst costs MATCH_ODD agreeing ones, so that a real change soon wins. Where both
+		 * roles have one importance, it costs one: roles may waver, the importance must not.
 		 */
 		t->match -= role_prio(role) == role_prio(t->pattern_role) ? 1 : MATCH_ODD;
 	} else {
@@ -2937,8 +2939,8 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 		t->match = 1;
 	}
 	/*
-	 * Ten bursts for a role, and it stays until another takes over: a render thread that is
-	 * late once, just after it was found, must not wait for ten more among the workers.
+	 * A role needs MATCH_TAKEN agreeing bursts and stays until another role takes over: a render
+	 * thread that is late once, just after it was found, must not act as a worker for so long again.
 	 */
 	if (t->match < MATCH_TAKEN && t->evidence[SOURCE_PATTERN].role != t->pattern_role)
 		role = ROLE_NONE;
@@ -3031,8 +3033,8 @@ static __always_inline void input_taken(struct cpu_state *cs, u64 now)
 /* --- runtime, for the observer: what the scheduler's callbacks see otherwise --- */
 
 /*
- * One look at a context per switch: who gets the CPU is looked at when it leaves, and before
- * only if it wakes somebody (PRIO_UNKNOWN, see runtime_waking).
+ * One look at a context per switch: that of a task that gets the CPU is looked at when the task leaves
+ * the CPU, and before only if the task wakes another one (PRIO_UNKNOWN, see runtime_waking).
  */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
@@ -3048,7 +3050,7 @@ int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task
 		return 0;
 	cs = cpu_here();
 	now = compat_now();
-	/* a game that was not one yet when it got the CPU has no time of that */
+	/* a process that became the game while it ran has no start of this stint */
 	if ((u32)prev->tgid == game && cs->tgid == game) {
 		t = task_ctx_make(prev);
 		if (t) {
@@ -3071,8 +3073,8 @@ int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task
 }
 
 /*
- * sched_waking and not sched_wakeup: that one may come on the woken task's CPU, in an
- * interrupt, where nobody can tell any more who woke it.
+ * sched_waking and not sched_wakeup: the kernel may report sched_wakeup on the woken task's CPU, in an
+ * interrupt, where the waker is no longer known.
  */
 SEC("tp_btf/sched_waking")
 int BPF_PROG(runtime_waking, struct task_struct *p)
@@ -3098,8 +3100,8 @@ int BPF_PROG(runtime_waking, struct task_struct *p)
 }
 
 /*
- * What a program asks for and the kernel refuses says nothing of the program: anybody may ask for
- * anything. So all that counts as evidence is looked at when the call returns, by its result.
+ * A call that the kernel refuses is no evidence: any program may ask for anything. So the hooks look at a
+ * call when it returns, by its result.
  */
 static __always_inline s32 call_result(u64 *ctx)
 {
@@ -3159,7 +3161,7 @@ static __always_inline void frame_logged(u64 interval)
 	hist_add(cpu_here(), HIST_FRAME, interval);
 }
 
-/* Of the frame that was just presented; 0: not known, or too long ago to belong together. */
+/* Tell of the frame that was just presented. Times are 0 where unknown, or too old for this frame. */
 static __always_inline void frame_send(u64 interval, u64 submit_to_present, u64 compositor,
 				       u32 dropped, u32 missed)
 {
@@ -3182,7 +3184,7 @@ static __always_inline void frame_begins(u64 now)
 	frame.pending++;
 	if (frame.source == FRAME_FLIP && now - frame.flip_at_ns < FRAME_FRESH_NS)
 		return;
-	/* Nobody flips pages that we can see: the submits stand in. */
+	/* No hook sees page flips: submits count as frames instead. */
 	frame.source = FRAME_CADENCE;
 	frame.presented++;
 	if (gap < FRAME_FRESH_NS) {
@@ -3249,7 +3251,7 @@ static __always_inline void gpu_submitted(u64 now, u32 submit)
 		submit_send(p, t, gap, submit, primary);
 	if (!primary)
 		return;
-	/* What readers took on until now is answered by this submit. */
+	/* This submit answers all input that readers have read by now. */
 	input_hop(cs, &input_path.read_ns, &input_path.submit_ns, HIST_INPUT_SUBMIT, now);
 	if ((s64)(t->slept_at_ns - last) > 0 || gap > FRAME_BREAK_NS)
 		frame_begins(now);
@@ -3257,7 +3259,7 @@ static __always_inline void gpu_submitted(u64 now, u32 submit)
 	frame.submit_gap_ns = t->submit_gap_ns;
 }
 
-/* Who flips pages is a compositor, unless it is the game itself. */
+/* A process that flips pages is a compositor, unless it is the game itself. */
 static __always_inline void flip_requested(u64 now)
 {
 	struct task_struct *p = bpf_get_current_task_btf(), *leader = p->group_leader;
@@ -3324,8 +3326,8 @@ int BPF_PROG(gpu_ioctl, struct file *filp, unsigned int cmd, unsigned long arg)
 }
 
 /*
- * One more interval between frames on the display: returns 1 where it waited longer than its
- * period. That is the shortest interval; it may grow slowly (a new mode).
+ * Add an interval between frames on the display. Returns 1 where the display waited longer than its
+ * period. The period is the shortest interval seen; it may grow slowly (a new mode).
  */
 static __always_inline u32 frame_paced(u64 interval)
 {
@@ -3384,8 +3386,8 @@ int BPF_PROG(frame_flipped, struct drm_device *dev, struct drm_pending_event *pe
 }
 
 /*
- * NVIDIA's own driver: work goes to the GPU by writes to mapped memory that no hook sees. Its
- * requests only show who uses the GPU, so this is a hint until the run pattern agrees.
+ * NVIDIA's own driver: work goes to the GPU by writes to mapped memory that no hook sees. The driver's
+ * requests only show which threads use the GPU, so they are weak evidence until the run pattern agrees.
  */
 SEC("kretprobe")
 int gpu_doorbell(struct pt_regs *ctx)
@@ -3415,7 +3417,7 @@ int gpu_doorbell(struct pt_regs *ctx)
 
 struct held held[HELD_SLOTS];
 
-/* What the device is by what it can do; a sensor is none of them. */
+/* The kind of a device by the keys and axes that it has; -1: none of these kinds, but a sensor. */
 static __always_inline int input_kind(struct input_dev *dev, u32 type, u32 code)
 {
 	unsigned long buttons = dev->keybit[4], touch = dev->keybit[5] & (1 << 10);
@@ -3431,8 +3433,8 @@ static __always_inline int input_kind(struct input_dev *dev, u32 type, u32 code)
 }
 
 /*
- * Drivers report every key and axis each time, and sticks tremble: only what differs from
- * the device's present state is a person's doing.
+ * Drivers report every key and axis each time, and sticks tremble: only a difference from the device's
+ * present state is a person's doing.
  */
 static __always_inline bool input_changes(struct input_dev *dev, u32 type, u32 code, s32 value)
 {
@@ -3456,12 +3458,12 @@ static __always_inline bool input_changes(struct input_dev *dev, u32 type, u32 c
 	return delta > info.fuzz && delta > noise;
 }
 
-/* Held keys of one device, and of all. */
+/* Count a key that goes down or up, for its device and for all devices. */
 static __always_inline void input_hold(u64 dev, bool down)
 {
 	u32 i;
 
-	/* Its own slot first: one that a device left must not become its second. */
+	/* The device's slot first: a slot that another device left must not become its second one. */
 	for (i = 0; i < HELD_SLOTS; i++)
 		if (held[i].dev == dev && (down || held[i].keys))
 			break;
@@ -3531,7 +3533,7 @@ int BPF_PROG(input_gone, struct input_dev *dev)
 	return 0;
 }
 
-/* What the current thread just did says what it is; of a stranger user space is told. */
+/* What the current thread just did is evidence. User space is told of a process that it does not know. */
 static __always_inline void current_did(u8 source, u8 role, u8 confidence, u8 hint)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
@@ -3548,7 +3550,7 @@ static __always_inline void current_did(u8 source, u8 role, u8 confidence, u8 hi
 		input_taken(cpu_here(), now);
 }
 
-/* A read that returns without an event is no evidence either: it costs nothing and never ends. */
+/* A read that returns no event is no evidence either: any program can make such reads without end. */
 static __always_inline int input_read(u64 *ctx)
 {
 	if (call_result(ctx) > 0)
@@ -3572,7 +3574,7 @@ int BPF_PROG(audio_ioctl, struct file *file, unsigned int cmd)
 	return 0;
 }
 
-/* The game's thread that talks to the server; frame threads that do so make frames first. */
+/* A thread of the game that talks to a server has the network role, unless it makes frames. */
 static __always_inline int network_used(u64 *ctx)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
@@ -3599,7 +3601,7 @@ HOOK("fexit/udpv6_recvmsg", network_receive6, network_used(ctx))
 
 /* --- game: programs that start, names that change --- */
 
-/* Byte by byte: the verifier takes no unaligned word off the stack. */
+/* Byte by byte: the verifier refuses unaligned reads of the stack. */
 static __always_inline bool has_word(const char *text, u32 size, u64 word, u32 bytes)
 {
 	u64 last = 0;
@@ -3627,8 +3629,8 @@ static __always_inline bool name_matters(const u64 *name)
 #define PATH_SEEN	200	/* bytes of a program's path that are looked at */
 
 /*
- * FNV-1a of a path, never 0. With the name that must fit too, 32 bits tell programs apart. A
- * path and not an inode, which another boot or an update changes.
+ * FNV-1a hash of a path, never 0. The name must be the same too, so 32 bits tell programs apart. A path
+ * and not an inode: another boot or an update changes the inode.
  */
 static __always_inline u32 path_hash(const char *path)
 {
@@ -3647,7 +3649,7 @@ static __always_inline int program_began(struct task_struct *p, const struct lin
 	char path[PATH_SEEN] = {};
 	u64 name[2];
 
-	/* Out of another thread than the first: that one is gone, and this is the first now. */
+	/* If another thread than the first called exec, the first is gone, and this is the first now. */
 	if ((u32)p->tgid == game_tgid && !bpf_task_storage_get(&procs, p, 0, 0)) {
 		bpf_task_storage_get(&procs, p, &class, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		__sync_fetch_and_add(&class_gen, 1);
@@ -3709,9 +3711,9 @@ int BPF_PROG(name_changed, struct task_struct *p, const char *comm)
 #define WINE_PROCESS_PRIORITY_CLASS	0x12
 
 /*
- * NtSetInformationThread(handle, class, value, size) and its process twin. Wine 8 calls
- * them by Windows' convention, Wine 10 by System V's: whichever shows the wanted handle,
- * class and size is the one. Only the pseudo handles of the caller itself say something about it.
+ * NtSetInformationThread(handle, class, value, size) and its process twin. Wine 8 calls them by Windows'
+ * convention, Wine 10 by System V's: the one whose registers show the wanted handle, class and size
+ * holds. Only the pseudo handles of the caller itself say something about the caller.
  */
 static __always_inline const void *wine_argument(struct pt_regs *ctx, long handle, u32 class,
 						 u32 size)
@@ -3747,7 +3749,7 @@ int wine_set_thread(struct pt_regs *ctx)
 	return 0;
 }
 
-/* The class of a process counts for all its threads: they look again. */
+/* The priority class of a process counts for all its threads: they look again. */
 SEC("uprobe.multi")
 int wine_set_process(struct pt_regs *ctx)
 {
@@ -3782,7 +3784,7 @@ int threads(struct bpf_iter__task *ctx)
 	t = bpf_task_storage_get(&procs, p->group_leader, 0, 0) ? task_ctx_make(p) : task_ctx_of(p);
 	if (!t)
 		return 0;
-	/* Others are shown only where their role says that they serve the game. */
+	/* A thread of another process is shown only where its role says that it serves the game. */
 	if (!task_class(p, t, now) && !role_is_critical(t->role))
 		return 0;
 	if (evidence_ended(t->until, now))
@@ -3945,9 +3947,9 @@ static __always_inline void prof_record(struct task_struct *p, const struct prof
 }
 
 /*
- * Tell user space of a record that is complete; where there is no room, it misses the record's
- * id. The next one begins before that wakes user space, for which the kernel brings the CPU time
- * up to date.
+ * Send a complete record to user space. Where the ring is full, user space misses the record's id. The
+ * next record begins before the send wakes user space, because the kernel brings the CPU time up to date
+ * for that wakeup.
  */
 static __always_inline void prof_tell(struct task_struct *p, struct prof_task *t, u64 now, bool ends)
 {
@@ -3997,14 +3999,15 @@ static __always_inline u64 prof_stack(void *ctx, struct prof_stack *s, u64 size,
 }
 
 /*
- * The kernel takes 2 us to unwind its own stack. What a stack's frames are follows from the
- * return addresses in its memory: where all words there that may be such are those of an
- * earlier stack, in the same order, so are the frames, and they need not be unwound again.
- * Words that are none, left over or pointers to data, only make it look new. ctx lies in
- * the frame that called us, the registers of the user at the stack's beginning.
+ * The kernel takes 2 us to unwind its own stack. The return addresses in a stack's memory tell the
+ * stack's frames. So where all words that may be return addresses are those of an earlier stack, in the
+ * same order, the frames are the same too and need not be unwound again. Words that only look like return
+ * addresses (left-overs, pointers to data) make a stack look new and do no other harm. ctx lies in the
+ * frame that called us, the user's registers lie at the stack's beginning.
  *
- * A system call leaves a gap of random size there, full of left-overs, so its first frame
- * ends the look; that frame's distance counts too, lest a left-over of its kind pass for it.
+ * A system call leaves a gap of random size at that beginning, full of left-overs. So the look ends at
+ * the call's first frame. The distance of that frame counts too, or a left-over address of the same
+ * function could pass for the frame.
  */
 static __always_inline u64 prof_look(void *ctx, struct task_struct *p, u64 nr, u64 *raw)
 {
@@ -4043,9 +4046,9 @@ static __always_inline u64 prof_kernel_stack(void *ctx, struct task_struct *p, u
 }
 
 /*
- * A frame pointer that does not point into the stack above the innermost frame is none: a
- * program without frame pointers has something else there, and a new thread what its creator
- * had. The address where the thread is counts alone then.
+ * A frame pointer must point into the stack above the innermost frame. A program without frame pointers
+ * has something else in that register, and a new thread has what its creator had. Then only the address
+ * where the thread is counts.
  */
 static __always_inline u64 prof_user_stack(void *ctx, struct task_struct *p, struct prof_buffers *b,
 					   u64 last)
@@ -4127,7 +4130,7 @@ static __always_inline void prof_in(struct prof_task *t, u64 now)
 	u64 off_ns = now - t->off_at_ns, wait_ns = 0;
 	struct prof_thread *sum = &t->sum;
 
-	/* whoever woke it may have begun before it was off its CPU */
+	/* the wakeup may have begun before the thread was off its CPU */
 	if (t->key.state != PROF_PREEMPTED && t->wake_at_ns && t->wake_at_ns < now)
 		wait_ns = t->wake_at_ns > t->off_at_ns ? now - t->wake_at_ns : off_ns;
 	off_ns -= wait_ns;
@@ -4213,8 +4216,8 @@ int BPF_PROG(prof_switch, bool preempt, struct task_struct *prev, struct task_st
 }
 
 /*
- * The wakeup may come before the switch that it ends is seen, so what is older than that
- * counts too; it is forgotten when the thread runs.
+ * The wakeup may be seen before the switch that precedes it, so prof_in() takes an older wakeup too. The
+ * wakeup is forgotten when the thread runs.
  */
 SEC("?tp_btf/sched_waking")
 int BPF_PROG(prof_waking, struct task_struct *p)
@@ -4265,7 +4268,7 @@ int BPF_PROG(prof_fork, struct task_struct *child, u64 clone_flags)
 	return 0;
 }
 
-/* Its stacks now lie in another program: a new record. */
+/* The thread's stacks now lie in another program: a new record. */
 SEC("?tp_btf/sched_process_exec")
 int BPF_PROG(prof_exec, struct task_struct *p)
 {
@@ -4346,7 +4349,7 @@ int prof_threads(struct bpf_iter__task *ctx)
 	if (prof_walk != PROF_WALK_MARK) {
 		if (!t || t->sum.gone)
 			return 0;
-		/* nobody else looks any more: the switch hook is gone */
+		/* nothing else changes the record any more: the switch hook is gone */
 		if (prof_walk == PROF_WALK_COLLECT && t->off_at_ns)
 			prof_in(t, now);
 		prof_record(p, t, &row, now);
