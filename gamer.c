@@ -7939,28 +7939,15 @@ struct prof_row {
 
 enum prof_only { PROF_ALL, PROF_OFFCPU, PROF_SYSCALL };
 
-#define PROF_CATEGORIES(X)	\
-	X(FILE, file_io)	\
-	X(MEMORY, memory)	\
-	X(PROCESS, process)	\
-	X(NETWORK, network)	\
-	X(TIME, time)		\
-	X(IPC, ipc)		\
-	X(SECURITY, security)	\
-	X(SIGNAL, signal)	\
-	X(OTHER, other)
-
 enum prof_category {
-#define X(id, name) PROF_CAT_##id,
-	PROF_CATEGORIES(X)
-#undef X
-	PROF_CAT_NR
+	PROF_CAT_FILE, PROF_CAT_MEMORY, PROF_CAT_PROCESS, PROF_CAT_NETWORK, PROF_CAT_TIME, PROF_CAT_IPC,
+	PROF_CAT_SECURITY, PROF_CAT_SIGNAL, PROF_CAT_OTHER, PROF_CAT_NR,
+	PROF_CAT_READY = PROF_CAT_NR,	/* waits until a file is ready; reports count it as file_io */
+	PROF_CAT_ALL
 };
 
 static const char *const prof_category_names[PROF_CAT_NR] = {
-#define X(id, name) #name,
-	PROF_CATEGORIES(X)
-#undef X
+	"file_io", "memory", "process", "network", "time", "ipc", "security", "signal", "other",
 };
 
 static struct prof {
@@ -8002,9 +7989,8 @@ static struct prof {
 	bool names_over;		/* enough of reading names; prof_symbolize() */
 	struct prof_counts counts;
 	u64 calls, calls32;		/* all system calls, 32-bit ones of these */
-	u64 category[PROF_CAT_NR];
-	u64 about[PROF_CAT_NR];		/* likewise, but a call that waits for readiness is PROF_CAT_OTHER */
-	u8 category_of[PROF_SYSCALLS], about_of[PROF_SYSCALLS];	/* the same of each call */
+	u64 category[PROF_CAT_ALL];	/* calls */
+	u8 category_of[PROF_SYSCALLS];	/* enum prof_category of each 64-bit call */
 	u16 order[2 * PROF_SYSCALLS];	/* numbers, the most frequent first; prof_calls_make() */
 } prof;		/* no initial values: cmd_profile() */
 
@@ -8026,6 +8012,7 @@ static const char *const prof_call_names[PROF_SYSCALLS] = {
  * counts. All other names are those of calls for files.
  */
 static const struct { u8 category; const char *names; } prof_categories[] = {
+	{ PROF_CAT_READY, "poll ppoll *select* epoll_*wait* " },
 	{ PROF_CAT_IPC, "pipe* shm* sem* msg* mq_* *pmsg eventfd* futex* " },
 	{ PROF_CAT_SIGNAL, "rt_* sig* *kill *_signal pause restart_syscall " },
 	{ PROF_CAT_TIME, "clock_* timer* *itimer *timeofday time alarm nanosleep adjtimex " },
@@ -8046,17 +8033,20 @@ static const struct { u8 category; const char *names; } prof_categories[] = {
 			  "kexec_* perf_* bpf *probe " },
 };
 
-/* Room for one more at the end of an array of n; it doubles. */
-static void *prof_grow(void *array, u32 n, size_t size)
+/* Memory just allocated; without it the profile ends. */
+static void *prof_need(void *p)
 {
-	void *p = array;
-
-	if (n & (n - 1))	/* 0 and powers of two are full */
-		return array;
-	p = realloc(array, (n ? n * 2UL : 1) * size);
 	if (!p)
 		die(EX_OSERR, "profile: out of memory");
 	return p;
+}
+
+/* Room for one more at the end of an array of n; it doubles. */
+static void *prof_grow(void *array, u32 n, size_t size)
+{
+	if (n & (n - 1))	/* 0 and powers of two are full */
+		return array;
+	return prof_need(realloc(array, (n ? n * 2UL : 1) * size));
 }
 
 /* An array that nothing was added to is NULL, which qsort() must not be given. */
@@ -8064,15 +8054,6 @@ static void prof_sort(void *array, u32 n, size_t size, int (*compare)(const void
 {
 	if (n)
 		qsort(array, n, size, compare);
-}
-
-static char *prof_strdup(const char *s)
-{
-	char *copy = strdup(s);
-
-	if (!copy)
-		die(EX_OSERR, "profile: out of memory");
-	return copy;
 }
 
 /* ==== profile 2: address spaces ====================================================== */
@@ -8150,7 +8131,7 @@ static u32 prof_module_of(const struct prof_image *im, const struct prof_map *m,
 	if (i == prof.nr_modules) {
 		prof.modules = prof_grow(prof.modules, i, sizeof(*mod));
 		prof.modules[i] = (struct prof_module){ .dev = dev, .ino = ino, .fd = -1,
-							.path = prof_strdup(path) };
+							.path = prof_need(strdup(path)) };
 		prof.nr_modules++;
 		if (!strcmp(path, "[vdso]"))
 			prof.modules[i].fd = prof_open_vdso();
@@ -8528,7 +8509,7 @@ static const char *prof_symbol_name(struct prof_symbol *s)
 	if (s->fd >= 0) {
 		n = pread(s->fd, text, sizeof(text) - 1, s->name_at);
 		text[MAX(n, 0)] = 0;
-		s->name = prof_strdup(text);
+		s->name = prof_need(strdup(text));
 		s->fd = -1;
 	}
 	return *s->name ? s->name : NULL;
@@ -8632,6 +8613,16 @@ static bool prof_elf_symbol(void *ctx, const Elf64_Sym *sym, u64 name_at)
 	return !e->cut && !prof_names_over();
 }
 
+/* Opens for reading the file that a descriptor of open_checked(), or -1, only names, and closes that one. */
+static int prof_reopen(int named)
+{
+	int fd = named < 0 ? -1 : file_reopen(named);
+
+	if (named >= 0)
+		close(named);
+	return fd;
+}
+
 /* Where a distribution puts the symbols of a stripped file, by its build ID; -1: none. */
 static int prof_elf_debug(const struct elf_file *f, const Elf64_Shdr *notes)
 {
@@ -8640,7 +8631,7 @@ static int prof_elf_debug(const struct elf_file *f, const Elf64_Shdr *notes)
 	const Elf64_Nhdr *head = &note.head;
 	char path[128];
 	struct stat s;
-	int n, fd;
+	int n;
 	u32 i;
 
 	for (at = 0; at + offsetof(typeof(note), id) < size; at = next) {
@@ -8657,11 +8648,7 @@ static int prof_elf_debug(const struct elf_file *f, const Elf64_Shdr *notes)
 		for (i = 1; i < head->n_descsz; i++)
 			n += snprintf(path + n, sizeof(path) - n, "%02x", note.id[i]);
 		snprintf(path + n, sizeof(path) - n, ".debug");
-		n = open_checked(NULL, path, 0, &s);
-		fd = n < 0 ? -1 : file_reopen(n);
-		if (n >= 0)
-			close(n);
-		return fd;
+		return prof_reopen(open_checked(NULL, path, 0, &s));
 	}
 	return -1;
 }
@@ -8703,16 +8690,12 @@ static bool prof_elf_read(struct prof_module *mod, int fd, bool is_debug)
 
 static void prof_module_load(struct prof_module *mod)
 {
-	int fd;
-
 	if (mod->loaded)
 		return;
 	mod->loaded = true;
-	fd = mod->fd < 0 ? -1 : file_reopen(mod->fd);
-	if (fd < 0)
+	mod->fd = prof_reopen(mod->fd);
+	if (mod->fd < 0)
 		return;
-	dup3(fd, mod->fd, O_CLOEXEC);	/* from now on it is read, not only named */
-	close(fd);
 	prof.lost_symbols += !prof_elf_read(mod, mod->fd, false);
 	prof_symbols_sort(&mod->symbols);
 }
@@ -8748,7 +8731,7 @@ static void prof_jit_load(struct prof_image *im)
 	static u64 left = 4ULL * PROF_JIT_BYTES;	/* of all lists: they stay in memory */
 	char root[32], path[32], *text;
 	size_t len = 0, max;
-	int named, fd = -1;
+	int named, fd;
 	struct stat s;
 	ssize_t n;
 
@@ -8760,10 +8743,11 @@ static void prof_jit_load(struct prof_image *im)
 	named = open_checked(root, path, 0, &s);
 	if (named < 0 && !im->foreign)
 		named = open_checked("/", path, 0, &s);
-	if (named >= 0 && (s.st_uid == im->uid || (!s.st_uid && s.st_mode & S_IROTH)))
-		fd = file_reopen(named);
-	if (named >= 0)
+	if (named >= 0 && s.st_uid != im->uid && (s.st_uid || !(s.st_mode & S_IROTH))) {
 		close(named);
+		return;
+	}
+	fd = prof_reopen(named);
 	if (fd < 0)
 		return;
 	max = MIN(MIN((u64)s.st_size, PROF_JIT_BYTES), left);
@@ -8792,7 +8776,7 @@ static void prof_kernel_load(void)
 			continue;
 		at[3 + strcspn(at + 3, "\t\n")] = 0;
 		sym.is_local = at[1] == 't';
-		sym.name = prof_strdup(at + 3);
+		sym.name = prof_need(strdup(at + 3));
 		if (!prof_symbol_add(k, sym)) {
 			free((char *)sym.name);
 			break;
@@ -9076,21 +9060,16 @@ static void *prof_names_read(void *pipe)
 /* ==== profile 6: the recording ======================================================= */
 
 /* BPF's programs: the first follow the tree, the rest are attached when it is marked. */
-#define PROF_PROGS(X)							\
-	X(prof_fork, "task_newtask", PROF_ALL)				\
-	X(prof_exec, "sched_process_exec", PROF_ALL)			\
-	X(prof_switch, "sched_switch", PROF_ALL)			\
-	X(prof_waking, "sched_waking", PROF_OFFCPU)			\
-	X(prof_sys_enter, "sys_enter", PROF_SYSCALL)			\
-	X(prof_io_start, "block_io_start", PROF_ALL)			\
-	X(prof_io_done, "block_io_done", PROF_ALL)
-#define PROF_FIRST	3
-
 static const struct { const char *name, *target; u8 part; } prof_progs[] = {
-#define X(name, target, part) { #name, target, part },
-	PROF_PROGS(X)
-#undef X
+	{ "prof_fork", "task_newtask", PROF_ALL },
+	{ "prof_exec", "sched_process_exec", PROF_ALL },
+	{ "prof_switch", "sched_switch", PROF_ALL },
+	{ "prof_waking", "sched_waking", PROF_OFFCPU },
+	{ "prof_sys_enter", "sys_enter", PROF_SYSCALL },
+	{ "prof_io_start", "block_io_start", PROF_ALL },
+	{ "prof_io_done", "block_io_done", PROF_ALL },
 };
+#define PROF_FIRST	3	/* of these: they are attached first */
 
 /* The command, stopped before its exec until prof_go(). */
 static void prof_spawn(char **argv)
@@ -9362,48 +9341,25 @@ static void prof_turn(u64 now)
 	prof_images_look(now, false);
 }
 
-/* Copy a hash map whole; `add` takes an entry. */
-static void prof_map_read(const struct bpf_map *map, void (*add)(const void *key, const void *value))
+/*
+ * Copies a hash map of BPF whole, to rows of `size` bytes: a row begins with the key, its value stands
+ * `at` bytes further on. Returns the rows and their number.
+ */
+static void *prof_map_read(const struct bpf_map *map, size_t size, size_t at, u32 *n)
 {
-	static u64 value[sizeof(struct prof_stack) / 8];
 	static u64 key[sizeof(struct prof_key) / 8];
 	int fd = bpf_map__fd(map);
+	char *rows = NULL, *row;
 	bool first = true;
 
-	while (!bpf_map_get_next_key(fd, first ? NULL : key, key)) {
-		first = false;
-		if (!bpf_map_lookup_elem(fd, key, value))
-			add(key, value);
+	for (*n = 0; !bpf_map_get_next_key(fd, first ? NULL : key, key); first = false) {
+		rows = prof_grow(rows, *n, size);
+		row = rows + *n * size;
+		memset(row, 0, size);
+		memcpy(row, key, bpf_map__key_size(map));
+		*n += !bpf_map_lookup_elem(fd, key, row + at);
 	}
-}
-
-static void prof_place_add(const void *key, const void *value)
-{
-	prof.places = prof_grow(prof.places, prof.nr_places, sizeof(*prof.places));
-	prof.places[prof.nr_places++] = (struct prof_place){
-		*(const struct prof_key *)key, *(const struct prof_off *)value, NULL,
-	};
-}
-
-static void prof_stack_add(const void *key, const void *value)
-{
-	struct prof_stack *stack;
-	u32 n;
-
-	prof.stacks = prof_grow(prof.stacks, prof.nr_stacks, sizeof(*prof.stacks));
-	stack = &prof.stacks[prof.nr_stacks].stack;
-	memcpy(&prof.stacks[prof.nr_stacks].key, key, sizeof(u64));
-	*stack = *(const struct prof_stack *)value;
-	n = MIN(stack->n, (u32)PROF_FRAMES);
-	memset(stack->ip + n, 0, (PROF_FRAMES - n) * sizeof(u64));	/* here 0 ends it */
-	prof.nr_stacks++;
-}
-
-static void prof_io_add(const void *key, const void *value)
-{
-	prof.ios = prof_grow(prof.ios, prof.nr_ios, sizeof(*prof.ios));
-	memcpy(&prof.ios[prof.nr_ios].id, key, sizeof(u32));
-	memcpy(&prof.ios[prof.nr_ios++].sum, value, sizeof(struct prof_io_sum));
+	return rows;
 }
 
 static void prof_syscalls_read(void)
@@ -9455,6 +9411,8 @@ static void prof_await_ends(void)
 /* Stop counting, then read all that was counted. */
 static void prof_collect(void)
 {
+	u32 i;
+
 	prof_await_ends();
 	while (prof.nr_links)
 		bpf_link__destroy(prof.links[--prof.nr_links]);
@@ -9463,9 +9421,19 @@ static void prof_collect(void)
 	prof.records_lost = st.skel->bss->prof_ids - prof.nr_threads;
 	prof_rings_read(UINT64_MAX - 1);
 	prof_images_look(prof.end_ns, true);
-	prof_map_read(st.skel->maps.prof_offs, prof_place_add);
-	prof_map_read(st.skel->maps.prof_stacks, prof_stack_add);
-	prof_map_read(st.skel->maps.prof_io_sums, prof_io_add);
+#define READ(map, to, value) \
+	(prof.to = prof_map_read(st.skel->maps.map, sizeof(*prof.to), offsetof(typeof(*prof.to), value), \
+				 &prof.nr_##to))
+	READ(prof_offs, places, off);
+	READ(prof_stacks, stacks, stack);
+	READ(prof_io_sums, ios, sum);
+#undef READ
+	for (i = 0; i < prof.nr_stacks; i++) {	/* from here on 0 ends a stack */
+		struct prof_stack *stack = &prof.stacks[i].stack;
+		u32 n = MIN(stack->n, (u64)PROF_FRAMES);
+
+		memset(stack->ip + n, 0, (PROF_FRAMES - n) * sizeof(u64));
+	}
 	prof_syscalls_read();
 	prof_sort(prof.threads, prof.nr_threads, sizeof(*prof.threads), prof_thread_cmp_id);
 	prof_sort(prof.stacks, prof.nr_stacks, sizeof(*prof.stacks), prof_stack_cmp);
@@ -9573,9 +9541,7 @@ static void prof_rows_make(void)
 {
 	u32 i, n = 0;
 
-	prof.rows = calloc(MAX(prof.nr_threads, 1u), sizeof(*prof.rows));
-	if (!prof.rows)
-		die(EX_OSERR, "profile: out of memory");
+	prof.rows = prof_need(calloc(MAX(prof.nr_threads, 1u), sizeof(*prof.rows)));
 	for (i = 0; i < prof.nr_threads; i++)
 		prof.rows[i].t = prof.threads[i];
 	for (i = 0; i < prof.nr_ios; i++) {
@@ -9665,31 +9631,20 @@ static bool prof_name_fits_any(const char *name, const char *patterns)
 	return false;
 }
 
-/* The categories of all calls. Which files a call waits for is not known where it waits for readiness. */
-static void prof_categories_make(void)
-{
-	const char *name;
-	u32 nr, i;
-
-	for (nr = 0; nr < PROF_SYSCALLS; nr++) {
-		name = prof_call_names[nr];
-		for (i = 0; name && i < ARRAY_SIZE(prof_categories); i++)
-			if (prof_name_fits_any(name, prof_categories[i].names))
-				break;
-		prof.category_of[nr] = !name ? PROF_CAT_OTHER :
-				       i < ARRAY_SIZE(prof_categories) ? prof_categories[i].category :
-				       PROF_CAT_FILE;
-		prof.about_of[nr] = name && prof_name_fits_any(name, "poll ppoll *select* epoll_*wait* ") ?
-				    PROF_CAT_OTHER : prof.category_of[nr];
-	}
-}
-
-/* Sums by category, and an order of all numbers by their count. */
+/* Gives each call its category, adds the calls up by category, and sorts the numbers by their calls. */
 static void prof_calls_make(void)
 {
-	u32 i;
+	const char *name;
+	u32 i, k;
 
-	prof_categories_make();
+	for (i = 0; i < PROF_SYSCALLS; i++) {
+		name = prof_call_names[i];
+		for (k = 0; name && k < ARRAY_SIZE(prof_categories); k++)
+			if (prof_name_fits_any(name, prof_categories[k].names))
+				break;
+		prof.category_of[i] = !name ? PROF_CAT_OTHER : k == ARRAY_SIZE(prof_categories) ?
+				      PROF_CAT_FILE : prof_categories[k].category;
+	}
 	for (i = 0; i < 2 * PROF_SYSCALLS; i++) {
 		u64 n = prof_count_of(i);
 
@@ -9697,12 +9652,16 @@ static void prof_calls_make(void)
 		prof.calls += n;
 		prof.calls32 += i >= PROF_SYSCALLS ? n : 0;
 		prof.category[i < PROF_SYSCALLS ? prof.category_of[i] : PROF_CAT_OTHER] += n;
-		prof.about[i < PROF_SYSCALLS ? prof.about_of[i] : PROF_CAT_OTHER] += n;
 	}
 	prof.calls += prof.counts.odd;
 	prof.category[PROF_CAT_OTHER] += prof.counts.odd;
-	prof.about[PROF_CAT_OTHER] += prof.counts.odd;
 	qsort(prof.order, 2 * PROF_SYSCALLS, sizeof(*prof.order), prof_count_cmp);
+}
+
+/* Calls of a category as reports show it. */
+static u64 prof_category_calls(u32 category)
+{
+	return prof.category[category] + (category == PROF_CAT_FILE ? prof.category[PROF_CAT_READY] : 0);
 }
 
 /* Of the command, as a shell tells it. */
@@ -9717,7 +9676,7 @@ static double prof_seconds(void)
 }
 
 /* What times off the CPU are about. */
-static void prof_about_waits(u64 of[PROF_CAT_NR])
+static void prof_about_waits(u64 of[PROF_CAT_ALL])
 {
 	u32 i, at;
 
@@ -9727,7 +9686,7 @@ static void prof_about_waits(u64 of[PROF_CAT_NR])
 		if (key->state == PROF_PREEMPTED || key->state == PROF_RUNQUEUE)
 			continue;
 		at = key->state == PROF_DISK ? PROF_CAT_FILE :
-		     key->nr < PROF_SYSCALLS ? prof.about_of[key->nr] : PROF_CAT_OTHER;
+		     key->nr < PROF_SYSCALLS ? prof.category_of[key->nr] : PROF_CAT_OTHER;
 		of[at] += prof.places[i].off.ns;
 	}
 }
@@ -9737,7 +9696,7 @@ static void prof_about_waits(u64 of[PROF_CAT_NR])
  * little of the kernel; else what most of `of` is about, calls or waits by category. Who waits
  * for time, for one another or for readiness is busy with nothing that has a name here.
  */
-static const char *prof_behaviour(double cpu_s, double wanted_s, u64 calls, const u64 of[PROF_CAT_NR])
+static const char *prof_behaviour(double cpu_s, double wanted_s, u64 calls, const u64 of[PROF_CAT_ALL])
 {
 	static const struct { u8 category; const char *name; } kinds[] = {
 		{ PROF_CAT_FILE, "io_bound" }, { PROF_CAT_NETWORK, "network_bound" },
@@ -9748,7 +9707,7 @@ static const char *prof_behaviour(double cpu_s, double wanted_s, u64 calls, cons
 
 	if (cpu_s + wanted_s >= prof_seconds() / 2 && calls < 5000 * cpu_s)
 		return "cpu_bound";
-	for (i = 0; i < PROF_CAT_NR; i++)
+	for (i = 0; i < PROF_CAT_ALL; i++)
 		all += of[i];
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
 		if (of[kinds[i].category] * 2 > all)
@@ -9762,14 +9721,14 @@ static const char *prof_behaviour(double cpu_s, double wanted_s, u64 calls, cons
 static const char *prof_bpf_behaviour(void)
 {
 	const struct prof_thread *t = &prof.total.t;
-	u64 waits[PROF_CAT_NR] = { 0 };
+	u64 waits[PROF_CAT_ALL] = { 0 };
 	double cpu_s = t->cpu_ns / 1e9;
 	bool few = prof.child && cpu_s < prof_seconds() / 4;
 
 	if (few)
 		prof_about_waits(waits);
 	return prof_behaviour(cpu_s, (t->ns[PROF_PREEMPTED] + t->ns[PROF_RUNQUEUE]) / 1e9, prof.calls,
-			      few ? waits : prof.about);
+			      few ? waits : prof.category);
 }
 
 /* ==== profile 8: output ============================================================== */
@@ -10077,7 +10036,7 @@ static void prof_report_top_calls(struct prof_report *r, const char *total, cons
 	prof_put_u64(r, total, prof.calls);
 	prof_put_open(r, "by_category", '{', PROF_AS_HEADING);
 	for (i = 0; i < PROF_CAT_NR; i++)
-		prof_put_u64(r, prof_category_names[i], prof.category[i]);
+		prof_put_u64(r, prof_category_names[i], prof_category_calls(i));
 	prof_put_close(r, '}');
 	prof_put_open(r, "top_syscalls", '[', PROF_AS_HEADING);
 	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++) {
@@ -10104,7 +10063,7 @@ static void prof_report_calls(struct prof_report *r)
 	prof_put_f64(r, "calls_per_s", prof.calls / prof_seconds(), 1);
 	prof_put_open(r, "calls_per_s_by_category", '{', PROF_AS_NOTHING);
 	for (i = 0; i < PROF_CAT_NR; i++)
-		prof_put_f64(r, prof_category_names[i], prof.category[i] / prof_seconds(), 1);
+		prof_put_f64(r, prof_category_names[i], prof_category_calls(i) / prof_seconds(), 1);
 	prof_put_close(r, '}');
 	prof_put_str(r, "behaviour", prof_bpf_behaviour());
 	prof_put_close(r, '}');
@@ -10185,18 +10144,16 @@ static char *prof_line_of(const struct prof_place *p)
 	/* a name has no line's end: what ends one is ours, and a name's semicolon would part it */
 	for (c = line.buf; (c = strpbrk(c, ";\n")); c++)
 		*c = *c == ';' ? ':' : ';';
-	return prof_strdup(line.buf);
+	return prof_need(strdup(line.buf));
 }
 
 /* One line per stack and its time in us: what flame graphs are drawn from. */
 static void prof_folded(struct out *o)
 {
-	struct prof_line *lines = calloc(MAX(prof.nr_places, 1u), sizeof(*lines));
+	struct prof_line *lines = prof_need(calloc(MAX(prof.nr_places, 1u), sizeof(*lines)));
 	u64 sum = 0;
 	u32 i;
 
-	if (!lines)
-		die(EX_OSERR, "profile: out of memory");
 	for (i = 0; i < prof.nr_places; i++)
 		lines[i] = (struct prof_line){
 			prof_line_of(&prof.places[i]),
@@ -10220,30 +10177,25 @@ static void prof_folded(struct out *o)
 
 #define PROF_SAMPLED	4096	/* threads that it can follow */
 
-/* What /proc counts of a thread: numbers of the kernel, from its files by these names. */
-#define PROF_PROC(X)								\
-	X(CPU, cpu_time_ns)		/* schedstat */				\
-	X(WAIT, runqueue_ns)							\
-	X(MINOR, minor_faults)		/* stat */				\
-	X(MAJOR, major_faults)							\
-	X(VOLUNTARY, voluntary_switches) /* status */				\
-	X(INVOLUNTARY, involuntary_switches)					\
-	X(READS, read_calls)		/* io */				\
-	X(WRITES, write_calls)							\
-	X(READ_BYTES, read_bytes)						\
-	X(WRITE_BYTES, write_bytes)
-
+/* What /proc counts of a thread, in the order of prof_proc_files[]. */
 enum prof_proc {
-#define X(id, name) PROF_PROC_##id,
-	PROF_PROC(X)
-#undef X
-	PROF_PROC_NR
+	PROF_PROC_CPU, PROF_PROC_WAIT, PROF_PROC_MINOR, PROF_PROC_MAJOR, PROF_PROC_VOLUNTARY,
+	PROF_PROC_INVOLUNTARY, PROF_PROC_READS, PROF_PROC_WRITES, PROF_PROC_READ_BYTES,
+	PROF_PROC_WRITE_BYTES, PROF_PROC_NR
 };
 
-static const char *const prof_proc_names[PROF_PROC_NR] = {
-#define X(id, name) #name,
-	PROF_PROC(X)
-#undef X
+/* Where the numbers stand: in that file of a thread, behind a text and so many words more. */
+static const struct { const char *name, *file, *text; u32 words; } prof_proc_files[PROF_PROC_NR] = {
+	{ "cpu_time_ns", "schedstat", "", 0 },
+	{ "runqueue_ns", "schedstat", "", 1 },
+	{ "minor_faults", "stat", ")", 7 },
+	{ "major_faults", "stat", ")", 9 },
+	{ "voluntary_switches", "status", "\nvoluntary_ctxt_switches:", 0 },
+	{ "involuntary_switches", "status", "nonvoluntary_ctxt_switches:", 0 },
+	{ "read_calls", "io", "syscr:", 0 },
+	{ "write_calls", "io", "syscw:", 0 },
+	{ "read_bytes", "io", "\nread_bytes:", 0 },
+	{ "write_bytes", "io", "\nwrite_bytes:", 0 },
 };
 
 struct prof_sampled {
@@ -10261,38 +10213,16 @@ static struct prof_sampled *prof_sampled;	/* PROF_SAMPLED; prof_proc_open() */
 static u32 prof_nr_sampled, prof_looks, prof_unsampled;
 static u32 prof_seen_running, prof_seen_outside;	/* samples that saw a thread in no system call */
 
-static void prof_proc_set(struct prof_sampled *s, enum prof_proc what, u64 value)
+/* Name and state of a thread by its "stat"; returns what stands behind the name, "" if it is cut. */
+static const char *prof_proc_stat(struct prof_sampled *s, char *text)
 {
-	s->now[what] = value;
-	s->have |= 1u << what;
-}
-
-/* "NAME: NUMBER" in a file of such lines. */
-static void prof_proc_line(struct prof_sampled *s, enum prof_proc what, const char *text,
-			   const char *name)
-{
-	const char *at = strstr(text, name);
-
-	if (at)
-		prof_proc_set(s, what, strtoull(at + strlen(name), NULL, 10));
-}
-
-static void prof_proc_stat(struct prof_sampled *s, char *text)
-{
-	char *open = strchr(text, '('), *close = strrchr(text, ')'), *at;
-	u64 field[13] = { 0 };
-	u32 i;
+	char *open = strchr(text, '('), *close = strrchr(text, ')');
 
 	if (!open || !close || strlen(close) < 4)
-		return;
-	*close = 0;
-	snprintf(s->comm, sizeof(s->comm), "%.15s", open + 1);
+		return "";
+	snprintf(s->comm, sizeof(s->comm), "%.*s", (int)(close - open - 1), open + 1);
 	s->states[close[2] & 127]++;
-	at = close + 3;
-	for (i = 4; i < ARRAY_SIZE(field); i++)
-		field[i] = strtoull(at, &at, 10);
-	prof_proc_set(s, PROF_PROC_MINOR, field[10]);
-	prof_proc_set(s, PROF_PROC_MAJOR, field[12]);
+	return close;
 }
 
 /*
@@ -10319,30 +10249,32 @@ static void prof_proc_call(const char *text)
 /* One look at a thread. */
 static void prof_proc_look(struct prof_sampled *s, u64 now)
 {
-	char text[4096], name[64], *at;
+	const char *at, *from = "", *file = "";
+	char text[4096], name[64];
+	u32 i, words;
 
 	s->last_ns = now;
-#define READ(file) (snprintf(name, sizeof(name), "task/%d/" file, s->tid), \
-		    proc_read(s->pid, name, text, sizeof(text)))
-	if (READ("stat"))
-		prof_proc_stat(s, text);
-	if (READ("schedstat")) {
-		prof_proc_set(s, PROF_PROC_CPU, strtoull(text, &at, 10));
-		prof_proc_set(s, PROF_PROC_WAIT, strtoull(at, NULL, 10));
+	for (i = 0; i < PROF_PROC_NR; i++) {
+		if (strcmp(file, prof_proc_files[i].file)) {
+			file = prof_proc_files[i].file;
+			snprintf(name, sizeof(name), "task/%d/%s", s->tid, file);
+			proc_read(s->pid, name, text, sizeof(text));
+			from = strcmp(file, "stat") ? text : prof_proc_stat(s, text);
+		}
+		at = *from ? strstr(from, prof_proc_files[i].text) : NULL;
+		if (!at)
+			continue;
+		at += strlen(prof_proc_files[i].text);
+		for (words = prof_proc_files[i].words; words; words--) {
+			at += strspn(at, " ");
+			at += strcspn(at, " ");
+		}
+		s->now[i] = strtoull(at, NULL, 10);
+		s->have |= 1u << i;
 	}
-	if (READ("status")) {
-		prof_proc_line(s, PROF_PROC_VOLUNTARY, text, "\nvoluntary_ctxt_switches:");
-		prof_proc_line(s, PROF_PROC_INVOLUNTARY, text, "nonvoluntary_ctxt_switches:");
-	}
-	if (READ("io")) {
-		prof_proc_line(s, PROF_PROC_READS, text, "syscr:");
-		prof_proc_line(s, PROF_PROC_WRITES, text, "syscw:");
-		prof_proc_line(s, PROF_PROC_READ_BYTES, text, "\nread_bytes:");
-		prof_proc_line(s, PROF_PROC_WRITE_BYTES, text, "\nwrite_bytes:");
-	}
-	if (READ("syscall"))
+	snprintf(name, sizeof(name), "task/%d/syscall", s->tid);
+	if (proc_read(s->pid, name, text, sizeof(text)))
 		prof_proc_call(text);
-#undef READ
 }
 
 static void prof_proc_thread(s32 pid, s32 tid, u64 now)
@@ -10402,9 +10334,7 @@ static void prof_proc_turn(u64 now)
 
 static void prof_proc_open(void)
 {
-	prof_sampled = calloc(PROF_SAMPLED, sizeof(*prof_sampled));
-	if (!prof_sampled)
-		die(EX_OSERR, "profile: out of memory");
+	prof_sampled = prof_need(calloc(PROF_SAMPLED, sizeof(*prof_sampled)));
 	if (kill(prof.root, 0) && errno == ESRCH)
 		die(EX_NOINPUT, "profile: there is no process %d", prof.root);
 	prof_proc_turn(now_ns());
@@ -10446,7 +10376,7 @@ static const char *prof_proc_behaviour(void)
 	/* it makes these calls at least: who leaves its CPU by itself does so in one */
 	return prof_behaviour(sum[PROF_PROC_CPU] / 1e9, sum[PROF_PROC_WAIT] / 1e9,
 			      sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY],
-			      prof.about);
+			      prof.category);
 }
 
 static const char *const prof_proc_lacks[] = {
@@ -10468,7 +10398,7 @@ static void prof_proc_report_thread(struct prof_report *r, const struct prof_sam
 	/* lines of the text have no room for more than times */
 	for (k = 0; k < (r->text ? PROF_PROC_MINOR : PROF_PROC_NR); k++)
 		if (s->have >> k & 1)
-			prof_put_u64(r, prof_proc_names[k], prof_proc_since(s, k));
+			prof_put_u64(r, prof_proc_files[k].name, prof_proc_since(s, k));
 	prof_put_open(r, "sampled_states", '{', PROF_AS_NOTHING);
 	for (k = 0; k < ARRAY_SIZE(s->states); k++)
 		if (s->states[k])
@@ -10491,7 +10421,7 @@ static void prof_proc_report(struct prof_report *r)
 	prof_put_u64(r, "looks", prof_looks);
 	for (i = 0; i < PROF_PROC_NR; i++)
 		if (prof_proc_total(i, &sum))
-			prof_put_u64(r, prof_proc_names[i], sum);
+			prof_put_u64(r, prof_proc_files[i].name, sum);
 	if (prof.calls + prof_seen_running + prof_seen_outside) {
 		prof_put_open(r, "sampled_syscalls", '{', PROF_AS_HEADING);
 		prof_report_top_calls(r, "samples", "samples");
