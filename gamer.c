@@ -7856,6 +7856,8 @@ static int cmd_top(void)
 #define PROF_TOP_STACKS		100	/* in JSON */
 #define PROF_NAME		192	/* of a function, with its 0 */
 #define PROF_LINE		4096	/* of /proc/PID/maps: a path and what stands before it */
+#define PROF_CALLS	(2 * PROF_SYSCALLS)	/* 64-bit calls by number, then 32-bit ones */
+#define CMP(x, y)	(((x) > (y)) - ((x) < (y)))	/* for what sorts upwards */
 
 /* A function or the like, by its address in its module. */
 struct prof_symbol {
@@ -7935,8 +7937,6 @@ struct prof_row {
 	struct prof_io_sum io;
 };
 
-#define PROF_CALL_NR	(2 * PROF_SYSCALLS + 1)	/* 64-bit, 32-bit, none */
-
 enum prof_only { PROF_ALL, PROF_OFFCPU, PROF_SYSCALL };
 
 enum prof_category {
@@ -7991,7 +7991,7 @@ static struct prof {
 	u64 calls, calls32;		/* all system calls, 32-bit ones of these */
 	u64 category[PROF_CAT_ALL];	/* calls */
 	u8 category_of[PROF_SYSCALLS];	/* enum prof_category of each 64-bit call */
-	u16 order[2 * PROF_SYSCALLS];	/* numbers, the most frequent first; prof_calls_make() */
+	u16 order[PROF_CALLS];		/* calls, the most frequent first; prof_calls_make() */
 } prof;		/* no initial values: cmd_profile() */
 
 static const char *const prof_state_names[PROF_STATE_NR] = {
@@ -8057,13 +8057,6 @@ static void prof_sort(void *array, u32 n, size_t size, int (*compare)(const void
 }
 
 /* ==== profile 2: address spaces ====================================================== */
-
-static const char *prof_basename(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash && slash[1] ? slash + 1 : path;
-}
 
 /*
  * The file behind a mapping, not yet open for reading: by the mapping itself, else by its path
@@ -8224,21 +8217,13 @@ static void prof_map_add(struct prof_image *im, struct prof_map m, const char *p
 	im->maps[im->nr_maps++] = m;
 }
 
-/* Take the " (deleted)" off that the kernel adds to a path. */
-static void prof_undelete(char *path)
-{
-	static const char mark[] = " (deleted)";
-
-	if (ends_with(path, mark))
-		path[strlen(path) - strlen(mark)] = 0;
-}
-
 /*
  * What the process itself has in /proc, as far as it matters: code, and where Windows modules
  * begin. Code without a file that follows such a module in memory is that module's.
  */
 static void prof_image_look(struct prof_image *im, u64 now)
 {
+	static const char deleted[] = " (deleted)";	/* the kernel adds it to a path */
 	char way[64], line[PROF_LINE + 128], path[PROF_LINE + 1], perms[8], last_pe[PROF_LINE + 1] = "";
 	u32 major, minor;
 	u64 ino, pe_start = 0, pe_end = 0;
@@ -8256,7 +8241,8 @@ static void prof_image_look(struct prof_image *im, u64 now)
 		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %x:%x %" SCNu64 " %4096[^\n]",
 			   &m.start, &m.end, perms, &m.offset, &major, &minor, &ino, path) < 7)
 			continue;
-		prof_undelete(path);
+		if (ends_with(path, deleted))
+			path[strlen(path) - strlen(deleted)] = 0;
 		if (ino && prof_is_pe(path) && (strcmp(path, last_pe) || m.start != pe_end)) {
 			strcpy(last_pe, path);
 			pe_start = m.start - m.offset;
@@ -8478,9 +8464,7 @@ static int prof_symbol_cmp(const void *a, const void *b)
 {
 	const struct prof_symbol *x = a, *y = b;
 
-	if (x->addr != y->addr)
-		return x->addr < y->addr ? -1 : 1;
-	return (x->size < y->size) - (x->size > y->size);
+	return CMP(x->addr, y->addr) ? : CMP(y->size, x->size);
 }
 
 /* False: there are too many. */
@@ -8790,16 +8774,6 @@ static void prof_kernel_load(void)
 				      MIN(k->list[i].addr - k->list[i - 1].addr, PROF_SIZE_MAX);
 }
 
-static const struct prof_symbol *prof_symbol_named(const struct prof_symbols *s, const char *name)
-{
-	u32 i;
-
-	for (i = 0; i < s->n; i++)
-		if (!strcmp(s->list[i].name, name))
-			return &s->list[i];
-	return NULL;
-}
-
 /* What an address is. */
 struct prof_place_name {
 	const char *function;		/* NULL: unknown */
@@ -8897,9 +8871,7 @@ struct prof_names {
 
 static int prof_stack_cmp(const void *a, const void *b)
 {
-	u64 x = *(const u64 *)a, y = *(const u64 *)b;
-
-	return x < y ? -1 : x > y;
+	return CMP(*(const u64 *)a, *(const u64 *)b);
 }
 
 static const __u64 *prof_stack_of(u64 key)
@@ -8927,14 +8899,16 @@ static void prof_names_add(struct prof_names *to, bool kernel, const char *fmt, 
 
 static void prof_name_add(struct prof_names *to, const struct prof_place_name *name, u64 addr)
 {
+	const char *path = name->mod ? name->mod->path : NULL, *slash = path ? strrchr(path, '/') : NULL;
+
 	if (name->function)
 		prof_names_add(to, false, "%s", name->function);
-	else if (name->mod && (!strncmp(name->mod->path, "//anon", 6) || !*name->mod->path))
+	else if (path && (!strncmp(path, "//anon", 6) || !*path))
 		prof_names_add(to, false, "[jit]");
-	else if (name->mod && name->mod->path[0] == '[')
-		prof_names_add(to, false, "%s", name->mod->path);
-	else if (name->mod)
-		prof_names_add(to, false, "%s+0x%" PRIx64, prof_basename(name->mod->path),
+	else if (path && path[0] == '[')
+		prof_names_add(to, false, "%s", path);
+	else if (path)
+		prof_names_add(to, false, "%s+0x%" PRIx64, slash && slash[1] ? slash + 1 : path,
 			       name->offset);
 	else if (addr)
 		prof_names_add(to, false, "[unknown]");
@@ -8991,9 +8965,7 @@ static void prof_names_user(struct prof_names *to, struct prof_image *im, const 
 
 static int prof_thread_cmp_id(const void *a, const void *b)
 {
-	const struct prof_thread *x = a, *y = b;
-
-	return x->id < y->id ? -1 : x->id > y->id;
+	return CMP(((const struct prof_thread *)a)->id, ((const struct prof_thread *)b)->id);
 }
 
 static const struct prof_thread *prof_thread_of(u32 id)
@@ -9016,19 +8988,6 @@ static struct prof_image *prof_thread_image(const struct prof_thread *t)
 	return best;
 }
 
-static void prof_names_of(struct prof_names *to, const struct prof_place *p)
-{
-	const __u64 *ip = prof_stack_of(p->key.kstack);
-
-	to->n = to->len = 0;
-	if (ip)
-		prof_names_kernel(to, ip);
-	ip = prof_stack_of(p->key.ustack);
-	if (ip)
-		prof_names_user(to, prof_thread_image(prof_thread_of(p->key.id)), ip);
-	to->text[to->len] = 0;
-}
-
 /* As many places as the report shows stacks of. */
 static u32 prof_shown(void)
 {
@@ -9040,11 +8999,21 @@ static u32 prof_shown(void)
 static void *prof_names_read(void *pipe)
 {
 	static struct prof_names names;
+	const __u64 *kernel, *user;
 	char *copy;
 	u32 i;
 
 	for (i = 0; i < prof_shown() && !prof_names_over(); i++) {
-		prof_names_of(&names, &prof.places[i]);
+		const struct prof_key *key = &prof.places[i].key;
+
+		names.n = names.len = 0;
+		kernel = prof_stack_of(key->kstack);
+		if (kernel)
+			prof_names_kernel(&names, kernel);
+		user = prof_stack_of(key->ustack);
+		if (user)
+			prof_names_user(&names, prof_thread_image(prof_thread_of(key->id)), user);
+		names.text[names.len] = 0;
 		copy = malloc(names.len + 1);
 		if (!copy || prof_names_over()) {
 			free(copy);
@@ -9071,7 +9040,7 @@ static const struct { const char *name, *target; u8 part; } prof_progs[] = {
 };
 #define PROF_FIRST	3	/* of these: they are attached first */
 
-/* The command, stopped before its exec until prof_go(). */
+/* Forks the command, which waits before its exec until cmd_profile() has everything attached. */
 static void prof_spawn(char **argv)
 {
 	/* what a program reads from standard output must be the report alone */
@@ -9110,24 +9079,10 @@ static void prof_spawn(char **argv)
 	prof.root = prof.child;
 }
 
-static void prof_go(void)
-{
-	if (prof.child && send(prof.go_fd, "", 1, MSG_NOSIGNAL) != 1)
-		die(EX_OSERR, "profile: the command went away");
-}
-
-/* Did the command never begin? It has said why. */
-static bool prof_no_exec(void)
-{
-	u8 byte;
-
-	return prof.child && recv(prof.go_fd, &byte, 1, MSG_DONTWAIT) == 1;
-}
-
 /* Only the profiler's own programs and maps; nothing that a running gamer has is touched. */
 static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
 {
-	const struct prof_symbol *entry;
+	const struct prof_symbols *k = &prof.kernel;
 	struct bpf_program *prog;
 	char type[64];
 	size_t i;
@@ -9148,10 +9103,11 @@ static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
 	skel->rodata->prof_offcpu = opt[OPT_ONLY].n != PROF_SYSCALL;
 	/* option: all, then the states in their order */
 	skel->rodata->prof_state = opt[OPT_STATE].n;
-	entry = prof_symbol_named(&prof.kernel, "do_syscall_64");
-	skel->rodata->prof_kernel_stacks = prof.kernel.n && !opt[OPT_USER_STACKS].n;
-	skel->rodata->prof_entry = entry ? entry->addr : 0;
-	skel->rodata->prof_entry_end = entry ? entry->addr + entry->size : 0;
+	skel->rodata->prof_kernel_stacks = k->n && !opt[OPT_USER_STACKS].n;
+	for (i = 0; i < k->n && strcmp(k->list[i].name, "do_syscall_64"); i++)
+		;
+	skel->rodata->prof_entry = i < k->n ? k->list[i].addr : 0;
+	skel->rodata->prof_entry_end = i < k->n ? k->list[i].addr + k->list[i].size : 0;
 	skel->rodata->prof_command = prof.child > 0;
 	skel->bss->prof_root = prof.root;
 }
@@ -9269,13 +9225,11 @@ static void prof_signals_read(void)
 
 	while (read(prof.signal_fd, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGCHLD) {
-			int status;
-
-			/* until it is waited for, /proc has its last figures */
+			/* /proc has the last figures of a command until it is waited for */
 			if (prof.child && prof.status < 0 && !prof.end_ns)
 				prof.turn(now_ns());
-			if (prof.child && waitpid(prof.child, &status, WNOHANG) == prof.child)
-				prof.status = status;
+			if (prof.child)
+				waitpid(prof.child, &prof.status, WNOHANG);
 			continue;
 		}
 		prof.signal = si.ssi_signo;
@@ -9290,10 +9244,8 @@ static void prof_progress(u64 now, bool end)
 	char text[128];
 	int n;
 
-	if (!isatty(STDERR_FILENO) || (!end && (now - prof.start_ns < 2 * NSEC_PER_SEC ||
-						now - last_ns < NSEC_PER_SEC / 2)))
-		return;
-	if (end && !last_ns)
+	if (!isatty(STDERR_FILENO) || (end ? !last_ns : now - prof.start_ns < 2 * NSEC_PER_SEC ||
+							now - last_ns < NSEC_PER_SEC / 2))
 		return;
 	last_ns = now;
 	n = snprintf(text, sizeof(text), end ? "\r\033[K" :
@@ -9382,9 +9334,8 @@ static void prof_syscalls_read(void)
 static int prof_place_cmp(const void *a, const void *b)
 {
 	const struct prof_place *x = a, *y = b;
-	u64 n = x->off.ns + x->off.wait_ns, m = y->off.ns + y->off.wait_ns;
 
-	return (n < m) - (n > m);
+	return CMP(y->off.ns + y->off.wait_ns, x->off.ns + x->off.wait_ns);
 }
 
 /*
@@ -9484,11 +9435,7 @@ static int prof_row_cmp_ids(const void *a, const void *b)
 {
 	const struct prof_row *x = a, *y = b;
 
-	if (x->t.tgid != y->t.tgid)
-		return x->t.tgid < y->t.tgid ? -1 : 1;
-	if (x->t.tid != y->t.tid)
-		return x->t.tid < y->t.tid ? -1 : 1;
-	return x->t.id < y->t.id ? -1 : x->t.id > y->t.id;
+	return CMP(x->t.tgid, y->t.tgid) ? : CMP(x->t.tid, y->t.tid) ? : CMP(x->t.id, y->t.id);
 }
 
 static u64 prof_off_ns(const struct prof_thread *t)
@@ -9506,7 +9453,7 @@ static int prof_row_cmp_time(const void *a, const void *b)
 	u64 x = prof_off_ns(&((const struct prof_row *)a)->t);
 	u64 y = prof_off_ns(&((const struct prof_row *)b)->t);
 
-	return x != y ? (x < y) - (x > y) : prof_row_cmp_ids(a, b);
+	return CMP(y, x) ? : prof_row_cmp_ids(a, b);
 }
 
 /* Add a later record of the same thread, or of any to a total. */
@@ -9573,40 +9520,38 @@ static const char *prof_comm(const char comm[16])
 	return text;
 }
 
-/* Name of a system call by its number as a place has it; returns NULL: in none. */
-static const char *prof_call_name(u16 nr)
+/* Index of the call that a place has: 64-bit calls, 32-bit calls, then PROF_CALLS for none. */
+static u32 prof_call_of(const struct prof_place *p)
+{
+	u16 nr = p->key.nr;
+
+	return nr == PROF_NO_SYSCALL ? PROF_CALLS :
+	       (nr & PROF_IA32 ? PROF_SYSCALLS : 0) + nr % PROF_SYSCALLS;
+}
+
+static const char *prof_call_name(u32 call)
 {
 	static char text[24];
 
-	if (nr == PROF_NO_SYSCALL)
-		return NULL;
-	if (nr & PROF_IA32)
-		snprintf(text, sizeof(text), "ia32 %d", nr & ~PROF_IA32);
-	else if (prof_call_names[nr % PROF_SYSCALLS])
-		return prof_call_names[nr % PROF_SYSCALLS];
-	else
-		snprintf(text, sizeof(text), "syscall %u", nr);
+	if (call == PROF_CALLS)
+		return "none";
+	if (call < PROF_SYSCALLS && prof_call_names[call])
+		return prof_call_names[call];
+	snprintf(text, sizeof(text), call < PROF_SYSCALLS ? "syscall %u" : "ia32 %u", call % PROF_SYSCALLS);
 	return text;
 }
 
-/* Of a number as prof.order has it: its name, and how often. */
-static const char *prof_call_at(u16 at)
+static u64 prof_count_of(u16 call)
 {
-	return prof_call_name(at < PROF_SYSCALLS ? at : PROF_IA32 | (at - PROF_SYSCALLS));
+	return prof.counts.n[call / PROF_SYSCALLS][call % PROF_SYSCALLS];
 }
 
-static u64 prof_count_of(u16 at)
-{
-	return prof.counts.n[at / PROF_SYSCALLS][at % PROF_SYSCALLS];
-}
-
-/* By number of calls, the most first: 64-bit numbers, then the 32-bit ones + PROF_SYSCALLS. */
+/* The most frequent calls first. */
 static int prof_count_cmp(const void *a, const void *b)
 {
 	u16 x = *(const u16 *)a, y = *(const u16 *)b;
-	u64 n = prof_count_of(x), m = prof_count_of(y);
 
-	return n != m ? (n < m) - (n > m) : x < y ? -1 : x > y;
+	return CMP(prof_count_of(y), prof_count_of(x)) ? : CMP(x, y);
 }
 
 /* Does a name fit a pattern, which a space ends? '*' stands for any text. */
@@ -9645,7 +9590,7 @@ static void prof_calls_make(void)
 		prof.category_of[i] = !name ? PROF_CAT_OTHER : k == ARRAY_SIZE(prof_categories) ?
 				      PROF_CAT_FILE : prof_categories[k].category;
 	}
-	for (i = 0; i < 2 * PROF_SYSCALLS; i++) {
+	for (i = 0; i < PROF_CALLS; i++) {
 		u64 n = prof_count_of(i);
 
 		prof.order[i] = i;
@@ -9655,7 +9600,7 @@ static void prof_calls_make(void)
 	}
 	prof.calls += prof.counts.odd;
 	prof.category[PROF_CAT_OTHER] += prof.counts.odd;
-	qsort(prof.order, 2 * PROF_SYSCALLS, sizeof(*prof.order), prof_count_cmp);
+	qsort(prof.order, PROF_CALLS, sizeof(*prof.order), prof_count_cmp);
 }
 
 /* Calls of a category as reports show it. */
@@ -9987,7 +9932,7 @@ static void prof_report_stacks(struct prof_report *r)
 	for (i = 0; i < prof_shown(); i++) {
 		const struct prof_place *p = &prof.places[i];
 		const struct prof_thread *t = prof_thread_of(p->key.id);
-		const char *call = prof_call_name(p->key.nr);
+		u32 call = prof_call_of(p);
 
 		prof_put_open(r, NULL, '{', PROF_AS_ROW);
 		if (r->text)
@@ -9995,8 +9940,8 @@ static void prof_report_stacks(struct prof_report *r)
 		else if (t)
 			prof_report_thread(r, t);
 		prof_put_str(r, "state", prof_state_names[p->key.state]);
-		if (call || r->text)
-			prof_put_str(r, "syscall", call ? : "");
+		if (call < PROF_CALLS || r->text)
+			prof_put_str(r, "syscall", call < PROF_CALLS ? prof_call_name(call) : "");
 		prof_put_u64(r, "count", p->off.n);
 		prof_put_u64(r, "time_ns", p->off.ns);
 		prof_put_u64(r, "runqueue_ns", p->off.wait_ns);
@@ -10011,20 +9956,17 @@ static void prof_report_stacks(struct prof_report *r)
 /* Times off the CPU by the call that the thread was in. */
 static void prof_report_by_call(struct prof_report *r)
 {
-	u64 ns[PROF_CALL_NR] = { 0 }, n[PROF_CALL_NR] = { 0 };
-	u32 i;
+	u64 ns[PROF_CALLS + 1] = { 0 }, n[PROF_CALLS + 1] = { 0 };
+	u32 i, at;
 
 	for (i = 0; i < prof.nr_places; i++) {
-		u16 nr = prof.places[i].key.nr;
-		u32 at = nr == PROF_NO_SYSCALL ? PROF_CALL_NR - 1 :
-			 (nr & PROF_IA32 ? PROF_SYSCALLS : 0) + nr % PROF_SYSCALLS;
-
+		at = prof_call_of(&prof.places[i]);
 		ns[at] += prof.places[i].off.ns + prof.places[i].off.wait_ns;
 		n[at] += prof.places[i].off.n;
 	}
 	prof_put_open(r, "by_syscall", '{', PROF_AS_NOTHING);
-	for (i = 0; i < PROF_CALL_NR; i++)
-		prof_report_time(r, i == PROF_CALL_NR - 1 ? "none" : prof_call_at(i), ns[i], n[i]);
+	for (i = 0; i <= PROF_CALLS; i++)
+		prof_report_time(r, prof_call_name(i), ns[i], n[i]);
 	prof_put_close(r, '}');
 }
 
@@ -10041,7 +9983,7 @@ static void prof_report_top_calls(struct prof_report *r, const char *total, cons
 	prof_put_open(r, "top_syscalls", '[', PROF_AS_HEADING);
 	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++) {
 		prof_put_open(r, NULL, '{', PROF_AS_ROW);
-		prof_put_str(r, "name", prof_call_at(prof.order[i]));
+		prof_put_str(r, "name", prof_call_name(prof.order[i]));
 		prof_put_u64(r, count, prof_count_of(prof.order[i]));
 		prof_put_close(r, '}');
 	}
@@ -10055,8 +9997,8 @@ static void prof_report_calls(struct prof_report *r)
 	prof_put_open(r, "syscalls", '{', PROF_AS_HEADING);
 	prof_report_top_calls(r, "total", "count");
 	prof_put_open(r, "counts", '{', PROF_AS_NOTHING);
-	for (i = 0; i < 2 * PROF_SYSCALLS && prof_count_of(prof.order[i]); i++)
-		prof_put_u64(r, prof_call_at(prof.order[i]), prof_count_of(prof.order[i]));
+	for (i = 0; i < PROF_CALLS && prof_count_of(prof.order[i]); i++)
+		prof_put_u64(r, prof_call_name(prof.order[i]), prof_count_of(prof.order[i]));
 	prof_put_close(r, '}');
 	prof_put_u64(r, "ia32", prof.calls32);
 	prof_put_open(r, "analysis", '{', PROF_AS_HEADING);
@@ -10346,13 +10288,6 @@ static u64 prof_proc_since(const struct prof_sampled *s, u32 what)
 	return s->now[what] - MIN(s->base[what], s->now[what]);
 }
 
-static u64 prof_proc_off_ns(const struct prof_sampled *s)
-{
-	u64 cpu = s->now[PROF_PROC_CPU] - s->first_cpu, seen = s->last_ns - s->first_ns;
-
-	return seen > cpu ? seen - cpu : 0;
-}
-
 static bool prof_proc_total(u32 what, u64 *sum)
 {
 	bool any = false;
@@ -10379,22 +10314,18 @@ static const char *prof_proc_behaviour(void)
 			      prof.category);
 }
 
-static const char *const prof_proc_lacks[] = {
-	"stacks", "times by state", "counts of system calls", "futex waits", "block I/O latency",
-	"threads that live shorter than 0.1 s",
-};
-
 static void prof_proc_report_thread(struct prof_report *r, const struct prof_sampled *s)
 {
+	u64 seen = s->last_ns - s->first_ns, cpu = s->now[PROF_PROC_CPU] - s->first_cpu;
 	char key[32];
 	u32 k;
 
 	snprintf(key, sizeof(key), "%d:%d", s->pid, s->tid);
 	prof_put_open(r, key, '{', PROF_AS_ROW);
 	prof_put_str(r, "comm", s->comm);
-	prof_put_u64(r, "seen_ns", s->last_ns - s->first_ns);
+	prof_put_u64(r, "seen_ns", seen);
 	if (s->have >> PROF_PROC_CPU & 1)
-		prof_put_u64(r, "off_cpu_ns", prof_proc_off_ns(s));
+		prof_put_u64(r, "off_cpu_ns", seen - MIN(cpu, seen));
 	/* lines of the text have no room for more than times */
 	for (k = 0; k < (r->text ? PROF_PROC_MINOR : PROF_PROC_NR); k++)
 		if (s->have >> k & 1)
@@ -10409,13 +10340,17 @@ static void prof_proc_report_thread(struct prof_report *r, const struct prof_sam
 
 static void prof_proc_report(struct prof_report *r)
 {
+	static const char *const lacks[] = {
+		"stacks", "times by state", "counts of system calls", "futex waits", "block I/O latency",
+		"threads that live shorter than 0.1 s",
+	};
 	u64 sum;
 	u32 i;
 
 	prof_put_str(r, "missing_capability", prof.lacks);
 	prof_put_open(r, "lacks", '[', PROF_AS_HEADING);
-	for (i = 0; i < ARRAY_SIZE(prof_proc_lacks); i++)
-		prof_put_str(r, NULL, prof_proc_lacks[i]);
+	for (i = 0; i < ARRAY_SIZE(lacks); i++)
+		prof_put_str(r, NULL, lacks[i]);
 	prof_put_close(r, ']');
 	prof_put_open(r, "proc", '{', PROF_AS_HEADING);
 	prof_put_u64(r, "looks", prof_looks);
@@ -10549,23 +10484,21 @@ static void prof_check_options(void)
 /* After the report: the command may go on, and its exit status is ours. */
 static int prof_wait_command(void)
 {
-	int status;
+	struct pollfd fd = { .fd = prof.signal_fd, .events = POLLIN };
 
 	while (prof.status < 0) {
-		struct pollfd fd = { .fd = prof.signal_fd, .events = POLLIN };
 
 		/* asked to stop, and the command does not: it is left alone */
 		if (poll(&fd, 1, prof.signal ? 2000 : -1) == 0)
 			return 128 + prof.signal;
 		prof_signals_read();
-		if (prof.status < 0 && waitpid(prof.child, &status, WNOHANG) == prof.child)
-			prof.status = status;
 	}
 	return prof_exit_code();
 }
 
 static int cmd_profile(void)
 {
+	u8 byte;
 	int rc;
 
 	prof.status = prof.signal_fd = prof.pidfd = -1;
@@ -10581,7 +10514,8 @@ static int cmd_profile(void)
 	else
 		prof_bpf_start();
 	prof.start_ns = now_ns();
-	prof_go();
+	if (prof.child && send(prof.go_fd, "", 1, MSG_NOSIGNAL) != 1)
+		die(EX_OSERR, "profile: the command went away");
 	prof.turn = prof.lacks ? prof_proc_turn : prof_turn;
 	prof_loop();
 	if (!prof.lacks) {
@@ -10590,7 +10524,8 @@ static int cmd_profile(void)
 		prof_symbolize();
 	}
 	prof_calls_make();
-	if (prof_no_exec())
+	/* the command could not be executed, and has said why */
+	if (prof.child && recv(prof.go_fd, &byte, 1, MSG_DONTWAIT) == 1)
 		return prof_wait_command();
 	rc = prof_report();
 	return rc ? rc : prof.child ? prof_wait_command() : EX_OK;
