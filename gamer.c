@@ -7919,18 +7919,6 @@ struct prof_place {
 				 * 0; an empty one ends them; prof_names_read(), in its thread */
 };
 
-/* All of BPF's stacks at the end, by their key. */
-struct prof_stack_row {
-	u64 key;
-	struct prof_stack stack;
-};
-
-/* Block requests of the thread with this record. */
-struct prof_io_row {
-	u32 id;
-	struct prof_io_sum sum;
-};
-
 /* A thread as it is shown, whatever programs it executed. */
 struct prof_row {
 	struct prof_thread t;
@@ -7977,8 +7965,14 @@ static struct prof {
 	struct prof_image *images;
 	struct prof_thread *threads;	/* complete records, then those that lived at the end */
 	struct prof_place *places;
-	struct prof_stack_row *stacks;
-	struct prof_io_row *ios;
+	struct prof_stack_row {
+		u64 key;
+		struct prof_stack stack;
+	} *stacks;			/* all that BPF has, by key */
+	struct {
+		u32 id;			/* of a thread's record */
+		struct prof_io_sum sum;
+	} *ios;
 	struct prof_row *rows;		/* prof_rows_make() */
 	u32 nr_modules, nr_images, nr_threads, nr_places, nr_stacks, nr_ios, nr_rows;
 	struct prof_row total;		/* of all rows */
@@ -8187,18 +8181,6 @@ static bool prof_is_pe(const char *path)
 	return false;
 }
 
-/*
- * Is a mapping known as it is, or better? A record says "//anon" where a look at all mappings
- * has told which Windows module that is, and may come after the look.
- */
-static bool prof_map_known(const struct prof_map *old, const struct prof_map *m, const char *path)
-{
-	if (old->start != m->start || old->end != m->end)
-		return false;
-	return (old->offset == m->offset && old->module == m->module) ||
-	       (!strcmp(path, "//anon") && prof_is_pe(prof.modules[old->module].path));
-}
-
 static void prof_map_add(struct prof_image *im, struct prof_map m, const char *path, u64 dev,
 			 u64 ino)
 {
@@ -8210,9 +8192,18 @@ static void prof_map_add(struct prof_image *im, struct prof_map m, const char *p
 		prof.rings_lost++;
 		return;
 	}
-	for (i = 0; i < im->nr_maps; i++)
-		if (prof_map_known(&im->maps[i], &m, path))
+	/*
+	 * A record says "//anon" for memory of a Windows module, which only a look at all mappings can
+	 * name. The record may come after the look, whose name stays then.
+	 */
+	for (i = 0; i < im->nr_maps; i++) {
+		const struct prof_map *old = &im->maps[i];
+
+		if (old->start == m.start && old->end == m.end &&
+		    ((old->offset == m.offset && old->module == m.module) ||
+		     (!strcmp(path, "//anon") && prof_is_pe(prof.modules[old->module].path))))
 			return;
+	}
 	im->maps = prof_grow(im->maps, im->nr_maps, sizeof(m));
 	im->maps[im->nr_maps++] = m;
 }
@@ -8352,19 +8343,6 @@ static void prof_ring_copy(const struct perf_event_mmap_page *ring, u64 at, void
 	memcpy((char *)to + first, data, size - first);
 }
 
-/* Time of a ring's first record, 0: it is empty. */
-static u64 prof_ring_time(const struct perf_event_mmap_page *ring)
-{
-	u64 head = __atomic_load_n(&ring->data_head, __ATOMIC_ACQUIRE), tail = ring->data_tail, at;
-	struct perf_event_header h;
-
-	if (head == tail)
-		return 0;
-	prof_ring_copy(ring, tail, &h, sizeof(h));
-	prof_ring_copy(ring, tail + h.size - sizeof(at), &at, sizeof(at));
-	return at;
-}
-
 static void prof_record_take(struct prof_record *r, u64 at)
 {
 	s32 i = prof_image_of(r->head.type == PERF_RECORD_FORK ? r->tid_or_ppid : r->pid);
@@ -8402,15 +8380,19 @@ static void prof_rings_read(u64 until)
 	static struct prof_record r;
 
 	for (;;) {
-		struct perf_event_mmap_page *ring = NULL;
+		struct perf_event_mmap_page *ring = NULL, *p;
 		u64 first = until + 1, at;
 		u32 cpu;
 
 		for (cpu = 0; cpu < MAX_CPUS; cpu++) {
-			at = prof.rings[cpu] ? prof_ring_time(prof.rings[cpu]) : 0;
+			p = prof.rings[cpu];
+			if (!p || __atomic_load_n(&p->data_head, __ATOMIC_ACQUIRE) == p->data_tail)
+				continue;
+			prof_ring_copy(p, p->data_tail, &r.head, sizeof(r.head));
+			prof_ring_copy(p, p->data_tail + r.head.size - sizeof(at), &at, sizeof(at));
 			if (at && at < first) {
 				first = at;
-				ring = prof.rings[cpu];
+				ring = p;
 			}
 		}
 		if (!ring)
@@ -8443,17 +8425,16 @@ static void prof_cache_open(s32 tid)
 	}
 }
 
-/* Sum of one of them over all threads; false where any is missing. */
-static bool prof_cache_read(u32 which, u64 *sum)
+/* Adds up references and misses of all threads; false: the hardware did not count one of them. */
+static bool prof_cache_read(u64 sum[2])
 {
 	u64 n;
 	u32 i;
 
-	*sum = 0;
-	for (i = which; i < prof.nr_cache; i += 2) {
+	for (i = 0; i < prof.nr_cache; i++) {
 		if (prof.cache_fds[i] < 0 || read(prof.cache_fds[i], &n, sizeof(n)) != sizeof(n))
 			return false;
-		*sum += n;
+		sum[i % 2] += n;
 	}
 	return prof.nr_cache > 0;
 }
@@ -8914,23 +8895,20 @@ static void prof_name_add(struct prof_names *to, const struct prof_place_name *n
 		prof_names_add(to, false, "[unknown]");
 }
 
-/* The kernel's own way into the switch is not of interest, nor are BPF's frames. */
+/* BPF's frames and the kernel's way into the switch, up to __schedule(), are left out. */
 static void prof_names_kernel(struct prof_names *to, const __u64 *ip)
 {
 	const struct prof_symbol *sym;
-	u32 i, from = 0;
+	u32 i;
 
-	for (i = 0; i < 12 && ip[i]; i++) {
-		sym = prof_symbol_at(&prof.kernel, ip[i]);
-		if (sym && !strcmp(sym->name, "__schedule"))
-			from = i + 1;
-	}
-	for (i = from; i < PROF_FRAMES && ip[i]; i++) {
+	for (i = 0; i < PROF_FRAMES && ip[i]; i++) {
 		sym = prof_symbol_at(&prof.kernel, ip[i]);
 		if (sym)
 			prof_names_add(to, true, "%s", sym->name);
 		else
 			prof_names_add(to, true, "0x%llx", ip[i]);
+		if (i < 12 && sym && !strcmp(sym->name, "__schedule"))
+			to->n = to->len = 0;
 	}
 }
 
@@ -10035,7 +10013,7 @@ static void prof_report_lost(struct prof_report *r)
 
 static void prof_bpf_report(struct prof_report *r)
 {
-	u64 references, misses;
+	u64 cache[2] = { 0 };
 
 	prof_put_open(r, "ebpf", '{', PROF_AS_HEADING);
 	if (opt[OPT_ONLY].n != PROF_SYSCALL) {
@@ -10050,8 +10028,8 @@ static void prof_bpf_report(struct prof_report *r)
 		prof_report_calls(r);
 	r->heading = "counters";
 	prof_report_counters(r, &prof.total.t, &prof.total.io);
-	if (prof_cache_read(0, &references) && prof_cache_read(1, &misses))
-		prof_put_values(r, "cache", { "references", references }, { "misses", misses });
+	if (prof_cache_read(cache))
+		prof_put_values(r, "cache", { "references", cache[0] }, { "misses", cache[1] });
 	prof_report_lost(r);
 	prof_put_close(r, '}');
 }
