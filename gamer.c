@@ -7827,47 +7827,47 @@ static int cmd_top(void)
 /* ===================================================================================== */
 
 /*
- * gamer profile: where the time of a process tree goes. The programs of BPF's section 9 count;
- * here the tree's address spaces are followed, to name what their stacks hold, and at the end
- * the report is made. Start reading at cmd_profile().
+ * gamer profile says where the time of a process tree goes. The profiler's BPF programs count times
+ * and stacks; this room keeps the mappings of the tree's processes, names the stacks' addresses by
+ * them, and prints the report. Start reading at cmd_profile().
  *
- * Address spaces come from perf's records of mappings, forks and executions, because a
- * process's own list in /proc ends with it; that list is read besides where the process lives,
- * for what was mapped before and for what is code without a file. Files are opened when they
- * are seen first, so that what is replaced or deleted later can still be read.
+ * /proc/PID/maps ends with its process, so mappings come from perf's records of mappings, forks and
+ * executions. /proc/PID/maps is read too while the process lives: only it shows what was mapped
+ * before the recording, and which Windows module code without a file belongs to. Each file is opened
+ * when it is first seen, so that it can be read after it was replaced or deleted.
  */
 
 /* ==== profile 1: types =============================================================== */
 
-#define PROF_RING_PAGES		128	/* of mapping records, per CPU: what anyone may lock */
-#define PROF_TURN_NS		(100 * NSEC_PER_MSEC)	/* how often they are read */
-#define PROF_SETTLE_NS		(1 * NSEC_PER_MSEC)	/* a record is visible so long after its time */
-#define PROF_AWAIT_MS		100	/* for ends under way, when the recording ends */
-#define PROF_MODULES		4096	/* files and the like, each kept open */
+#define PROF_RING_PAGES		128	/* of perf records, per CPU: what any user may lock */
+#define PROF_TURN_NS		(100 * NSEC_PER_MSEC)	/* how often records and /proc are read */
+#define PROF_SETTLE_NS		(1 * NSEC_PER_MSEC)	/* a record is in its ring that long after its time */
+#define PROF_AWAIT_MS		100	/* to wait for threads that are ending */
+#define PROF_MODULES		4096	/* mapped files, each kept open */
 #define PROF_MAPS		16384	/* mappings of code in one process */
 #define PROF_LOADS		16	/* loadable segments of a file; linkers make 4 */
 #define PROF_FILE_SYMBOLS	(1U << 20)	/* of one table; large browsers have as many */
 #define PROF_SYMBOLS		(4U << 20)	/* in all: 96 MB */
 #define PROF_SIZE_MAX		((1ULL << 36) - 1)	/* of a function */
 #define PROF_JIT_BYTES		(64U << 20)	/* of a JIT compiler's list */
-#define PROF_NAMES_NS		(10 * NSEC_PER_SEC)	/* for reading names at the end */
-#define PROF_CACHE_FDS		1024	/* hardware counters, two a thread; with more threads: none */
+#define PROF_NAMES_NS		(10 * NSEC_PER_SEC)	/* to read names at the end */
+#define PROF_CACHE_FDS		1024	/* hardware counters, two a thread; beyond, none is shown */
 #define PROF_TOP		10
 #define PROF_TOP_STACKS		100	/* in JSON */
-#define PROF_NAME		192	/* of a function, with its 0 */
+#define PROF_NAME		192	/* bytes of a function name, with its 0 */
 #define PROF_LINE		4096	/* of /proc/PID/maps: a path and what stands before it */
 #define PROF_CALLS	(2 * PROF_SYSCALLS)	/* 64-bit calls by number, then 32-bit ones */
 #define CMP(x, y)	(((x) > (y)) - ((x) < (y)))	/* for what sorts upwards */
 
-/* A function or the like, by its address in its module. */
+/* A function of a module, the kernel or a JIT compiler. */
 struct prof_symbol {
-	u64 addr;
-	u64 size : 36;		/* 0: unknown, it goes to the next one */
+	u64 addr;		/* as its table counts: virtual address in the file, or in memory */
+	u64 size : 36;		/* bytes; 0: unknown, up to the next symbol */
 	u64 is_local : 1, is_weak : 1;	/* as ELF has it */
-	s64 fd : 26;		/* of the file that has its name; -1: the name is in memory */
+	s64 fd : 26;		/* open file that holds the name; -1: the name is in memory */
 	union {
 		const char *name;
-		u64 name_at;	/* in that file */
+		u64 name_at;	/* offset in that file */
 	};
 };
 
@@ -7880,8 +7880,8 @@ struct prof_symbols {
 struct prof_module {
 	u64 dev, ino;		/* as the kernel shows them in mappings; 0, 0: no file */
 	char *path;		/* as the process sees it; not trusted */
-	int fd;			/* -1: it could not be found; only names it until it is loaded */
-	bool loaded;		/* its symbols were read, or tried to */
+	int fd;			/* -1: not found; cannot be read before prof_module_load() */
+	bool loaded;		/* prof_module_load() was here */
 	struct prof_symbols symbols;
 	Elf64_Phdr loads[PROF_LOADS];	/* its loadable segments */
 	u32 nr_loads;
@@ -7889,21 +7889,21 @@ struct prof_module {
 
 struct prof_map {
 	u64 start, end;		/* addresses */
-	u64 offset;		/* in its file */
-	u64 at_ns;		/* when it was seen, CLOCK_MONOTONIC */
-	u32 module;		/* index */
+	u64 offset;		/* of start in the file */
+	u64 at_ns;		/* when the mapping was first seen, CLOCK_MONOTONIC */
+	u32 module;		/* index into prof.modules */
 };
 
-/* What a process's addresses mean, from its fork or its last exec on. */
+/* The mappings of a process from its fork, or its last exec, on. */
 struct prof_image {
 	s32 pid;
-	s32 parent;		/* index of the image it was forked from, -1: none */
+	s32 parent;		/* index of the image that it was forked from, -1: none */
 	u64 from_ns;		/* CLOCK_MONOTONIC */
-	u64 look_ns;		/* next look at its /proc/PID/maps */
-	u64 look_step_ns;	/* and the one after that so much later */
-	bool ended;		/* another one took its place */
-	bool gone;		/* its first thread has ended: its number may come to mean another */
-	bool foreign;		/* it sees, or saw, other mounts than gamer; prof_image_add() */
+	u64 look_ns;		/* when /proc/PID/maps is read next */
+	u64 look_step_ns;	/* time to the reading after that; it doubles */
+	bool ended;		/* an exec, or a new process of that number, has a newer image */
+	bool gone;		/* first thread has ended: another process may get the number */
+	bool foreign;		/* has, or had, another mount namespace than gamer; prof_image_add() */
 	struct prof_map *maps;
 	u32 nr_maps;
 	u32 uid;		/* of the process; ~0: not known; prof_image_look() */
@@ -7915,11 +7915,11 @@ struct prof_image {
 struct prof_place {
 	struct prof_key key;
 	struct prof_off off;
-	char *names;		/* its frames, innermost first: 'k' or 'u' (kernel, user), the name,
-				 * 0; an empty one ends them; prof_names_read(), in its thread */
+	char *names;		/* frames, innermost first, each 'k' (kernel) or 'u' (user), a name, 0;
+				 * an empty one ends them. NULL: not read; prof_names_read() */
 };
 
-/* A thread as it is shown, whatever programs it executed. */
+/* A row of the report: a thread with all programs that it executed. */
 struct prof_row {
 	struct prof_thread t;
 	struct prof_io_sum io;
@@ -7941,13 +7941,13 @@ static const char *const prof_category_names[PROF_CAT_NR] = {
 static struct prof {
 	s32 root;		/* process that is followed */
 	s32 child;		/* the command, 0: none; prof_spawn() */
-	int go_fd;		/* the command waits for a byte here; prof_spawn() */
-	int status;		/* of the command, by wait; -1: it runs */
+	int go_fd;		/* a byte sent here lets the command execute; prof_spawn() */
+	int status;		/* of the command, as wait() says; -1: the command runs */
 	int signal_fd, pidfd;
 	u64 start_ns, end_ns;	/* of the recording */
-	u32 signal;		/* that asked to stop, 0: none */
-	void (*turn)(u64 now);	/* what is done 10 times a second; cmd_profile() */
-	const char *lacks;	/* missing capabilities; NULL: the source is BPF */
+	u32 signal;		/* that asked gamer to stop, 0: none */
+	void (*turn)(u64 now);	/* called every PROF_TURN_NS; cmd_profile() */
+	const char *lacks;	/* missing capabilities, then /proc is the source; NULL: BPF is */
 
 	struct bpf_link *links[16];
 	u32 nr_links;
@@ -7956,14 +7956,14 @@ static struct prof {
 
 	struct perf_event_mmap_page *rings[MAX_CPUS];	/* NULL: none on this CPU */
 	u64 rings_lost;
-	u32 records_lost;	/* of threads: told to nobody, for want of room */
+	u32 records_lost;	/* threads whose records found no room */
 	u64 mounts;		/* gamer's own mount namespace; prof_rings_open() */
 	int *cache_fds;		/* pairs: references, misses */
 	u32 nr_cache;
 
 	struct prof_module *modules;
 	struct prof_image *images;
-	struct prof_thread *threads;	/* complete records, then those that lived at the end */
+	struct prof_thread *threads;	/* records of ended threads, then those of living ones */
 	struct prof_place *places;
 	struct prof_stack_row {
 		u64 key;
@@ -7978,11 +7978,11 @@ static struct prof {
 	struct prof_row total;		/* of all rows */
 	struct prof_symbols kernel;
 	u32 nr_symbols;			/* of all files, at most PROF_SYMBOLS */
-	u32 lost_symbols;		/* files of which not all symbols were taken */
-	u32 lost_names;			/* places that have no names: prof_symbolize() */
-	bool names_over;		/* enough of reading names; prof_symbolize() */
+	u32 lost_symbols;		/* files with more symbols than were taken */
+	u32 lost_names;			/* places without names; prof_symbolize() */
+	bool names_over;		/* prof_names_read() is to stop; prof_symbolize() */
 	struct prof_counts counts;
-	u64 calls, calls32;		/* all system calls, 32-bit ones of these */
+	u64 calls, calls32;		/* all system calls; 32-bit ones among them */
 	u64 category[PROF_CAT_ALL];	/* calls */
 	u8 category_of[PROF_SYSCALLS];	/* enum prof_category of each 64-bit call */
 	u16 order[PROF_CALLS];		/* calls, the most frequent first; prof_calls_make() */
@@ -8002,8 +8002,8 @@ static const char *const prof_call_names[PROF_SYSCALLS] = {
 };
 
 /*
- * What system calls are about: patterns of names, each with a space after it; the first that fits
- * counts. All other names are those of calls for files.
+ * Categories of system calls by patterns of their names, each with a space behind it. The first
+ * pattern that fits decides; a name that fits none belongs to a call for files.
  */
 static const struct { u8 category; const char *names; } prof_categories[] = {
 	{ PROF_CAT_READY, "poll ppoll *select* epoll_*wait* " },
@@ -8035,7 +8035,7 @@ static void *prof_need(void *p)
 	return p;
 }
 
-/* Room for one more at the end of an array of n; it doubles. */
+/* Makes room for one more element in an array of n; the room doubles. */
 static void *prof_grow(void *array, u32 n, size_t size)
 {
 	if (n & (n - 1))	/* 0 and powers of two are full */
@@ -8043,7 +8043,7 @@ static void *prof_grow(void *array, u32 n, size_t size)
 	return prof_need(realloc(array, (n ? n * 2UL : 1) * size));
 }
 
-/* An array that nothing was added to is NULL, which qsort() must not be given. */
+/* An empty array is NULL, which qsort() must not be given. */
 static void prof_sort(void *array, u32 n, size_t size, int (*compare)(const void *, const void *))
 {
 	if (n)
@@ -8053,9 +8053,9 @@ static void prof_sort(void *array, u32 n, size_t size, int (*compare)(const void
 /* ==== profile 2: address spaces ====================================================== */
 
 /*
- * The file behind a mapping, not yet open for reading: by the mapping itself, else by its path
- * as the process sees it. Once the process has ended that is gamer's own view, where it is the
- * process's too.
+ * Finds the file of a mapping, by the mapping itself, else by its path as the process sees it. A
+ * process that has ended shows no path any more: gamer's own view of the path serves, but only for
+ * a process that had gamer's mounts. Returns a descriptor that only names the file, or -1.
  */
 static int prof_open_mapped(const struct prof_image *im, const struct prof_map *m,
 			    const char *path, u64 dev, u64 ino)
@@ -8086,7 +8086,7 @@ static int prof_open_mapped(const struct prof_image *im, const struct prof_map *
 	return -1;
 }
 
-/* This kernel's vdso is the same in all processes: ours, as a file. */
+/* A file with the vdso; all processes have the same one, so gamer's own serves. -1: none. */
 static int prof_open_vdso(void)
 {
 	const u8 *vdso = (const u8 *)getauxval(AT_SYSINFO_EHDR);
@@ -8101,7 +8101,7 @@ static int prof_open_vdso(void)
 	return fd;
 }
 
-/* Its index; PROF_MODULES: there are too many. */
+/* Index of a mapping's module, new if need be; PROF_MODULES: there are too many. */
 static u32 prof_module_of(const struct prof_image *im, const struct prof_map *m, const char *path,
 			  u64 dev, u64 ino)
 {
@@ -8129,7 +8129,7 @@ static u32 prof_module_of(const struct prof_image *im, const struct prof_map *m,
 	return i;
 }
 
-/* The newest image of a process, -1: it is not of the tree. */
+/* Index of the newest image of a process; -1: the process is not of the tree. */
 static s32 prof_image_of(s32 pid)
 {
 	s32 i;
@@ -8140,7 +8140,7 @@ static s32 prof_image_of(s32 pid)
 	return -1;
 }
 
-/* The mount namespace of a process by its inode number; 0: it may not be seen. */
+/* Inode number of a process's mount namespace; 0: gamer may not see it. */
 static u64 prof_mounts_of(s32 pid)
 {
 	char path[32];
@@ -8168,7 +8168,7 @@ static s32 prof_image_add(s32 pid, s32 parent, u64 at_ns)
 	return i;
 }
 
-/* Windows programs and libraries: their code may lie in memory that has no file. */
+/* Is it a Windows program or library? Wine may copy its code to memory that has no file. */
 static bool prof_is_pe(const char *path)
 {
 	static const char *const ends[] = { ".dll", ".exe", ".drv", ".sys", ".ocx", ".cpl", ".acm" };
@@ -8209,8 +8209,8 @@ static void prof_map_add(struct prof_image *im, struct prof_map m, const char *p
 }
 
 /*
- * What the process itself has in /proc, as far as it matters: code, and where Windows modules
- * begin. Code without a file that follows such a module in memory is that module's.
+ * Reads the mappings of code from /proc/PID/maps. Code without a file that follows a Windows module
+ * in memory belongs to that module.
  */
 static void prof_image_look(struct prof_image *im, u64 now)
 {
@@ -8261,10 +8261,9 @@ static void prof_images_look(u64 now, bool all)
 	for (i = 0; i < prof.nr_images; i++) {
 		struct prof_image *im = &prof.images[i];
 
-		/* before its exec the command is gamer itself */
 		if (im->ended || im->gone || (!all && now < im->look_ns))
 			continue;
-		/* signals wait meanwhile: whoever is left out now comes next time, or not at all */
+		/* signals wait meanwhile: images that are left out now come next time, or never */
 		if (now_ns() - now > (all ? 50 : 1) * PROF_TURN_NS)
 			break;
 		prof_image_look(im, now);
@@ -8275,7 +8274,7 @@ static void prof_images_look(u64 now, bool all)
 
 /* ==== profile 3: perf's records of mappings ========================================== */
 
-/* What is read of each kind of record; each ends with pid, tid (u32) and time (u64). */
+/* The kinds of records that are read; behind each the kernel puts pid, tid (u32) and time (u64). */
 struct prof_record {
 	struct perf_event_header head;
 	s32 pid;
@@ -8331,7 +8330,7 @@ static void prof_rings_open(void)
 		     strerror(errno));
 }
 
-/* Copy `size` bytes at position `at` out of a ring. */
+/* Copies `size` bytes at position `at` out of a ring. */
 static void prof_ring_copy(const struct perf_event_mmap_page *ring, u64 at, void *to, size_t size)
 {
 	const char *data = (const char *)ring + ring->data_offset;
@@ -8372,8 +8371,8 @@ static void prof_record_take(struct prof_record *r, u64 at)
 }
 
 /*
- * Take all records up to a time, in the order of their times over all rings: what a process
- * does on one CPU follows on what its parent did on another.
+ * Takes all records up to a time, in the order of their times over all rings, because a process may
+ * be forked on one CPU and map its files on another.
  */
 static void prof_rings_read(u64 until)
 {
@@ -8404,7 +8403,7 @@ static void prof_rings_read(u64 until)
 	}
 }
 
-/* Counters of the hardware for a thread and what it starts; -1: the hardware has none. */
+/* Opens the counters of cache references and misses for a thread and what it starts; -1: none. */
 static void prof_cache_open(s32 tid)
 {
 	static const u64 config[] = { PERF_COUNT_HW_CACHE_REFERENCES, PERF_COUNT_HW_CACHE_MISSES };
@@ -8459,13 +8458,13 @@ static bool prof_symbol_add(struct prof_symbols *s, struct prof_symbol sym)
 	return true;
 }
 
-/* By address; of several at one address the first has the size. */
+/* By address; of several symbols at one address the largest comes first. */
 static void prof_symbols_sort(struct prof_symbols *s)
 {
 	prof_sort(s->list, s->n, sizeof(*s->list), prof_symbol_cmp);
 }
 
-/* Its name, read when it is needed first: of a file's thousands a report shows few. */
+/* Name of a symbol, NULL: empty. A report shows few of a file's thousands: each name is read when needed. */
 static const char *prof_symbol_name(struct prof_symbol *s)
 {
 	char text[PROF_NAME];
@@ -8481,8 +8480,8 @@ static const char *prof_symbol_name(struct prof_symbol *s)
 }
 
 /*
- * How little a name says, of several that a function has. A public name has no leading underscore and
- * no version at its end.
+ * Of several names of a function the one with the lowest rank is shown. A public name has neither an
+ * underscore at its begin nor a version at its end.
  */
 static u32 prof_symbol_rank(struct prof_symbol *s)
 {
@@ -8497,9 +8496,9 @@ static u32 prof_symbol_rank(struct prof_symbol *s)
 	       MIN(strlen(name), 255U);
 }
 
-#define PROF_ALIASES	16	/* names of one function that are looked at */
+#define PROF_ALIASES	16	/* names of one function that are compared */
 
-/* Of those at one address the first gets the best name. */
+/* Gives the first symbol of several at one address the best name. */
 static void prof_symbol_choose(struct prof_symbol *first, const struct prof_symbol *end)
 {
 	struct prof_symbol *best = first, *s, was;
@@ -8522,7 +8521,7 @@ static void prof_symbol_choose(struct prof_symbol *first, const struct prof_symb
 	first->size = was.size;
 }
 
-/* How many begin at this address or before. */
+/* Number of symbols that begin at this address or before. */
 static u32 prof_symbols_to(const struct prof_symbols *s, u64 addr)
 {
 	u32 low = 0, high = s->n, mid;
@@ -8537,7 +8536,7 @@ static u32 prof_symbols_to(const struct prof_symbols *s, u64 addr)
 	return low;
 }
 
-/* The one that holds an address, or NULL. */
+/* The symbol that holds an address, or NULL. */
 static struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u64 addr)
 {
 	u32 n = prof_symbols_to(s, addr);
@@ -8550,17 +8549,17 @@ static struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u64 addr
 	return at;
 }
 
-/* Is it enough? The thread that reads names asks; prof_symbolize() says. */
+/* Is the thread that reads names to stop? */
 static bool prof_names_over(void)
 {
 	return __atomic_load_n(&prof.names_over, __ATOMIC_RELAXED);
 }
 
-/* Where the symbols of a file go, and which file that is. */
+/* A file whose symbols are read, and where they go. */
 struct prof_elf {
 	struct elf_file file;
 	struct prof_symbols *to;
-	bool cut;		/* not all were taken */
+	bool cut;		/* the file has more symbols than could be taken */
 };
 
 static bool prof_elf_symbol(void *ctx, const Elf64_Sym *sym, u64 name_at)
@@ -8578,7 +8577,7 @@ static bool prof_elf_symbol(void *ctx, const Elf64_Sym *sym, u64 name_at)
 	return !e->cut && !prof_names_over();
 }
 
-/* Opens for reading the file that a descriptor of open_checked(), or -1, only names, and closes that one. */
+/* Opens for reading what a descriptor of open_checked() names, and closes that descriptor; -1: none. */
 static int prof_reopen(int named)
 {
 	int fd = named < 0 ? -1 : file_reopen(named);
@@ -8588,7 +8587,7 @@ static int prof_reopen(int named)
 	return fd;
 }
 
-/* Where a distribution puts the symbols of a stripped file, by its build ID; -1: none. */
+/* Opens the file where distributions put the symbols of a stripped file, by its build ID; -1: none. */
 static int prof_elf_debug(const struct elf_file *f, const Elf64_Shdr *notes)
 {
 	struct { Elf64_Nhdr head; char name[4]; u8 id[32]; } note;
@@ -8619,8 +8618,8 @@ static int prof_elf_debug(const struct elf_file *f, const Elf64_Shdr *notes)
 }
 
 /*
- * The tables of an ELF file, and of its debug file where it has no full table itself; the files
- * stay open for the names. Returns false: not all symbols were taken.
+ * Reads the segments and symbols of an ELF file, and the symbols of its debug file where the file
+ * was stripped. Both files stay open for the names. Returns false: not all symbols were taken.
  */
 static bool prof_elf_read(struct prof_module *mod, int fd, bool is_debug)
 {
@@ -8666,8 +8665,8 @@ static void prof_module_load(struct prof_module *mod)
 }
 
 /*
- * "ADDRESS SIZE NAME" a line: how a JIT compiler tells of what it made. The symbols point to the
- * names in `text`, which has room for one byte more.
+ * Reads a JIT compiler's list: "ADDRESS SIZE NAME" a line. The symbols point to the names in `text`,
+ * which has room for one byte more. Returns false: not all symbols were taken.
  */
 static bool prof_jit_parse(struct prof_symbols *to, char *text, size_t len)
 {
@@ -8688,12 +8687,12 @@ static bool prof_jit_parse(struct prof_symbols *to, char *text, size_t len)
 }
 
 /*
- * The list of a process is its user's, or root's if it may read that: anybody may put a file, a
- * link or a mount at that place.
+ * Reads the JIT compiler's list of a process. Anybody may put a file, a link or a mount at that place,
+ * so only a regular file of the process's user, or of root and readable for all, is taken.
  */
 static void prof_jit_load(struct prof_image *im)
 {
-	static u64 left = 4ULL * PROF_JIT_BYTES;	/* of all lists: they stay in memory */
+	static u64 left = 4ULL * PROF_JIT_BYTES;	/* for all lists together, which stay in memory */
 	char root[32], path[32], *text;
 	size_t len = 0, max;
 	int named, fd;
@@ -8726,7 +8725,7 @@ static void prof_jit_load(struct prof_image *im)
 	prof_symbols_sort(&im->jit);
 }
 
-/* The kernel's functions; addresses are 0 for whoever may not see them. */
+/* Reads the kernel's functions; where gamer may not see their addresses, these are 0 and none is taken. */
 static void prof_kernel_load(void)
 {
 	FILE *f = fopen("/proc/kallsyms", "re");
@@ -8755,13 +8754,13 @@ static void prof_kernel_load(void)
 				      MIN(k->list[i].addr - k->list[i - 1].addr, PROF_SIZE_MAX);
 }
 
-/* What an address is. */
+/* What is known of a code address. */
 struct prof_place_name {
 	const char *function;		/* NULL: unknown */
 	struct prof_module *mod;	/* NULL: none */
-	u64 offset;			/* in the module */
-	u64 vaddr;			/* as the module's own tables count; 0: unknown */
-	u64 entry;			/* of the function, likewise */
+	u64 offset;			/* in the module's file */
+	u64 vaddr;			/* virtual address in the module; 0: unknown */
+	u64 entry;			/* where the function begins, likewise */
 };
 
 static const struct prof_map *prof_map_at(const struct prof_image *im, u64 addr)
@@ -8781,7 +8780,7 @@ static const struct prof_map *prof_map_at(const struct prof_image *im, u64 addr)
 	}
 }
 
-/* An address of a file by its place in the file, 0: it is in no segment. */
+/* Virtual address of what lies at an offset of a module's file; 0: it is in no segment. */
 static u64 prof_vaddr(const struct prof_module *mod, u64 offset)
 {
 	u32 i;
@@ -8821,8 +8820,9 @@ static struct prof_place_name prof_name_of(struct prof_image *im, u64 addr)
 }
 
 /*
- * The function that the call before a return address goes to, where the code says so. By it a
- * caller is found that the frame pointers skip, because what it called keeps none.
+ * The function that the call instruction before a return address goes to; NULL: no direct call. A
+ * function that keeps no frame pointer hides its caller from the chain of frames, but the call that
+ * went to the caller names it.
  */
 static struct prof_symbol *prof_called(const struct prof_place_name *ret)
 {
@@ -8843,7 +8843,7 @@ static struct prof_symbol *prof_called(const struct prof_place_name *ret)
 
 #define PROF_NAMES	(3 * PROF_FRAMES)
 
-/* The names of a stack, as struct prof_place keeps them. */
+/* Names of one stack, as struct prof_place has them. */
 struct prof_names {
 	u32 n;
 	size_t len;
@@ -8934,7 +8934,7 @@ static void prof_names_user(struct prof_names *to, struct prof_image *im, const 
 				prof_names_add(to, false, "%s", text);
 		}
 		prof_name_add(to, &name, ip[i]);
-		/* what is no code is no return address: the chain of frames has broken off */
+		/* an address outside of code is no return address: the frames beyond are rubbish */
 		if (i && !name.mod)
 			break;
 		inner = name;
@@ -8954,7 +8954,7 @@ static const struct prof_thread *prof_thread_of(u32 id)
 					 prof_thread_cmp_id) : NULL;
 }
 
-/* The address space that a thread's record belongs to. */
+/* Image that a thread's record belongs to: the newest one that is older than the record. */
 static struct prof_image *prof_thread_image(const struct prof_thread *t)
 {
 	struct prof_image *best = NULL;
@@ -8966,14 +8966,14 @@ static struct prof_image *prof_thread_image(const struct prof_thread *t)
 	return best;
 }
 
-/* As many places as the report shows stacks of. */
+/* Number of places whose stacks the report shows. */
 static u32 prof_shown(void)
 {
 	return MIN(prof.nr_places, opt[OPT_FOLDED].n ? UINT32_MAX :
 		   opt[OPT_JSON].n ? PROF_TOP_STACKS : PROF_TOP);
 }
 
-/* The thread that reads files; it tells its end by closing the pipe. */
+/* The thread that names the stacks; it closes the pipe when it ends. */
 static void *prof_names_read(void *pipe)
 {
 	static struct prof_names names;
@@ -9021,7 +9021,7 @@ static const struct { const char *name, *target; u8 part; } prof_progs[] = {
 /* Forks the command, which waits before its exec until cmd_profile() has everything attached. */
 static void prof_spawn(char **argv)
 {
-	/* what a program reads from standard output must be the report alone */
+	/* a program that reads the report from standard output must find nothing else there */
 	bool apart = (opt[OPT_JSON].n || opt[OPT_FOLDED].n) && !opt[OPT_REPORT].s;
 	sigset_t none;
 	int pair[2];
@@ -9057,7 +9057,7 @@ static void prof_spawn(char **argv)
 	prof.root = prof.child;
 }
 
-/* Only the profiler's own programs and maps; nothing that a running gamer has is touched. */
+/* Loads only the profiler's own programs and maps; a running gamer's scheduler is not touched. */
 static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
 {
 	const struct prof_symbols *k = &prof.kernel;
@@ -9079,7 +9079,7 @@ static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
 	skel->rodata->prof_min_ns = MAX(opt[OPT_MIN_US].n * NSEC_PER_USEC, 1);
 	skel->rodata->prof_max_ns = opt[OPT_MAX_US].n ? opt[OPT_MAX_US].n * NSEC_PER_USEC : UINT64_MAX;
 	skel->rodata->prof_offcpu = opt[OPT_ONLY].n != PROF_SYSCALL;
-	/* option: all, then the states in their order */
+	/* 0 stands for all in both; then come the states in their order */
 	skel->rodata->prof_state = opt[OPT_STATE].n;
 	skel->rodata->prof_kernel_stacks = k->n && !opt[OPT_USER_STACKS].n;
 	for (i = 0; i < k->n && strcmp(k->list[i].name, "do_syscall_64"); i++)
@@ -9146,7 +9146,7 @@ static void prof_attach(size_t from, size_t to)
 	}
 }
 
-/* One walk over all tasks: mark, list or collect (enum prof_walk); each row to prof.threads. */
+/* Walks over all tasks, to mark, list or collect; appends the records that come to prof.threads. */
 static void prof_walk(enum prof_walk what)
 {
 	static struct prof_thread rows[32];
@@ -9168,15 +9168,15 @@ static void prof_walk(enum prof_walk what)
 }
 
 /*
- * Mark the tree that exists: a child may come before its parent in a walk, so until no more
- * come. A command is marked by its exec.
+ * Marks the threads of the tree. A walk may show a child before its parent, so walks go on until
+ * one marks no more. The command is marked by its exec.
  */
 static void prof_mark_all(void)
 {
 	u32 before, i;
 
 	if (prof.child) {
-		prof_walk(PROF_WALK_MARK);	/* finds its number */
+		prof_walk(PROF_WALK_MARK);	/* BPF learns what number the kernel has for it */
 		prof_image_add(prof.child, -1, 0);
 		prof_cache_open(prof.child);
 		return;
@@ -9196,7 +9196,7 @@ static void prof_mark_all(void)
 	prof.nr_threads = 0;
 }
 
-/* A signal that only gamer got is passed on to the command; Ctrl-C reaches it by itself. */
+/* A signal that only gamer got is passed on to the command; Ctrl-C, from the kernel, reaches both. */
 static void prof_signals_read(void)
 {
 	struct signalfd_siginfo si;
@@ -9230,10 +9230,10 @@ static void prof_progress(u64 now, bool end)
 		     "\rgamer: profiling for %llu s (Ctrl-C ends it)\033[K",
 		     (now - prof.start_ns) / NSEC_PER_SEC);
 	if (write(STDERR_FILENO, text, n) < 0)
-		last_ns = now;		/* nobody looks */
+		last_ns = now;		/* nobody reads it, which is no error */
 }
 
-/* Until the command or process ends, a signal comes, or the time is over. */
+/* Records until the command or process ends, a signal comes, or the time is over. */
 static void prof_loop(void)
 {
 	u64 end_ns = opt[OPT_FOLLOW_SECONDS].n ? prof.start_ns + opt[OPT_FOLLOW_SECONDS].n * NSEC_PER_SEC :
@@ -9317,8 +9317,8 @@ static int prof_place_cmp(const void *a, const void *b)
 }
 
 /*
- * Whoever has just ended may be on the way to its last switch, and in no list any more. Each
- * thread has been told or is listed once it is through.
+ * A thread that is ending is in no list of tasks any more, and BPF sends its record only at its last
+ * switch. So wait until the records that were sent and the threads that are listed are all.
  */
 static void prof_await_ends(void)
 {
@@ -9337,7 +9337,7 @@ static void prof_await_ends(void)
 	}
 }
 
-/* Stop counting, then read all that was counted. */
+/* Stops the counting, then reads all that was counted. */
 static void prof_collect(void)
 {
 	u32 i;
@@ -9370,8 +9370,8 @@ static void prof_collect(void)
 }
 
 /*
- * Names the stacks that the report shows, in a thread, because a file may lie with a server that
- * never answers. A signal or the time ends that; the report is made with what is there.
+ * Names the stacks that the report shows. A thread does it, because a file may lie on a server that
+ * never answers; a signal, or PROF_NAMES_NS, ends the wait, and the report has the names so far.
  */
 static void prof_symbolize(void)
 {
@@ -9434,7 +9434,7 @@ static int prof_row_cmp_time(const void *a, const void *b)
 	return CMP(y, x) ? : prof_row_cmp_ids(a, b);
 }
 
-/* Add a later record of the same thread, or of any to a total. */
+/* Adds a later record of the same thread, or any record to the total. */
 static void prof_row_add(struct prof_row *to, const struct prof_row *r)
 {
 	u32 i;
@@ -9461,7 +9461,7 @@ static void prof_row_add(struct prof_row *to, const struct prof_row *r)
 	to->io.max_ns = MAX(to->io.max_ns, r->io.max_ns);
 }
 
-/* One row per thread, whatever programs it executed; the most time off the CPU first. */
+/* Makes one row per thread of its records; the most time off the CPU comes first. */
 static void prof_rows_make(void)
 {
 	u32 i, n = 0;
@@ -9532,7 +9532,7 @@ static int prof_count_cmp(const void *a, const void *b)
 	return CMP(prof_count_of(y), prof_count_of(x)) ? : CMP(x, y);
 }
 
-/* Does a name fit a pattern, which a space ends? '*' stands for any text. */
+/* Does a name fit a pattern, which ends at a space? '*' stands for any text. */
 static bool prof_name_fits(const char *name, const char *pattern)
 {
 	for (; *pattern != ' '; pattern++, name++) {
@@ -9587,7 +9587,7 @@ static u64 prof_category_calls(u32 category)
 	return prof.category[category] + (category == PROF_CAT_FILE ? prof.category[PROF_CAT_READY] : 0);
 }
 
-/* Of the command, as a shell tells it. */
+/* Exit status of the command as a shell shows it. */
 static int prof_exit_code(void)
 {
 	return WIFEXITED(prof.status) ? WEXITSTATUS(prof.status) : 128 + WTERMSIG(prof.status);
@@ -9598,7 +9598,7 @@ static double prof_seconds(void)
 	return (prof.end_ns - prof.start_ns) / 1e9;
 }
 
-/* What times off the CPU are about. */
+/* Adds up times off the CPU by the category of the call; waits for a CPU are left out. */
 static void prof_about_waits(u64 of[PROF_CAT_ALL])
 {
 	u32 i, at;
@@ -9615,9 +9615,9 @@ static void prof_about_waits(u64 of[PROF_CAT_ALL])
 }
 
 /*
- * What the tree is busy with. The CPU, where it has or wants it for most of the time and asks
- * little of the kernel; else what most of `of` is about, calls or waits by category. Who waits
- * for time, for one another or for readiness is busy with nothing that has a name here.
+ * What the tree is busy with. It is cpu_bound where it runs, or waits to run, for half of the time or
+ * more and makes few system calls. Else the category decides that has most of `of`, which is calls or
+ * waiting time. Waits for time, for other threads or for readiness are work of no kind.
  */
 static const char *prof_behaviour(double cpu_s, double wanted_s, u64 calls, const u64 of[PROF_CAT_ALL])
 {
@@ -9640,7 +9640,7 @@ static const char *prof_behaviour(double cpu_s, double wanted_s, u64 calls, cons
 	return named * 2 > all ? "mixed" : "unknown";
 }
 
-/* A command that hardly runs has few calls but those of its start: its waits tell more. */
+/* A command that hardly runs makes most of its calls at its start: its waits tell more. */
 static const char *prof_bpf_behaviour(void)
 {
 	const struct prof_thread *t = &prof.total.t;
@@ -9657,18 +9657,18 @@ static const char *prof_bpf_behaviour(void)
 /* ==== profile 8: output ============================================================== */
 
 /*
- * A report is described once and printed as JSON or as text. JSON has all of it. The text has
- * headings, lines of a label and a value, and tables; JSON's keys are the labels. A key that ends
- * in _ns is a time, which the text has in ms.
+ * The functions prof_report_...() describe a report once; the functions prof_put_...() print it as
+ * JSON or as text. JSON has all of it. The text has headings, lines of a label and a value, and
+ * tables. JSON's keys are the labels; a value whose key ends in _ns is shown in ms.
  */
 struct prof_report {
 	struct out *o;
-	struct json j;			/* where it is JSON */
+	struct json j;			/* used unless text */
 	bool text;
 	bool in_row;
-	u32 hidden;			/* open groups that the text leaves out */
-	const char *heading;		/* of the group; NULL once it stands there */
-	char head[256], row[256];	/* of a table; empty once they stand there */
+	u32 hidden;			/* depth of groups that the text leaves out */
+	const char *heading;		/* of the open group; NULL once printed */
+	char head[256], row[256];	/* of a table; empty once printed */
 };
 
 struct prof_value {
@@ -9676,7 +9676,7 @@ struct prof_value {
 	u64 value;
 };
 
-/* A group of values as the text shows it; a row goes into the table of the group around it. */
+/* How the text shows a group of values: a row belongs to the table of the group around it. */
 enum prof_as { PROF_AS_HEADING, PROF_AS_ROW, PROF_AS_NOTHING };
 
 static const char *prof_label(const char *key)
@@ -9692,7 +9692,7 @@ static const char *prof_label(const char *key)
 	return label;
 }
 
-/* What the text has kept until there is something below it. */
+/* Prints heading, table head and row, which were kept until a value came: empty groups are not shown. */
 static void prof_put_kept(struct prof_report *r)
 {
 	if (r->heading)
@@ -9732,7 +9732,7 @@ static void prof_put_close(struct prof_report *r, char bracket)
 		prof_put_kept(r);
 }
 
-/* A value in the text; in a row a column of that width, negative where it stands left. */
+/* A value in the text; in a row it is a column of that width, negative: aligned left. */
 static void prof_put_text(struct prof_report *r, const char *key, const char *value, int width)
 {
 	size_t head = strlen(r->head), row = strlen(r->row);
@@ -9762,7 +9762,7 @@ static void prof_put_f64(struct prof_report *r, const char *key, double v, int d
 		json_f64(&r->j, key, v, digits);
 }
 
-/* The text has no lines for what is 0. */
+/* The text leaves lines of 0 out. */
 static void prof_put_u64(struct prof_report *r, const char *key, u64 v)
 {
 	bool time = ends_with(key, "_ns");
@@ -9781,7 +9781,7 @@ static void prof_put_str(struct prof_report *r, const char *key, const char *v)
 		json_str(&r->j, key, v);
 }
 
-/* A group of numbers; in the text its name stands before each label. */
+/* A group of numbers; in the text the group's name begins each label. */
 static void prof_put_values(struct prof_report *r, const char *group, const struct prof_value *of)
 {
 	char key[64];
@@ -9815,7 +9815,7 @@ static void prof_report_time(struct prof_report *r, const char *name, u64 ns, u6
 	prof_put_close(r, '}');
 }
 
-/* Average, longest and shortest are absent where nothing was off the CPU. */
+/* Average, longest and shortest time are absent where no thread was off the CPU. */
 static void prof_report_times(struct prof_report *r, const char *count, const struct prof_thread *t)
 {
 	u32 i;
@@ -9833,7 +9833,7 @@ static void prof_report_times(struct prof_report *r, const char *count, const st
 	prof_put_close(r, '}');
 }
 
-/* What the kernel counts of a thread, or of all. */
+/* Counters of a thread, or of all. */
 static void prof_report_counters(struct prof_report *r, const struct prof_thread *t,
 				 const struct prof_io_sum *io)
 {
@@ -9885,7 +9885,7 @@ static void prof_report_threads(struct prof_report *r)
 	prof_put_close(r, '}');
 }
 
-/* The text has frames below the row of their stack. */
+/* Frames of one kind; in the text they stand below the row of their stack. */
 static void prof_report_frames(struct prof_report *r, const char *key, const char *name, char kind)
 {
 	if (r->text)
@@ -9931,7 +9931,7 @@ static void prof_report_stacks(struct prof_report *r)
 	prof_put_close(r, ']');
 }
 
-/* Times off the CPU by the call that the thread was in. */
+/* Times off the CPU by system call. */
 static void prof_report_by_call(struct prof_report *r)
 {
 	u64 ns[PROF_CALLS + 1] = { 0 }, n[PROF_CALLS + 1] = { 0 };
@@ -9948,7 +9948,7 @@ static void prof_report_by_call(struct prof_report *r)
 	prof_put_close(r, '}');
 }
 
-/* Calls, or samples that saw one: their sum, by category, and the most frequent. */
+/* Calls, or samples of calls: their sum, sums by category, and the most frequent ones. */
 static void prof_report_top_calls(struct prof_report *r, const char *total, const char *count)
 {
 	u32 i;
@@ -10034,10 +10034,10 @@ static void prof_bpf_report(struct prof_report *r)
 	prof_put_close(r, '}');
 }
 
-/* A stack as one line, without its time. */
+/* A line of folded stacks. */
 struct prof_line {
-	char *text;
-	u64 ns;
+	char *text;		/* names, separated by semicolons */
+	u64 ns;			/* time off the CPU */
 };
 
 static int prof_line_cmp(const void *a, const void *b)
@@ -10045,7 +10045,7 @@ static int prof_line_cmp(const void *a, const void *b)
 	return strcmp(((const struct prof_line *)a)->text, ((const struct prof_line *)b)->text);
 }
 
-/* Outermost first: thread, the user's frames, the kernel's. */
+/* Thread, the user's frames, the kernel's frames, outermost first; the caller frees the text. */
 static char *prof_line_of(const struct prof_place *p)
 {
 	static char *names[PROF_NAMES];
@@ -10061,13 +10061,13 @@ static char *prof_line_of(const struct prof_place *p)
 		names[i++] = c;
 	while (i-- > 0 && !line.failed)
 		out_f(&line, "\n%s%s", names[i] + 1, names[i][0] == 'k' ? "_[k]" : "");
-	/* a name has no line's end: what ends one is ours, and a name's semicolon would part it */
+	/* only ours are line ends, which become semicolons; a semicolon in a name would part the name */
 	for (c = line.buf; (c = strpbrk(c, ";\n")); c++)
 		*c = *c == ';' ? ':' : ';';
 	return prof_need(strdup(line.buf));
 }
 
-/* One line per stack and its time in us: what flame graphs are drawn from. */
+/* Prints a line per stack with its time in us: what flame graphs are drawn from. */
 static void prof_folded(struct out *o)
 {
 	struct prof_line *lines = prof_need(calloc(MAX(prof.nr_places, 1u), sizeof(*lines)));
@@ -10095,7 +10095,7 @@ static void prof_folded(struct out *o)
 
 /* ==== profile 9: the /proc source, for whoever may not load BPF programs ============= */
 
-#define PROF_SAMPLED	4096	/* threads that it can follow */
+#define PROF_SAMPLED	4096	/* threads that can be followed */
 
 /* What /proc counts of a thread, in the order of prof_proc_files[]. */
 enum prof_proc {
@@ -10120,12 +10120,12 @@ static const struct { const char *name, *file, *text; u32 words; } prof_proc_fil
 
 struct prof_sampled {
 	s32 pid, tid;
-	u32 have;			/* bits by enum prof_proc: it could be read */
+	u32 have;			/* bits by enum prof_proc: the number could be read */
 	u64 first_ns, last_ns;		/* first and last look, CLOCK_MONOTONIC */
 	u64 first_cpu;			/* CPU time at the first look */
-	u64 base[PROF_PROC_NR];		/* from before the recording */
+	u64 base[PROF_PROC_NR];		/* what was counted before the recording */
 	u64 now[PROF_PROC_NR];		/* at the last look */
-	u32 states[128];		/* looks that saw it in this state, by stat's letter */
+	u32 states[128];		/* looks by the state that they saw, by the letter in stat */
 	char comm[16];
 };
 
@@ -10146,8 +10146,8 @@ static const char *prof_proc_stat(struct prof_sampled *s, char *text)
 }
 
 /*
- * "running", or "NUMBER" with six arguments, stack and code address; -1: blocked in no call.
- * The samples go where BPF would count calls.
+ * The file says "running", or the number of the call (-1: none), six arguments, stack and code
+ * address. Samples are counted where BPF would count calls.
  */
 static void prof_proc_call(const char *text)
 {
@@ -10161,7 +10161,7 @@ static void prof_proc_call(const char *text)
 	} else if (nr < 0 || nr >= PROF_SYSCALLS) {
 		prof.counts.odd++;
 	} else {
-		/* numbers of 32-bit programs are others: their stack lies below 4 GB */
+		/* a stack below 4 GB is that of a 32-bit program, whose calls have other numbers */
 		prof.counts.n[sp <= UINT32_MAX][nr]++;
 	}
 }
@@ -10215,7 +10215,7 @@ static void prof_proc_thread(s32 pid, s32 tid, u64 now)
 		*s = (struct prof_sampled){ .pid = pid, .tid = tid, .first_ns = now };
 		prof_proc_look(s, now);
 		s->first_cpu = s->now[PROF_PROC_CPU];
-		/* what is there at the first look has counted before; the command's start too */
+		/* threads that the first look finds were counted before the recording; so was the command */
 		if (!prof_looks)
 			memcpy(s->base, s->now, sizeof(s->base));
 		return;
@@ -10223,7 +10223,7 @@ static void prof_proc_thread(s32 pid, s32 tid, u64 now)
 	prof_proc_look(s, now);
 }
 
-/* A process's threads, and their children. */
+/* Looks at a process's threads, and at their children. */
 static void prof_proc_tree(s32 pid, u64 now, u32 depth)
 {
 	char way[64], name[64], text[16 * 1024], *at, *end;
@@ -10260,7 +10260,7 @@ static void prof_proc_open(void)
 	prof_proc_turn(now_ns());
 }
 
-/* Since the recording began. */
+/* What was counted since the recording began. */
 static u64 prof_proc_since(const struct prof_sampled *s, u32 what)
 {
 	return s->now[what] - MIN(s->base[what], s->now[what]);
@@ -10286,7 +10286,7 @@ static const char *prof_proc_behaviour(void)
 
 	for (i = 0; i < PROF_PROC_NR; i++)
 		prof_proc_total(i, &sum[i]);
-	/* it makes these calls at least: who leaves its CPU by itself does so in one */
+	/* at least these calls were made: a thread leaves its CPU by itself only in a call */
 	return prof_behaviour(sum[PROF_PROC_CPU] / 1e9, sum[PROF_PROC_WAIT] / 1e9,
 			      sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY],
 			      prof.category);
@@ -10304,7 +10304,7 @@ static void prof_proc_report_thread(struct prof_report *r, const struct prof_sam
 	prof_put_u64(r, "seen_ns", seen);
 	if (s->have >> PROF_PROC_CPU & 1)
 		prof_put_u64(r, "off_cpu_ns", seen - MIN(cpu, seen));
-	/* lines of the text have no room for more than times */
+	/* a line of the text has room for the times only */
 	for (k = 0; k < (r->text ? PROF_PROC_MINOR : PROF_PROC_NR); k++)
 		if (s->have >> k & 1)
 			prof_put_u64(r, prof_proc_files[k].name, prof_proc_since(s, k));
@@ -10362,7 +10362,7 @@ static void prof_bpf_start(void)
 {
 	struct rlimit files;
 
-	/* after the command was forked, whose limit stays */
+	/* the command was forked before, and keeps its own limit */
 	if (!getrlimit(RLIMIT_NOFILE, &files)) {
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
@@ -10408,7 +10408,7 @@ static int prof_report(void)
 	struct file f;
 	struct out *o;
 
-	/* nothing is left to be saved: a signal ends it, where who reads the report does not */
+	/* nothing is left to be saved: a signal may end gamer, should nobody read the report */
 	sigemptyset(&none);
 	if (!prof.child || prof.status >= 0)
 		sigprocmask(SIG_SETMASK, &none, NULL);
@@ -10420,7 +10420,7 @@ static int prof_report(void)
 	return out_close(o, &f, opt[OPT_REPORT].s, "profile");
 }
 
-/* Another namespace's /proc has other processes under the numbers that are known here. */
+/* The /proc of another PID namespace has other processes under the numbers that gamer knows. */
 static void prof_check_proc(void)
 {
 	char text[16];
@@ -10459,14 +10459,14 @@ static void prof_check_options(void)
 	prof_check_proc();
 }
 
-/* After the report: the command may go on, and its exit status is ours. */
+/* Waits for the command after the report; its exit status becomes gamer's. */
 static int prof_wait_command(void)
 {
 	struct pollfd fd = { .fd = prof.signal_fd, .events = POLLIN };
 
 	while (prof.status < 0) {
 
-		/* asked to stop, and the command does not: it is left alone */
+		/* the command that goes on after gamer was asked to stop is left alone */
 		if (poll(&fd, 1, prof.signal ? 2000 : -1) == 0)
 			return 128 + prof.signal;
 		prof_signals_read();
