@@ -7965,16 +7965,8 @@ static struct prof {
 	struct prof_image *images;
 	struct prof_thread *threads;	/* records of ended threads, then those of living ones */
 	struct prof_place *places;
-	struct prof_stack_row {
-		u64 key;
-		struct prof_stack stack;
-	} *stacks;			/* all that BPF has, by key */
-	struct {
-		u32 id;			/* of a thread's record */
-		struct prof_io_sum sum;
-	} *ios;
 	struct prof_row *rows;		/* prof_rows_make() */
-	u32 nr_modules, nr_images, nr_threads, nr_places, nr_stacks, nr_ios, nr_rows;
+	u32 nr_modules, nr_images, nr_threads, nr_places, nr_rows;
 	struct prof_row total;		/* of all rows */
 	struct prof_symbols kernel;
 	u32 nr_symbols;			/* of all files, at most PROF_SYMBOLS */
@@ -8850,17 +8842,12 @@ struct prof_names {
 	char text[PROF_NAMES * (PROF_NAME + 1) + 1];
 };
 
-static int prof_stack_cmp(const void *a, const void *b)
+/* Reads a stack from BPF's map; no frames: it has no stack of that key. */
+static void prof_stack_read(u64 key, struct prof_stack *stack)
 {
-	return CMP(*(const u64 *)a, *(const u64 *)b);
-}
-
-static const __u64 *prof_stack_of(u64 key)
-{
-	const struct prof_stack_row *row = !key || !prof.nr_stacks ? NULL :
-		bsearch(&key, prof.stacks, prof.nr_stacks, sizeof(*prof.stacks), prof_stack_cmp);
-
-	return row ? row->stack.ip : NULL;
+	if (!key || bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.prof_stacks), &key, stack))
+		stack->n = 0;
+	stack->n = MIN(stack->n, (u64)PROF_FRAMES);
 }
 
 __attribute__((format(printf, 3, 4)))
@@ -8896,32 +8883,33 @@ static void prof_name_add(struct prof_names *to, const struct prof_place_name *n
 }
 
 /* BPF's frames and the kernel's way into the switch, up to __schedule(), are left out. */
-static void prof_names_kernel(struct prof_names *to, const __u64 *ip)
+static void prof_names_kernel(struct prof_names *to, const struct prof_stack *stack)
 {
 	const struct prof_symbol *sym;
 	u32 i;
 
-	for (i = 0; i < PROF_FRAMES && ip[i]; i++) {
-		sym = prof_symbol_at(&prof.kernel, ip[i]);
+	for (i = 0; i < stack->n && stack->ip[i]; i++) {
+		sym = prof_symbol_at(&prof.kernel, stack->ip[i]);
 		if (sym)
 			prof_names_add(to, true, "%s", sym->name);
 		else
-			prof_names_add(to, true, "0x%llx", ip[i]);
+			prof_names_add(to, true, "0x%llx", stack->ip[i]);
 		if (i < 12 && sym && !strcmp(sym->name, "__schedule"))
 			to->n = to->len = 0;
 	}
 }
 
-static void prof_names_user(struct prof_names *to, struct prof_image *im, const __u64 *ip)
+static void prof_names_user(struct prof_names *to, struct prof_image *im,
+			    const struct prof_stack *stack)
 {
 	struct prof_place_name name, inner = { 0 };
 	struct prof_symbol *called;
 	const char *text;
 	u32 i;
 
-	for (i = 0; i < PROF_FRAMES && ip[i]; i++) {
+	for (i = 0; i < stack->n && stack->ip[i]; i++) {
 		/* a return address may lie behind the end of its function */
-		name = prof_name_of(im, ip[i] - !!i);
+		name = prof_name_of(im, stack->ip[i] - !!i);
 		if (i && inner.mod) {
 			struct prof_place_name ret = name;
 
@@ -8933,7 +8921,7 @@ static void prof_names_user(struct prof_names *to, struct prof_image *im, const 
 			if (text)
 				prof_names_add(to, false, "%s", text);
 		}
-		prof_name_add(to, &name, ip[i]);
+		prof_name_add(to, &name, stack->ip[i]);
 		/* an address outside of code is no return address: the frames beyond are rubbish */
 		if (i && !name.mod)
 			break;
@@ -8977,7 +8965,7 @@ static u32 prof_shown(void)
 static void *prof_names_read(void *pipe)
 {
 	static struct prof_names names;
-	const __u64 *kernel, *user;
+	static struct prof_stack stack;
 	char *copy;
 	u32 i;
 
@@ -8985,12 +8973,10 @@ static void *prof_names_read(void *pipe)
 		const struct prof_key *key = &prof.places[i].key;
 
 		names.n = names.len = 0;
-		kernel = prof_stack_of(key->kstack);
-		if (kernel)
-			prof_names_kernel(&names, kernel);
-		user = prof_stack_of(key->ustack);
-		if (user)
-			prof_names_user(&names, prof_thread_image(prof_thread_of(key->id)), user);
+		prof_stack_read(key->kstack, &stack);
+		prof_names_kernel(&names, &stack);
+		prof_stack_read(key->ustack, &stack);
+		prof_names_user(&names, prof_thread_image(prof_thread_of(key->id)), &stack);
 		names.text[names.len] = 0;
 		copy = malloc(names.len + 1);
 		if (!copy || prof_names_over()) {
@@ -9271,25 +9257,17 @@ static void prof_turn(u64 now)
 	prof_images_look(now, false);
 }
 
-/*
- * Copies a hash map of BPF whole, to rows of `size` bytes: a row begins with the key, its value stands
- * `at` bytes further on. Returns the rows and their number.
- */
-static void *prof_map_read(const struct bpf_map *map, size_t size, size_t at, u32 *n)
+static void prof_places_read(void)
 {
-	static u64 key[sizeof(struct prof_key) / 8];
-	int fd = bpf_map__fd(map);
-	char *rows = NULL, *row;
+	int fd = bpf_map__fd(st.skel->maps.prof_offs);
+	struct prof_key key;
 	bool first = true;
 
-	for (*n = 0; !bpf_map_get_next_key(fd, first ? NULL : key, key); first = false) {
-		rows = prof_grow(rows, *n, size);
-		row = rows + *n * size;
-		memset(row, 0, size);
-		memcpy(row, key, bpf_map__key_size(map));
-		*n += !bpf_map_lookup_elem(fd, key, row + at);
+	for (; !bpf_map_get_next_key(fd, first ? NULL : &key, &key); first = false) {
+		prof.places = prof_grow(prof.places, prof.nr_places, sizeof(*prof.places));
+		prof.places[prof.nr_places] = (struct prof_place){ .key = key };
+		prof.nr_places += !bpf_map_lookup_elem(fd, &key, &prof.places[prof.nr_places].off);
 	}
-	return rows;
 }
 
 static void prof_syscalls_read(void)
@@ -9340,8 +9318,6 @@ static void prof_await_ends(void)
 /* Stops the counting, then reads all that was counted. */
 static void prof_collect(void)
 {
-	u32 i;
-
 	prof_await_ends();
 	while (prof.nr_links)
 		bpf_link__destroy(prof.links[--prof.nr_links]);
@@ -9350,22 +9326,9 @@ static void prof_collect(void)
 	prof.records_lost = st.skel->bss->prof_ids - prof.nr_threads;
 	prof_rings_read(UINT64_MAX - 1);
 	prof_images_look(prof.end_ns, true);
-#define READ(map, to, value) \
-	(prof.to = prof_map_read(st.skel->maps.map, sizeof(*prof.to), offsetof(typeof(*prof.to), value), \
-				 &prof.nr_##to))
-	READ(prof_offs, places, off);
-	READ(prof_stacks, stacks, stack);
-	READ(prof_io_sums, ios, sum);
-#undef READ
-	for (i = 0; i < prof.nr_stacks; i++) {	/* from here on 0 ends a stack */
-		struct prof_stack *stack = &prof.stacks[i].stack;
-		u32 n = MIN(stack->n, (u64)PROF_FRAMES);
-
-		memset(stack->ip + n, 0, (PROF_FRAMES - n) * sizeof(u64));
-	}
+	prof_places_read();
 	prof_syscalls_read();
 	prof_sort(prof.threads, prof.nr_threads, sizeof(*prof.threads), prof_thread_cmp_id);
-	prof_sort(prof.stacks, prof.nr_stacks, sizeof(*prof.stacks), prof_stack_cmp);
 	prof_sort(prof.places, prof.nr_places, sizeof(*prof.places), prof_place_cmp);
 }
 
@@ -9464,16 +9427,14 @@ static void prof_row_add(struct prof_row *to, const struct prof_row *r)
 /* Makes one row per thread of its records; the most time off the CPU comes first. */
 static void prof_rows_make(void)
 {
+	int ios = bpf_map__fd(st.skel->maps.prof_io_sums);
 	u32 i, n = 0;
 
 	prof.rows = prof_need(calloc(MAX(prof.nr_threads, 1u), sizeof(*prof.rows)));
-	for (i = 0; i < prof.nr_threads; i++)
+	for (i = 0; i < prof.nr_threads; i++) {
 		prof.rows[i].t = prof.threads[i];
-	for (i = 0; i < prof.nr_ios; i++) {
-		const struct prof_thread *t = prof_thread_of(prof.ios[i].id);
-
-		if (t)
-			prof.rows[t - prof.threads].io = prof.ios[i].sum;
+		/* none: the thread made no block requests */
+		bpf_map_lookup_elem(ios, &prof.threads[i].id, &prof.rows[i].io);
 	}
 	prof_sort(prof.rows, prof.nr_threads, sizeof(*prof.rows), prof_row_cmp_ids);
 	for (i = 0; i < prof.nr_threads; i++) {
