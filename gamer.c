@@ -9559,22 +9559,6 @@ static double prof_seconds(void)
 	return (prof.end_ns - prof.start_ns) / 1e9;
 }
 
-/* Adds up times off the CPU by the category of the call; waits for a CPU are left out. */
-static void prof_about_waits(u64 of[PROF_CAT_ALL])
-{
-	u32 i, at;
-
-	for (i = 0; i < prof.nr_places; i++) {
-		const struct prof_key *key = &prof.places[i].key;
-
-		if (key->state == PROF_PREEMPTED || key->state == PROF_RUNQUEUE)
-			continue;
-		at = key->state == PROF_DISK ? PROF_CAT_FILE :
-		     key->nr < PROF_SYSCALLS ? prof.category_of[key->nr] : PROF_CAT_OTHER;
-		of[at] += prof.places[i].off.ns;
-	}
-}
-
 /*
  * What the tree is busy with. It is cpu_bound where it runs, or waits to run, for half of the time or
  * more and makes few system calls. Else the category decides that has most of `of`, which is calls or
@@ -9601,16 +9585,26 @@ static const char *prof_behaviour(double cpu_s, double wanted_s, u64 calls, cons
 	return named * 2 > all ? "mixed" : "unknown";
 }
 
-/* A command that hardly runs makes most of its calls at its start: its waits tell more. */
+/*
+ * A command that hardly runs makes most of its calls at its start, so it is judged by its waits other
+ * than those for a CPU, by the category of the call that waits.
+ */
 static const char *prof_bpf_behaviour(void)
 {
 	const struct prof_thread *t = &prof.total.t;
 	u64 waits[PROF_CAT_ALL] = { 0 };
 	double cpu_s = t->cpu_ns / 1e9;
 	bool few = prof.child && cpu_s < prof_seconds() / 4;
+	u32 i;
 
-	if (few)
-		prof_about_waits(waits);
+	for (i = 0; few && i < prof.nr_places; i++) {
+		const struct prof_key *key = &prof.places[i].key;
+
+		if (key->state != PROF_PREEMPTED && key->state != PROF_RUNQUEUE)
+			waits[key->state == PROF_DISK ? PROF_CAT_FILE :
+			      key->nr < PROF_SYSCALLS ? prof.category_of[key->nr] :
+			      PROF_CAT_OTHER] += prof.places[i].off.ns;
+	}
 	return prof_behaviour(cpu_s, (t->ns[PROF_PREEMPTED] + t->ns[PROF_RUNQUEUE]) / 1e9, prof.calls,
 			      few ? waits : prof.category);
 }
@@ -10227,32 +10221,6 @@ static u64 prof_proc_since(const struct prof_sampled *s, u32 what)
 	return s->now[what] - MIN(s->base[what], s->now[what]);
 }
 
-static bool prof_proc_total(u32 what, u64 *sum)
-{
-	bool any = false;
-	u32 i;
-
-	*sum = 0;
-	for (i = 0; i < prof_nr_sampled; i++) {
-		any |= prof_sampled[i].have >> what & 1;
-		*sum += prof_proc_since(&prof_sampled[i], what);
-	}
-	return any;
-}
-
-static const char *prof_proc_behaviour(void)
-{
-	u64 sum[PROF_PROC_NR];
-	u32 i;
-
-	for (i = 0; i < PROF_PROC_NR; i++)
-		prof_proc_total(i, &sum[i]);
-	/* at least these calls were made: a thread leaves its CPU by itself only in a call */
-	return prof_behaviour(sum[PROF_PROC_CPU] / 1e9, sum[PROF_PROC_WAIT] / 1e9,
-			      sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY],
-			      prof.category);
-}
-
 static void prof_proc_report_thread(struct prof_report *r, const struct prof_sampled *s)
 {
 	u64 seen = s->last_ns - s->first_ns, cpu = s->now[PROF_PROC_CPU] - s->first_cpu;
@@ -10283,9 +10251,14 @@ static void prof_proc_report(struct prof_report *r)
 		"stacks", "times by state", "counts of system calls", "futex waits", "block I/O latency",
 		"threads that live shorter than 0.1 s",
 	};
-	u64 sum;
-	u32 i;
+	u64 sum[PROF_PROC_NR] = { 0 };
+	u32 have = 0, i, k;
 
+	for (i = 0; i < prof_nr_sampled; i++) {
+		have |= prof_sampled[i].have;
+		for (k = 0; k < PROF_PROC_NR; k++)
+			sum[k] += prof_proc_since(&prof_sampled[i], k);
+	}
 	prof_put_str(r, "missing_capability", prof.lacks);
 	prof_put_open(r, "lacks", '[', PROF_AS_HEADING);
 	for (i = 0; i < ARRAY_SIZE(lacks); i++)
@@ -10294,15 +10267,19 @@ static void prof_proc_report(struct prof_report *r)
 	prof_put_open(r, "proc", '{', PROF_AS_HEADING);
 	prof_put_u64(r, "looks", prof_looks);
 	for (i = 0; i < PROF_PROC_NR; i++)
-		if (prof_proc_total(i, &sum))
-			prof_put_u64(r, prof_proc_files[i].name, sum);
+		if (have >> i & 1)
+			prof_put_u64(r, prof_proc_files[i].name, sum[i]);
 	if (prof.calls + prof_seen_running + prof_seen_outside) {
 		prof_put_open(r, "sampled_syscalls", '{', PROF_AS_HEADING);
 		prof_report_top_calls(r, "samples", "samples");
 		prof_put_u64(r, "samples_running", prof_seen_running);
 		prof_put_u64(r, "samples_in_no_syscall", prof_seen_outside);
 		prof_put_open(r, "analysis", '{', PROF_AS_HEADING);
-		prof_put_str(r, "behaviour", prof_proc_behaviour());
+		/* at least these calls were made: a thread leaves its CPU by itself only in a call */
+		prof_put_str(r, "behaviour", prof_behaviour(
+			     sum[PROF_PROC_CPU] / 1e9, sum[PROF_PROC_WAIT] / 1e9,
+			     sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY],
+			     prof.category));
 		prof_put_close(r, '}');
 		prof_put_close(r, '}');
 	}
