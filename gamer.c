@@ -7908,6 +7908,7 @@ struct prof_image {
 	u32 nr_maps;
 	u32 uid;		/* of the process; ~0: not known; prof_image_look() */
 	struct prof_symbols jit;	/* from /tmp/perf-PID.map */
+	char *jit_text;		/* that file, where the names of jit are; NULL: none */
 	bool jit_read;
 };
 
@@ -8707,7 +8708,7 @@ static void prof_jit_load(struct prof_image *im)
 	if (fd < 0)
 		return;
 	max = MIN(MIN((u64)s.st_size, PROF_JIT_BYTES), left);
-	text = malloc(max + 1);
+	text = im->jit_text = malloc(max + 1);
 	while (text && !prof_names_over() && (n = read(fd, text + len, max - len)) > 0)
 		len += n;
 	close(fd);
