@@ -2622,6 +2622,16 @@ static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, 
 	return t->class;
 }
 
+static __always_inline bool thread_is_role(const struct task_ctx *t, u8 role, u8 min_confidence)
+{
+	return t->role == role && t->confidence >= min_confidence;
+}
+
+static __always_inline bool is_gpu_submit_thread(const struct task_ctx *t)
+{
+	return t->evidence[SOURCE_GPU].role == ROLE_GPU;
+}
+
 /* --- learning: how a program's tasks begin, and what they did --- */
 
 /* Wake user space, which takes the sums: once per LEARN_TELL_NS at most. */
@@ -3588,8 +3598,7 @@ static __always_inline int network_used(u64 *ctx)
 		return 0;
 	now = compat_now();
 	task_class(p, t, now);
-	if ((t->role != ROLE_RENDER || t->confidence < CONFIDENT) &&
-	    t->evidence[SOURCE_GPU].role != ROLE_GPU)
+	if (!thread_is_role(t, ROLE_RENDER, CONFIDENT) && !is_gpu_submit_thread(t))
 		evidence_set(p, t, SOURCE_NETWORK, ROLE_NETWORK, 90, now);
 	return 0;
 }
