@@ -214,7 +214,8 @@ static const struct command {
 	  "leave all system calls open to gamer itself")			\
 	X(INJECT, "inject", 0, CHOICE, C(run), 0, 0, 3, "none|error|stall|call", NULL) \
 	X(METRICS_FILE, "metrics-file", 0, STR, C(run), 0, 0, 0, "FILE",	\
-	  "keep metrics in a file, for a textfile collector; anew every 10 s")	\
+	  "keep metrics in a file, for a textfile collector; anew every 10 s; the mode of its folder must let " \
+	  "gamer's user write")	\
 	X(SOCKET_GROUP, "socket-group", 0, STR, C(run), 0, 0, 0, "GROUP",	\
 	  "who besides root may ask; default: nobody")				\
 	X(ACTION, "action", 0, CHOICE, C(db), 0, 0, 4, "list|export|import|check|clear", \
@@ -10581,17 +10582,6 @@ static bool run_wants_restart(void)
 	       (st.end.exit_code & st.kernel_const[KCONST_SCX_ECODE_ACT_RESTART]);
 }
 
-/* Does a file that is written while it runs lie in a folder of another user? */
-static bool run_writes_foreign(void)
-{
-	const char *file = opt[OPT_METRICS_FILE].s;
-	char dir[PATH_MAX];
-
-	return folder_foreign(AT_FDCWD, runtime_dir()) ||
-	       (file && path_split(file, dir, sizeof(dir)) && folder_foreign(AT_FDCWD, dir)) ||
-	       (db.kept && folder_foreign(db.dir_fd, "."));
-}
-
 /* Attach, serve, detach once. Returns an exit code, or -1: start again, CPUs or modules have changed. */
 static int run_once(void)
 {
@@ -10620,7 +10610,8 @@ static int run_once(void)
 		return code;
 	}
 	loop_add_rings();
-	privileges_drop(run_writes_foreign());
+	privileges_drop(folder_foreign(AT_FDCWD, runtime_dir()) ||
+			(db.kept && folder_foreign(db.dir_fd, ".")));
 	if (opt[OPT_INJECT].n == INJECT_CALL)
 		note("a forbidden call: %s", getppid() < 0 ? "fails" : "works");
 	game_open();

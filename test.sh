@@ -1311,6 +1311,15 @@ host_files() { : "files that gamer writes: only over a regular file or nothing, 
 	[ "$(grep -c '/run/status: it is a symbolic link' "$WORK/log")" = 1 ] || fail "$(cat "$WORK/log")"
 	[ "$(stat -c '%i %f' "$dir/device")" = "$path" ] && [ -h "$WORK/run/status" ] || fail "a running gamer has replaced them"
 	[ "$(cat "$WORK/victim")" = mine ] && [ ! -e "$dir/nowhere" ] || fail "a link was written through"
+	# no capability is in force for the metrics file: a folder of another user must let gamer write
+	rm "$WORK/run/status"
+	install -d -m 755 -o 1000 "$WORK/theirs"
+	RUNTIME_DIRECTORY=$WORK/run "$GAMER" run --observe --metrics-file "$WORK/theirs/metrics" 2>"$WORK/log" &
+	B=$!
+	wait_for 30 grep -q 'write .*/theirs/metrics: Permission denied' "$WORK/log" || fail "metrics in another's folder: $(cat "$WORK/log")"
+	kill $B
+	wait $B || fail "exit $?"
+	[ ! -e "$WORK/theirs/metrics" ] || fail "another's folder was written to"
 	# over a file, beside files of others, by whoever's mode
 	install -m 600 /dev/null "$dir/x"
 	for path in x.tmp .x.tmp .x.gamer-0; do echo mine >"$dir/$path"; done
