@@ -1036,6 +1036,14 @@ static bool mapped_as(const struct stat *s, u64 dev, u64 ino)
 				    dev == ((u64)major(s->st_dev) << 32 | minor(s->st_dev)));
 }
 
+/* Has this timer ended since it was last asked? epoll tells of a timer until somebody asks. */
+static bool timer_ended(int fd)
+{
+	u64 ticks;
+
+	return read(fd, &ticks, sizeof(ticks)) == sizeof(ticks);
+}
+
 /* All of it, if need be in parts; false: errno says why not. */
 static bool write_all(int fd, const char *data, size_t len)
 {
@@ -1057,6 +1065,13 @@ static void out_flush(struct out *o)
 	if (!write_all(o->fd, o->buf, o->len))
 		o->failed = errno;
 	o->len = 0;
+}
+
+/* Empties the output. What comes from here on is kept in it, and cut where it does not fit. */
+static void out_keep(struct out *o)
+{
+	o->fd = -1;
+	o->len = o->failed = 0;
 }
 
 /* The one output to stdout; in .bss, so that it costs the binary nothing. */
@@ -5123,9 +5138,9 @@ static void slot_exited(struct game_slot *s)
 
 static void game_looks(void)
 {
-	u64 now = now_ns(), ticks;
+	u64 now = now_ns();
 
-	if (read(game.timer_fd, &ticks, sizeof(ticks)) < 0)
+	if (!timer_ended(game.timer_fd))
 		return;
 	if (game.check_due_ns && game.check_due_ns <= now) {
 		game.check_due_ns = 0;
@@ -6033,14 +6048,13 @@ static void status_publish(void)
 	char text[128];
 
 	summary(text, sizeof(text));
-	answer.len = 0;
-	answer.fd = -1;
+	out_keep(&answer);
 	status_file(&answer, text);
 	write_atomic("status", answer.buf, answer.len);
 	if (!opt[OPT_METRICS_FILE].s || now_ns() - st.metrics_at_ns < METRICS_NS)
 		return;
 	st.metrics_at_ns = now_ns();
-	answer.len = 0;
+	out_keep(&answer);
 	status_metrics(&answer, true);
 	write_whole(opt[OPT_METRICS_FILE].s, answer.buf, answer.len, &was);
 }
@@ -6162,13 +6176,6 @@ static void client_put(struct client *c, const char *s, size_t len)
 	c->gathered += len;
 }
 
-static void answer_begin(void)
-{
-	answer.len = 0;
-	answer.fd = -1;
-	answer.failed = false;
-}
-
 __attribute__((format(printf, 1, 2)))
 static void answer_error(const char *fmt, ...)
 {
@@ -6178,7 +6185,7 @@ static void answer_error(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
-	answer_begin();
+	out_keep(&answer);
 	out_f(&answer, "{\"v\":1,\"error\":\"%s\"}\n", why);
 }
 
@@ -6339,7 +6346,7 @@ static void client_answer(struct client *c, const char *text)
 {
 	const struct request r = request_parse(text);
 
-	answer_begin();
+	out_keep(&answer);
 	switch (r.what) {
 	case ASK_EVENTS:	client_subscribe(c, &r);		break;
 	case ASK_STATUS:	status_json(&answer);			break;
@@ -6527,8 +6534,7 @@ static void event_tell(const struct event *e, size_t len)
 	if (e->type > EVENT_LOST)
 		return;
 	memcpy(record.bytes, e, MIN(len, sizeof(record)));
-	line.fd = -1;	/* set here, because an initialiser would put the whole buffer into the file */
-	line.len = 0;
+	out_keep(&line);	/* an initialiser would put the whole buffer into the file */
 	for (c = st.clients; c < st.clients + MAX_CLIENTS; c++) {
 		if (!client_wants(c, e))
 			continue;
@@ -6648,10 +6654,9 @@ static void batch_arm(void)
 
 static void on_batch(void)
 {
-	u64 ticks;
 	u32 i;
 
-	if (read(st.batch_fd, &ticks, sizeof(ticks)) < 0)
+	if (!timer_ended(st.batch_fd))
 		return;
 	st.batch_armed = false;
 	for (i = 0; i < EVENT_NR; i++)
@@ -6685,18 +6690,10 @@ static void game_tell(void)
 	status_changed();
 }
 
-static void on_publish(void)
-{
-	u64 ticks;
-
-	if (read(st.publish_fd, &ticks, sizeof(ticks)) > 0)
-		status_publish();
-}
-
 /* To stdout, as far as somebody reads it. */
 static void status_dump(void)
 {
-	answer_begin();
+	out_keep(&answer);
 	status_text(&answer);
 	if (write_now(STDOUT_FILENO, answer.buf, answer.len) < answer.len)
 		note("SIGUSR1: the status is cut, for its reader does not read");
@@ -6750,10 +6747,9 @@ static void module_wait(void)
 static void on_module(void)
 {
 	char state[16];
-	u64 ticks;
 	size_t i;
 
-	if (read(st.module_fd, &ticks, sizeof(ticks)) < 0)
+	if (!timer_ended(st.module_fd))
 		return;
 	for (i = 0; i < PROG_NR; i++) {
 		if (!progs[i].module || !module_wanted(progs[i].module) ||
@@ -6791,9 +6787,7 @@ static void on_uevent(void)
 
 static void on_watchdog(void)
 {
-	u64 ticks;
-
-	if (read(st.watchdog_fd, &ticks, sizeof(ticks)) > 0)
+	if (timer_ended(st.watchdog_fd))
 		sd_notify_("WATCHDOG=1");
 }
 
@@ -6819,7 +6813,8 @@ static void loop_event(u64 what)
 		on_batch();
 		break;
 	case EV_PUBLISH:
-		on_publish();
+		if (timer_ended(st.publish_fd))
+			status_publish();
 		break;
 	case EV_RING ... EV_RING + EVENT_NR - 1:
 		on_ring(what - EV_RING);
@@ -10011,8 +10006,7 @@ static char *prof_line_of(const struct prof_place *p)
 	char *c;
 	u32 i = 0;
 
-	line.fd = -1;
-	line.len = line.failed = 0;
+	out_keep(&line);
 	out_f(&line, "%s", t ? prof_comm(t->comm) : "?");
 	for (c = p->names; *c; c += strlen(c) + 1)
 		names[i++] = c;
@@ -11609,7 +11603,7 @@ static void fuzz_requests(const u8 *data, size_t size)
 /* Any bytes are a name: text of it is clean, and so is JSON, which ends where it should. */
 static void fuzz_text(const u8 *data, size_t size)
 {
-	static struct out o = { .fd = -1 };
+	static struct out o;
 	char name[64], text[128], *s = text;
 	u32 c;
 
@@ -11618,7 +11612,7 @@ static void fuzz_text(const u8 *data, size_t size)
 	for (; *s; s += utf8_next(s, SIZE_MAX, &c))
 		if (utf8_next(s, SIZE_MAX, &c) && text_steers(c))
 			abort();
-	o.len = 0;
+	out_keep(&o);
 	json_text(&(struct json){ .o = &o }, name);
 	o.buf[o.len] = 0;
 	for (s = o.buf + 1; *s != '"'; s += utf8_next(s, SIZE_MAX, &c)) {
