@@ -5368,22 +5368,12 @@ static void frames_sum(void)
 	frames.low01 = low_fps(frames.sorted_ns, frames.n, 0.001);
 }
 
-/* A histogram over all CPUs: counts into hist, their sum returned. */
-static u64 hist_sum(size_t at, u64 *hist)
-{
-	u64 n = 0;
-	u32 cpu, i;
-
-	memset(hist, 0, HIST_SLOTS * sizeof(*hist));
-	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
-		for (i = 0; i < HIST_SLOTS; i++) {
-			u32 v = ((u32 *)((char *)&st.skel->bss_cpus->cpu_states[cpu] + at))[i];
-
-			hist[i] += v;
-			n += v;
-		}
-	return n;
-}
+/* The times that some kind of event took. */
+struct histogram {
+	u64 slot[HIST_SLOTS];		/* events by their time; see hist_slot_us() */
+	u64 n;				/* all of them */
+	double p50, p99, p999;		/* us: that share of them took less */
+};
 
 /* Upper bound of a histogram slot in us; inverse of hist_slot(ns >> shift). */
 static double hist_slot_us(u32 slot, u32 shift)
@@ -5393,18 +5383,42 @@ static double hist_slot_us(u32 slot, u32 shift)
 	return (units * 256 << shift) / 1000.0;
 }
 
-/* The bound under which `share` of n samples lie, in us. */
-static double hist_percentile_us(const u64 *hist, u64 n, double share, u32 shift)
+/* The bound in us under which `share` of the samples lie. */
+static double hist_percentile_us(const struct histogram *h, double share, u32 shift)
 {
-	u64 want = n * share, seen = 0;
+	u64 want = h->n * share, seen = 0;
 	u32 i;
 
 	for (i = 0; i < HIST_SLOTS - 1; i++) {
-		seen += hist[i];
+		seen += h->slot[i];
 		if (seen > want)
 			break;
 	}
 	return hist_slot_us(i, shift);
+}
+
+/* Fills in what follows from the slots. */
+static void hist_sum(struct histogram *h, u32 shift)
+{
+	u32 i;
+
+	for (h->n = i = 0; i < HIST_SLOTS; i++)
+		h->n += h->slot[i];
+	h->p50 = hist_percentile_us(h, 0.5, shift);
+	h->p99 = hist_percentile_us(h, 0.99, shift);
+	h->p999 = hist_percentile_us(h, 0.999, shift);
+}
+
+/* BPF's histogram at this offset of struct cpu_state, over all CPUs. */
+static void hist_read(struct histogram *h, size_t at, u32 shift)
+{
+	u32 cpu, i;
+
+	memset(h, 0, sizeof(*h));
+	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
+		for (i = 0; i < HIST_SLOTS; i++)
+			h->slot[i] += ((u32 *)((char *)&st.skel->bss_cpus->cpu_states[cpu] + at))[i];
+	hist_sum(h, shift);
 }
 
 static u64 rss_kb(void)
@@ -5443,7 +5457,7 @@ static double hz_of(u64 gap_ns)
 	return gap_ns ? (double)NSEC_PER_SEC / gap_ns : 0;
 }
 
-/* NAN where there is nothing to say yet. The frames have been summed. */
+/* NAN where there is nothing to say yet. frames_sum() has been called. */
 static double stat_user(enum user_stat id)
 {
 	switch (id) {
@@ -5497,26 +5511,38 @@ static double stat_user(enum user_stat id)
 	return NAN;
 }
 
-/* Value `member` of a row that is no histogram. */
-static double stat_value(const struct stat_desc *d, u32 member)
-{
-	if (d->user && d->label)
-		return st.taken[member];
-	return d->user ? stat_user(d->at) : cpu_sum(d->at + member * sizeof(u64));
-}
+/* What stats[] has for one thing. */
+struct stat_now {
+	const struct stat_desc *d;
+	u32 member;		/* index in d->members; 0 where there are none */
+	double v;		/* a histogram's samples; NAN: there is nothing to say yet */
+	struct histogram hist;	/* of STAT_HIST */
+};
 
-static u64 stat_hist(const struct stat_desc *d, u32 member, u64 *hist)
+/* All that stats[] names, in its order: `print` gets each value, also those that say nothing. */
+static void stats_each(void (*print)(const struct stat_now *s, void *ctx), void *ctx)
 {
-	u64 n = 0;
-	u32 i;
+	const struct stat_desc *d;
+	struct stat_now s;
 
-	if (d->user) {
-		memcpy(hist, st.event_delay, sizeof(st.event_delay));
-		for (i = 0; i < HIST_SLOTS; i++)
-			n += hist[i];
-		return n;
+	frames_sum();
+	for (d = s.d = stats; d < stats + ARRAY_SIZE(stats); s.d = ++d) {
+		for (s.member = 0; s.member < d->n; s.member++) {
+			if (d->type == STAT_HIST && d->user) {
+				memcpy(s.hist.slot, st.event_delay, sizeof(st.event_delay));
+				hist_sum(&s.hist, d->shift);
+			} else if (d->type == STAT_HIST) {
+				hist_read(&s.hist, d->at + s.member * HIST_SLOTS * sizeof(u32), d->shift);
+			}
+			if (d->type == STAT_HIST)
+				s.v = s.hist.n ? s.hist.n : NAN;
+			else if (d->user)
+				s.v = d->label ? st.taken[s.member] : stat_user(d->at);
+			else
+				s.v = cpu_sum(d->at + s.member * sizeof(u64));
+			print(&s, ctx);
+		}
 	}
-	return hist_sum(d->at + member * HIST_SLOTS * sizeof(u32), hist);
 }
 
 static const char *profile_name(enum profile p)
@@ -5538,90 +5564,74 @@ static int summary(char *buf, size_t size)
 
 struct threads_out {
 	struct out *o;
-	struct json *j;
-	u32 rows;		/* written so far */
-	u32 more;		/* that found no room */
+	struct json *j;		/* of THREADS_JSON; writes to o */
+	enum {
+		THREADS_JSON,
+		THREADS_TEXT,
+		THREADS_LINE,	/* for programs: what tells when a thread got its role */
+		THREADS_TOP,	/* for top, which makes shares of the times; the least important comes last */
+	} as;
+	u32 more;		/* threads that found no room */
 };
 
-/* Room for the rest of the answer is kept: a process may have thousands of threads. */
-static bool threads_room(struct threads_out *to)
+static void thread_print(const struct thread_row *row, void *ctx)
 {
-	if (to->o->len < OUT_SIZE / 2 && ++to->rows)
-		return true;
-	to->more++;
-	return false;
-}
-
-static void thread_json(const struct thread_row *row, void *ctx)
-{
+	const char *class = class_names[row->class % CLASS_NR], *role = role_names[row->role % ROLE_NR];
+	const char *source = source_names[row->source % SOURCE_NR];
+	double submit_hz = hz_of(row->submit_gap_ns), wake_hz = hz_of(row->gap_ns);
 	struct threads_out *to = ctx;
 	struct json *j = to->j;
 
-	if (!threads_room(to))
+	/* a process may have thousands of threads: half of the answer is for the rest */
+	if (to->o->len >= OUT_SIZE / 2) {
+		to->more++;
 		return;
-	json_open(j, NULL, '{');
-	json_u64(j, "tid", row->tid);
-	json_u64(j, "pid", row->tgid);
-	json_str(j, "class", class_names[row->class % CLASS_NR]);
-	json_str(j, "role", role_names[row->role % ROLE_NR]);
-	json_str(j, "source", source_names[row->source % SOURCE_NR]);
-	json_u64(j, "confidence", row->confidence);
-	json_u64(j, "submits", row->submits);
-	json_f64(j, "submit_hz", hz_of(row->submit_gap_ns), 1);
-	json_f64(j, "wake_hz", hz_of(row->gap_ns), 1);
-	json_f64(j, "burst_us", row->burst_ns / 1e3, 1);
-	json_u64(j, "cpu", row->cpu);
-	json_f64(j, "run_ms", row->run_ns / 1e6, 3);
-	json_f64(j, "wait_ms", row->wait_ns / 1e6, 3);
-	json_u64(j, "primary", row->primary);
-	json_u64(j, "role_at_ns", row->role_at_ns);
-	json_u64(j, "seen_at_ns", row->seen_at_ns);
-	json_str(j, "comm", row->comm);
-	json_close(j, '}');
-}
-
-static void thread_text(const struct thread_row *row, void *ctx)
-{
-	struct threads_out *to = ctx;
-
-	if (threads_room(to))
+	}
+	switch (to->as) {
+	case THREADS_JSON:
+		json_open(j, NULL, '{');
+		json_u64(j, "tid", row->tid);
+		json_u64(j, "pid", row->tgid);
+		json_str(j, "class", class);
+		json_str(j, "role", role);
+		json_str(j, "source", source);
+		json_u64(j, "confidence", row->confidence);
+		json_u64(j, "submits", row->submits);
+		json_f64(j, "submit_hz", submit_hz, 1);
+		json_f64(j, "wake_hz", wake_hz, 1);
+		json_f64(j, "burst_us", row->burst_ns / 1e3, 1);
+		json_u64(j, "cpu", row->cpu);
+		json_f64(j, "run_ms", row->run_ns / 1e6, 3);
+		json_f64(j, "wait_ms", row->wait_ns / 1e6, 3);
+		json_u64(j, "primary", row->primary);
+		json_u64(j, "role_at_ns", row->role_at_ns);
+		json_u64(j, "seen_at_ns", row->seen_at_ns);
+		json_str(j, "comm", row->comm);
+		json_close(j, '}');
+		break;
+	case THREADS_TEXT:
 		out_f(to->o, "thread %8u %8u %-10s %-10s %-8s %4u %9.1f  %s\n", row->tid, row->tgid,
-		      class_names[row->class % CLASS_NR], role_names[row->role % ROLE_NR],
-		      source_names[row->source % SOURCE_NR], row->confidence,
-		      hz_of(row->submit_gap_ns), row->comm);
-}
-
-/* For programs: all that is known of each thread, in columns. */
-static void thread_line(const struct thread_row *row, void *ctx)
-{
-	struct threads_out *to = ctx;
-
-	if (threads_room(to))
+		      class, role, source, row->confidence, submit_hz, row->comm);
+		break;
+	case THREADS_LINE:
 		out_f(to->o, "thread %u %u %s %s %s %u %.1f %llu %llu %llu %llu %s\n", row->tid, row->tgid,
-		      class_names[row->class % CLASS_NR], role_names[row->role % ROLE_NR],
-		      source_names[row->source % SOURCE_NR], row->confidence,
-		      hz_of(row->submit_gap_ns), row->role_at_ns, row->seen_at_ns,
+		      class, role, source, row->confidence, submit_hz, row->role_at_ns, row->seen_at_ns,
 		      row->wakeups, row->role_wakeups, row->comm);
-}
-
-/* The same for top, which makes shares of the times; the least important columns come last. */
-static void thread_top(const struct thread_row *row, void *ctx)
-{
-	struct threads_out *to = ctx;
-
-	if (threads_room(to))
+		break;
+	case THREADS_TOP:
 		out_f(to->o, "thread %u %llu %llu %-15s %-10s %-8s %4u %3u %8.1f %8.1f %8.1f %s\n",
-		      row->tid, row->run_ns, row->wait_ns, row->comm, role_names[row->role % ROLE_NR],
-		      source_names[row->source % SOURCE_NR], row->confidence, row->cpu,
-		      hz_of(row->submit_gap_ns), hz_of(row->gap_ns), row->burst_ns / 1e3,
-		      class_names[row->class % CLASS_NR]);
+		      row->tid, row->run_ns, row->wait_ns, row->comm, role, source, row->confidence,
+		      row->cpu, submit_hz, wake_hz, row->burst_ns / 1e3, class);
+		break;
+	}
 }
 
+/* An empty line is the end. */
 static void threads_lines(struct out *o)
 {
-	struct threads_out to = { .o = o };
+	struct threads_out to = { .o = o, .as = THREADS_LINE };
 
-	threads_each(thread_line, &to);
+	threads_each(thread_print, &to);
 	out_f(o, "\n");
 }
 
@@ -5630,15 +5640,16 @@ static const char *const frame_sources[] = { "none", "cadence", "flip" };
 /* Two percentiles of one of BPF's histograms; no data, no figure. */
 static void hist_json(struct json *j, const char *name, enum hist id)
 {
-	u64 hist[HIST_SLOTS], n = hist_sum(offsetof(struct cpu_state, hist[id]), hist);
+	struct histogram h;
 	char key[64];
 
-	if (!n)
+	hist_read(&h, offsetof(struct cpu_state, hist[id]), HIST_SHIFT);
+	if (!h.n)
 		return;
 	snprintf(key, sizeof(key), "%s_p50_us", name);
-	json_f64(j, key, hist_percentile_us(hist, n, 0.5, HIST_SHIFT), 1);
+	json_f64(j, key, h.p50, 1);
 	snprintf(key, sizeof(key), "%s_p99_us", name);
-	json_f64(j, key, hist_percentile_us(hist, n, 0.99, HIST_SHIFT), 1);
+	json_f64(j, key, h.p99, 1);
 }
 
 #define FRAMES_SHOWN	240	/* frames whose times are told one by one */
@@ -5678,11 +5689,11 @@ static void frame_json(struct json *j)
 
 static void detection_json(struct json *j, struct out *o)
 {
-	struct threads_out to = { .o = o, .j = j };
+	struct threads_out to = { .o = o, .j = j, .as = THREADS_JSON };
 
 	game_json(j);
 	json_open(j, "threads", '[');
-	threads_each(thread_json, &to);
+	threads_each(thread_print, &to);
 	json_close(j, ']');
 	if (to.more)
 		json_u64(j, "threads_not_shown", to.more);
@@ -5719,11 +5730,11 @@ static void detection_text(struct out *o)
 
 static void threads_text(struct out *o)
 {
-	struct threads_out to = { .o = o };
+	struct threads_out to = { .o = o, .as = THREADS_TEXT };
 
 	out_f(o, "thread %8s %8s %-10s %-10s %-8s %4s %9s  %s\n", "tid", "pid", "class", "role",
 	      "source", "conf", "submit/s", "comm");
-	threads_each(thread_text, &to);
+	threads_each(thread_print, &to);
 	if (to.more)
 		out_f(o, "(%u more threads)\n", to.more);
 }
@@ -5738,67 +5749,62 @@ static const char *stat_key(const struct stat_desc *d)
 	return key;
 }
 
-static void stat_json(struct json *j, const struct stat_desc *d, u32 member, const char *key)
+static void stat_json(const struct stat_now *s, void *ctx)
 {
-	u64 hist[HIST_SLOTS], n;
-	double v;
+	const struct stat_desc *d = s->d;
+	const char *key = d->label ? d->members[s->member] : stat_key(d);
+	struct json *j = ctx;
 
-	if (d->type != STAT_HIST) {
-		v = stat_value(d, member);
-		if (v == v)
-			json_f64(j, key, v, v == floor(v) ? 0 : 2);
-		return;
-	}
-	n = stat_hist(d, member, hist);
-	if (!n)
-		return;
-	json_open(j, key, '{');
-	json_u64(j, "n", n);
-	json_f64(j, "p50_us", hist_percentile_us(hist, n, 0.5, d->shift), 1);
-	json_f64(j, "p99_us", hist_percentile_us(hist, n, 0.99, d->shift), 1);
-	json_f64(j, "p999_us", hist_percentile_us(hist, n, 0.999, d->shift), 1);
-	json_close(j, '}');
-}
-
-static void stats_json(struct json *j)
-{
-	const struct stat_desc *d;
-	u32 i;
-
-	json_open(j, "stats", '{');
-	for (d = stats; d < stats + ARRAY_SIZE(stats); d++) {
-		if (!d->label) {
-			stat_json(j, d, 0, stat_key(d));
-			continue;
-		}
+	if (d->label && !s->member)
 		json_open(j, stat_key(d), '{');
-		for (i = 0; i < d->n; i++)
-			stat_json(j, d, i, d->members[i]);
+	if (s->v == s->v && d->type == STAT_HIST) {
+		json_open(j, key, '{');
+		json_u64(j, "n", s->hist.n);
+		json_f64(j, "p50_us", s->hist.p50, 1);
+		json_f64(j, "p99_us", s->hist.p99, 1);
+		json_f64(j, "p999_us", s->hist.p999, 1);
 		json_close(j, '}');
+	} else if (s->v == s->v) {
+		json_f64(j, key, s->v, s->v == floor(s->v) ? 0 : 2);
 	}
-	json_close(j, '}');
+	if (d->label && s->member == d->n - 1)
+		json_close(j, '}');
 }
 
-static void roles_json(struct json *j)
+/* What threads of each role did: as JSON where `j` is not NULL, else as text to `o`. */
+static void roles_print(struct out *o, struct json *j)
 {
-	u64 hist[HIST_SLOTS], n;
+	u64 run_ms, run_ns, misses;
+	struct histogram wake;
 	u32 i;
 
-	json_open(j, "roles", '{');
+	if (!j)
+		out_f(o, "%-12s %10s %10s %10s %10s %10s %10s\n", "role", "run ms", "wakeups", "p50 us",
+		      "p99 us", "p99.9 us", "misses");
 	for (i = 0; i < ROLE_NR; i++) {
-		n = hist_sum(offsetof(struct cpu_state, wake_hist[i]), hist);
-		json_open(j, role_names[i], '{');
-		json_u64(j, "run_ms", cpu_sum(offsetof(struct cpu_state, role_run_ns[i])) / NSEC_PER_MSEC);
-		json_u64(j, "wakeups", n);
-		json_u64(j, "misses", cpu_sum(offsetof(struct cpu_state, misses[i])));
-		if (n) {
-			json_f64(j, "wake_p50_us", hist_percentile_us(hist, n, 0.5, 0), 1);
-			json_f64(j, "wake_p99_us", hist_percentile_us(hist, n, 0.99, 0), 1);
-			json_f64(j, "wake_p999_us", hist_percentile_us(hist, n, 0.999, 0), 1);
+		hist_read(&wake, offsetof(struct cpu_state, wake_hist[i]), 0);
+		run_ns = cpu_sum(offsetof(struct cpu_state, role_run_ns[i]));
+		run_ms = run_ns / NSEC_PER_MSEC;
+		misses = cpu_sum(offsetof(struct cpu_state, misses[i]));
+		if (j) {
+			json_open(j, role_names[i], '{');
+			json_u64(j, "run_ms", run_ms);
+			json_u64(j, "wakeups", wake.n);
+			json_u64(j, "misses", misses);
+			if (wake.n) {
+				json_f64(j, "wake_p50_us", wake.p50, 1);
+				json_f64(j, "wake_p99_us", wake.p99, 1);
+				json_f64(j, "wake_p999_us", wake.p999, 1);
+			}
+			json_close(j, '}');
+		} else if (wake.n) {
+			out_f(o, "%-12s %10" PRIu64 " %10" PRIu64 " %10.1f %10.1f %10.1f %10" PRIu64 "\n",
+			      role_names[i], run_ms, wake.n, wake.p50, wake.p99, wake.p999, misses);
+		} else if (run_ns) {
+			out_f(o, "%-12s %10" PRIu64 " %10u %10s %10s %10s %10" PRIu64 "\n",
+			      role_names[i], run_ms, 0, "-", "-", "-", misses);
 		}
-		json_close(j, '}');
 	}
-	json_close(j, '}');
 }
 
 static void status_json(struct out *o)
@@ -5806,7 +5812,6 @@ static void status_json(struct out *o)
 	struct json j;
 	u32 i;
 
-	frames_sum();
 	json_begin(&j, o, "status");
 	json_str(&j, "version", GAMER_VERSION);
 	json_str(&j, "mode", opt[OPT_OBSERVE].n ? "observe" : "schedule");
@@ -5819,76 +5824,47 @@ static void status_json(struct out *o)
 		json_str(&j, hooks[i].name, st.hook_why[i] ? hooks[i].fallback :
 			 i == HOOK_WINE && !wine_in_use() ? "waiting for Wine" : "attached");
 	json_close(&j, '}');
-	stats_json(&j);
-	roles_json(&j);
+	json_open(&j, "stats", '{');
+	stats_each(stat_json, &j);
+	json_close(&j, '}');
+	json_open(&j, "roles", '{');
+	roles_print(o, &j);
+	json_close(&j, '}');
 	detection_json(&j, o);
 	json_end(&j);
 }
 
-/* One value of a row; of many that are alike only those that are not 0. */
-static void stat_text(struct out *o, const struct stat_desc *d, u32 member)
+/* Of what is counted for each of something, only what is not 0. */
+static void stat_text(const struct stat_now *s, void *ctx)
 {
-	u64 hist[HIST_SLOTS], n;
+	const struct stat_desc *d = s->d;
+	struct out *o = ctx;
 	char name[64];
-	double v;
 
-	snprintf(name, sizeof(name), "%s%s%s", stat_key(d), d->label ? "." : "",
-		 d->label ? d->members[member] : "");
-	if (d->type == STAT_HIST) {
-		n = stat_hist(d, member, hist);
-		if (n)
-			out_f(o, "%-30s %14" PRIu64 " p50 %.1f p99 %.1f p99.9 %.1f us, %s\n", name, n,
-			      hist_percentile_us(hist, n, 0.5, d->shift),
-			      hist_percentile_us(hist, n, 0.99, d->shift),
-			      hist_percentile_us(hist, n, 0.999, d->shift), d->help);
+	if (s->v != s->v || (d->label && !s->v))
 		return;
-	}
-	v = stat_value(d, member);
-	if (v == v && (v || !d->label))
-		out_f(o, "%-30s %14.*f %s\n", name, v == floor(v) ? 0 : 1, v, d->help);
-}
-
-static void roles_text(struct out *o)
-{
-	u64 hist[HIST_SLOTS], n, run_ns;
-	u32 i;
-
-	out_f(o, "%-12s %10s %10s %10s %10s %10s %10s\n", "role", "run ms", "wakeups", "p50 us",
-	      "p99 us", "p99.9 us", "misses");
-	for (i = 0; i < ROLE_NR; i++) {
-		n = hist_sum(offsetof(struct cpu_state, wake_hist[i]), hist);
-		run_ns = cpu_sum(offsetof(struct cpu_state, role_run_ns[i]));
-		if (!n && !run_ns)
-			continue;
-		out_f(o, "%-12s %10" PRIu64 " %10" PRIu64, role_names[i],
-		      (u64)(run_ns / NSEC_PER_MSEC), n);
-		if (n)
-			out_f(o, " %10.1f %10.1f %10.1f", hist_percentile_us(hist, n, 0.5, 0),
-			      hist_percentile_us(hist, n, 0.99, 0),
-			      hist_percentile_us(hist, n, 0.999, 0));
-		else
-			out_f(o, " %10s %10s %10s", "-", "-", "-");
-		out_f(o, " %10" PRIu64 "\n", cpu_sum(offsetof(struct cpu_state, misses[i])));
-	}
+	snprintf(name, sizeof(name), "%s%s%s", stat_key(d), d->label ? "." : "",
+		 d->label ? d->members[s->member] : "");
+	if (d->type == STAT_HIST)
+		out_f(o, "%-30s %14" PRIu64 " p50 %.1f p99 %.1f p99.9 %.1f us, %s\n", name, s->hist.n,
+		      s->hist.p50, s->hist.p99, s->hist.p999, d->help);
+	else
+		out_f(o, "%-30s %14.*f %s\n", name, s->v == floor(s->v) ? 0 : 1, s->v, d->help);
 }
 
 static void status_text(struct out *o)
 {
-	const struct stat_desc *d;
 	char text[128];
 	u32 i;
 
-	frames_sum();
 	summary(text, sizeof(text));
 	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
 	for (i = 0; i < HOOK_NR; i++)
 		if (st.hook_why[i])
 			out_f(o, "hook %s: %s; instead: %s\n", hooks[i].name, st.hook_why[i],
 			      hooks[i].fallback);
-	for (d = stats; d < stats + ARRAY_SIZE(stats); d++)
-		for (i = 0; i < d->n; i++)
-			stat_text(o, d, i);
-	roles_text(o);
+	stats_each(stat_text, o);
+	roles_print(o, NULL);
 	detection_text(o);
 	threads_text(o);
 }
@@ -5896,17 +5872,17 @@ static void status_text(struct out *o)
 /* Half and 99 of 100 took less; nothing where there was none. */
 static void latency_top(struct out *o, const char *name, enum hist id)
 {
-	u64 hist[HIST_SLOTS], n = hist_sum(offsetof(struct cpu_state, hist[id]), hist);
+	struct histogram h;
 
-	if (n)
-		out_f(o, "  %s %.2f/%.2f ms", name, hist_percentile_us(hist, n, 0.5, HIST_SHIFT) / 1e3,
-		      hist_percentile_us(hist, n, 0.99, HIST_SHIFT) / 1e3);
+	hist_read(&h, offsetof(struct cpu_state, hist[id]), HIST_SHIFT);
+	if (h.n)
+		out_f(o, "  %s %.2f/%.2f ms", name, h.p50 / 1e3, h.p99 / 1e3);
 }
 
 /* What top shows: lines for its head, the titles of its columns, threads, an empty line. */
 static void status_top(struct out *o)
 {
-	struct threads_out to = { .o = o };
+	struct threads_out to = { .o = o, .as = THREADS_TOP };
 	char text[128];
 	u64 lost;
 	u32 i, n;
@@ -5939,39 +5915,46 @@ static void status_top(struct out *o)
 			out_f(o, " %s", hooks[i].name);
 	out_f(o, "%s\ntitles %-15s %-10s %-8s %4s %3s %8s %8s %8s %s\n", n ? "" : " none", "name", "role", "source",
 	      "conf", "cpu", "submit/s", "wake/s", "burst us", "class");
-	threads_each(thread_top, &to);
+	threads_each(thread_print, &to);
 	out_f(o, "\n");
 }
 
-/* label="member", with a comma before what follows; nothing where there is no label. */
-static const char *metric_labels(const struct stat_desc *d, u32 member, const char *more)
-{
-	static char text[96];
+struct metrics_out {
+	struct out *o;
+	bool collector;
+};
 
-	if (d->label)
-		snprintf(text, sizeof(text), "{%s=\"%s\"%s%s}", d->label, d->members[member],
-			 *more ? "," : "", more);
-	else
-		snprintf(text, sizeof(text), *more ? "{%s}" : "%s", more);
-	return text;
-}
-
-/* Buckets of whole octaves, so that the answer has room for all of them. Their sum is not known. */
-static void metric_hist(struct out *o, const char *name, const struct stat_desc *d, u32 member)
+/* Buckets are whole octaves, so that the answer has room for all. The sum of the times is not known. */
+static void stat_metric(const struct stat_now *s, void *ctx)
 {
-	u64 hist[HIST_SLOTS], n = stat_hist(d, member, hist), sum = 0;
-	char le[32];
+	static const char *const types[] = { "counter", "gauge", "histogram" };
+	const struct stat_desc *d = s->d;
+	const struct metrics_out *to = ctx;
+	const char *total = d->type == STAT_COUNTER ? "_total" : "", *head = to->collector ? total : "";
+	char name[64], label[64] = "", le[32];
+	u64 sum = 0;
 	u32 i;
 
-	for (i = 0; n && i < HIST_SLOTS; i++) {
-		sum += hist[i];
+	snprintf(name, sizeof(name), "gamer_%s%s", d->name, units[d->unit].base);
+	if (!s->member)
+		out_f(to->o, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, head, d->help, name, head,
+		      types[d->type]);
+	if (s->v != s->v)
+		return;
+	if (d->label)
+		snprintf(label, sizeof(label), "%s=\"%s\"", d->label, d->members[s->member]);
+	if (d->type != STAT_HIST)
+		out_f(to->o, *label ? "%s%s{%s} %.12g\n" : "%s%s%s %.12g\n", name, total, label,
+		      s->v * units[d->unit].scale);
+	for (i = 0; d->type == STAT_HIST && i < HIST_SLOTS; i++) {
+		sum += s->hist.slot[i];
 		if (i % 4 != 3)
 			continue;
-		if (i == HIST_SLOTS - 1)
-			snprintf(le, sizeof(le), "le=\"+Inf\"");
+		if (i < HIST_SLOTS - 1)
+			snprintf(le, sizeof(le), "%g", hist_slot_us(i, d->shift) / 1e6);
 		else
-			snprintf(le, sizeof(le), "le=\"%g\"", hist_slot_us(i, d->shift) / 1e6);
-		out_f(o, "%s_bucket%s %" PRIu64 "\n", name, metric_labels(d, member, le), sum);
+			snprintf(le, sizeof(le), "+Inf");
+		out_f(to->o, "%s_bucket{%s%sle=\"%s\"} %" PRIu64 "\n", name, label, *label ? "," : "", le, sum);
 	}
 }
 
@@ -5981,41 +5964,9 @@ static void metric_hist(struct out *o, const char *name, const struct stat_desc 
  */
 static void status_metrics(struct out *o, bool collector)
 {
-	static const char *const types[] = { "counter", "gauge", "histogram" };
-	const struct stat_desc *d;
-	const char *total;
-	char name[64];
-	double v;
-	u32 i;
-
-	frames_sum();
-	for (d = stats; d < stats + ARRAY_SIZE(stats); d++) {
-		snprintf(name, sizeof(name), "gamer_%s%s", d->name, units[d->unit].base);
-		total = d->type == STAT_COUNTER ? "_total" : "";
-		out_f(o, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, collector ? total : "", d->help,
-		      name, collector ? total : "", types[d->type]);
-		for (i = 0; i < d->n; i++) {
-			if (d->type == STAT_HIST) {
-				metric_hist(o, name, d, i);
-				continue;
-			}
-			v = stat_value(d, i) * units[d->unit].scale;
-			if (v == v)
-				out_f(o, "%s%s%s %.12g\n", name, total, metric_labels(d, i, ""), v);
-		}
-	}
+	stats_each(stat_metric, &(struct metrics_out){ .o = o, .collector = collector });
 	if (!collector)
 		out_f(o, "# EOF\n");
-}
-
-static u64 misses_sum(void)
-{
-	u64 sum = 0;
-	u32 i;
-
-	for (i = 0; i < ROLE_NR; i++)
-		sum += cpu_sum(offsetof(struct cpu_state, misses[i]));
-	return sum;
 }
 
 /* One value of the status file, where there is one. */
@@ -6028,6 +5979,9 @@ static void status_value(struct out *o, const char *key, double v)
 /* The status file: a word and its value on a line, for scripts and overlays. */
 static void status_file(struct out *o, const char *text)
 {
+	u64 misses = 0;
+	u32 i;
+
 	frames_sum();
 	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
 	if (!game.now)
@@ -6038,7 +5992,9 @@ static void status_file(struct out *o, const char *text)
 	status_value(o, "frame_p50_ms", frames.ms.v[RANK_P50]);
 	status_value(o, "frame_p99_ms", frames.ms.v[RANK_P99]);
 	status_value(o, "frames_dropped", st.skel->bss->frame.dropped);
-	status_value(o, "deadline_misses", misses_sum());
+	for (i = 0; i < ROLE_NR; i++)
+		misses += cpu_sum(offsetof(struct cpu_state, misses[i]));
+	status_value(o, "deadline_misses", misses);
 }
 
 /* The files that others read without asking. */
