@@ -5337,7 +5337,7 @@ static double low_fps(const u32 *sorted_ns, u64 n, double part)
 	return worst ? sum / worst : NAN;
 }
 
-/* The game's last FRAME_LOG frames. Who has none has NAN for all. */
+/* The game's last FRAME_LOG frames. Without frames all figures are NAN. */
 static struct frames {
 	struct dist ms;
 	double fps;			/* over the last second of frames */
@@ -5552,7 +5552,7 @@ static const char *profile_name(enum profile p)
 	return names[p];
 }
 
-/* One line on what it does. */
+/* One line that says what gamer does. */
 static int summary(char *buf, size_t size)
 {
 	if (opt[OPT_OBSERVE].n)
@@ -5969,14 +5969,14 @@ static void status_metrics(struct out *o, bool collector)
 		out_f(o, "# EOF\n");
 }
 
-/* One value of the status file, where there is one. */
+/* One value of the status file; NAN is left out. */
 static void status_value(struct out *o, const char *key, double v)
 {
 	if (v == v)
 		out_f(o, "%s %.*f\n", key, v == floor(v) ? 0 : 2, v);
 }
 
-/* The status file: a word and its value on a line, for scripts and overlays. */
+/* The status file: each line is a word and its value, for scripts and overlays. */
 static void status_file(struct out *o, const char *text)
 {
 	u64 misses = 0;
@@ -5997,7 +5997,7 @@ static void status_file(struct out *o, const char *text)
 	status_value(o, "deadline_misses", misses);
 }
 
-/* The files that others read without asking. */
+/* Writes the files that other programs read without asking: status, and metrics every METRICS_NS. */
 static void status_publish(void)
 {
 	static const char *was;
@@ -6015,7 +6015,10 @@ static void status_publish(void)
 	write_whole(opt[OPT_METRICS_FILE].s, answer.buf, answer.len, &was);
 }
 
-/* What it does has changed: systemd is told too, and whether somebody has to be told regularly. */
+/*
+ * What gamer does has changed: writes the status, and tells systemd. From now on a timer writes the
+ * files again: each second while there is a game, else as often as metrics are wanted.
+ */
 static void status_changed(void)
 {
 	u64 period = game.now ? NSEC_PER_SEC : opt[OPT_METRICS_FILE].s ? METRICS_NS : 0;
@@ -6033,12 +6036,12 @@ static void status_changed(void)
 /* 17. event consumers                                                                   */
 /* ===================================================================================== */
 
-/* What BPF does not tell of: gamer itself found the ring full. Only clients see it. */
+/* An event that gamer itself makes, for clients alone: BPF found a ring full. */
 #define EVENT_LOST	EVENT_NR
 struct event_lost {
 	EVENT_HEAD;
 	u32 lost;		/* enum event_type */
-	u64 count;		/* since the one before */
+	u64 count;		/* events lost since gamer last told of it */
 };
 
 /* event_game.what beside enum hint, of gamer's own */
@@ -6058,8 +6061,8 @@ union record {
 _Static_assert(sizeof(union record) == 48 && sizeof(struct event_frame) <= 48, "sent to clients");
 
 /*
- * BPF fills a ring, and it is mapped, as long as some client wants what is in it (then see
- * rings_settle). False: one could not be mapped.
+ * Maps the rings whose events a client wants, and has BPF fill those and no others; rings_settle()
+ * closes the rest. False: a ring could not be mapped.
  */
 static bool events_want(void)
 {
@@ -6119,7 +6122,7 @@ static void client_flush(struct client *c)
 		c->waits = waits;
 }
 
-/* For a client; who has left so much unread that there is no room for it is dropped. */
+/* Gathers text for a client. A client that reads so little that the text finds no room is dropped. */
 static void client_put(struct client *c, const char *s, size_t len)
 {
 	if (c->gathered + len > CLIENT_OUT)
@@ -6145,7 +6148,7 @@ static void answer_error(const char *fmt, ...)
 	out_f(&answer, "{\"v\":1,\"error\":\"%s\"}\n", why);
 }
 
-/* How many places a user has. */
+/* How many clients of this user are connected. */
 static u32 client_places(uid_t uid)
 {
 	u32 i, n = 0;
@@ -6156,9 +6159,10 @@ static u32 client_places(uid_t uid)
 }
 
 /*
- * How soon this client gives way to one of user `uid`; 0: not at all. First who listens to no
- * events and has not asked for a while; then a user with more than a fair share, and any user to
- * root; last who is about to ask, to the same user alone.
+ * How soon this client gives way to a new one of user `uid`; 0: not at all. First goes a client that
+ * listens to no events and has not asked for a while. Next goes a client whose user has more than a
+ * fair share, and for root a client of any other user. Last goes a client that is about to ask, and
+ * only for another one of the same user.
  */
 static u32 client_yields(const struct client *c, uid_t uid, u64 now)
 {
@@ -6171,7 +6175,7 @@ static u32 client_yields(const struct client *c, uid_t uid, u64 now)
 	return !listens && c->uid == uid;
 }
 
-/* A place for a client of this user, where all are taken that of who yields; NULL: none does. */
+/* A place for a client of this user. Where all are taken, a client is dropped; NULL: none yields. */
 static struct client *client_place(uid_t uid)
 {
 	struct client *c, *best = NULL;
@@ -6193,8 +6197,9 @@ static struct client *client_place(uid_t uid)
 }
 
 /*
- * One at a time. The socket wakes us once for each that comes: where there is no descriptor left
- * it would else wake us for ever. Then it is tried again after each turn, which may free one.
+ * Accepts one client. The socket is edge-triggered, for gamer may have no descriptor left, and a
+ * socket that stays ready would then wake the loop for ever. Each turn of the loop may free a
+ * descriptor, so gamer tries again after each.
  */
 static void client_accept(void)
 {
@@ -6257,7 +6262,7 @@ static struct request request_parse(const char *line)
 	};
 }
 
-/* Takes the first whole line off what a client has sent, to `line`; false: there is none yet. */
+/* Moves the first whole line of what a client has sent to `line`; false: there is none yet. */
 static bool request_take(struct client *c, char line[CLIENT_LINE])
 {
 	char *end = memchr(c->line, '\n', c->len);
@@ -6316,7 +6321,10 @@ static void client_answer(struct client *c, const char *text)
 	c->asked_ns = now_ns();
 }
 
-/* One request a turn, since others have theirs too; none of who has not taken what was sent. */
+/*
+ * Answers one request of a client: one a turn, so that every client has its turn, and none while
+ * the client has not read what was sent before.
+ */
 static void client_turn(struct client *c)
 {
 	char text[CLIENT_LINE];
@@ -6473,13 +6481,13 @@ static bool client_wants(const struct client *c, const struct event *e)
 
 	if (c->fd < 0)
 		return false;
-	if (e->type == EVENT_LOST)	/* who listens must know what is missing */
+	if (e->type == EVENT_LOST)	/* a client that wants a type must know what is missing of it */
 		return r->types & (1U << ((const struct event_lost *)e)->lost);
 	return (r->types & (1U << e->type)) && (!r->tid || r->tid == e->tid) &&
 	       (!r->pid || r->pid == e->tgid);
 }
 
-/* An event of `len` bytes to whom it concerns, as JSON or as a record. */
+/* Gives an event of `len` bytes to the clients that want it, as JSON or as a record. */
 static void event_tell(const struct event *e, size_t len)
 {
 	static struct out line;
@@ -6572,7 +6580,7 @@ static bool ring_take(enum event_type type)
 	return left;
 }
 
-/* The rings that have something; those that have more than a turn's share stay due. */
+/* Reads the rings that are due; one with more than a turn's share stays due. */
 static void rings_take(void)
 {
 	u32 due = st.rings_due, i;
@@ -6583,7 +6591,7 @@ static void rings_take(void)
 			st.rings_due |= 1U << i;
 }
 
-/* What nobody wants any more is read to its end, so that every event is accounted for. */
+/* Reads each ring that no client wants any more to its end, so that every event is counted, and closes it. */
 static void rings_settle(void)
 {
 	u32 wanted = st.skel->data->events_wanted, i;
@@ -6597,7 +6605,7 @@ static void rings_settle(void)
 	}
 }
 
-/* Frequent events may lie for a moment, so that one wakeup is enough for many. */
+/* Frequent events wait in their ring for BATCH_NS, so that gamer wakes once for many of them. */
 static void batch_arm(void)
 {
 	struct itimerspec its = { .it_value.tv_nsec = BATCH_NS };
@@ -6627,7 +6635,7 @@ static void on_ring(enum event_type type)
 		st.rings_due |= 1U << type;
 }
 
-/* The game that clients were told of, and the new one. */
+/* Tells clients when another process has become the game, or none is. */
 static void game_tell(void)
 {
 	static s32 told;
@@ -6646,7 +6654,7 @@ static void game_tell(void)
 	status_changed();
 }
 
-/* To stdout, as far as somebody reads it. */
+/* Prints the status to stdout. gamer waits for no reader: what it does not take at once is cut. */
 static void status_dump(void)
 {
 	out_keep(&answer);
@@ -6680,7 +6688,10 @@ static void on_signal(void)
 	}
 }
 
-/* Does a hook want a function of this module, and has it not got it? kprobes go with a module. */
+/*
+ * Does a hook want a function of this module, and has none? A kretprobe leaves with its module, so
+ * its hook wants the function each time that the module comes.
+ */
 static bool module_wanted(const char *name)
 {
 	size_t i;
@@ -6699,7 +6710,7 @@ static void module_wait(void)
 	timerfd_settime(st.module_fd, 0, &its, NULL);
 }
 
-/* What is told of at the beginning of a module's start has its functions at the end. */
+/* The kernel tells of a module when its start begins; hooks find its functions when the start is over. */
 static void on_module(void)
 {
 	char state[16];
@@ -6721,7 +6732,7 @@ static void on_module(void)
 	}
 }
 
-/* A supply was plugged in or out: the profile may change. A module came: hooks may. */
+/* A power supply came or went: the profile may change. A module came: its hooks can be attached. */
 static void on_uevent(void)
 {
 	static const char module[] = "add@/module/";
@@ -6788,8 +6799,8 @@ static void loop_event(u64 what)
 }
 
 /*
- * Wait and serve until a signal asks to stop or the kernel lets the scheduler go. A turn does a
- * bounded amount of work, and rings come last in it: whoever fills them holds up nobody else.
+ * Waits and serves until a signal asks to stop or the kernel lets the scheduler go. A turn does a
+ * bounded amount of work. Rings come last in a turn: a task that fills them holds up nothing else.
  */
 static void loop(void)
 {
@@ -6813,9 +6824,9 @@ static void loop(void)
 }
 
 /*
- * The rings of a newly loaded object. They wake us once, when something comes after we have read
- * all: frequent ones lie until the batch is due, and what came too late for one that is closed
- * must not wake us for ever.
+ * Adds the rings of a newly loaded object, edge-triggered: a ring wakes gamer once, when an event
+ * comes after gamer has read all. Frequent events wait until the batch is due, and events that came
+ * too late for a closed ring must not wake gamer for ever.
  */
 static void loop_add_rings(void)
 {
@@ -6826,7 +6837,7 @@ static void loop_add_rings(void)
 	events_want();
 }
 
-/* Root's, and of the group that was named. */
+/* The socket is root's; --socket-group opens it for a group. */
 static void loop_share_socket(const char *path)
 {
 	const char *name = opt[OPT_SOCKET_GROUP].s;
