@@ -5522,11 +5522,12 @@ struct stat_now {
 /* All that stats[] names, in its order: `print` gets each value, also those that say nothing. */
 static void stats_each(void (*print)(const struct stat_now *s, void *ctx), void *ctx)
 {
-	const struct stat_desc *d;
 	struct stat_now s;
 
 	frames_sum();
-	for (d = s.d = stats; d < stats + ARRAY_SIZE(stats); s.d = ++d) {
+	for (s.d = stats; s.d < stats + ARRAY_SIZE(stats); s.d++) {
+		const struct stat_desc *d = s.d;
+
 		for (s.member = 0; s.member < d->n; s.member++) {
 			if (d->type == STAT_HIST && d->user) {
 				memcpy(s.hist.slot, st.event_delay, sizeof(st.event_delay));
@@ -5716,7 +5717,8 @@ static void detection_text(struct out *o)
 
 	threads_settle();	/* sets input_open too */
 	game_text(o);
-	out_f(o, "frame: %s presented %llu dropped %llu missed %llu interval_us %.1f submit_to_present_us %.1f compositor_us %.1f\n",
+	out_f(o, "frame: %s presented %llu dropped %llu missed %llu interval_us %.1f "
+	      "submit_to_present_us %.1f compositor_us %.1f\n",
 	      frame_sources[f->source % 3], f->presented, f->dropped, f->missed,
 	      f->interval_ns / 1e3, f->submit_to_present_ns / 1e3, f->compositor_ns / 1e3);
 	out_f(o, "input:");
@@ -6356,7 +6358,8 @@ static void client_turn(struct client *c)
 
 static const char *hint_name(u32 what)
 {
-	return what & GAME_CHOSEN ? "chosen" : what & GAME_GONE ? "gone" : what & HINT_GPU ? "gpu" : what & HINT_INPUT ? "input" : what & HINT_FLIP ? "flip" :
+	return what & GAME_CHOSEN ? "chosen" : what & GAME_GONE ? "gone" : what & HINT_GPU ? "gpu" :
+	       what & HINT_INPUT ? "input" : what & HINT_FLIP ? "flip" :
 	       what & HINT_AUDIO ? "audio" : "name";
 }
 
