@@ -107,9 +107,6 @@ enum source { SOURCES(X) SOURCE_NR };
 enum class { CLASSES(X) CLASS_NR };
 #undef X
 
-/* What run --inject does, in the order of its words. CALL: user space makes a forbidden one. */
-enum inject { INJECT_NONE, INJECT_ERROR, INJECT_STALL, INJECT_CALL };
-
 /*
  * Parts of the scheduler that can be left out, to measure what they are worth. What is left
  * out is gone: the verifier removes it.
@@ -128,6 +125,9 @@ enum inject { INJECT_NONE, INJECT_ERROR, INJECT_STALL, INJECT_CALL };
 #define X(id, name) PART_##id,
 enum part { PARTS(X) PART_NR };
 #undef X
+
+/* Failures that tests ask for. CALL: user space makes a system call that the filter forbids. */
+enum failure { TEST_ERROR = PART_NR, TEST_STALL, TEST_CALL, TEST_NR };
 
 /* What runs on a CPU, by how little it minds being interrupted. */
 enum prio {
@@ -696,7 +696,7 @@ KERNEL_CONSTS(X)
 const volatile u32 nr_cpu_ids = 1;		/* possible CPUs; topology */
 const volatile u32 cpu_mask = MAX_CPUS - 1;	/* possible CPUs, to the next power of two, less 1 */
 const volatile u32 nr_llcs = 1;			/* last-level caches; topology */
-const volatile u32 left_out;			/* bits by enum part */
+const volatile u32 tests;			/* run --test: bits of parts left out and of failures */
 const volatile u8 smt_on;			/* 1: some core has two threads */
 const volatile u8 perf_control;			/* 1: set CPU frequency targets */
 const volatile u8 have_cgroups;			/* 1: the kernel passes cgroup weights */
@@ -705,7 +705,6 @@ const volatile u8 have_gpu;			/* 1: submits are evidence */
 const volatile u8 have_frames;			/* 1: page flips are looked at */
 const volatile u8 have_names;			/* 1: thread names are evidence */
 const volatile u8 learning;			/* 1: tasks are observed for the database */
-const volatile u8 inject;			/* enum inject: a fault that tests ask for */
 const volatile u8 observing;			/* 1: no scheduler; contexts are made when needed */
 const volatile struct prefix thread_names[THREAD_NAME_MAX];	/* from THREAD_NAMES */
 const volatile u8 thread_name_roles[THREAD_NAME_MAX];		/* enum role of each */
@@ -1023,7 +1022,7 @@ struct {
 u32 frame_log_ns[FRAME_LOG];
 u64 frames_logged;
 
-/* run --inject; injected() */
+/* run --test error or stall; injected() */
 u32 inject_after = 100;		/* so many tasks are queued before */
 s32 inject_pid;			/* the one that is not, 0: none yet */
 
@@ -1285,7 +1284,7 @@ static __always_inline u8 role_prio(u8 role)
 
 static __always_inline bool has_part(enum part part)
 {
-	return !(left_out & BIT(part));
+	return !(tests & BIT(part));
 }
 
 /* As a set: a switch over unknown roles costs the verifier a walk for each. */
@@ -1868,19 +1867,21 @@ static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 s
 }
 
 /*
- * run --inject: after a while an error, or one task of user space that is queued nowhere until the
- * kernel's watchdog sees it. True: it is that one.
+ * run --test error or stall: after a while an error, or one task of user space that is queued nowhere
+ * until the kernel's watchdog sees the task. True: p is that task.
  */
 static __always_inline bool injected(struct task_struct *p)
 {
 	static char why[] = "injected";	/* the kernel wants it writable */
 	u64 nothing[1] = { 0 };
 
+	if (!(tests & (BIT(TEST_ERROR) | BIT(TEST_STALL))))
+		return false;
 	if (inject_after) {
 		inject_after--;
 		return false;
 	}
-	if (inject == INJECT_ERROR)
+	if (tests & BIT(TEST_ERROR))
 		scx_bpf_error_bstr(why, nothing, sizeof(nothing));
 	else if (!inject_pid && !(p->flags & PF_KTHREAD))
 		inject_pid = p->pid;
@@ -1939,7 +1940,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	bool pinned = task_pinned(p);
 	u8 prio;
 
-	if (inject && injected(p))
+	if (injected(p))
 		return;
 	if (!t) {
 		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);

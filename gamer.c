@@ -206,13 +206,11 @@ static const struct command {
 	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
 	X(DB, "db", 0, STR, C(run) | C(db), 0, 0, 0, "FILE",			\
 	  "process database; empty: in memory only")				\
-	X(WITHOUT, "without", 0, STR, C(run), 0, 0, 0, "PART,...",		\
-	  "leave out parts of the scheduler, to measure what they are worth")	\
 	X(RESTARTS, "restarts", 0, NUM, C(run), 3, 0, 1000, NULL,		\
 	  "how often to start again where the kernel ends it for an error or a stall")	\
 	X(NO_SECCOMP, "no-seccomp", 0, FLAG, C(run), 0, 0, 1, NULL,		\
 	  "leave all system calls open to gamer itself")			\
-	X(INJECT, "inject", 0, CHOICE, C(run), 0, 0, 3, "none|error|stall|call", NULL) \
+	X(TEST, "test", 0, STR, C(run), 0, 0, 0, "WHAT,...", NULL)		\
 	X(METRICS_FILE, "metrics-file", 0, STR, C(run), 0, 0, 0, "FILE",	\
 	  "keep metrics in a file, for a textfile collector; anew every 10 s; the mode of its folder must let " \
 	  "gamer's user write")	\
@@ -600,7 +598,7 @@ static struct state {
 	u64 event_delay[HIST_SLOTS];	/* by hist_slot(); ring_take() */
 	u64 metrics_at_ns;		/* when the metrics file was written; CLOCK_MONOTONIC */
 	enum profile profile;		/* in force, after auto was resolved */
-	u32 left_out;			/* bits by enum part; parts_parse() */
+	u32 tests;			/* --test: bits by enum part and enum failure */
 	u64 kernel_const[KCONST_NR];	/* values in the running kernel's BTF */
 	u32 irq_mask;			/* interrupt bits of the preemption counter */
 	bool hook_off[HOOK_NR];		/* by --hooks */
@@ -1767,9 +1765,9 @@ static void topo_read(void)
 		worst = MIN(worst, topo.rank[cpu]);
 	}
 	topo.hybrid = worst != best;
-	if (st.left_out & 1U << PART_SMT)
+	if (st.tests & 1U << PART_SMT)
 		topo.smt = false;
-	if (st.left_out & 1U << PART_LLC) {
+	if (st.tests & 1U << PART_LLC) {
 		memset(topo.llc, 0, sizeof(topo.llc));
 		topo.llc_cpus[0] = topo.nr_cpus;
 		topo.nr_llcs = 1;
@@ -2494,18 +2492,6 @@ static void hooks_parse(const char *list)
 		st.hook_off[i] = off;
 		list += len + (list[len] == ',');
 	}
-}
-
-/* --without=a,b: parts of the scheduler that are left out. */
-static void parts_parse(const char *list)
-{
-	static const char *const names[] = {
-#define X(id, name) #name,
-		PARTS(X)
-#undef X
-	};
-
-	st.left_out = list_parse("without", list, names, PART_NR);
 }
 
 /* Fill st.kernel_const and st.hook_why; the first thing that makes scheduling impossible. */
@@ -3460,8 +3446,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 	bpf_configure_maps(skel, false);
 	bpf_configure_sched(skel);
 	bpf_configure_names(skel);
-	skel->rodata->left_out = st.left_out;
-	skel->rodata->inject = opt[OPT_INJECT].n == INJECT_CALL ? INJECT_NONE : opt[OPT_INJECT].n;
+	skel->rodata->tests = st.tests;
 	skel->rodata->observing = opt[OPT_OBSERVE].n;
 	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->have_patterns = !st.hook_why[HOOK_RUNTIME];
@@ -10576,7 +10561,7 @@ static int run_once(void)
 	loop_add_rings();
 	privileges_drop(folder_foreign(AT_FDCWD, runtime_dir()) ||
 			(db.kept && folder_foreign(db.dir_fd, ".")));
-	if (opt[OPT_INJECT].n == INJECT_CALL)
+	if (st.tests & 1U << TEST_CALL)
 		note("a forbidden call: %s", getppid() < 0 ? "fails" : "works");
 	game_open();
 	summary(text, sizeof(text));
@@ -10652,12 +10637,18 @@ static int run_again_and_again(void)
 
 static int cmd_run(void)
 {
+	static const char *const tests[] = {
+#define X(id, name) [PART_##id] = "no-" #name,
+		PARTS(X)
+#undef X
+		[TEST_ERROR] = "error", [TEST_STALL] = "stall", [TEST_CALL] = "call",
+	};
 	int code;
 
 	signals_catch(run_crashed);
 	mkdir(runtime_dir(), 0755);	/* for last_exit; run_lock() says where it fails */
 	hooks_parse(opt[OPT_HOOKS].s);
-	parts_parse(opt[OPT_WITHOUT].s);
+	st.tests = list_parse("test", opt[OPT_TEST].s, tests, TEST_NR);
 	game_check_option();
 	if (opt[OPT_FAST_CPUS].s)
 		topo_read();		/* the list is wrong before anything else is */

@@ -1265,7 +1265,7 @@ tell_group() { : "only root asks, and a group that is named"
 # ---------------------------------------------------------------------------
 # 7  fault
 # ---------------------------------------------------------------------------
-# falls ARGS: a gamer that --inject lets fail; it has ended with 70, and says so
+# falls ARGS: a gamer that --test lets fail; it has ended with 70, and says so
 falls() {
 	gamer run "$@" >/tmp/gamer.log 2>&1 &
 	G=$!
@@ -1276,12 +1276,12 @@ falls() {
 restarts_said() { grep -c '^gamer: restart [0-9]* of ' /tmp/gamer.log; }
 restarts_are() { [ "$(restarts_said)" -ge "$1" ]; }
 fault_error() { : "an error in the scheduler: started again as often as asked, each time said, then exit 70 and why in last_exit"
-	falls --inject error --restarts 1
+	falls --test error --restarts 1
 	is "restarts" "$(restarts_said)" 1
 	is "errors" "$(grep -c 'injected$' /tmp/gamer.log)" 2
 	grep -q '^gamer: restart 1 of 1 in 1 s$' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
 	grep -q '^exit=70 .*injected' /run/gamer/last_exit || fail "last_exit: $(cat /run/gamer/last_exit)"
-	gamer run --help | grep -q inject && fail "--inject is for tests"
+	gamer run --help | grep -q -e --test && fail "--test is for tests"
 	true
 }
 fault_stall() { : "a task that never gets a CPU: the kernel takes over after at most 5 s; exit 70 and why in last_exit, whatever its name"
@@ -1293,7 +1293,7 @@ fault_stall() { : "a task that never gets a CPU: the kernel takes over after at 
 	done
 	trap 'kill $hogs' EXIT # not local: the trap runs when this function is over
 	for _ in 1 2 3; do
-		falls --inject stall --restarts 0
+		falls --test stall --restarts 0
 		is "restarts" "$(restarts_said)" 0
 		grep -q '^exit=70 .*runnable task stall.*failed to run for [5-9]\.' /run/gamer/last_exit ||
 			fail "last_exit: $(cat -v /run/gamer/last_exit)"
@@ -1304,7 +1304,7 @@ fault_stall() { : "a task that never gets a CPU: the kernel takes over after at 
 }
 fault_backoff() { : "SIGTERM between two restarts ends it at once; others are no harm there, and the status file tells"
 	local t
-	gamer run --inject error --restarts 10 >/tmp/gamer.log 2>&1 &
+	gamer run --test error --restarts 10 >/tmp/gamer.log 2>&1 &
 	G=$!
 	wait_for 180 restarts_are 3 || fail "$(tail -n 1 /tmp/gamer.log)"
 	grep -q 'restart 3 of 10 in 4 s' /run/gamer/status || fail "status: $(cat /run/gamer/status)"
@@ -1319,7 +1319,7 @@ fault_backoff() { : "SIGTERM between two restarts ends it at once; others are no
 }
 
 fault_privileges() { : "after attach only some capabilities are in force, no new ones, and system calls are filtered; --no-seccomp opens those"
-	gamer run --inject call >/tmp/gamer.log 2>&1 &
+	gamer run --test call >/tmp/gamer.log 2>&1 &
 	G=$!
 	wait_for 60 attached || fail "$(tail -n 1 /tmp/gamer.log)"
 	wait_for 20 grep -q 'a forbidden call' /tmp/gamer.log
@@ -1332,7 +1332,7 @@ fault_privileges() { : "after attach only some capabilities are in force, no new
 	is "oom_score_adj" "$(cat /proc/$G/oom_score_adj)" -1000
 	healthy
 	stops TERM
-	gamer run --observe --no-seccomp --inject call >/tmp/gamer.log 2>&1 &
+	gamer run --observe --no-seccomp --test call >/tmp/gamer.log 2>&1 &
 	G=$!
 	wait_for 60 answers || fail "$(tail -n 1 /tmp/gamer.log)"
 	grep -q 'a forbidden call: works' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
@@ -1710,28 +1710,28 @@ lab_change() { : "a program that becomes another is not foretold what it was, an
 # For `test.sh bench-parts`: each part of the scheduler that must show its effect, on 2 packages of
 # 2 cores of 2 threads: the same work with and without it.
 
-# part_run NAME PARTS COMMAND...: what it prints under a scheduler without PARTS, in /tmp/part-PARTS-NAME.
+# part_run NAME PART COMMAND...: what COMMAND prints under a scheduler without PART, in /tmp/part-PART-NAME.
 # The whole scheduler is what several checks compare with: it runs once.
 part_run() {
 	local said=/tmp/part-$2-$1
 	[ ! -s "$said" ] || return 0
-	start ${2:+--without=$2}
+	start ${2:+--test=no-$2}
 	shift 2
 	"$@" >/tmp/part || fail "$*: exit $?"
 	gamer status >"$said.status"
 	mv /tmp/part "$said"
 	stops TERM
 }
-# part_bench PARTS: bench next to busy threads under a scheduler without them; prints its table's
+# part_bench PART: bench next to busy threads under a scheduler without PART; prints its table's
 # file. Half the work of the lab's 4 CPUs: on 8 a period of sound would take as long as it may.
 part_bench() {
 	part_run bench "$1" gamer-bench --seconds 3 --iters-per-ms 31232 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
 		--load hogs --load-threads $((CPUS * 2)) || exit
 	echo "/tmp/part-$1-bench"
 }
-# role_p99 PARTS ROLE: wakeup latency of bench's threads of a role, us
+# role_p99 PART ROLE: wakeup latency of bench's threads of a role, us
 role_p99() { awk -v role="$2" '$1 == role && NF == 7 { print int($5) }' "$(part_bench "$1")"; }
-# timer_p99 PARTS: how late a timer's thread that has no role wakes next to busy threads, us; of so
+# timer_p99 PART: how late a timer's thread that has no role wakes next to busy threads, us; of so
 # many, because for its first 13 the burst counts in which it made those threads
 timer_p99() {
 	part_run timer "$1" timerlat 3000 $((CPUS * 2)) || exit
@@ -1751,12 +1751,12 @@ part_boost() { : "the boost along wakeups: job workers wake 3 times faster (p99)
 part_urgent() { : "urgency by interrupts: a timer's thread without a role wakes 10 times faster (p99) next to busy threads than without it"
 	worth urgent 100 "$(timer_p99 '')" "$(timer_p99 urgent)" us
 }
-# moved PARTS: how often a task came to another CPU by way of a shared queue
+# moved PART: how often a task came to another CPU by way of a shared queue
 moved() { awk '$1 == "migrations.queue" { print $2 }' "$(part_bench "$1").status"; }
 part_keep() { : "turns that are kept: tasks change their CPU a sixth less often than without it"
 	worth keep 12 "$(moved '')" "$(moved keep)" changes
 }
-# where_is PARTS HOGS FIELD: what `where` counts next to busy threads
+# where_is PART HOGS FIELD: what `where` counts next to busy threads
 where_is() {
 	part_run where$2 "$1" where 2 20000 500 200 "$2" || exit
 	sed -n "s/.*$3 \([0-9]*\).*/\1/p" "/tmp/part-$1-where$2"
@@ -1788,7 +1788,7 @@ built() {
 }
 learn_build() { : "a build next to the game: learned, 95 % of its tasks begin in their tier, and preempt a tenth as often as while it is learned"
 	rm -f /tmp/process.db
-	built without --without=learn --db= || exit
+	built without --test no-learn --db= || exit
 	built empty --db /tmp/process.db || exit
 	built learned --db /tmp/process.db || exit
 	cat /out/learn.without /out/learn.empty /out/learn.learned | xargs | awk '{
