@@ -1785,16 +1785,6 @@ static void topo_read(void)
 	}
 }
 
-/* A CPU is fast where its rank is within 1/8 of the best. */
-static bool topo_is_fast(u32 cpu)
-{
-	u32 best = 0, i;
-
-	for (i = 0; i < topo.nr_cpus; i++)
-		best = MAX(best, topo.rank[i]);
-	return topo.online[cpu] && topo.rank[cpu] >= best - best / 8;
-}
-
 /* Next online CPU after `cpu` in cyclic order whose cache is `llc`; `cpu` where none. */
 static u32 topo_next(u32 cpu, u32 llc)
 {
@@ -1811,7 +1801,7 @@ static u32 topo_next(u32 cpu, u32 llc)
 /* Hand the topology to BPF as constants. */
 static void topo_to_bpf(struct gamer_bpf *skel)
 {
-	u32 cpu, llc, mask = 1;
+	u32 cpu, llc, mask = 1, best = 0;
 
 	while (mask < topo.nr_cpus)
 		mask *= 2;
@@ -1822,6 +1812,8 @@ static void topo_to_bpf(struct gamer_bpf *skel)
 	skel->rodata->nr_llcs = topo.nr_llcs;
 	skel->rodata->smt_on = topo.smt;
 	skel->rodata->hybrid = topo.hybrid;
+	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
+		best = MAX(best, topo.rank[cpu]);
 	for (cpu = 0; cpu < topo.nr_cpus; cpu++) {
 		llc = topo.llc[cpu];
 		skel->rodata->cpu_llc[cpu] = llc;
@@ -1830,7 +1822,8 @@ static void topo_to_bpf(struct gamer_bpf *skel)
 		if (topo.online[cpu])
 			skel->rodata->cpu_back[topo_next(cpu, llc)] = cpu;
 		skel->rodata->cpu_far[cpu] = topo_next(cpu, (llc + 1) % topo.nr_llcs);
-		skel->rodata->cpu_fast[cpu] = topo_is_fast(cpu);
+		/* a CPU is fast where its rank is within 1/8 of the best */
+		skel->rodata->cpu_fast[cpu] = topo.online[cpu] && topo.rank[cpu] >= best - best / 8;
 	}
 	for (llc = 0; llc < topo.nr_llcs; llc++)
 		skel->rodata->llc_depth_recip[llc] = 1024 / MAX(topo.llc_cpus[llc], 1u);
@@ -2188,28 +2181,24 @@ static struct btf *kernel_btf(const char **why)
 /* Value of an enumerator, searched in one enum type. False where it does not exist. */
 static bool btf_enum_value(const struct btf *btf, const char *type, const char *name, u64 *value)
 {
-	const struct btf_type *t;
 	s32 id = btf__find_by_name_kind(btf, type, BTF_KIND_ENUM64);
+	bool wide = id > 0;
+	const struct btf_type *t;
+	u32 name_at;
 	int i;
 
-	if (id > 0) {
-		t = btf__type_by_id(btf, id);
-		for (i = 0; i < btf_vlen(t); i++)
-			if (!strcmp(btf__name_by_offset(btf, btf_enum64(t)[i].name_off), name)) {
-				*value = btf_enum64_value(&btf_enum64(t)[i]);
-				return true;
-			}
-		return false;
-	}
-	id = btf__find_by_name_kind(btf, type, BTF_KIND_ENUM);
+	if (!wide)
+		id = btf__find_by_name_kind(btf, type, BTF_KIND_ENUM);
 	if (id <= 0)
 		return false;
 	t = btf__type_by_id(btf, id);
-	for (i = 0; i < btf_vlen(t); i++)
-		if (!strcmp(btf__name_by_offset(btf, btf_enum(t)[i].name_off), name)) {
-			*value = (u32)btf_enum(t)[i].val;
+	for (i = 0; i < btf_vlen(t); i++) {
+		name_at = wide ? btf_enum64(t)[i].name_off : btf_enum(t)[i].name_off;
+		if (!strcmp(btf__name_by_offset(btf, name_at), name)) {
+			*value = wide ? btf_enum64_value(&btf_enum64(t)[i]) : (u32)btf_enum(t)[i].val;
 			return true;
 		}
+	}
 	return false;
 }
 
@@ -2681,16 +2670,6 @@ static int db_compare(const void *a, const void *b)
 	return order ? : (x->exe > y->exe) - (x->exe < y->exe);
 }
 
-/* Who is forgotten first: by last seen, observations, name. */
-static bool db_is_less(const struct db_profile *a, const struct db_profile *b)
-{
-	if (a->seen_s != b->seen_s)
-		return a->seen_s < b->seen_s;
-	if (a->observations != b->observations)
-		return a->observations < b->observations;
-	return db_compare(a, b) < 0;
-}
-
 static struct db_profile *db_find(struct db_table *t, const char *comm, u64 exe)
 {
 	struct db_profile *p;
@@ -3004,7 +2983,10 @@ static int db_save(void)
 
 /* --- learning --- */
 
-/* Room for one more program: where there is none, that which was seen least lately goes. */
+/*
+ * Adds a program. Where the table is full, the program that was seen longest ago goes; of those, the
+ * program with the fewest observations; of those, the first by name.
+ */
 static struct db_profile *db_add(const char *comm, u64 exe)
 {
 	struct db_table *t = &db.known;
@@ -3015,7 +2997,9 @@ static struct db_profile *db_add(const char *comm, u64 exe)
 		p += t->count++;
 	} else {
 		for (i = p + 1; i < t->profile + t->count; i++)
-			if (db_is_less(i, p))
+			if (i->seen_s != p->seen_s ? i->seen_s < p->seen_s :
+			    i->observations != p->observations ? i->observations < p->observations :
+			    db_compare(i, p) < 0)
 				p = i;
 		memcpy(key.comm, p->comm, sizeof(key.comm));
 		key.exe = p->exe;
@@ -3790,7 +3774,7 @@ struct wine_facts {
 static struct wine_file {
 	u64 dev, ino;			/* wine_attach() */
 	u32 users;			/* processes, and gamer for the distribution's; 0: free;
-					 * wine_attach(), wine_release() */
+					 * wine_attach(), slot_free() */
 	bool attached;			/* the child said so; wine_take() */
 } wine_files[WINE_FILES];
 
@@ -4107,12 +4091,6 @@ static void wine_take(void)
 	} else if (n >= 0 || errno != EAGAIN) {
 		wine_ended(false);
 	}
-}
-
-static void wine_release(struct wine_file *f)
-{
-	if (f && !--f->users)
-		wine_send(f, -1, NULL);
 }
 
 static bool wine_in_use(void)
@@ -4650,7 +4628,8 @@ static bool slot_alive(const struct game_slot *s)
 
 static void slot_free(struct game_slot *s)
 {
-	wine_release(s->wine);
+	if (s->wine && !--s->wine->users)
+		wine_send(s->wine, -1, NULL);
 	close(s->pidfd);	/* leaves the epoll set with it */
 	s->pid = 0;
 }
@@ -4783,7 +4762,7 @@ static u32 wine_rank(const struct wine_file *f)
 	return users < f->users ? UINT32_MAX : rank;
 }
 
-/* Uprobes for the ntdll.so of a process or, `s` NULL, the distribution, until wine_release(). */
+/* Uprobes for the ntdll.so of a process or, `s` NULL, the distribution, until slot_free(). */
 static void wine_attach(struct game_slot *s, int fd, const struct wine_facts *w)
 {
 	struct wine_file *f, *file = NULL;
@@ -4861,13 +4840,6 @@ static void game_switch(struct game_slot *s)
 	threads_settle();
 }
 
-/* The game that runs stays, unless another is clearly more of one. */
-static bool game_stays(const struct game_slot *best)
-{
-	return !comm_class(game.now->comm) && game.now->score >= GAME_SCORE - GAME_MARGIN &&
-	       (!best || best->score < game.now->score + GAME_MARGIN);
-}
-
 static void game_choose(void)
 {
 	struct game_slot *s, *best = NULL;
@@ -4881,7 +4853,11 @@ static void game_choose(void)
 		    !comm_class(s->comm) && (!game.now || s->uid == game.now->uid) &&
 		    (!best || s->score > best->score))
 			best = s;
-	if (best == game.now || (game.now && game_stays(best)))
+	if (best == game.now)
+		return;
+	/* the game that runs stays, unless another is clearly more of one */
+	if (game.now && !comm_class(game.now->comm) && game.now->score >= GAME_SCORE - GAME_MARGIN &&
+	    (!best || best->score < game.now->score + GAME_MARGIN))
 		return;
 	if (game.now && now_ns() - game.now->looked_ns > LOOK_SOON_NS) {
 		slot_due(game.now, 0);	/* it may have grown since its last look */
