@@ -1644,7 +1644,7 @@ static struct topology {
 	u32 llc_cpus[MAX_LLCS];		/* online CPUs of a cache */
 } topo;
 
-/* Set[cpu] for every CPU of a list such as "0-3,8". Returns the highest + 1, or -1. */
+/* Sets set[cpu] for every CPU of a list such as "0-3,8". Returns the highest CPU + 1, or -1. */
 static int topo_parse_list(const char *list, bool *set)
 {
 	int highest = 0;
@@ -1673,7 +1673,7 @@ static int topo_parse_list(const char *list, bool *set)
 	return highest;
 }
 
-/* First CPU of the largest cache that this CPU shares: names the cache. */
+/* First CPU of the largest cache that this CPU shares; its number names the cache. */
 static u32 topo_llc_leader(u32 cpu)
 {
 	char buf[256];
@@ -1798,7 +1798,7 @@ static u32 topo_next(u32 cpu, u32 llc)
 	return cpu;
 }
 
-/* Hand the topology to BPF as constants. */
+/* Hands the topology to BPF as constants. */
 static void topo_to_bpf(struct gamer_bpf *skel)
 {
 	u32 cpu, llc, mask = 1, best = 0;
@@ -1829,7 +1829,7 @@ static void topo_to_bpf(struct gamer_bpf *skel)
 		skel->rodata->llc_depth_recip[llc] = 1024 / MAX(topo.llc_cpus[llc], 1u);
 }
 
-/* Does this file of a power supply begin so? */
+/* Does this file of a power supply begin with `begin`? */
 static bool supply_is(const char *supply, const char *file, const char *begin)
 {
 	char text[32];
@@ -1839,7 +1839,7 @@ static bool supply_is(const char *supply, const char *file, const char *begin)
 }
 
 /*
- * Does the machine run on its battery? It does where one discharges and no charger is plugged in.
+ * Does the machine run on its battery? It does where a battery discharges and no charger is plugged in.
  * A mouse, a headset or a gamepad has a battery of its own, whose scope is the device.
  */
 static bool power_on_battery(void)
@@ -1944,7 +1944,7 @@ static void caps_set(u64 effective, u64 permitted)
 		note("cannot set capabilities: %s", strerror(errno));
 }
 
-/* What this process may have, of that in force where `effective`. */
+/* The capabilities that this process is permitted; `effective`: those in force. */
 static u64 caps_get(bool effective)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -1971,7 +1971,7 @@ static const char *missing_capability(void)
 	return names[0] ? names : NULL;
 }
 
-/* One line on what is not to be had, where somebody gave this process less than all. */
+/* Somebody may have given this process fewer capabilities: one line tells what gamer does without. */
 static void caps_tell(void)
 {
 	u64 have = caps_get(true);
@@ -1986,7 +1986,7 @@ static void caps_tell(void)
 		note("does without%s", text);
 }
 
-/* Those of `when`, of what this process has. */
+/* The capabilities of `when` that this process is permitted. */
 static u64 caps_for(enum cap_when when)
 {
 	u64 bits = 0;
@@ -2005,8 +2005,8 @@ static const struct { int resource; const char *name, *set; u64 least; } limits[
 };
 
 /*
- * Ends gamer before anything is half there, where less is allowed; `raise`: unless gamer may allow
- * itself more. What it starts would inherit that.
+ * Ends gamer where a limit is too low, before anything is loaded. `raise`: gamer first tries to raise
+ * the limit; programs that gamer starts inherit the raised limit.
  */
 static void limits_check(bool raise)
 {
@@ -2077,8 +2077,8 @@ static void seccomp_on(void)
 }
 
 /*
- * After attach: in force is only what the loop needs. What loading and the child that reads need
- * can be had again, for CPUs, modules and children come and go; the rest is gone for good.
+ * After attach only what the loop needs is in force. CPUs, modules and children come and go, so what
+ * loading and the child that reads need can be taken up again; the rest is gone for good.
  */
 static void privileges_drop(bool foreign_folders)
 {
@@ -2118,8 +2118,8 @@ static bool scx_attached(char *buf, size_t size)
 }
 
 /*
- * Kernels with isolcpus= refuse to attach any scheduler. NULL: it is not set; isolated partitions of
- * cpusets, which kernels take, do not count there (6.18, 7.3).
+ * Kernels with isolcpus= refuse to attach any scheduler: then a text that says so, else NULL. Isolated
+ * partitions of cpusets do not appear in that file, and kernels take them (6.18, 7.3).
  */
 static const char *scx_isolated(void)
 {
@@ -2143,7 +2143,7 @@ static int prog_try(const struct bpf_insn *insns, size_t n)
 	return 0;
 }
 
-/* A kernel that is locked down has no such call (EINVAL), but takes the last two lines alone. */
+/* Lockdown: the kernel refuses the program that reads its memory (EINVAL), and takes its last two lines. */
 static bool kernel_is_closed(void)
 {
 	static const struct bpf_insn insns[] = {
@@ -2283,7 +2283,7 @@ static const char *const required_kfuncs[] = {
 	"scx_bpf_test_and_clear_cpu_idle", "scx_bpf_pick_idle_cpu", "bpf_cpumask_test_cpu",
 };
 
-/* Why not: is function `name` in the kernel's BTF, or in that of the module where it may be? */
+/* NULL where function `name` is in the kernel's BTF or in that of `module`, else why it cannot be had. */
 static const char *btf_func_probe(struct btf *btf, const char *name, const char *module)
 {
 	char path[64];
@@ -2300,7 +2300,7 @@ static const char *btf_func_probe(struct btf *btf, const char *name, const char 
 	btf__free(mod);
 	if (!found)
 		return "not in this kernel, or its module is not loaded";
-	/* its BTF is had by number */
+	/* libbpf opens a module's BTF by its number, which the kernel permits to CAP_SYS_ADMIN alone */
 	return caps_get(false) & 1ULL << CAP_SYS_ADMIN ? NULL : "in a module, which needs CAP_SYS_ADMIN";
 }
 
@@ -2405,7 +2405,7 @@ static bool prog_wanted(u32 i)
 	       (i == PROG_name_changed && !(st.hook_off[HOOK_GAME] && st.hook_off[HOOK_EXEC]));
 }
 
-/* Why a hook that lives by its programs cannot be had: it can where one of them can. */
+/* Why a hook that consists of programs cannot be had. NULL: one of its programs can, which is enough. */
 static const char *hook_why_progs(enum hook_id id)
 {
 	const char *why = NULL;
@@ -2483,7 +2483,7 @@ static void hooks_parse(const char *list)
 	}
 }
 
-/* Fill st.kernel_const and st.hook_why; the first thing that makes scheduling impossible. */
+/* Fills st.kernel_const and st.hook_why. Returns why scheduling is impossible, or NULL. */
 static const char *kernel_probe(struct btf *btf)
 {
 	static char why[160];
@@ -2680,7 +2680,7 @@ static struct db_profile *db_find(struct db_table *t, const char *comm, u64 exe)
 	return NULL;
 }
 
-/* The wall clock; a flat battery sets it back to before there was a gamer: then the file's. */
+/* The wall clock. A flat battery sets it back to before there was a gamer: then the file's time counts. */
 static u64 db_now(const struct db_table *t)
 {
 	u64 now = MAX(time(NULL), 0);
@@ -2696,7 +2696,7 @@ struct db_cursor {
 	bool write;
 };
 
-/* A number of so many bytes, from *v or into it. */
+/* Writes *v as a number of so many bytes, or reads such a number into *v. */
 static void db_number(struct db_cursor *c, u64 *v, u32 bytes)
 {
 	u64 n = 0;
@@ -2710,13 +2710,13 @@ static void db_number(struct db_cursor *c, u64 *v, u32 bytes)
 	*v = n;
 }
 
-/* The CRC of a whole V3 file: what it says itself does not count. */
+/* The CRC of a whole V3 file, without the field that holds the CRC. */
 static u32 db_file_crc(const u8 *data, size_t size)
 {
 	return crc32(crc32(0, data, DB_HEADER), data + DB_HEADER + 4, size - DB_HEADER - 4);
 }
 
-/* An entry of a file, from p or into it. False: what must be 0 is not, or there is no such tier. */
+/* Writes *p as an entry of a file, or reads an entry into *p. False: the entry is broken. */
 static bool db_entry(struct db_cursor *c, struct db_profile *p, u32 version)
 {
 	u64 tier = db_tier(p), votes = MIN(db_votes(p), UINT32_MAX), pad = 0, pad2 = 0;
@@ -2848,7 +2848,7 @@ static size_t db_encode(u8 *data, struct db_table *t, u32 version)
 	return v;
 }
 
-/* Whatever reads a file: programs that nobody started for long are forgotten. */
+/* After a file was read: programs that nobody started for DB_DAYS are forgotten. */
 static void db_age(struct db_table *t)
 {
 	u64 now = db_now(t);
@@ -2857,7 +2857,7 @@ static void db_age(struct db_table *t)
 
 	for (i = t->count; i--;) {
 		p = &t->profile[i];
-		if (!p->seen_s || p->seen_s > now)	/* V1 and V2 do not say; by a clock that was ahead */
+		if (!p->seen_s || p->seen_s > now)	/* 0 in V1 and V2; or a clock was ahead */
 			p->seen_s = now;
 		if (now - p->seen_s > DB_DAYS * 86400ULL)
 			*p = t->profile[--t->count];
@@ -2912,7 +2912,7 @@ static enum db_result db_read(int dir_fd, const char *name, struct db_table *t)
 	return result;
 }
 
-/* The n-th folder where it may be; false: there is no such. --db names the only one. */
+/* The n-th folder where the database may lie; false: there is none. --db names the only one. */
 static bool db_folder(u32 n, char *dir, size_t size)
 {
 	const char *env;
@@ -2938,8 +2938,8 @@ static bool db_folder(u32 n, char *dir, size_t size)
 }
 
 /*
- * Find where it is, to write (then a folder of ours is made where it is missing) or to read.
- * False: there is no such place.
+ * Finds the folder of the database. `write`: a folder that can be written, which is made where it is
+ * missing; else a folder that holds the file. False: there is none.
  */
 static bool db_place(bool write)
 {
@@ -2954,7 +2954,7 @@ static bool db_place(bool write)
 		db.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (db.dir_fd < 0)
 			continue;
-		/* asked of the folder: the file there may be somebody else's, or not be yet */
+		/* the folder is asked: the file may belong to somebody else, or not exist yet */
 		if (write ? !faccessat(db.dir_fd, ".", W_OK | X_OK, AT_EACCESS) :
 			    !faccessat(db.dir_fd, db.name, F_OK, AT_SYMLINK_NOFOLLOW)) {
 			snprintf(db.path, sizeof(db.path), "%s%s%s", dir,
@@ -2966,7 +2966,7 @@ static bool db_place(bool write)
 	return false;
 }
 
-/* Write the file, if there is a place for it. Returns 0 or an exit code, see file_why. */
+/* Writes the file, if there is a place for it. Returns 0 or an exit code, and then file_why says why. */
 static int db_save(void)
 {
 	int code;
@@ -3030,7 +3030,7 @@ static void db_merge_role(struct db_profile *p, const struct learn_sum *s)
 	}
 }
 
-/* What BPF observed of a program, as so many steps of the averages. */
+/* Takes what BPF observed of a program; each observation moves the averages by one step. */
 static struct db_profile *db_merge(const struct learn_key *key, const struct learn_sum *s)
 {
 	struct db_profile *p = db_find(&db.known, key->comm, key->exe);
@@ -3066,7 +3066,7 @@ static struct db_profile *db_merge(const struct learn_key *key, const struct lea
 	return p;
 }
 
-/* Tell BPF how the program's next task begins, or that nobody is sure any more. */
+/* Tells BPF how the program's next task begins, or that no prediction is sure enough any more. */
 static void db_foretell(const struct db_profile *p)
 {
 	int fd = bpf_map__fd(st.skel->maps.predictions);
@@ -3084,8 +3084,8 @@ static void db_foretell(const struct db_profile *p)
 }
 
 /*
- * Take what BPF has observed. The file is written now and then, but not while somebody plays:
- * on a busy disk fsync may take long, and this is the loop that finds games.
+ * Takes what BPF has observed. On a busy disk fsync may take long, and meanwhile the loop finds no
+ * game: so the file is written now and then, but not while somebody plays.
  */
 static void db_drain(void)
 {
@@ -3117,7 +3117,7 @@ static void db_close(void)
 	db.kept = false;
 }
 
-/* A bad file is kept aside, for whoever wants to know why. */
+/* A bad file is renamed, so that somebody can find out what made it bad. */
 static void db_keep_bad(void)
 {
 	char bad[NAME_MAX + 8];
@@ -3242,7 +3242,7 @@ static void ring_close(enum event_type type)
 	r->taken = NULL;
 }
 
-/* What was read may be written over. The kernel sees this before we look whether there is more. */
+/* The kernel may write over what was read. It sees this before we look whether there is more. */
 static void ring_release(struct ring *r, u32 *held)
 {
 	if (*held && r->taken)
@@ -3284,8 +3284,8 @@ static const void *ring_next(struct ring *r, u32 *held, u32 *len)
 #define SCX_LOOK_MS	4000
 
 /*
- * Has the kernel let the scheduler go? BPF writes why. The kernel's own word is asked every
- * SCX_LOOK_MS besides, so that status tells the truth whatever became of BPF's.
+ * Has the kernel ended the scheduler? BPF writes why. What BPF writes may be lost, so the kernel's
+ * file is read every SCX_LOOK_MS besides, and status tells the truth.
  */
 static void scx_look(void)
 {
@@ -3297,7 +3297,7 @@ static void scx_look(void)
 		st.exited = true;
 	} else if (st.link && now - st.scx_looked_ns >= SCX_LOOK_MS * NSEC_PER_MSEC) {
 		st.scx_looked_ns = now;
-		/* where it cannot be read, for want of files for instance, nothing is known */
+		/* where gamer has no descriptor left, for instance, the file tells nothing */
 		if (read_line(state, sizeof(state), SCX_DIR "state") > 0 &&
 		    !strcmp(state, "disabled")) {
 			st.end = (struct scx_end){ .reason = "the kernel does not say why" };
@@ -3419,7 +3419,7 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 	skel->struct_ops.gamer_ops->hotplug_seq = read_num(0, SCX_DIR "hotplug_seq");
 }
 
-/* Set what the kernel offers and the hooks chosen into the not yet loaded object. */
+/* Before the object is loaded, its constants are set by what the kernel offers and which hooks are chosen. */
 static void bpf_configure(struct gamer_bpf *skel)
 {
 	u32 i;
@@ -3458,7 +3458,7 @@ asm(".section .rodata\n"
     "bpf_packed_end:\n"
     ".previous");
 
-/* Unpacked into new memory, of which the caller sees to the end; NULL: there is none. */
+/* Unpacks the object into new memory, which the caller frees; NULL: there is no memory. */
 static char *bpf_unpack(size_t *size)
 {
 	size_t packed = (uintptr_t)bpf_packed_end - (uintptr_t)bpf_packed;
@@ -3635,7 +3635,7 @@ static int bpf_attach(void)
 	return 0;
 }
 
-/* What lies at an offset of struct cpu_state, over all CPUs. */
+/* The sum over all CPUs of the u64 at this offset of struct cpu_state. */
 static u64 cpu_sum(size_t at)
 {
 	u64 sum = 0;
@@ -3874,7 +3874,7 @@ static bool elf_symbols(const struct elf_file *f, const Elf64_Shdr *table, u64 m
 	return n <= max;
 }
 
-/* Where an address of the program lies in its file; 0: in no part that is code. */
+/* File offset of an address of the program; 0: the address is in no segment that holds code. */
 static u64 elf_offset(const struct elf_file *f, u64 addr)
 {
 	Elf64_Phdr ph;
@@ -4051,7 +4051,7 @@ static void wine_send(struct wine_file *f, int fd, const u64 at[ARRAY_SIZE(wine_
 		wine.since_ns = now_ns();
 }
 
-/* It takes its uprobes away. Whoever forks before that is over may have to wait as well. */
+/* Ends the child, which takes its uprobes away. Until it has, a process that forks may have to wait. */
 static void wine_leave(bool reaped)
 {
 	if (wine.child.pid && !reaped)
@@ -4265,7 +4265,7 @@ struct order {
 	u32 wine;		/* 0: no library, 1: that of a Windows program, 2: any */
 };
 
-/* An answer. The last to an order of many names none, but where to go on, or 0. */
+/* An answer. The last answer to LOOK_ALL names no process: its pid is where to go on, or 0. */
 struct facts {
 	s32 pid;
 	u32 last;		/* the order is done */
@@ -4276,8 +4276,8 @@ struct facts {
 };
 
 /*
- * The child that reads. It shows what it reads before it does, so that it need not live to tell
- * whom it hangs on.
+ * The child that reads. It shows which process it is about to read, so that gamer knows which process
+ * it hangs on.
  */
 static struct reader {
 	struct child child;
@@ -4412,7 +4412,7 @@ static u8 comm_class(const char *comm)
 	return CLASS_OTHER;
 }
 
-/* May what can hang be read of it? Then it is shown first. */
+/* May files of this process be read that can make the child hang? If so, the process is shown first. */
 static bool reader_may(s32 pid, u64 start, u32 uid, const char *comm)
 {
 	struct shown *s = reader.shown;
@@ -4434,7 +4434,7 @@ static bool reader_may(s32 pid, u64 start, u32 uid, const char *comm)
 	return true;
 }
 
-/* One look at a process. True: what can hang may be read of it. */
+/* One look at a process. True: files of it may be read that can make the child hang. */
 static bool proc_facts(s32 pid, struct facts *f)
 {
 	struct stat s;
@@ -4519,7 +4519,7 @@ static int proc_wine(s32 pid, struct wine_facts *f)
 	return found ? wine_read(path, false, f) : -1;
 }
 
-/* An order of many: those who may be a game, a server, or bring a Wine, and where to go on. */
+/* LOOK_ALL: tells which processes may be a game or a server, or bring a Wine, and where to go on. */
 static void reader_scan(int sock, struct facts *f, s32 from)
 {
 	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), left = READ_AT_ONCE;
@@ -4594,7 +4594,7 @@ static bool scanning(void)
 	return reader.scan || reader.order.look == LOOK_ALL;
 }
 
-/* Fire when the first look is due, or the child should have answered; never where nothing is. */
+/* The timer fires when the first look is due or the child should have answered; else never. */
 static void timer_arm(void)
 {
 	u64 due = reader.deadline_ns;
@@ -4650,7 +4650,7 @@ static u32 slot_rank(const struct game_slot *s)
 	return s == game.now ? 3 : game.now && s->uid == game.now->uid ? 2 : s->uid == 0;
 }
 
-/* One line, the first time, on what had no room. */
+/* Notes that a process or file found no room: one line, the first time. */
 static void game_full(const char *what, s32 pid)
 {
 	if (!game.full++)
@@ -4749,7 +4749,7 @@ static void slot_serve(struct game_slot *s)
 	slot_class(s, class);
 }
 
-/* Whose ntdll.so this is, by the first who does not give way; gamer's own: NULL. */
+/* The highest slot_rank() of the processes that use this ntdll.so; UINT32_MAX where gamer uses it. */
 static u32 wine_rank(const struct wine_file *f)
 {
 	u32 rank = 0, users = 0, i;
@@ -4802,8 +4802,8 @@ static void game_scan(void)
 }
 
 /*
- * A game may run that nobody told of: all processes are looked at, as soon as may be. That costs
- * what their number costs, so it is done every GAME_POLL_NS at most, whoever is the cause.
+ * A game may run that no hint told of, so all processes are looked at soon. The cost grows with their
+ * number, so the looks are GAME_POLL_NS apart, whatever asks for them.
  */
 static void game_scan_soon(void)
 {
@@ -4817,7 +4817,7 @@ static void game_switch(struct game_slot *s)
 	bool ended = game.now && !slot_alive(game.now);
 	struct game_slot *o;
 
-	/* before class_gen moves: who looks again then must find the new one */
+	/* before class_gen moves: a thread that then looks again must find the new game */
 	st.skel->bss->game_tgid = s ? s->pid : 0;
 	if (game.now)
 		slot_class(game.now, CLASS_OTHER);
@@ -4876,7 +4876,7 @@ static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 
 	if (!slot_alive(s))
 		return;		/* its exit is about to be told */
-	/* where only its first thread ended /proc tells nothing any more */
+	/* /proc tells nothing once the first thread has ended, and others may run: what was known stays */
 	if (!(f->traits & T(NOTHING)) || !s->seen) {
 		s->score = f->traits & T(NOTHING) ? trait_weight[TRAIT_NOTHING] : traits_score(traits);
 		s->uid = f->uid;
@@ -4995,8 +4995,8 @@ static void reader_check(void)
 }
 
 /*
- * Start what children there are to be. While uprobes come or go the kernel may let nobody fork:
- * then later. False: the one that reads does not run.
+ * Starts the children that do not run. While uprobes come or go, a fork may wait in the kernel: then
+ * the children start later. False: the child that reads does not run.
  */
 static bool children_start(void)
 {
@@ -5007,7 +5007,7 @@ static bool children_start(void)
 	return reader.child.pid || child_start(&reader.child, EV_READER, caps_for(CAP_READ), reader_work);
 }
 
-/* Give the child its next order; the others take turns with those of many. */
+/* Gives the child its next order. Orders for one process take turns with those for files and for all. */
 static void reader_next(void)
 {
 	struct game_slot *s, *first = NULL;
@@ -5048,7 +5048,7 @@ static void reader_next(void)
 		first->asked = 1;
 }
 
-/* Somebody has ended who was left behind, or too early. */
+/* A child has ended: one that was left behind, or one that should still run. */
 static void children_reap(void)
 {
 	s32 pid;
