@@ -1807,6 +1807,10 @@ static __always_inline bool task_pinned(struct task_struct *p)
  * idle mask must not decide that: wakeups claim a CPU that is going offline from the mask, and then land
  * elsewhere. A thread queued here (ksoftirqd, with it RCU) would wait on an idle CPU until the watchdog
  * ends us.
+ *
+ * A kernel thread that wakes goes to the local queue in any case. The kernel (6.16) does not call
+ * gamer_dispatch() on a CPU that is about to go offline, and waits for RCU meanwhile: a ksoftirqd in the
+ * pinned queue would hold up RCU, RCU the CPU's end, and the CPU's end the ksoftirqd.
  */
 static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ctx *t, u32 cpu,
 					   u8 prio, u64 now, u64 enq_flags)
@@ -1829,14 +1833,14 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 			      enq_flags | k_SCX_ENQ_PREEMPT);
 		return;
 	}
+	cs->pinned_critical |= prio == PRIO_CRITICAL;
+	if ((p->flags & PF_KTHREAD) && (enq_flags & k_SCX_ENQ_WAKEUP)) {
+		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, true), enq_flags);
+		return;
+	}
 	stat_inc(me, BPF_STAT_PINNED_QUEUED);
 	cs->pinned_waits = 1;
-	if (prio == PRIO_CRITICAL) {
-		cs->pinned_critical = 1;
-		key = now - WARP_MAX_NS - LAG_MAX_NS;
-	} else {
-		key = task_key(t, now);
-	}
+	key = prio == PRIO_CRITICAL ? now - WARP_MAX_NS - LAG_MAX_NS : task_key(t, now);
 	compat_insert_key(p, DSQ_PINNED(cpu), task_slice(t, prio, true), key, enq_flags);
 }
 
@@ -2296,7 +2300,7 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 		t = task_ctx_of(p);
 		if (!t || compat_now() - cs->run_at_ns < task_slice(t, PRIO_NORMAL, true))
 			return;
-		if (!scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)) &&
+		if (!scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)) && !scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) &&
 		    !scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)))
 			return;
 	}
