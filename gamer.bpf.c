@@ -3,12 +3,12 @@
  * gamer.bpf.c: everything that runs in the kernel, and the ABI that it shares with gamer.c.
  *
  *   1. ABI                   what crosses the line to user space; gamer.c includes this file
- *   2. tunables              constants that user space sets before load; the table of thresholds
+ *   2. tunables              what user space sets, mostly before load; the table of thresholds
  *   3. state and maps        task storage, per-CPU and per-cache state, the event rings
  *   4. kernel compatibility  one name for what kernels 6.12 to 7.3 call differently
  *   5. the scheduler         whole, in the order of a task's life
  *   6. roles and evidence    evidence by source -> role -> importance; learning; run/sleep patterns
- *   7. detection hooks       what threads do in the kernel and in Wine -> evidence
+ *   7. detection hooks       what threads and devices do in the kernel and in Wine -> evidence, input window
  *   8. profiler              times off the CPU, system calls, block I/O of a process tree
  *   9. ops table             what the kernel attaches
  *
@@ -50,8 +50,9 @@
  *
  * A CPU that a real-time or deadline task has is neither idle nor a victim (PRIO_FOREIGN).
  *
- * A wakeup's path is gamer_select_cpu -> gamer_enqueue -> gamer_dispatch -> gamer_running
- * -> gamer_stopping. Start reading at section 5. What a hook sees becomes evidence_set() ->
+ * A wakeup's path is gamer_select_cpu, which itself inserts where a CPU is idle or gives way, else
+ * -> gamer_enqueue -> gamer_dispatch; then gamer_running -> gamer_stopping. In comments on fields
+ * running() is gamer_running() with what it calls, and so on. Start reading at section 5. What a hook sees becomes evidence_set() ->
  * role_settle() -> acts_as, and that is all the scheduler looks at.
  */
 
@@ -258,7 +259,7 @@ struct cpu_state {
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
 	__u64 fanout_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
 	__u64 ends_at_ns;	/* when the running task sleeps, by its average; gamer_running() */
-	__u64 expects_at_ns;	/* since when; cpu_expect(); 0: told again, kick_again() */
+	__u64 expects_at_ns;	/* since when; cpu_expect(); 0: kick_again() has told the CPU twice */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
 	__u64 misses[ROLE_NR];				/* deadlines missed; deadline_check() */
@@ -401,7 +402,7 @@ _Static_assert(sizeof(struct thread_row) == 112, "ABI");
 /* Frames as the display shows them, or as the game submits them. One writer at a time. */
 enum frame_source { FRAME_NONE, FRAME_CADENCE, FRAME_FLIP };
 struct frame_state {
-	__u64 presented;	/* frames that reached the display; flip_done(), gpu_submitted() */
+	__u64 presented;	/* frames that reached the display; frame_flipped(), frame_begins() */
 	__u64 dropped;		/* game frames replaced before they were shown */
 	__u64 missed;		/* refresh periods that passed without a new frame */
 	__u64 present_at_ns;	/* last completion */
@@ -855,7 +856,7 @@ ROLES(X)
 #define FRAME_FRESH_NS		NSEC_PER_SEC		/* older stamps belong to no frame; not measured */
 #define FRAME_MISSED_SHIFT	1	/* a frame later than period + (period >> this); not measured */
 #define REFRESH_SHIFT		4	/* weight of a longer interval in the period; not measured */
-/* How long input lasts. A mouse reports 125 times a second; the others are not measured. */
+/* The input window: how long it stays open after an event. Mouse: a report's interval at 125 Hz; others: not measured. */
 #define INPUT_MOUSE_MS		8
 #define INPUT_KEYBOARD_MS	1000
 #define INPUT_GAMEPAD_MS	500
@@ -1001,8 +1002,8 @@ u32 cgroup_gen = 1;
 __hidden struct bpf_cpumask __kptr *fast_cpus SEC(".data.masks");
 
 struct frame_state frame;
-u64 input_until_ns;		/* somebody just used an input device; input_event() */
-u32 input_held;			/* keys and buttons that are down; input_event() */
+u64 input_until_ns;		/* the input window is open until then; input_event_seen() */
+u32 input_held;			/* keys and buttons that are down; input_hold(), input_gone() */
 u32 input_open;			/* was the window open at the last walk over threads(); its clock */
 u32 primary_tid;		/* the game's thread with the most GPU submits; gpu_submitted() */
 u32 primary_tgid, primary_submits;	/* its process, its submits */
@@ -1217,7 +1218,7 @@ static __always_inline void compat_set_slice(struct task_struct *p, u64 slice)
 #include <bpf/bpf_tracing.h>
 
 /*
- * What the scheduler asks of the rooms below: what a task's process is, what a burst's end tells
+ * What the scheduler asks of the sections below: what a task's process is, what a burst's end tells
  * of the task, what the database knows of it, and whether an input's reader just ran.
  */
 static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, u64 now);
@@ -1410,7 +1411,7 @@ static __always_inline u64 task_key(const struct task_ctx *t, u64 now)
 
 	if ((s64)(due - now) > (s64)DEBT_MAX_NS)
 		due = now + DEBT_MAX_NS;
-	/* What the game does while somebody plays is an answer to that. */
+	/* While the input window is open, each thread of the game has the lead of a boost at least. */
 	if (warp < BOOST_WARP_NS &&
 	    (task_boosted(t, now) || (t->class == CLASS_GAME && input_window(now))))
 		warp = BOOST_WARP_NS;
@@ -1559,7 +1560,7 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 	u32 interrupt = compat_in_interrupt();
 	bool irq_woken = interrupt || boost_by_waker(p, t, cs, now);
 
-	/* Where nobody tells: who was not running can hardly have woken a thread of the game. */
+	/* This kernel does not tell interrupt context: a process that is not the game's hardly woke the thread. */
 	if (!irq_mask && t->class == CLASS_GAME && cs->tgid != (u32)p->tgid)
 		irq_woken = true;
 	t->softirq -= t->softirq >> EWMA_SHIFT;
@@ -1665,8 +1666,8 @@ static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx
  * Critical work takes a CPU from what is less important: the CPU, or -1 where none gives way.
  *
  * The task waits in the shared queue while that CPU is told: any CPU that is free sooner takes the task,
- * and no task waits behind what an interrupt put on that CPU in the meantime. Only here, where no other
- * CPU can be sooner, the task goes straight to the CPU's local queue.
+ * and no task waits behind what an interrupt put on that CPU in the meantime. Where the victim is
+ * this CPU, or kernels have no kick, the task goes straight to the victim's local queue.
  */
 static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u32 near, u64 now,
 				   u64 enq_flags)
@@ -2012,9 +2013,9 @@ static __always_inline bool take_displaced(u32 cpu, u64 now, u64 age)
 }
 
 /*
- * The same of the CPUs of one cache from `cpu` on. With an age only of that CPU, and those behind
- * it that a higher class has: all others look after their next themselves. A function of its own,
- * which the verifier walks once and not for each call.
+ * The same of the CPUs of one cache from `cpu` on. With an age it looks at `cpu`, and goes on to the
+ * next CPU only while a higher class has the CPU that it looks at: every other CPU looks after the
+ * CPU behind it. A function of its own, which the verifier walks once and not for each call.
  */
 __noinline int take_displaced_in_ring(u32 cpu, u64 now, u64 age)
 {
@@ -2044,7 +2045,7 @@ static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u
 	cs->expects = 0;	/* somebody else has taken it */
 	if (take_displaced(cpu, now, 0))
 		return true;
-	/* Not where another CPU failed: the task may not run there, but may elsewhere. */
+	/* Only this CPU clears the mark: where another CPU fails, affinity may forbid that CPU alone. */
 	cs->displaced = 0;
 	cs->slice_start_ns = now;
 	if (take_displaced_in_ring(cpu_next[cpu & (MAX_CPUS - 1)], now, DISPLACED_AGE_NS))
@@ -2229,7 +2230,8 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	if (cs->prio >= cs->expects)
 		cs->expects = 0;
 	if (cs->prio < PRIO_CRITICAL) {
-		cs->pinned_critical = 0;	/* it would have been first, or waits like the others */
+		/* The dispatch would have taken a critical pinned task first; one that still waits is like any other. */
+		cs->pinned_critical = 0;
 		/* Signed: the kernel's clock stands while this CPU switches, and the kick is later. */
 		if ((s64)(now - cs->expects_at_ns) < (s64)KICK_LOST_NS)
 			kick_again(cs, cpu);

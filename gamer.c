@@ -18,14 +18,15 @@
  *  14. wine                  uprobes on the ntdll.so of whatever Wine the game brings
  *  15. game                  which process is the game, which serve it
  *  16. output                status as text, JSON and OpenMetrics
- *  17. event consumers       the epoll loop: signals, BPF events, clients, power changes
- *  18. clients               of a running gamer: events, traces of them, top
+ *  17. server                the epoll loop: signals, BPF events, power changes, the clients on the socket
+ *  18. client commands       what asks a running gamer: events, traces of them, top
  *  19. profile               times off the CPU and system calls of a process tree
- *  20. commands              run, status, db, check, unit
+ *  20. commands              run, status, db, check, unit, man, completions
  *  21. main                  option parser
  *
  * `gamer run` is cmd_run -> run_once -> bpf_load -> bpf_attach -> loop. Start reading there;
- * the four tables of section 3 tell what exists.
+ * the tables of section 3 tell what exists. A command's values lie in opt[]; bpf_configure() hands BPF
+ * those that the scheduler needs, topo_to_bpf() the CPUs, power_apply() the power profile.
  */
 
 /* ===================================================================================== */
@@ -1287,8 +1288,8 @@ static int file_check(int dir_fd, const char *name, mode_t *mode)
 }
 
 /*
- * Takes away what a gamer left that was killed: of the same user, with the sticky bit, that no
- * file has but these, and without the lock that it has as long as somebody writes it.
+ * Removes the temporary file of a gamer that was killed: a file of the same user, with the
+ * sticky bit (only temporary files have it), and not locked (its writer holds the lock).
  */
 static void file_sweep(int dir_fd, const char *tmp)
 {
@@ -1307,8 +1308,8 @@ static void file_sweep(int dir_fd, const char *tmp)
 
 /*
  * 0, or an exit code; then file_why says why. `path` is seen from the folder at_fd, and stays. The
- * name until the end is always the same, so that no more than one is ever left; where that is
- * taken, by another writer or to annoy us, it is one that nobody foresees.
+ * temporary name is always the same, so that no more than one such file is ever left; where the name
+ * is taken, by another writer or by somebody who wants the write to fail, a random name is used.
  */
 static int file_begin(struct file *f, int at_fd, const char *path)
 {
@@ -1418,8 +1419,8 @@ static void out_check(const char *path, const char *who)
 }
 
 /*
- * The same for what others read while we run: where it fails it is said, but not each second; *was:
- * the last time. Not durable: it is written anew within seconds, and the disk is not to be woken.
+ * The same for what others read while we run: a failure is said once, and again when its reason changes; *was:
+ * the last reason. Not durable: it is written anew within seconds, and the disk is not to be woken.
  */
 static void write_whole(const char *path, const char *text, size_t len, const char **was)
 {
@@ -4232,7 +4233,7 @@ struct game_slot {
 	u8 class;		/* enum class as last written to BPF; slot_class() */
 	u8 seen;		/* 1: comm, score and uid are known; slot_told() */
 	u8 again;		/* looks to come after the next; game_hint(), slot_told() */
-	u8 asked;		/* 1: the child looks at it; reader_next(), reader_take() */
+	u8 asked;		/* 1: the child looks at it; reader_next(), reader_told() */
 	char comm[16];		/* not trusted; slot_told() */
 };
 
@@ -4281,7 +4282,7 @@ struct facts {
  */
 static struct reader {
 	struct child child;
-	struct order order;	/* what it is at; reader_next(), reader_take() */
+	struct order order;	/* what it is at; reader_next(), reader_told() */
 	u64 deadline_ns;	/* then it hangs, or is to be started again; 0: none */
 	u64 turn;		/* shown->turn when that was set */
 	u64 asked_turn;		/* when it was asked; reader_next() */
@@ -4930,7 +4931,7 @@ static void reader_lost(bool reaped)
 	reader.order.look = LOOK_NOTHING;
 	reader.deadline_ns = 0;
 	if (children.lost >= READ_LOST && !w->safe)
-		note("game: %u processes hang that were to read others: environments stay unread",
+		note("game: %u of gamer's children hang while they read other processes: environments stay unread",
 		     children.lost);
 	w->safe = children.lost >= READ_LOST;
 	if (!o.look)
@@ -5996,7 +5997,7 @@ static void status_changed(void)
 }
 
 /* ===================================================================================== */
-/* 17. event consumers                                                                   */
+/* 17. server                                                                            */
 /* ===================================================================================== */
 
 /* An event that gamer itself makes, for clients alone: BPF found a ring full. */
@@ -6885,7 +6886,7 @@ static void loop_open(void)
 }
 
 /* ===================================================================================== */
-/* 18. clients                                                                           */
+/* 18. client commands                                                                   */
 /* ===================================================================================== */
 
 /* ==== clients 1: connection ========================================================== */
@@ -7755,7 +7756,7 @@ static int cmd_top(void)
 
 /*
  * gamer profile says where the time of a process tree goes. The profiler's BPF programs count times
- * and stacks; this room keeps the mappings of the tree's processes, names the stacks' addresses by
+ * and stacks; this section keeps the mappings of the tree's processes, names the stacks' addresses by
  * them, and prints the report. Start reading at cmd_profile().
  *
  * /proc/PID/maps ends with its process, so mappings come from perf's records of mappings, forks and
