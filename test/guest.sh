@@ -768,7 +768,7 @@ dev_storm() { : "storms of fork, exec, rename and exit under any name while it s
 		sleep 1
 		gamer status >/tmp/s || fail "no answer"
 		gamer status --json >"/out/storm$n.json" || fail "no JSON"
-		game_is $D || fail "$(grep ^game: /tmp/s)"
+		grep -q "^game: *$D\b" /tmp/s || fail "$(grep ^game: /tmp/s)"
 		! tr -d '\n' </tmp/s | grep -q '[[:cntrl:]]' || fail "status prints control characters"
 		no_rows $O || fail "a program that is no game is in the table"
 	done
