@@ -177,7 +177,7 @@ $(B)/gamer-bench: test/bench.c test/bpf.h $(L)/uapi/.made
 	-static -s -Wl,--gc-sections -Wl,--build-id=none -o $@ $<
 
 # --- 6. the rest -----------------------------------------------------------------------
-install: $(B)/gamer $(B)/gamer-bench
+install: $(B)/gamer
 	$(Q)install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/gamer
 
 # What is handed on: the binaries, what is linked into gamer, and the checksums of all.

@@ -253,7 +253,7 @@ struct cpu_state {
 	__u8 pinned_next;		/* 1: the pinned queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
 	__u8 displaced;		/* 1: a displaced task waits in the pinned queue; displaced_waits() */
-	__u8 pinned_critical;	/* 1: that queue begins with critical work; enqueue_pinned(), running() */
+	__u8 pinned_critical;	/* 1: that queue, or the local one, begins with critical work; enqueue_pinned(), running() */
 	__u8 pinned_waits;	/* 0: that queue is empty; under the CPU's lock, take_pinned() */
 	__u8 expects;		/* enum prio of what was sent here and does not run yet; cpu_expect() */
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */

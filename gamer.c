@@ -106,6 +106,7 @@ typedef int64_t s64;
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define MIN(a, b)	((a) < (b) ? (a) : (b))
 #define MAX(a, b)	((a) > (b) ? (a) : (b))
+#define CMP(x, y)	(((x) > (y)) - ((x) < (y)))	/* for what sorts upwards */
 #define NSEC_PER_USEC	1000ULL
 #define NSEC_PER_MSEC	1000000ULL
 #define NSEC_PER_SEC	1000000000ULL
@@ -191,7 +192,8 @@ static const struct command {
 #define OPTIONS(X)								\
 	X(HELP, "help", 'h', FLAG, C_ALL, 0, 0, 1, NULL, "show help")		\
 	X(VERSION, "version", 'V', FLAG, C_ALL, 0, 0, 1, NULL, "show version")	\
-	X(JSON, "json", 'j', FLAG, C(status) | C(check) | C(top) | C(db) | C(profile), 0, 0, 1, NULL, "print JSON")								\
+	X(JSON, "json", 'j', FLAG, C(status) | C(check) | C(top) | C(db) | C(profile), 0, 0, 1, \
+	  NULL, "print JSON")							\
 	X(METRICS, "metrics", 'm', FLAG, C(status), 0, 0, 1, NULL, "print OpenMetrics") \
 	X(VERBOSE, "verbose", 'v', FLAG, C(run) | C(check) | C(profile), 0, 0, 1, NULL,	\
 	  "show what libbpf says")						\
@@ -499,6 +501,7 @@ enum user_stat {
 };
 
 enum stat_type { STAT_COUNTER, STAT_GAUGE, STAT_HIST };
+static const char *const stat_types[] = { "counter", "gauge", "histogram" };
 
 static const struct stat_desc {
 	const char *name;	/* without its unit */
@@ -5257,9 +5260,7 @@ static struct out answer;
 
 static int cmp_u32(const void *a, const void *b)
 {
-	u32 x = *(const u32 *)a, y = *(const u32 *)b;
-
-	return (x > y) - (x < y);
+	return CMP(*(const u32 *)a, *(const u32 *)b);
 }
 
 enum { RANK_P50, RANK_P95, RANK_P99, RANK_P999, RANK_MAX, RANKS };
@@ -5891,7 +5892,6 @@ struct metrics_out {
 /* Buckets are whole octaves, so that the answer has room for all. The sum of the times is not known. */
 static void stat_metric(const struct stat_now *s, void *ctx)
 {
-	static const char *const types[] = { "counter", "gauge", "histogram" };
 	const struct stat_desc *d = s->d;
 	const struct metrics_out *to = ctx;
 	const char *total = d->type == STAT_COUNTER ? "_total" : "", *head = to->collector ? total : "";
@@ -5902,7 +5902,7 @@ static void stat_metric(const struct stat_now *s, void *ctx)
 	snprintf(name, sizeof(name), "gamer_%s%s", d->name, units[d->unit].base);
 	if (!s->member)
 		out_f(to->o, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, head, d->help, name, head,
-		      types[d->type]);
+		      stat_types[d->type]);
 	if (s->v != s->v)
 		return;
 	if (d->label)
@@ -7785,7 +7785,6 @@ static int cmd_top(void)
 #define PROF_NAME		192	/* bytes of a function name, with its 0 */
 #define PROF_LINE		4096	/* of /proc/PID/maps: a path and what stands before it */
 #define PROF_CALLS	(2 * PROF_SYSCALLS)	/* 64-bit calls by number, then 32-bit ones */
-#define CMP(x, y)	(((x) > (y)) - ((x) < (y)))	/* for what sorts upwards */
 
 /* A function of a module, the kernel or a JIT compiler. */
 struct prof_symbol {
@@ -11010,7 +11009,6 @@ static void man_options(u32 cmd)
 
 static void man_stats(void)
 {
-	static const char *const types[] = { "counter", "gauge", "histogram" };
 	char term[64], text[256];
 	size_t i;
 
@@ -11018,7 +11016,7 @@ static void man_stats(void)
 		const struct stat_desc *d = &stats[i];
 
 		snprintf(term, sizeof(term), "%s%s", d->name, units[d->unit].suffix);
-		snprintf(text, sizeof(text), "%s (%s%s%s)", d->help, types[d->type],
+		snprintf(text, sizeof(text), "%s (%s%s%s)", d->help, stat_types[d->type],
 			 d->label ? " by " : "", d->label ? d->label : "");
 		man_entry(term, text);
 	}

@@ -1333,7 +1333,6 @@ static void game_run(void)
 
 /* ==== 8. figures ================================================================== */
 
-
 /* Sorts the samples. */
 static struct dist dist_of(u32 *ns, u64 n, double unit_ns)
 {
