@@ -117,7 +117,6 @@ enum class { CLASSES(X) CLASS_NR };
 	X(DISPLACE, displace)	/* what is short takes a CPU from long critical work */ \
 	X(URGENT, urgent)	/* what devices and timers wake briefly needs no role */ \
 	X(BOOST, boost)		/* whom critical threads of the game wake is critical too */ \
-	X(KEEP, keep)		/* who is displaced goes on where it ran: its caches are warm */ \
 	X(HANDOFF, handoff)	/* a waker about to sleep leaves its CPU to whom it wakes */ \
 	X(SMT, smt)		/* critical threads avoid a core that runs one already */ \
 	X(LLC, llc)		/* queues and victims by cache */ \
@@ -148,9 +147,8 @@ enum prio {
 	X(CRITICAL_QUEUED, critical_queued, "enqueues to a critical queue")	\
 	X(NORMAL_QUEUED, normal_queued, "enqueues to a normal queue")		\
 	X(PINNED_QUEUED, pinned_queued, "enqueues to a single-CPU queue")	\
-	X(DISPLACED_WAITS, displaced_waits, "displaced tasks that wait to go on where they ran")	\
 	X(RESCUES, rescues, "queues served out of turn because of their age")	\
-	X(BUDGET_YIELDS, budget_yields, "critical work that let normal work pass") \
+	X(KEPT, kept, "used-up slices after which the task was still the first in turn") \
 	X(STEALS, steals, "tasks taken from another cache's queue")		\
 	X(SLICE_CUTS, slice_cuts, "slices cut at the tick because work waited")	\
 	X(KICKS_AGAIN, kicks_again, "CPUs told again of critical work that came while they switched") \
@@ -244,7 +242,6 @@ enum hist { HISTS(X) HIST_NR };
 /* One scheduled CPU. Hot fields first, one cache line; other CPUs read them for O(1) choice. */
 struct cpu_state {
 	__u64 run_at_ns;	/* when the running task got the CPU; running() */
-	__u64 critical_ns;	/* critical run time that others' has not paid back; stopping() */
 	__u64 slice_start_ns;	/* when it last began with other than critical work; dispatch() */
 	__u32 tgid;		/* process of the running task; running() */
 	__u16 perf;		/* last frequency request, 0..1024; running() */
@@ -252,7 +249,6 @@ struct cpu_state {
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
 	__u8 pinned_next;		/* 1: the pinned queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
-	__u8 displaced;		/* 1: a displaced task waits in the pinned queue; displaced_waits() */
 	__u8 pinned_critical;	/* 1: that queue, or the local one, begins with critical work; enqueue_pinned(), running() */
 	__u8 pinned_waits;	/* 0: that queue is empty; under the CPU's lock, take_pinned() */
 	__u8 expects;		/* enum prio of what was sent here and does not run yet; cpu_expect() */
@@ -260,6 +256,7 @@ struct cpu_state {
 	__u64 fanout_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
 	__u64 ends_at_ns;	/* when the running task sleeps, by its average; gamer_running() */
 	__u64 expects_at_ns;	/* since when; cpu_expect(); 0: kick_again() has told the CPU twice */
+	__u64 pinned_served_ns;	/* the pinned queue was served, or empty; dispatch(), enqueue_pinned() */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
 	__u64 misses[ROLE_NR];				/* deadlines missed; deadline_check() */
@@ -274,11 +271,13 @@ struct cpu_state {
 _Static_assert(sizeof(struct cpu_state) % 64 == 0, "cpu_state shares no cache line");
 _Static_assert(__builtin_offsetof(struct cpu_state, stat) == 64, "hot part is one line");
 
-/* Queues of one last-level cache. */
+/* One last-level cache: its clock of fair time, and how its queues were served. */
 struct llc_state {
+	__u64 clock_ns;		/* fair time: what a task at its share has had; clock_moves() */
+	__u64 clock_at_ns;	/* when the clock moved last; clock_moves() */
 	__u64 normal_served_ns;	/* last time the normal queue was served or empty; dispatch() */
-	__u32 inv_weight_avg;	/* of tasks that used up a slice; racy, off by little; enqueue() */
-	__u32 pad[13];
+	__u64 idle_served_ns;	/* the same of the idle queue */
+	__u64 pad[4];
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct llc_state) == 64, "one line per cache");
 
@@ -684,6 +683,9 @@ char _license[] SEC("license") = "GPL";
 #define NSEC_PER_SEC	1000000000ULL
 #define EWMA_SHIFT	3	/* weight of a new sample: 1/8 */
 #define PF_KTHREAD	0x00200000
+#define MAX_RT_PRIO	100	/* task_struct.prio below: SCHED_FIFO, SCHED_RR, SCHED_DEADLINE */
+#define CGROUP_DEPTH	8	/* cgroups above a task whose weights count */
+enum { SCHED_NORMAL = 0, SCHED_BATCH = 3, SCHED_IDLE = 5 };
 
 /* ===================================================================================== */
 /* 2. tunables                                                                           */
@@ -711,15 +713,16 @@ const volatile struct prefix thread_names[THREAD_NAME_MAX];	/* from THREAD_NAMES
 const volatile u8 thread_name_roles[THREAD_NAME_MAX];		/* enum role of each */
 const volatile struct prefix program_names[PROGRAM_NAME_MAX];	/* from PROGRAM_NAMES */
 const volatile u8 have_kick;			/* 1: scx_bpf_kick_cpu may be called */
+const volatile u8 have_peek;			/* 1: queues may be looked into, by iterators */
+const volatile u32 game_weight_recip = 128;	/* 1024 / weight of the game and its servers; --game-weight */
 const volatile u32 irq_mask;			/* interrupt bits of the preemption counter, 0: unknown */
 const volatile u16 cpu_llc[MAX_CPUS];		/* cache index of a CPU */
 const volatile u16 cpu_sibling[MAX_CPUS];	/* SMT sibling, itself where none */
 const volatile u16 cpu_next[MAX_CPUS];		/* ring through the CPUs of one cache */
-const volatile u16 cpu_back[MAX_CPUS];		/* the same ring backwards */
 const volatile u16 cpu_far[MAX_CPUS];		/* a CPU of the next cache, itself where none */
 const volatile u8 cpu_fast[MAX_CPUS];		/* 1: of the fastest class; hybrid parts only */
 const volatile u8 hybrid;			/* 1: CPUs differ in capacity or preference */
-const volatile u32 llc_depth_recip[MAX_LLCS];	/* 1024 / CPUs of the cache */
+const volatile u32 llc_depth_recip[MAX_LLCS];	/* 1024 / CPUs of the cache, at least 1 */
 
 /* Changed while running: frequency targets 0..1024 by importance, from the power profile. */
 u32 perf_target[PRIO_FOREIGN + 1];
@@ -736,36 +739,22 @@ u32 perf_target[PRIO_FOREIGN + 1];
 #define SLICE_CONTENDED_NS	(3 * NSEC_PER_MSEC)	/* where tasks wait; not measured */
 #define SLICE_CRITICAL_MIN_NS	(1 * NSEC_PER_MSEC)	/* bounds of twice the average burst; not measured */
 #define SLICE_CRITICAL_MAX_NS	(16 * NSEC_PER_MSEC)	/* a frame at 60 Hz */
-/*
- * A displaced task waits for its CPU if so much of its slice is left, and other CPUs may take the
- * task where its slice started so long ago. Measured of the rule: half as many migrations, and a
- * seventh less time in BPF.
- */
-#define DISPLACED_LEFT_NS	(500 * NSEC_PER_USEC)
-#define DISPLACED_AGE_NS	(8 * NSEC_PER_MSEC)
 
-/* --- keys --- */
-/* The largest lead of a role, so an older task wins whatever its role. Not measured. */
-#define WARP_MAX_NS		(20 * NSEC_PER_MSEC)
-#define X(id, name, prio, warp_us) \
-	_Static_assert(warp_us * NSEC_PER_USEC <= WARP_MAX_NS, "the lead of " #name);
-ROLES(X)
-#undef X
-/* The furthest a heavy user's key is put back; with WARP_MAX_NS it bounds the wait. Not measured. */
-#define DEBT_MAX_NS		(40 * NSEC_PER_MSEC)
+/* --- fair time --- */
 /*
- * The most that a task is owed for having waited. Without it a busy thread got a seventh of the
- * share that the kernel's own scheduler (EEVDF) gives the thread.
+ * What a task that slept keeps of its unused share. Without it an interactive task of 5 ms bursts
+ * waited 15 ms at each wakeup beside 8 busy threads on 4 CPUs; EEVDF: 2.7 ms.
  */
 #define LAG_MAX_NS		(10 * NSEC_PER_MSEC)
+#define LIGHT_NS		(LAG_MAX_NS / 2)	/* who left so much runs at once; not measured */
+/* What a task may owe: more than one tick of nice 19 costs at HZ=250 (276 ms). */
+#define DEBT_MAX_NS		(400 * NSEC_PER_MSEC)
 
 /* --- what keeps other work from starving --- */
-#define RESCUE_NS		(20 * NSEC_PER_MSEC)	/* so long unserved, a queue is next; not measured */
-#define CRITICAL_BUDGET_NS	(10 * NSEC_PER_MSEC)	/* critical work may be so far ahead; not measured */
-/* Other work's run time pays the budget back so many times. Lab: late 11.7 -> 1 to 3 % beside hogs. */
-#define OTHERS_WORTH		4
-/* Whoever runs longer without sleeping is not critical: a frame at 60 Hz. */
-#define CRITICAL_BURST_NS	(16 * NSEC_PER_MSEC)
+#define RESCUE_NS		(20 * NSEC_PER_MSEC)	/* so long unserved, a cache's normal queue is next; not measured */
+#define PINNED_RESCUE_NS	(60 * NSEC_PER_MSEC)	/* the same of a CPU's pinned queue; not measured */
+/* An idle-class task gets a slice so often on each CPU; a cache divides it by its CPUs. At most 5 %. */
+#define IDLE_TURN_NS		(80 * NSEC_PER_MSEC)
 
 /* --- urgency and boosts --- */
 /* Shares of wakeups are out of 256. A thread is irq-woken from this share on. Not measured. */
@@ -774,10 +763,10 @@ ROLES(X)
 /* The same where the thread sleeps a quarter of its time. Measured: a sound thread's xruns 551 -> 1. */
 #define URGENT_MAX_NS		(4 * NSEC_PER_MSEC)
 #define BOOST_NS		(8 * NSEC_PER_MSEC)	/* a boost ends; not measured */
-#define BOOST_WARP_NS		(12 * NSEC_PER_MSEC)	/* a boosted thread's lead; not measured */
 #define BOOST_HOPS		4			/* wakeups that a boost travels; not measured */
 
-/* --- preemption --- */
+/* --- preemption, handoff --- */
+#define HANDOFF_SOON_NS		(200 * NSEC_PER_USEC)	/* a waker sleeps within this, by its average; not measured */
 /*
  * Critical work gives way to what is done in half of the time that it still needs, less this; and
  * a CPU that was told of a task runs it within EXPECT_NS, or the task has found another CPU.
@@ -898,7 +887,7 @@ struct evidence {
 
 /* All that gamer knows of a thread. Times are scheduler-clock ns. */
 struct task_ctx {
-	u64 fair_at_ns;		/* earliest time its fair share lets it run; stopping(), enqueue() */
+	u64 fair_at_ns;		/* fair time that it has had, by its cache's clock; task_charge(), task_in_bounds() */
 	u64 run_at_ns;		/* got a CPU; running() */
 	u64 wake_at_ns;		/* became runnable by a wakeup, 0 once running; task_woke() */
 	u64 ready_at_ns;	/* became runnable, 0 once running; task_woke(), runtime_ran() */
@@ -907,15 +896,13 @@ struct task_ctx {
 	u64 slept_at_ns;	/* last went to sleep; stopping() */
 	u64 waker_ns;		/* run_at_ns of that waker, 0: something else woke it; task_woke() */
 	u64 boost_until_ns;	/* end of a boost received by a wakeup; task_woke() */
-	u32 charge_ns;		/* weighted run time that is not in fair_at_ns yet; stopping() */
 	u32 burst_ns;		/* run time since the last sleep; stopping() */
 	u32 burst_avg_ns;	/* EWMA of bursts; stopping() */
 	u32 gap_avg_ns;		/* EWMA of the time between wakeups; task_woke() */
 	u32 gap_dev_ns;		/* EWMA of its deviation; task_woke() */
-	u32 weight;		/* by nice value, 100 = nice 0; set_weight() */
-	u32 inv_weight;		/* charge factor, 1024 = nice 0 and default cgroup; task_set_weight() */
+	u32 inv_weight;		/* charge factor, 1024 = nice 0 and default cgroups; task_set_weight() */
 	u32 weights_gen;	/* cgroup_gen that inv_weight knows of; task_reweigh() */
-	u16 slice_scale;	/* 1024 = nice 0, 256..4096; task_set_weight() */
+	u16 llc;		/* cache whose clock fair_at_ns goes by; task_enters() */
 	u16 irq_woken;		/* EWMA of wakeups by a device, a timer or a boost, 0..256; task_woke() */
 	u16 preempted;		/* switches by force since the last sleep; stopping() */
 	u16 last_cpu;		/* where it ran last, plus 1; task_moved() */
@@ -936,6 +923,7 @@ struct task_ctx {
 	u8 wine_class;		/* of a first thread: its process's priority class, 0: not set */
 	u8 boost_depth;		/* hops left while boosted */
 	u8 late_gaps;		/* gaps that told of our delay; task_woke() */
+	u8 policy;		/* SCHED_*; task_set_weight() */
 	u8 placed_by;			/* enum reason why it runs where it does; select_cpu(), enqueue() */
 	u32 class_gen;		/* class_gen that class knows of; class_refresh() */
 	u32 wakeups;		/* real ones; task_woke() */
@@ -1082,9 +1070,10 @@ static __always_inline bool event_sent(enum event_type type, long err)
 	.at_ns = bpf_ktime_get_ns(), .tid = (u32)(ids), .tgid = (ids) >> 32,		\
 	.cpu = bpf_get_smp_processor_id(), .type = EVENT_##id
 
-/* DSQ ids: two per cache, one per CPU for who is pinned to it or goes on there. */
-#define DSQ_CRITICAL(llc)	(0x1000ULL + (llc) * 2)
-#define DSQ_NORMAL(llc)		(0x1001ULL + (llc) * 2)
+/* DSQ ids: three per cache, one per CPU for who is pinned to it. */
+#define DSQ_CRITICAL(llc)	(0x1000ULL + (llc) * 4)
+#define DSQ_NORMAL(llc)		(0x1001ULL + (llc) * 4)
+#define DSQ_IDLE(llc)		(0x1002ULL + (llc) * 4)
 #define DSQ_PINNED(cpu)		(0x10000ULL + (cpu))
 
 /* ===================================================================================== */
@@ -1104,6 +1093,7 @@ bool bpf_cpumask_empty(const struct cpumask *mask) __ksym __weak;
 bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *mask) __ksym __weak;
 struct cgroup *scx_bpf_task_cgroup(struct task_struct *p) __ksym __weak;
 void bpf_cgroup_release(struct cgroup *cgrp) __ksym __weak;
+struct cgroup *bpf_cgroup_ancestor(struct cgroup *cgrp, int level) __ksym __weak;
 struct bpf_cpumask *bpf_cpumask_create(void) __ksym __weak;
 void bpf_cpumask_set_cpu(u32 cpu, struct bpf_cpumask *mask) __ksym __weak;
 void bpf_cpumask_release(struct bpf_cpumask *mask) __ksym __weak;
@@ -1135,6 +1125,14 @@ void scx_bpf_error_bstr(char *fmt, u64 *data, u32 size) __ksym __weak;
 /* The CPU's preemption counter: a variable of its own from 6.15, in a struct before. */
 extern const int __preempt_count __ksym __weak;
 extern const struct pcpu_hot pcpu_hot __ksym __weak;
+
+/* A look into a queue, in order; in every kernel from 6.12. */
+int bpf_iter_scx_dsq_new(struct bpf_iter_scx_dsq *it, u64 dsq_id, u64 flags) __ksym __weak;
+struct task_struct *bpf_iter_scx_dsq_next(struct bpf_iter_scx_dsq *it) __ksym __weak;
+void bpf_iter_scx_dsq_destroy(struct bpf_iter_scx_dsq *it) __ksym __weak;
+
+/* What each CPU runs, whatever the scheduling class. */
+extern const struct rq runqueues __ksym __weak;
 
 #define IRQ_SOFT	0x100	/* a softirq is being served; alone: no other interrupt is */
 
@@ -1198,6 +1196,22 @@ static __always_inline bool compat_take(u64 dsq)
 	if (bpf_ksym_exists(scx_bpf_dsq_move_to_local___plain))
 		return scx_bpf_dsq_move_to_local___plain(dsq);
 	return scx_bpf_consume___old(dsq);
+}
+
+/* The smallest key in a queue; `none` where the queue is empty or cannot be looked into. */
+static __always_inline u64 compat_first_key(u64 dsq, u64 none)
+{
+	struct bpf_iter_scx_dsq it;
+	struct task_struct *p;
+
+	if (!have_peek || !bpf_ksym_exists(bpf_iter_scx_dsq_new))
+		return none;
+	bpf_iter_scx_dsq_new(&it, dsq, 0);
+	p = bpf_iter_scx_dsq_next(&it);
+	if (p)
+		none = p->scx.dsq_vtime;
+	bpf_iter_scx_dsq_destroy(&it);
+	return none;
 }
 
 static __always_inline void compat_set_slice(struct task_struct *p, u64 slice)
@@ -1296,16 +1310,6 @@ static __always_inline bool role_is_critical(u8 role)
 #undef X
 }
 
-static __always_inline u64 role_warp_ns(u8 role)
-{
-	switch (role) {
-#define X(id, name, prio, warp_us) case ROLE_##id: return warp_us * NSEC_PER_USEC;
-	ROLES(X)
-#undef X
-	}
-	return 0;
-}
-
 static __always_inline bool task_boosted(const struct task_ctx *t, u64 now)
 {
 	return (s64)(t->boost_until_ns - now) > 0;
@@ -1331,104 +1335,151 @@ static __always_inline bool input_window(u64 now)
 	return input_held || (s64)(input_until_ns - now) > 0;
 }
 
-/* Importance now: by the role, by a boost, or by urgency. */
+static __always_inline struct llc_state *llc_state_of(u32 llc)
+{
+	return &llc_states[llc & (MAX_LLCS - 1)];
+}
+
+/* How fast its fair time goes: the game and what serves it weigh --game-weight times more. */
+static __always_inline u32 task_inv_weight(const struct task_ctx *t)
+{
+	return t->class ? ((u64)t->inv_weight * game_weight_recip) >> 10 : t->inv_weight;
+}
+
+/*
+ * Importance now: by the role, by a boost, by urgency, or because the task is light: it runs for a
+ * moment, and left half of what it may keep of its share. Only who weighs as much as nice 0 and has
+ * had no more than its share is critical: a lead decides when a task runs, and not how much. The
+ * game's busy threads are not batch work; what SCHED_BATCH and SCHED_IDLE say is believed.
+ */
 static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
 	u8 prio = role_prio(t->acts_as);
+	s64 ahead;
 
-	if (t->burst_ns > CRITICAL_BURST_NS)
-		return prio == PRIO_BATCH ? PRIO_BATCH : PRIO_NORMAL;
-	if (task_boosted(t, now) || task_urgent(t))
-		prio = PRIO_CRITICAL;
-	return prio;
+	if (t->policy != SCHED_NORMAL)
+		return PRIO_BATCH;
+	if (prio == PRIO_BATCH && t->class == CLASS_GAME)
+		prio = PRIO_NORMAL;
+	ahead = t->fair_at_ns - llc_state_of(t->llc)->clock_ns;
+	if (prio != PRIO_CRITICAL && !task_boosted(t, now) && !task_urgent(t) &&
+	    (ahead > -(s64)LIGHT_NS || t->burst_avg_ns > URGENT_BURST_NS))
+		return prio;
+	if (task_inv_weight(t) > 1024 || ahead > 0)
+		return prio == PRIO_CRITICAL ? PRIO_NORMAL : prio;
+	return PRIO_CRITICAL;
 }
 
-/* --- weight and charge --- */
+/* --- weight, fair time, charge --- */
 
-/*
- * Nice times the weight of the task's own cgroup, 1024 each by default. Weight sets the length of a slice
- * besides the time until the next one: the kernel asks for the next task before it queues the one that
- * ran, so two tasks on a CPU always alternate.
- */
-static __always_inline void task_set_weight(struct task_ctx *t, u32 cgroup_scale)
+/* The kernel's own weights: fair time per run time, 1024 at nice 0, from nice -20 to 19. */
+static const u32 nice_inv_weight[40] = {
+	12, 15, 19, 23, 29, 36, 45, 57, 70, 88,
+	110, 137, 171, 213, 268, 336, 421, 527, 655, 821,
+	1024, 1279, 1601, 1994, 2479, 3130, 3855, 4877, 6096, 7654,
+	9533, 11916, 14980, 18079, 23302, 29127, 36158, 45590, 58254, 69905,
+};
+#define IDLE_INV_WEIGHT	349525	/* SCHED_IDLE weighs 3 */
+
+/* cgroup_scale: the product of the weights from the task's cgroup to the root, 1024 by default. */
+static __always_inline void task_set_weight(struct task_struct *p, struct task_ctx *t,
+					    u32 cgroup_scale)
 {
-	u64 w = ((u64)t->weight * cgroup_scale) / 100;
+	u32 nice = p->static_prio - 100;
+	u64 inv = p->policy == SCHED_IDLE ? IDLE_INV_WEIGHT : nice < 40 ? nice_inv_weight[nice] : 1024;
 
-	t->inv_weight = w > 10 ? 1024 * 1024 / w : 100 * 1024;
-	t->slice_scale = w < 256 ? 256 : min_u64(w, 4096);
+	t->policy = p->policy;
+	t->inv_weight = min_u64((inv << 10) / (cgroup_scale ? cgroup_scale : 1), 1 << 22);
 }
 
-/* Look up the cgroup's weight again where some weight changed. Rare: off the wakeup path. */
-static __always_inline void task_reweigh(struct task_struct *p, struct task_ctx *t)
+/* Look up the cgroups' weights again where some weight changed. Rare: off the wakeup path. */
+static __noinline void task_reweigh(struct task_struct *p, struct task_ctx *t)
 {
-	struct cgroup *cgrp;
-	u32 *scale;
+	u64 scale = 1024;
+	struct cgroup *cgrp, *up;
+	u32 *own;
+	int i;
 
-	if (!have_cgroups || t->weights_gen == cgroup_gen ||
-	    !bpf_ksym_exists(scx_bpf_task_cgroup) || !bpf_ksym_exists(bpf_cgroup_release))
-		return;
+	t->weights_gen = cgroup_gen;
 	cgrp = scx_bpf_task_cgroup(p);
 	if (!cgrp)
 		return;
-	scale = bpf_cgrp_storage_get(&cgroup_weights, cgrp, 0, 0);
-	task_set_weight(t, scale ? *scale : 1024);
-	t->weights_gen = cgroup_gen;
+	for (i = 1; i <= CGROUP_DEPTH && i <= cgrp->level; i++) {
+		up = bpf_cgroup_ancestor(cgrp, i);
+		if (!up)
+			break;
+		own = bpf_cgrp_storage_get(&cgroup_weights, up, 0, 0);
+		if (own)
+			scale = scale * *own >> 10;
+		bpf_cgroup_release(up);
+	}
 	bpf_cgroup_release(cgrp);
+	task_set_weight(p, t, min_u64(scale, 1 << 20));
 }
 
 /*
- * Who used up its slice is due again when all who wait had their round: its run time once
- * more for every task that waits per CPU, by its weight relative to theirs. Their mean is
- * kept per cache (of the inverse weights: in simulation the shares then come out within a
- * few percent). Bounded, so that nice 19 waits longer but not for good. The division is
- * paid once per used-up slice, never by a wakeup.
+ * The cache's clock of fair time. It moves to what the first task in the queue has had, which is the
+ * least of all that wait. Where none waits nobody is behind: then the clock follows whoever runs, but
+ * no faster than real time, or a light task alone on its CPU would make all others look idle.
+ * Racy: a lost step is made up by the next one.
  */
-static __always_inline void task_charge_round(struct task_ctx *t, u64 now, struct llc_state *ls,
-					      u64 queued, u32 recip)
+static __always_inline void clock_moves(struct llc_state *ls, u64 to, u64 now, bool first)
 {
-	u64 depth = min_u64(queued * recip, 32 * 1024) + 1024;	/* 1024 = one task per CPU */
-	u32 avg = ls->inv_weight_avg;
+	u64 most = ls->clock_ns + (now - ls->clock_at_ns);
 
-	avg += ((s32)t->inv_weight - (s32)avg) >> 4;
-	ls->inv_weight_avg = avg;
-	if (avg)
-		t->fair_at_ns += ((u64)t->charge_ns * depth) / avg;
-	t->charge_ns = 0;
-	if ((s64)(t->fair_at_ns - now) > (s64)DEBT_MAX_NS)
-		t->fair_at_ns = now + DEBT_MAX_NS;
+	if (!first && (s64)(to - most) > 0)
+		to = most;
+	ls->clock_at_ns = now;
+	if ((s64)(to - ls->clock_ns) > 0)
+		ls->clock_ns = to;
 }
 
-/* --- key and slice --- */
-
-/*
- * The queue key, in scheduler-clock ns: when the task is due by its fair share, less the
- * lead that its role earns. Short bursts earn most: they delay the others least.
- */
-static __always_inline u64 task_key(const struct task_ctx *t, u64 now)
+/* The task is in another cache than before: its lead or debt stays what it was. */
+static __always_inline void task_enters(struct task_ctx *t, u32 llc)
 {
-	u64 due = later(t->fair_at_ns, role_is_critical(t->acts_as) ? now : now - LAG_MAX_NS);
-	u64 warp = role_warp_ns(t->acts_as);
-
-	if ((s64)(due - now) > (s64)DEBT_MAX_NS)
-		due = now + DEBT_MAX_NS;
-	/* While the input window is open, each thread of the game has the lead of a boost at least. */
-	if (warp < BOOST_WARP_NS &&
-	    (task_boosted(t, now) || (t->class == CLASS_GAME && input_window(now))))
-		warp = BOOST_WARP_NS;
-	warp -= min_u64(warp, t->burst_avg_ns);
-	return due - warp;
+	if (t->llc == llc)
+		return;
+	t->fair_at_ns += llc_state_of(llc)->clock_ns - llc_state_of(t->llc)->clock_ns;
+	t->llc = llc;
 }
 
-static __always_inline u64 task_slice(const struct task_ctx *t, u8 prio, bool contended)
+/* A task keeps LAG_MAX_NS of what it did not use, and owes DEBT_MAX_NS, at most. */
+static __always_inline void task_in_bounds(struct task_ctx *t)
+{
+	u64 clock = llc_state_of(t->llc)->clock_ns;
+
+	t->fair_at_ns = later(t->fair_at_ns, clock - LAG_MAX_NS);
+	if ((s64)(t->fair_at_ns - clock) > (s64)DEBT_MAX_NS)
+		t->fair_at_ns = clock + DEBT_MAX_NS;
+}
+
+/* Fair time of `used` ns on a CPU. */
+static __always_inline u64 task_charge(const struct task_ctx *t, u64 used)
+{
+	return (min_u64(used, NSEC_PER_SEC) * task_inv_weight(t)) >> 10;
+}
+
+/* --- slice --- */
+
+/* waiting: tasks per CPU that wait, 1024 is one. Many tasks get short slices, so that all have a turn. */
+static __always_inline u64 task_slice(const struct task_ctx *t, u8 prio, u64 waiting)
 {
 	u64 slice;
 
 	if (prio != PRIO_CRITICAL)
-		return ((contended ? SLICE_CONTENDED_NS : SLICE_NORMAL_NS) * t->slice_scale) >> 10;
+		return !waiting ? SLICE_NORMAL_NS :
+		       waiting < 8 * 1024 ? SLICE_CONTENDED_NS :
+		       waiting < 32 * 1024 ? SLICE_CONTENDED_NS / 4 : SLICE_CONTENDED_NS / 16;
 	slice = 2ULL * t->burst_avg_ns;
 	if (slice < SLICE_CRITICAL_MIN_NS)
 		return SLICE_CRITICAL_MIN_NS;
 	return min_u64(slice, SLICE_CRITICAL_MAX_NS);
+}
+
+/* The key in the critical queue, by the real clock: who needs least is first. */
+static __always_inline u64 critical_key(const struct task_ctx *t, u64 now)
+{
+	return now + min_u64(t->burst_avg_ns, SLICE_CRITICAL_MAX_NS);
 }
 
 /* --- a task is born, enters the class, changes its weight --- */
@@ -1445,12 +1496,16 @@ s32 BPF_OPS_SLEEPABLE(gamer_init_task, struct task_struct *p, struct scx_init_ta
 		__builtin_memset(t, 0, sizeof(*t));
 		bpf_task_storage_delete(&procs, p);
 	}
-	t->weight = 100;
-	task_set_weight(t, 1024);
+	t->weights_gen = 0;
+	task_set_weight(p, t, 1024);
 	/* What forks is the current task, and its program is that of the child. */
-	parent = learning && args->fork ? task_ctx_of(bpf_get_current_task_btf()) : NULL;
-	if (parent)
-		t->exe = parent->exe;
+	parent = args->fork ? task_ctx_of(bpf_get_current_task_btf()) : NULL;
+	if (!parent)
+		return 0;
+	t->exe = parent->exe;
+	/* A child begins with what its parent has had: nobody gains time by forking. */
+	t->llc = parent->llc;
+	t->fair_at_ns = parent->fair_at_ns;
 	return 0;
 }
 
@@ -1460,7 +1515,9 @@ void BPF_OPS(gamer_enable, struct task_struct *p)
 
 	if (!t)
 		return;
-	t->fair_at_ns = compat_now();
+	task_set_weight(p, t, 1024);
+	t->weights_gen = 0;
+	t->fair_at_ns = later(t->fair_at_ns, llc_state_of(t->llc)->clock_ns);
 	/* Again after a time in another class: then it is no new task. */
 	if (!t->observe_at)
 		learn_named(p, t, p->comm);
@@ -1472,9 +1529,8 @@ void BPF_OPS(gamer_set_weight, struct task_struct *p, u32 weight)
 
 	if (!t)
 		return;
-	t->weight = weight;
 	t->weights_gen = 0;
-	task_set_weight(t, 1024);
+	task_set_weight(p, t, 1024);
 }
 
 s32 BPF_OPS_SLEEPABLE(gamer_cgroup_init, struct cgroup *cgrp, struct scx_cgroup_init_args *args)
@@ -1553,12 +1609,20 @@ static __always_inline void runtime_woke(struct task_ctx *t, u64 now)
 	t->last_wake_ns = now;
 }
 
+/* Real-time and kernel threads wake others on behalf of a device or a timer. */
+static __always_inline bool waker_drives(void)
+{
+	struct task_struct *waker = bpf_get_current_task_btf();
+
+	return waker->prio < MAX_RT_PRIO || (waker->flags & PF_KTHREAD && waker->pid);
+}
+
 /* A real wakeup (not every switch-in), seen once, on the waker's CPU `cs`. */
 static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 				      struct cpu_state *cs, u64 now)
 {
 	u32 interrupt = compat_in_interrupt();
-	bool irq_woken = interrupt || boost_by_waker(p, t, cs, now);
+	bool irq_woken = interrupt || waker_drives() || boost_by_waker(p, t, cs, now);
 
 	/* This kernel does not tell interrupt context: a process that is not the game's hardly woke the thread. */
 	if (!irq_mask && t->class == CLASS_GAME && cs->tgid != (u32)p->tgid)
@@ -1581,7 +1645,6 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 		t->irq_woken += 256 >> EWMA_SHIFT;
 	runtime_woke(t, now);
 	t->wake_at_ns = t->ready_at_ns = now;
-	t->fair_at_ns = later(t->fair_at_ns, now);	/* no credit for sleep */
 	stat_inc(cs, BPF_STAT_WAKEUPS);
 }
 
@@ -1614,7 +1677,7 @@ static __always_inline bool cpu_yields(const struct cpu_state *cs, u8 prio,
 				       const struct task_ctx *t, u64 now)
 {
 	if (prio < PRIO_CRITICAL)
-		return cs->critical_ns < CRITICAL_BUDGET_NS;
+		return true;
 	return has_part(PART_DISPLACE) && prio == PRIO_CRITICAL &&
 	       cs->expects < PRIO_CRITICAL && t->burst_avg_ns &&
 	       (s64)(cs->ends_at_ns - now) > (s64)(2 * t->burst_avg_ns + SHORTER_NS);
@@ -1639,6 +1702,21 @@ __noinline u32 cpu_cost(struct task_ctx *t __arg_nonnull, u32 cpu, u64 now)
 		cpu_prio(cpu_state_of(cpu_sibling[cpu & (MAX_CPUS - 1)]), now) == PRIO_CRITICAL);
 }
 
+/*
+ * Has a real-time or deadline task the CPU? Where the CPU was idle before, no callback tells: the
+ * kernel's mask shows the CPU as idle until our class is asked again, and so does `prio`.
+ */
+static __always_inline bool cpu_foreign(u32 cpu)
+{
+	const struct rq *rq = &runqueues ? bpf_per_cpu_ptr(&runqueues, cpu) : NULL;
+	struct task_struct *curr = rq ? rq->curr : NULL;
+
+	if (!curr || curr->prio >= MAX_RT_PRIO)
+		return false;
+	cpu_state_of(cpu)->prio = PRIO_FOREIGN;	/* gamer_dispatch() takes it back */
+	return true;
+}
+
 /* Walk one cache's ring from `cpu` for the allowed CPU with the least important work. */
 static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx *t, u32 cpu,
 					  u64 now)
@@ -1659,7 +1737,7 @@ static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx
 		if (cpu == start)
 			break;
 	}
-	return best;
+	return best >= 0 && !cpu_foreign(best) ? best : -1;
 }
 
 /*
@@ -1673,7 +1751,7 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 				   u64 enq_flags)
 {
 	u32 me = bpf_get_smp_processor_id();
-	u64 slice = task_slice(t, PRIO_CRITICAL, true);
+	u64 slice = task_slice(t, PRIO_CRITICAL, 0);
 	s32 cpu;
 
 	if (!has_part(PART_PREEMPT))
@@ -1693,7 +1771,7 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 			      enq_flags | k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
 		return cpu;
 	}
-	compat_insert_key(p, DSQ_CRITICAL(llc_of(cpu)), slice, task_key(t, now), enq_flags);
+	compat_insert_key(p, DSQ_CRITICAL(llc_of(cpu)), slice, critical_key(t, now), enq_flags);
 	scx_bpf_kick_cpu(cpu, k_SCX_KICK_PREEMPT);
 	return cpu;
 }
@@ -1701,20 +1779,21 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u3
 /*
  * A waker that is about to sleep (pipes, sockets, a child's end) leaves its CPU to the woken
  * task without a trip through the queues, as long as the two together stay within one slice:
- * then the others are due.
+ * then the others are due. Who says so and by its average goes on for longer is not believed.
  */
 static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 				    struct cpu_state *cs, u64 wake_flags, u64 now)
 {
 	if (!has_part(PART_HANDOFF) || !(wake_flags & k_SCX_WAKE_SYNC) ||
 	    now - cs->slice_start_ns > SLICE_NORMAL_NS ||
+	    (s64)(cs->ends_at_ns - now) > (s64)HANDOFF_SOON_NS ||
 	    !bpf_cpumask_test_cpu(bpf_get_smp_processor_id(), p->cpus_ptr) ||
 	    cs->pinned_critical || scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) ||
 	    scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(bpf_get_smp_processor_id()))))
 		return false;
 	stat_inc(cs, BPF_STAT_HANDOFFS);
 	t->placed_by = REASON_HANDOFF;
-	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, PRIO_NORMAL, true), 0);
+	compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, 0);
 	return true;
 }
 
@@ -1748,6 +1827,19 @@ static __always_inline s32 pick_fast_idle(struct task_struct *p, u32 prev_cpu)
 	return scx_bpf_pick_idle_cpu((const struct cpumask *)mask, 0);
 }
 
+/* An idle CPU that no higher class has, or -1: the second try is for a mask that lags behind. */
+static __always_inline s32 pick_idle(struct task_struct *p)
+{
+	s32 cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+
+	if (cpu >= 0 && cpu_foreign(cpu)) {
+		cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+		if (cpu >= 0 && cpu_foreign(cpu))
+			cpu = -1;
+	}
+	return cpu;
+}
+
 s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
@@ -1760,6 +1852,7 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	if (!t)
 		return prev_cpu;
 	task_woke(p, t, cs, now);
+	task_in_bounds(t);
 	prio = task_prio(t, now);
 	if (any_idle(prev_cpu)) {
 		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
@@ -1767,12 +1860,17 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 			idle = true;
 		else
 			cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+		if (idle && cpu_foreign(cpu)) {
+			victim = pick_idle(p);
+			idle = victim >= 0;
+			cpu = idle ? victim : cpu;
+		}
 	}
 	if (idle) {
 		stat_inc(cs, BPF_STAT_IDLE_HITS);
 		t->placed_by = REASON_IDLE;
 		cpu_expect(cpu_state_of(cpu), prio, now);
-		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), 0);
+		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, 0), 0);
 		return cpu;
 	}
 	if (prio != PRIO_CRITICAL)
@@ -1801,8 +1899,7 @@ static __always_inline bool task_pinned(struct task_struct *p)
  * everybody waits for, so a short one takes the CPU from what runs.
  *
  * Critical work that cannot take the CPU, or was displaced (any task may be that in a hook of ours, which
- * keeps the task on its CPU), is next in the CPU's pinned queue, but for a task that has waited there for
- * long.
+ * keeps the task on its CPU), is next in the CPU's pinned queue.
  *
  * Where none of our tasks runs, the task goes straight to the CPU's local queue, which wakes the CPU. The
  * idle mask must not decide that: wakeups claim a CPU that is going offline from the mask, and then land
@@ -1817,32 +1914,35 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 					   u8 prio, u64 now, u64 enq_flags)
 {
 	struct cpu_state *cs = cpu_state_of(cpu), *me = cpu_here();
-	u64 key;
+	u64 key, slice;
 
 	if ((p->flags & PF_KTHREAD) && t->burst_avg_ns < KTHREAD_BURST_NS)
 		prio = PRIO_CRITICAL;
 	if (cs->prio == PRIO_IDLE || cs->prio == PRIO_FOREIGN) {
 		scx_bpf_test_and_clear_cpu_idle(cpu);
-		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false), enq_flags);
+		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, 0), enq_flags);
 		return;
 	}
 	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) &&
 	    cpu_yields(cs, cpu_prio(cs, now), t, now)) {
 		cpu_expect(cs, prio, now);
 		stat_inc(me, BPF_STAT_PREEMPTIONS);
-		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, false),
+		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, 0),
 			      enq_flags | k_SCX_ENQ_PREEMPT);
 		return;
 	}
 	cs->pinned_critical |= prio == PRIO_CRITICAL;
+	slice = task_slice(t, prio, 1024ULL * (1 + scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu))));
 	if ((p->flags & PF_KTHREAD) && (enq_flags & k_SCX_ENQ_WAKEUP)) {
-		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, true), enq_flags);
+		compat_insert(p, k_SCX_DSQ_LOCAL, slice, enq_flags);
 		return;
 	}
 	stat_inc(me, BPF_STAT_PINNED_QUEUED);
+	if (!cs->pinned_waits)
+		cs->pinned_served_ns = now;
 	cs->pinned_waits = 1;
-	key = prio == PRIO_CRITICAL ? now - WARP_MAX_NS - LAG_MAX_NS : task_key(t, now);
-	compat_insert_key(p, DSQ_PINNED(cpu), task_slice(t, prio, true), key, enq_flags);
+	key = t->fair_at_ns - (prio == PRIO_CRITICAL ? DEBT_MAX_NS : 0);
+	compat_insert_key(p, DSQ_PINNED(cpu), slice, key, enq_flags);
 }
 
 /*
@@ -1857,7 +1957,7 @@ static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 s
 	s32 idle;
 
 	if (!compat_can_kick()) {
-		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+		idle = pick_idle(p);
 		if (idle >= 0) {
 			compat_insert(p, k_SCX_DSQ_LOCAL_ON | idle, slice, enq_flags);
 			return;
@@ -1865,7 +1965,7 @@ static __always_inline void enqueue_shared(struct task_struct *p, u64 dsq, u64 s
 	}
 	compat_insert_key(p, dsq, slice, key, enq_flags);
 	if (compat_can_kick()) {
-		idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+		idle = pick_idle(p);
 		if (idle >= 0)
 			scx_bpf_kick_cpu(idle, k_SCX_KICK_IDLE);
 	}
@@ -1893,56 +1993,13 @@ static __always_inline bool injected(struct task_struct *p)
 	return p->pid == inject_pid;
 }
 
-/*
- * A higher class took the CPU. The nearest CPU before it in the ring that we have looks after the task
- * that the CPU kept (see take_displaced_in_ring()) at its next dispatch. An idle CPU does not dispatch,
- * so it is kicked.
- */
-static __always_inline void cpu_taken(u32 cpu)
-{
-	struct cpu_state *cs = cpu_state_of(cpu);
-	int i;
-
-	cs->prio = PRIO_FOREIGN;
-	if (!cs->displaced || !compat_can_kick())
-		return;
-	for (i = 0; i < VICTIM_SCAN && cpu_state_of(cpu)->prio == PRIO_FOREIGN; i++)
-		cpu = cpu_back[cpu & (MAX_CPUS - 1)];
-	scx_bpf_kick_cpu(cpu, k_SCX_KICK_IDLE);
-}
-
-/*
- * Who is displaced within its slice waits for the same CPU, which goes on with it when the
- * critical work sleeps: through the shared queue another CPU would take it, with cold caches and
- * two run queues locked. The slice ends at the same time as without the displacement, so the
- * tasks behind it wait no longer; the task is charged then. Other CPUs may take the displaced
- * task, see take_displaced_in_ring(), so an idle CPU that could is told. True: it is queued.
- */
-static __always_inline bool displaced_waits(struct task_struct *p, struct task_ctx *t, u32 cpu, u64 now,
-				      u64 enq_flags)
-{
-	struct cpu_state *cs = cpu_state_of(cpu);
-	u8 prio = task_prio(t, now);
-	u64 slice = task_slice(t, prio, true), gone = now - cs->slice_start_ns;
-
-	if (!has_part(PART_KEEP) || !have_kick || cs->expects != PRIO_CRITICAL ||
-	    prio >= PRIO_CRITICAL || p != bpf_get_current_task_btf() ||
-	    gone + DISPLACED_LEFT_NS > slice || (enq_flags & k_SCX_ENQ_REENQ))
-		return false;
-	cs->displaced = cs->pinned_waits = 1;
-	t->placed_by = REASON_QUEUE;
-	stat_inc(cs, BPF_STAT_DISPLACED_WAITS);
-	enqueue_shared(p, DSQ_PINNED(cpu), slice - gone, task_key(t, now), enq_flags);
-	return true;
-}
-
 void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
 	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
 	struct cpu_state *cs = cpu_here();
-	u64 now = compat_now(), dsq = DSQ_NORMAL(llc);
 	bool pinned = task_pinned(p);
+	u64 now = compat_now(), slice;
 	u8 prio;
 
 	if (injected(p))
@@ -1951,21 +2008,10 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		compat_insert(p, k_SCX_DSQ_LOCAL, SLICE_CONTENDED_NS, enq_flags);
 		return;
 	}
-	if (!(enq_flags & k_SCX_ENQ_WAKEUP)) {
-		if (!pinned && displaced_waits(p, t, cpu, now, enq_flags))
-			return;
-		task_reweigh(p, t);
-		if (pinned)
-			task_charge_round(t, now, &llc_states[llc],
-					  scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)), 1024);
-		else
-			task_charge_round(t, now, &llc_states[llc],
-					  scx_bpf_dsq_nr_queued(dsq), llc_depth_recip[llc]);
-	} else if (!t->wake_at_ns) {	/* pinned: it came without gamer_select_cpu */
+	task_enters(t, llc);
+	if ((enq_flags & k_SCX_ENQ_WAKEUP) && !t->wake_at_ns)	/* pinned: it came without gamer_select_cpu */
 		task_woke(p, t, cs, now);
-	}
-	if (enq_flags & k_SCX_ENQ_REENQ)	/* pushed off by a higher class, which has the CPU */
-		cpu_taken(cpu);
+	task_in_bounds(t);
 	prio = task_prio(t, now);
 	t->placed_by = pinned ? REASON_PINNED : REASON_QUEUE;
 	if (pinned) {
@@ -1973,96 +2019,57 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	}
 	if (prio == PRIO_CRITICAL) {
-		dsq = DSQ_CRITICAL(llc);
 		stat_inc(cs, BPF_STAT_CRITICAL_QUEUED);
 		/* What something yet shorter has displaced displaces others as well. */
 		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && preempt(p, t, cpu, now, enq_flags) >= 0)
 			return;
-	} else {
-		stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
+		enqueue_shared(p, DSQ_CRITICAL(llc), task_slice(t, prio, 0), critical_key(t, now),
+			       enq_flags);
+		return;
 	}
-	enqueue_shared(p, dsq, task_slice(t, prio, true), task_key(t, now), enq_flags);
+	stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
+	if (t->policy == SCHED_IDLE) {
+		enqueue_shared(p, DSQ_IDLE(llc), SLICE_CONTENDED_NS, now, enq_flags);
+		return;
+	}
+	slice = task_slice(t, prio, (1ULL + scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc))) * llc_depth_recip[llc]);
+	enqueue_shared(p, DSQ_NORMAL(llc), slice, t->fair_at_ns, enq_flags);
 }
 
 /* --- dispatch --- */
 
 /* The CPU's pinned queue: all its tasks are on this CPU's run queue, so if none is taken it is empty. */
-static __always_inline bool take_pinned(struct cpu_state *cs, u32 cpu)
+static __always_inline bool take_pinned(struct cpu_state *cs, u32 cpu, u64 now)
 {
+	cs->pinned_next = 0;
+	cs->pinned_served_ns = now;
 	if (cs->pinned_waits && !compat_take(DSQ_PINNED(cpu)))
 		cs->pinned_waits = 0;
 	return cs->pinned_waits;
 }
 
 /* Serve a cache's normal queue; remembers when, for the age rescue. */
-static __always_inline bool take_normal(u32 llc, u64 now)
+static __always_inline bool take_normal(struct cpu_state *cs, u32 llc, u64 now)
 {
-	llc_states[llc & (MAX_LLCS - 1)].normal_served_ns = now;
+	cs->pinned_next = 1;
+	llc_state_of(llc)->normal_served_ns = now;
 	return compat_take(DSQ_NORMAL(llc));
 }
 
-/* Take who was displaced from `cpu`, if that CPU's slice started at least `age` ns ago. */
-static __always_inline bool take_displaced(u32 cpu, u64 now, u64 age)
+/* The idle class has its turn where nothing else waits, or was not served for long (`due`). */
+static __always_inline bool take_idle(u32 llc, u64 now, bool due)
 {
-	struct cpu_state *cs = cpu_state_of(cpu);
+	struct llc_state *ls = llc_state_of(llc);
 
-	if (!cs->displaced || (s64)(now - cs->slice_start_ns) < (s64)age || !compat_take(DSQ_PINNED(cpu)))
+	if (due && (s64)(now - ls->idle_served_ns) <
+		   (s64)((IDLE_TURN_NS * llc_depth_recip[llc & (MAX_LLCS - 1)]) >> 10))
 		return false;
-	cs->displaced = 0;
-	return true;
+	ls->idle_served_ns = now;
+	return compat_take(DSQ_IDLE(llc));
 }
 
-/*
- * The same of the CPUs of one cache from `cpu` on. With an age it looks at `cpu`, and goes on to the
- * next CPU only while a higher class has the CPU that it looks at: every other CPU looks after the
- * CPU behind it. A function of its own, which the verifier walks once and not for each call.
- */
-__noinline int take_displaced_in_ring(u32 cpu, u64 now, u64 age)
-{
-	u32 start = cpu;
-	int i;
-
-	for (i = 0; i < VICTIM_SCAN; i++) {
-		if (take_displaced(cpu, now, age))
-			return 1;
-		if (age && cpu_state_of(cpu)->prio != PRIO_FOREIGN)
-			break;
-		cpu = cpu_next[cpu & (MAX_CPUS - 1)];
-		if (cpu == start)
-			break;
-	}
-	return 0;
-}
-
-/*
- * The task that was displaced here goes on; else a slice starts. Then the CPU's pinned queue and the
- * cache's normal queue are served alternately: neither can starve the other.
- */
-static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
-{
-	bool pinned_first = cs->pinned_next;
-
-	cs->expects = 0;	/* somebody else has taken it */
-	if (take_displaced(cpu, now, 0))
-		return true;
-	/* Only this CPU clears the mark: where another CPU fails, affinity may forbid that CPU alone. */
-	cs->displaced = 0;
-	cs->slice_start_ns = now;
-	if (take_displaced_in_ring(cpu_next[cpu & (MAX_CPUS - 1)], now, DISPLACED_AGE_NS))
-		return true;
-	if (pinned_first && take_pinned(cs, cpu)) {
-		cs->pinned_next = 0;
-		return true;
-	}
-	if (take_normal(llc, now)) {
-		cs->pinned_next = 1;
-		return true;
-	}
-	return !pinned_first && take_pinned(cs, cpu);
-}
-
-/* What waits in other caches is better run here than not at all. */
-static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
+/* What waits in other caches is better run here than not at all, or than behind more tasks there. */
+static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now, u64 waiting)
 {
 	u32 i;
 
@@ -2070,7 +2077,11 @@ static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
 		if (i >= nr_llcs)
 			break;
 		llc = llc + 1 < nr_llcs ? llc + 1 : 0;
-		if (compat_take(DSQ_CRITICAL(llc)) || take_normal(llc, now)) {
+		if (waiting && (u64)scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)) * llc_depth_recip[llc] <
+			       waiting + 1024)
+			continue;
+		if (compat_take(DSQ_CRITICAL(llc)) || take_normal(cs, llc, now) ||
+		    (!waiting && take_idle(llc, now, false))) {
 			stat_inc(cs, BPF_STAT_STEALS);
 			return true;
 		}
@@ -2079,12 +2090,62 @@ static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now)
 }
 
 /* What only this CPU may run waits for what others might take: it is mostly shorter. */
-static __always_inline bool take_critical(struct cpu_state *cs, u32 cpu, u32 llc)
+static __always_inline bool take_critical(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
 {
-	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->pinned_critical && take_pinned(cs, cpu)))
+	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->pinned_critical && take_pinned(cs, cpu, now)))
 		return false;
-	cs->expects = PRIO_CRITICAL;	/* also where the tick made room: displaced_waits() */
+	cs->expects = PRIO_CRITICAL;	/* also where the tick made room */
 	return true;
+}
+
+/*
+ * The slice of `prev` is over: has it had less than the first that waits? The kernel asks for the next
+ * task before it queues the one that ran, so without this question two tasks on a CPU would
+ * alternate, whatever their weights.
+ */
+static __always_inline bool prev_is_first(struct task_struct *prev, struct cpu_state *cs, u32 cpu,
+					  u32 llc, u64 now)
+{
+	struct task_ctx *t = task_ctx_of(prev);
+	struct llc_state *ls = llc_state_of(llc);
+	u64 waiting, fair_at;
+
+	if (!t || t->policy == SCHED_IDLE)
+		return false;
+	fair_at = t->fair_at_ns + task_charge(t, now - t->run_at_ns);
+	waiting = scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc));
+	if (!waiting) {
+		ls->normal_served_ns = now;
+		clock_moves(ls, fair_at, now, false);
+	} else if ((s64)(fair_at - compat_first_key(DSQ_NORMAL(llc), fair_at - 1)) > 0) {
+		return false;
+	}
+	if (cs->pinned_waits && (s64)(fair_at - compat_first_key(DSQ_PINNED(cpu), fair_at - 1)) > 0)
+		return false;
+	if (nr_llcs > 1 && steal(cs, llc, now, 1 + waiting * llc_depth_recip[llc]))
+		return false;
+	stat_inc(cs, BPF_STAT_KEPT);
+	compat_set_slice(prev, task_slice(t, PRIO_NORMAL, waiting * llc_depth_recip[llc]));
+	return true;
+}
+
+/* Who has had least of the pinned and the normal queue's first; alternately where that is not known. */
+static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
+{
+	u64 clock = llc_state_of(llc)->clock_ns;
+	bool pinned_first = cs->pinned_next;
+
+	cs->expects = 0;	/* somebody else has taken it */
+	cs->slice_start_ns = now;
+	if (cs->pinned_waits && have_peek)
+		pinned_first = (s64)(compat_first_key(DSQ_NORMAL(llc), clock + 2 * DEBT_MAX_NS) -
+				     compat_first_key(DSQ_PINNED(cpu), clock)) > 0 ||
+			       (s64)(now - cs->pinned_served_ns) > (s64)PINNED_RESCUE_NS;
+	if (pinned_first && take_pinned(cs, cpu, now))
+		return true;
+	if (take_normal(cs, llc, now))
+		return true;
+	return !pinned_first && take_pinned(cs, cpu, now);
 }
 
 void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
@@ -2092,24 +2153,19 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	struct cpu_state *cs = cpu_state_of(cpu);
 	u32 llc = llc_of(cpu);
 	u64 now = compat_now();
-	bool aged = (s64)(now - llc_states[llc].normal_served_ns) > (s64)RESCUE_NS;
-	bool spent = cs->critical_ns > CRITICAL_BUDGET_NS;
+	bool runs = prev && (prev->scx.flags & k_SCX_TASK_QUEUED);
 
-	if (aged || spent) {
-		if (take_other(cs, cpu, llc, now)) {
-			stat_inc(cs, spent ? BPF_STAT_BUDGET_YIELDS : BPF_STAT_RESCUES);
-			return;
-		}
-		cs->critical_ns = 0;
+	if ((s64)(now - llc_states[llc].normal_served_ns) > (s64)RESCUE_NS &&
+	    take_other(cs, cpu, llc, now)) {
+		stat_inc(cs, BPF_STAT_RESCUES);
+		return;
 	}
-	if (take_critical(cs, cpu, llc) || take_other(cs, cpu, llc, now))
+	if (take_critical(cs, cpu, llc, now) || take_idle(llc, now, true))
 		return;
-	if (nr_llcs > 1 && steal(cs, llc, now))
+	if (runs && prev_is_first(prev, cs, cpu, llc, now))
 		return;
-	if (prev && (prev->scx.flags & k_SCX_TASK_QUEUED))
-		return;		/* it goes on */
-	if (take_displaced_in_ring(cpu, now, 0) ||
-	    (nr_llcs > 1 && take_displaced_in_ring(cpu_far[cpu & (MAX_CPUS - 1)], now, 0)))
+	if (take_other(cs, cpu, llc, now) || take_idle(llc, now, false) ||
+	    (nr_llcs > 1 && steal(cs, llc, now, 0)) || runs)
 		return;
 	/*
 	 * Nothing of ours runs here from now on, and enqueue_pinned() must know. Taking from
@@ -2117,7 +2173,7 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	 * the mark was set.
 	 */
 	cs->prio = PRIO_IDLE;
-	take_pinned(cs, cpu);
+	take_pinned(cs, cpu, now);
 }
 
 /* --- running --- */
@@ -2223,10 +2279,20 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	u32 cpu = p->thread_info.cpu;
 	struct cpu_state *cs = cpu_state_of(cpu);
 	u64 now = compat_now();
+	bool first;
 
 	if (!t)
 		return;
+	task_enters(t, llc_of(cpu));
+	if (have_cgroups && t->weights_gen != cgroup_gen && bpf_ksym_exists(scx_bpf_task_cgroup) &&
+	    bpf_ksym_exists(bpf_cgroup_release) && bpf_ksym_exists(bpf_cgroup_ancestor))
+		task_reweigh(p, t);
 	runtime_runs(p, t, cs, now);
+	if (t->policy != SCHED_IDLE) {
+		first = t->placed_by == REASON_QUEUE && cs->prio < PRIO_CRITICAL;
+		if (first || !scx_bpf_dsq_nr_queued(DSQ_NORMAL(t->llc)))
+			clock_moves(llc_state_of(t->llc), t->fair_at_ns, now, first);
+	}
 	if (cs->prio >= cs->expects)
 		cs->expects = 0;
 	if (cs->prio < PRIO_CRITICAL) {
@@ -2271,17 +2337,8 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 	used = now - t->run_at_ns;
 	if ((s64)used < 0)
 		used = 0;
-	t->charge_ns = clamp_u32(t->charge_ns + ((min_u64(used, NSEC_PER_SEC) * t->inv_weight) >> 10));
-	t->fair_at_ns = later(t->fair_at_ns, t->run_at_ns - LAG_MAX_NS);
-	if (cs->prio == PRIO_CRITICAL)
-		cs->critical_ns += used;
-	else
-		cs->critical_ns -= min_u64(cs->critical_ns, used * OTHERS_WORTH);
+	t->fair_at_ns += task_charge(t, used);
 	runtime_ran(p, t, cs, now, used, runnable);
-	if (runnable)
-		return;		/* charged when it is queued again: by then the queue is known */
-	t->fair_at_ns += t->charge_ns;
-	t->charge_ns = 0;
 }
 
 /* --- tick, a higher class, the task's end --- */
@@ -2300,10 +2357,10 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 		return;
 	if (!cs->pinned_critical && !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc))) {
 		t = task_ctx_of(p);
-		if (!t || compat_now() - cs->run_at_ns < task_slice(t, PRIO_NORMAL, true))
+		if (!t || compat_now() - cs->run_at_ns < SLICE_CONTENDED_NS)
 			return;
 		if (!scx_bpf_dsq_nr_queued(DSQ_PINNED(cpu)) && !scx_bpf_dsq_nr_queued(k_SCX_DSQ_LOCAL) &&
-		    !scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)))
+		    !scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)) && !scx_bpf_dsq_nr_queued(DSQ_IDLE(llc)))
 			return;
 	}
 	stat_inc(cs, BPF_STAT_SLICE_CUTS);
@@ -2313,7 +2370,7 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 /* A higher class takes the CPU: what waits in its local queue must not wait for that. */
 void BPF_OPS(gamer_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
 {
-	cpu_taken(cpu);
+	cpu_state_of(cpu)->prio = PRIO_FOREIGN;
 	if (bpf_ksym_exists(scx_bpf_reenqueue_local___v1))
 		scx_bpf_reenqueue_local___v1();
 }
@@ -2356,11 +2413,12 @@ s32 BPF_OPS_SLEEPABLE(gamer_init)
 	u32 i;
 
 	for (i = 0; i < MAX_LLCS && i < nr_llcs && !err; i++) {
-		llc_states[i].normal_served_ns = now;
-		llc_states[i].inv_weight_avg = 1024;
+		llc_states[i].normal_served_ns = llc_states[i].clock_at_ns = now;
 		err = scx_bpf_create_dsq(DSQ_CRITICAL(i), -1);
 		if (!err)
 			err = scx_bpf_create_dsq(DSQ_NORMAL(i), -1);
+		if (!err)
+			err = scx_bpf_create_dsq(DSQ_IDLE(i), -1);
 	}
 	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids && !err; i++)
 		err = scx_bpf_create_dsq(DSQ_PINNED(i), -1);

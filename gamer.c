@@ -322,6 +322,8 @@ enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_P
 	  "the governor's own choice", "CPU frequency targets by role")		\
 	X(KICK, "kick", FUNC, "scx_bpf_kick_cpu", NULL, 1,			\
 	  "insert into that CPU's own queue", "tell a CPU to take queued work") \
+	X(PEEK, "peek", FUNC, "bpf_iter_scx_dsq_new", NULL, 1,			\
+	  "queues served in turn", "weights where two tasks share a CPU")	\
 	X(IRQ, "irq", IRQ_BITS, "__preempt_count", NULL, 1,			\
 	  "patterns alone", "tell what devices and timers wake from the first wakeup on") \
 	X(IMMED, "immed", CONST, "scx_enq_flags", "SCX_ENQ_IMMED", 1,		\
@@ -1823,14 +1825,12 @@ static void topo_to_bpf(struct gamer_bpf *skel)
 		skel->rodata->cpu_llc[cpu] = llc;
 		skel->rodata->cpu_sibling[cpu] = topo.sibling[cpu];
 		skel->rodata->cpu_next[cpu] = topo_next(cpu, llc);
-		if (topo.online[cpu])
-			skel->rodata->cpu_back[topo_next(cpu, llc)] = cpu;
 		skel->rodata->cpu_far[cpu] = topo_next(cpu, (llc + 1) % topo.nr_llcs);
 		/* a CPU is fast where its rank is within 1/8 of the best */
 		skel->rodata->cpu_fast[cpu] = topo.online[cpu] && topo.rank[cpu] >= best - best / 8;
 	}
 	for (llc = 0; llc < topo.nr_llcs; llc++)
-		skel->rodata->llc_depth_recip[llc] = 1024 / MAX(topo.llc_cpus[llc], 1u);
+		skel->rodata->llc_depth_recip[llc] = MAX(1024 / MAX(topo.llc_cpus[llc], 1u), 1u);
 }
 
 /* Does this file of a power supply begin with `begin`? */
@@ -2504,7 +2504,8 @@ static const char *kernel_probe(struct btf *btf)
 		st.hook_why[i] = hook_probe(btf, i);
 	if (opt[OPT_OBSERVE].n) {
 		st.hook_why[HOOK_SCHED] = st.hook_why[HOOK_CGROUP] = st.hook_why[HOOK_CPUPERF] =
-			st.hook_why[HOOK_KICK] = st.hook_why[HOOK_IMMED] = "observing only";
+			st.hook_why[HOOK_KICK] = st.hook_why[HOOK_PEEK] = st.hook_why[HOOK_IMMED] =
+				"observing only";
 		return NULL;
 	}
 	if (st.hook_why[HOOK_SCHED])
@@ -3417,6 +3418,7 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 		st.kernel_const[KCONST_SCX_OPS_ENQ_EXITING] |
 		st.kernel_const[KCONST_SCX_OPS_ENQ_MIGRATION_DISABLED];
 	skel->rodata->have_kick = !st.hook_why[HOOK_KICK];
+	skel->rodata->have_peek = !st.hook_why[HOOK_PEEK];
 	skel->rodata->perf_control = !st.hook_why[HOOK_CPUPERF] &&
 				     !access("/sys/devices/system/cpu/cpu0/cpufreq", F_OK);
 	/* The kernel refuses to attach where CPUs came or went since this was read. */

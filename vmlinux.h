@@ -89,6 +89,12 @@ struct sched_ext_entity {
 	u32 flags;
 	u32 weight;
 	u64 slice;
+	u64 dsq_vtime;
+};
+
+/* On a program's stack, of the kernel's size. */
+struct bpf_iter_scx_dsq {
+	u64 __opaque[6];
 };
 
 struct sched_entity {
@@ -107,6 +113,9 @@ struct pid {
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
+	int prio;
+	int static_prio;
+	unsigned int policy;
 	struct sched_entity se;
 	struct sched_ext_entity scx;
 	int nr_cpus_allowed;
@@ -126,6 +135,10 @@ struct task_struct {
 	unsigned long maj_flt;
 	u64 start_time;
 	char comm[16];
+};
+
+struct rq {
+	struct task_struct *curr;
 };
 
 /* --- 3. what detection hooks read ---------------------------------------------------- */
