@@ -25,7 +25,7 @@
  *  21. main                  option parser
  *
  * `gamer run` is cmd_run -> run_once -> bpf_load -> bpf_attach -> loop. Start reading there;
- * the tables of section 3 tell what exists. A command's values lie in opt[]; bpf_configure() hands BPF
+ * the tables of section 3 tell what exists. A command's options lie in args.COMMAND; bpf_configure() hands BPF
  * those that the scheduler needs, topo_to_bpf() the CPUs, power_apply() the power profile.
  */
 
@@ -151,138 +151,178 @@ enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWE
 /* 3. tables                                                                             */
 /* ===================================================================================== */
 
-/* name, one-line help */
+/* name, how many of its options (the first ones) also come as bare words, one-line help */
 #define COMMANDS(X)								\
-	X(run, "schedule in the foreground until SIGINT or SIGTERM (the default)") \
-	X(status, "one snapshot of a running gamer")				\
-	X(top, "live view of a running gamer")					\
-	X(events, "a running gamer's event stream as JSON lines")		\
-	X(db, "the process database: list, export, import, check, clear")	\
-	X(profile, "where a process tree's time goes: -p PID, or -- COMMAND") \
-	X(check, "what this kernel offers, hook by hook")			\
-	X(unit, "print a systemd unit")						\
-	X(man, "print the manual page, for man -l")				\
-	X(completions, "print completions for bash, zsh or fish")
+	X(run, 0, "schedule in the foreground until SIGINT or SIGTERM (the default)") \
+	X(status, 0, "one snapshot of a running gamer")				\
+	X(top, 0, "live view of a running gamer")				\
+	X(events, 0, "a running gamer's event stream as JSON lines")		\
+	X(db, 2, "the process database: list, export, import, check, clear")	\
+	X(profile, 0, "where a process tree's time goes: -p PID, or -- COMMAND") \
+	X(check, 0, "what this kernel offers, hook by hook")			\
+	X(unit, 0, "print a systemd unit")					\
+	X(man, 0, "print the manual page, for man -l")				\
+	X(completions, 1, "print completions for bash, zsh or fish")
 
 enum command_id {
-#define X(name, help) CMD_##name,
+#define X(name, words, help) CMD_##name,
 	COMMANDS(X)
 #undef X
-	CMD_NR
+	CMD_all		/* of an option: every command takes it */
 };
 
-#define X(name, help) static int cmd_##name(void);
+#define X(name, words, help) static int cmd_##name(void);
 COMMANDS(X)
 #undef X
 
 static const struct command {
 	const char *name;
 	int (*fn)(void);	/* returns the exit code */
+	u32 words;		/* options that also come as bare words */
 	const char *help;
 } commands[] = {
-#define X(name, help) { #name, cmd_##name, help },
+#define X(name, words, help) { #name, cmd_##name, words, help },
 	COMMANDS(X)
 #undef X
 };
 
-#define C(name)		(1u << CMD_##name)
-#define C_ALL		(~0u)
+/*
+ * The options of each command: command, field in its arguments, long name, letter, type, default,
+ * min, max, argument or choices, help.
+ */
+#define OPTIONS_all(X)								\
+	X(all, help, "help", 'h', FLAG, 0, 0, 0, NULL, "show help")		\
+	X(all, version, "version", 'V', FLAG, 0, 0, 0, NULL, "show version")
 
-/* id, long name, letter, type, commands, default, min, max, argument or choices, help */
-#define OPTIONS(X)								\
-	X(HELP, "help", 'h', FLAG, C_ALL, 0, 0, 1, NULL, "show help")		\
-	X(VERSION, "version", 'V', FLAG, C_ALL, 0, 0, 1, NULL, "show version")	\
-	X(JSON, "json", 'j', FLAG, C(status) | C(check) | C(top) | C(db) | C(profile), 0, 0, 1, \
-	  NULL, "print JSON")							\
-	X(METRICS, "metrics", 'm', FLAG, C(status), 0, 0, 1, NULL, "print OpenMetrics") \
-	X(VERBOSE, "verbose", 'v', FLAG, C(run) | C(check) | C(profile), 0, 0, 1, NULL,	\
-	  "show what libbpf says")						\
-	X(PROFILE, "profile", 'p', CHOICE, C(run), 0, 0, 3,			\
+#define OPTION_JSON(X, cmd) X(cmd, json, "json", 'j', FLAG, 0, 0, 0, NULL, "print JSON")
+#define OPTION_VERBOSE(X, cmd)							\
+	X(cmd, verbose, "verbose", 'v', FLAG, 0, 0, 0, NULL, "show what libbpf says")
+#define OPTION_HOOKS(X, cmd)							\
+	X(cmd, hooks, "hooks", 0, STR, 0, 1, 0, "[-+]NAME,...", "switch hooks off or on")
+#define OPTION_DB(X, cmd)							\
+	X(cmd, db, "db", 0, STR, 0, 0, 0, "FILE", "process database; empty: in memory only")
+#define OPTION_SECONDS(X, cmd)							\
+	X(cmd, seconds, "seconds", 's', NUM, 0, 0, 86400, NULL,			\
+	  "how long; 0: until Ctrl-C, or the end of what is followed")
+
+#define OPTIONS_run(X)								\
+	OPTION_VERBOSE(X, run)							\
+	X(run, profile, "profile", 'p', CHOICE, 0, 0, 0,			\
 	  "auto|performance|balanced|powersave", "power profile; auto follows AC and platform_profile") \
-	X(HOOKS, "hooks", 0, STR, C(run) | C(check), 0, 0, 0, "[-+]NAME,...",	\
-	  "switch hooks off or on")						\
-	X(OBSERVE, "observe", 'o', FLAG, C(run), 0, 0, 1, NULL,			\
+	OPTION_HOOKS(X, run)							\
+	X(run, observe, "observe", 'o', FLAG, 0, 0, 0, NULL,			\
 	  "find roles and schedule nothing; needs no sched_ext")		\
-	X(GAME, "game", 0, NUM, C(run), 0, 0, 4194304, NULL,			\
-	  "treat this process as the game; 0: find it")		\
-	X(FAST_CPUS, "fast-cpus", 0, STR, C(run), 0, 0, 0, "LIST",		\
+	X(run, game, "game", 0, NUM, 0, 0, 4194304, NULL,			\
+	  "treat this process as the game; 0: find it")				\
+	X(run, fast_cpus, "fast-cpus", 0, STR, 0, 1, 0, "LIST",			\
 	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
-	X(DB, "db", 0, STR, C(run) | C(db), 0, 0, 0, "FILE",			\
-	  "process database; empty: in memory only")				\
-	X(RESTARTS, "restarts", 0, NUM, C(run), 3, 0, 1000, NULL,		\
-	  "how often to start again where the kernel ends it for an error or a stall")	\
-	X(NO_SECCOMP, "no-seccomp", 0, FLAG, C(run), 0, 0, 1, NULL,		\
+	OPTION_DB(X, run)							\
+	X(run, restarts, "restarts", 0, NUM, 3, 0, 1000, NULL,			\
+	  "how often to start again where the kernel ends it for an error or a stall") \
+	X(run, no_seccomp, "no-seccomp", 0, FLAG, 0, 0, 0, NULL,		\
 	  "leave all system calls open to gamer itself")			\
-	X(TEST, "test", 0, STR, C(run), 0, 0, 0, "WHAT,...", NULL)		\
-	X(METRICS_FILE, "metrics-file", 0, STR, C(run), 0, 0, 0, "FILE",	\
+	X(run, test, "test", 0, STR, 0, 1, 0, "WHAT,...", NULL)			\
+	X(run, metrics_file, "metrics-file", 0, STR, 0, 1, 0, "FILE",		\
 	  "keep metrics in a file, for a textfile collector; anew every 10 s; the mode of its folder must let " \
-	  "gamer's user write")	\
-	X(SOCKET_GROUP, "socket-group", 0, STR, C(run), 0, 0, 0, "GROUP",	\
-	  "who besides root may ask; default: nobody")				\
-	X(ACTION, "action", 0, CHOICE, C(db), 0, 0, 4, "list|export|import|check|clear", \
+	  "gamer's user write")							\
+	X(run, socket_group, "socket-group", 0, STR, 0, 1, 0, "GROUP",		\
+	  "who besides root may ask; default: nobody")
+
+#define OPTIONS_status(X)							\
+	OPTION_JSON(X, status)							\
+	X(status, metrics, "metrics", 'm', FLAG, 0, 0, 0, NULL, "print OpenMetrics")
+
+#define OPTIONS_top(X)								\
+	OPTION_JSON(X, top)							\
+	X(top, once, "once", 0, FLAG, 0, 0, 0, NULL, "print one snapshot and end")
+
+#define OPTIONS_events(X)							\
+	X(events, type, "type", 't', STR, 0, 1, 0, "TYPE,...", "types of events; default: all") \
+	X(events, tid, "tid", 0, NUM, 0, 0, 4194304, NULL, "events of this thread; 0: of all") \
+	X(events, pid, "pid", 0, NUM, 0, 0, 4194304, NULL, "events of this process; 0: of all") \
+	OPTION_SECONDS(X, events)						\
+	X(events, trace, "trace", 0, STR, 0, 1, 0, "FILE",			\
+	  "write a trace that ui.perfetto.dev opens, print nothing")
+
+#define OPTIONS_db(X)								\
+	X(db, action, "action", 0, CHOICE, 0, 0, 0, "list|export|import|check|clear", \
 	  "what to do, also as the first word")					\
-	X(FILE, "file", 0, STR, C(db), 0, 0, 0, "FILE",				\
+	X(db, file, "file", 0, STR, 0, 1, 0, "FILE",				\
 	  "to export to or import, else standard output or input; to list, check or clear; also as the " \
 	  "second word")							\
-	X(SHELL, "shell", 0, CHOICE, C(completions), 0, 0, 2, "bash|zsh|fish",	\
-	  "for which shell, also as the first word")				\
-	X(V2, "v2", 0, FLAG, C(db), 0, 0, 1, NULL,				\
-	  "export what is sure in the older format, without paths and roles")	\
-	X(ONCE, "once", 0, FLAG, C(top), 0, 0, 1, NULL, "print one snapshot and end") \
-	X(TYPE, "type", 't', STR, C(events), 0, 0, 0, "TYPE,...",	\
-	  "types of events; default: all")					\
-	X(TID, "tid", 0, NUM, C(events), 0, 0, 4194304, NULL,	\
-	  "events of this thread; 0: of all")					\
-	X(PID, "pid", 0, NUM, C(events), 0, 0, 4194304, NULL,	\
-	  "events of this process; 0: of all")					\
-	X(FOLLOW_SECONDS, "seconds", 's', NUM, C(events) | C(profile), 0, 0, 86400, \
-	  NULL, "how long; 0: until Ctrl-C, or the end of what is followed")						\
-	X(TRACE, "trace", 0, STR, C(events), 0, 0, 0, "FILE",			\
-	  "write a trace that ui.perfetto.dev opens, print nothing")		\
-	X(TREE, "pid", 'p', NUM, C(profile), 0, 0, 4194304, NULL,		\
+	OPTION_JSON(X, db)							\
+	OPTION_DB(X, db)							\
+	X(db, v2, "v2", 0, FLAG, 0, 0, 0, NULL,					\
+	  "export what is sure in the older format, without paths and roles")
+
+#define OPTIONS_profile(X)							\
+	OPTION_JSON(X, profile)							\
+	OPTION_VERBOSE(X, profile)						\
+	OPTION_SECONDS(X, profile)						\
+	X(profile, pid, "pid", 'p', NUM, 0, 0, 4194304, NULL,			\
 	  "process to follow, with all that it started and starts")		\
-	X(ONLY, "only", 0, CHOICE, C(profile), 0, 0, 2, "all|offcpu|syscalls",	\
-	  "what to record; the rest costs next to nothing then")			\
-	X(STATE, "state", 0, CHOICE, C(profile), 0, 0, 8,			\
+	X(profile, only, "only", 0, CHOICE, 0, 0, 0, "all|offcpu|syscalls",	\
+	  "what to record; the rest costs next to nothing then")		\
+	X(profile, state, "state", 0, CHOICE, 0, 0, 0,				\
 	  "all|sleep|disk|uninterruptible|preempted|runqueue|stopped|traced|other", \
 	  "count only times in this state")					\
-	X(MIN_US, "min-us", 'm', NUM, C(profile), 0, 0, 86400000000, NULL,	\
+	X(profile, min_us, "min-us", 'm', NUM, 0, 0, 86400000000, NULL,		\
 	  "leave out times off the CPU that are shorter, us")			\
-	X(MAX_US, "max-us", 'M', NUM, C(profile), 0, 0, 86400000000, NULL,	\
+	X(profile, max_us, "max-us", 'M', NUM, 0, 0, 86400000000, NULL,		\
 	  "leave out those that are longer, us; 0: none")			\
-	X(USER_STACKS, "user-stacks", 0, FLAG, C(profile), 0, 0, 1, NULL,	\
+	X(profile, user_stacks, "user-stacks", 0, FLAG, 0, 0, 0, NULL,		\
 	  "no stacks of the kernel: costs less")				\
-	X(FOLDED, "folded", 0, FLAG, C(profile), 0, 0, 1, NULL,			\
+	X(profile, folded, "folded", 0, FLAG, 0, 0, 0, NULL,			\
 	  "print a line per stack and its time in us, for flame graphs")	\
-	X(REPORT, "output", 'o', STR, C(profile), 0, 0, 0, "FILE", "write the report there")
+	X(profile, output, "output", 'o', STR, 0, 1, 0, "FILE", "write the report there")
 
-enum opt_id {
-#define X(id, ...) OPT_##id,
-	OPTIONS(X)
+#define OPTIONS_check(X)							\
+	OPTION_JSON(X, check)							\
+	OPTION_VERBOSE(X, check)						\
+	OPTION_HOOKS(X, check)
+
+#define OPTIONS_unit(X)
+#define OPTIONS_man(X)
+
+#define OPTIONS_completions(X)							\
+	X(completions, shell, "shell", 0, CHOICE, 0, 0, 0, "bash|zsh|fish",	\
+	  "for which shell, also as the first word")
+
+/* Each command's arguments, by its name; the parser fills them, and nobody changes them. */
+typedef bool arg_FLAG;
+typedef s64 arg_NUM;
+typedef u32 arg_CHOICE;		/* index */
+typedef const char *arg_STR;	/* points into argv; NULL: not given */
+
+static struct {
+#define FIELD(cmd, field, name, letter, type, ...) arg_##type field;
+#define X(cmd, ...) struct { OPTIONS_##cmd(FIELD) } cmd;
+	X(all)
+	COMMANDS(X)
 #undef X
-	OPT_NR
-};
+} args;
 
 static const struct option_desc {
 	const char *name;	/* without the dashes */
 	char letter;		/* 0: none */
 	u8 type;		/* enum opt_type */
-	u32 cmds;		/* bit per command that takes it */
-	s64 def, min, max;	/* of numbers; of choices: index */
+	u8 cmd;			/* enum command_id that takes it */
+	s64 def, min, max;	/* of numbers; of text: its length is at least min */
 	const char *arg;	/* metavariable, or choices separated by | */
 	const char *help;	/* NULL: for tests, and shown nowhere */
-} options[OPT_NR] = {
-#define X(id, name, letter, type, cmds, def, min, max, arg, help) \
-	{ name, letter, OPT_##type, cmds, def, min, max, arg, help },
-	OPTIONS(X)
+	union {			/* where its value goes, by type */
+		arg_FLAG *FLAG;
+		arg_NUM *NUM;
+		arg_CHOICE *CHOICE;
+		arg_STR *STR;
+	} to;
+} options[] = {
+#define ROW(cmd, field, name, letter, type, def, min, max, arg, help) \
+	{ name, letter, OPT_##type, CMD_##cmd, def, min, max, arg, help, { .type = &args.cmd.field } },
+#define X(cmd, ...) OPTIONS_##cmd(ROW)
+	X(all)
+	COMMANDS(X)
 #undef X
-};
-
-/* Options that are also taken as bare words, in this order; 0: no more. */
-#define BARE_WORDS	2
-static const u8 bare_words[CMD_NR][BARE_WORDS] = {
-	[CMD_db] = { OPT_ACTION, OPT_FILE },
-	[CMD_completions] = { OPT_SHELL },
 };
 
 /* What a hook needs in the kernel: something in its BTF, or that one of its PROGS can be had. */
@@ -590,6 +630,7 @@ static struct state {
 	struct client clients[MAX_CLIENTS];
 	bool attached;			/* allocations are counted while set */
 	bool stop;			/* a signal asked to stop */
+	bool verbose;			/* what libbpf says is shown; cmd_run() and others */
 	bool accept_failed;		/* somebody waits for a place; client_accept() */
 	bool modules_came;		/* with functions that hooks want: load again; on_module() */
 	bool exited;			/* the kernel let the scheduler go; see end */
@@ -620,11 +661,6 @@ static struct state {
 
 /* On its way to clients. */
 static char client_out[MAX_CLIENTS][CLIENT_OUT];
-
-static union opt_value {
-	s64 n;
-	const char *s;		/* points into argv */
-} opt[OPT_NR];
 
 /* ===================================================================================== */
 /* 5. log and errors                                                                     */
@@ -909,13 +945,13 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 				st.refused = progs[i].name;
 		va_end(copy);
 	}
-	if (opt[OPT_VERBOSE].n && level == LIBBPF_DEBUG && strstr(fmt, "BEGIN PROG LOAD LOG")) {
+	if (st.verbose && level == LIBBPF_DEBUG && strstr(fmt, "BEGIN PROG LOAD LOG")) {
 		va_copy(copy, ap);
 		name = va_arg(copy, const char *);
 		log_cost(name, va_arg(copy, const char *));
 		va_end(copy);
 	}
-	if (!opt[OPT_VERBOSE].n || level == LIBBPF_DEBUG)
+	if (!st.verbose || level == LIBBPF_DEBUG)
 		return 0;
 	va_copy(copy, ap);
 	i = vsnprintf(text, sizeof(text), fmt, copy);
@@ -1778,13 +1814,13 @@ static void topo_read(void)
 		topo.llc_cpus[0] = topo.nr_cpus;
 		topo.nr_llcs = 1;
 	}
-	if (opt[OPT_FAST_CPUS].s) {
+	if (args.run.fast_cpus) {
 		bool fast[MAX_CPUS] = { 0 };
 
-		n = topo_parse_list(opt[OPT_FAST_CPUS].s, fast);
+		n = topo_parse_list(args.run.fast_cpus, fast);
 		if (n <= 0 || n > (int)topo.nr_cpus)
 			die(EX_USAGE, "--fast-cpus: '%s' is no list of CPUs of this machine (0-%u), such as 0,1",
-			    opt[OPT_FAST_CPUS].s, topo.nr_cpus - 1);
+			    args.run.fast_cpus, topo.nr_cpus - 1);
 		for (cpu = 0; cpu < topo.nr_cpus; cpu++)
 			topo.rank[cpu] = fast[cpu];
 		topo.hybrid = true;
@@ -1877,8 +1913,8 @@ static enum profile power_profile(void)
 {
 	char buf[64];
 
-	if (opt[OPT_PROFILE].n != PROFILE_AUTO)
-		return opt[OPT_PROFILE].n;
+	if (args.run.profile != PROFILE_AUTO)
+		return args.run.profile;
 	if (read_line(buf, sizeof(buf), "/sys/firmware/acpi/platform_profile") > 0) {
 		if (!strcmp(buf, "performance"))
 			return PROFILE_PERFORMANCE;
@@ -2094,7 +2130,7 @@ static void privileges_drop(bool foreign_folders)
 		return;
 	hardened = true;
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	if (!opt[OPT_NO_SECCOMP].n)
+	if (!args.run.no_seccomp)
 		seccomp_on();
 }
 
@@ -2401,7 +2437,7 @@ static const char *prog_probe(struct btf *btf, const struct prog *p)
  */
 static bool prog_wanted(u32 i)
 {
-	if (progs[i].hook == HOOK_RUNTIME && !opt[OPT_OBSERVE].n)
+	if (progs[i].hook == HOOK_RUNTIME && !args.run.observe)
 		return false;		/* the scheduler's callbacks see it all */
 	if (i == PROG_game_exec && !st.hook_why[HOOK_GAME])
 		return false;		/* LSM told already */
@@ -2502,7 +2538,7 @@ static const char *kernel_probe(struct btf *btf)
 		st.prog_why[i] = prog_probe(btf, &progs[i]);
 	for (i = 0; i < HOOK_NR; i++)
 		st.hook_why[i] = hook_probe(btf, i);
-	if (opt[OPT_OBSERVE].n) {
+	if (args.run.observe) {
 		st.hook_why[HOOK_SCHED] = st.hook_why[HOOK_CGROUP] = st.hook_why[HOOK_CPUPERF] =
 			st.hook_why[HOOK_KICK] = st.hook_why[HOOK_PEEK] = st.hook_why[HOOK_IMMED] =
 				"observing only";
@@ -2593,6 +2629,7 @@ struct db_table {
 
 static struct db {
 	struct db_table known;
+	const char *wanted;	/* --db: its file, "" for none, NULL for the usual place; cmd_*() */
 	bool kept;		/* there is a place for it, locked; else it lives in memory; db_place() */
 	int dir_fd;		/* the folder, where it is kept */
 	const char *name;	/* of the file in there */
@@ -2923,8 +2960,8 @@ static bool db_folder(u32 n, char *dir, size_t size)
 	const char *env;
 	int len = 0;
 
-	db.name = opt[OPT_DB].s ? path_split(opt[OPT_DB].s, dir, size) : DB_NAME;
-	if (opt[OPT_DB].s)
+	db.name = db.wanted ? path_split(db.wanted, dir, size) : DB_NAME;
+	if (db.wanted)
 		return !n && db.name && *db.name;
 	switch (n) {
 	case 0:		/* systemd may list several */
@@ -2954,7 +2991,7 @@ static bool db_place(bool write)
 	for (n = 0; n < 3; n++) {
 		if (!db_folder(n, dir, sizeof(dir)))
 			continue;
-		if (write && !opt[OPT_DB].s)
+		if (write && !db.wanted)
 			mkdir(dir, 0755);
 		db.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (db.dir_fd < 0)
@@ -3141,7 +3178,8 @@ static void db_keep_bad(void)
 /* Once, before anything is attached. Whatever is wrong, scheduling starts. */
 static void db_open(void)
 {
-	if (opt[OPT_OBSERVE].n || (opt[OPT_DB].s && !opt[OPT_DB].s[0]))
+	db.wanted = args.run.db;
+	if (args.run.observe || (db.wanted && !*db.wanted))
 		return;
 	if (!db_place(true)) {
 		note("no place for the process database can be written: what is learned stays in memory");
@@ -3388,7 +3426,7 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 {
 	struct bpf_program *prog;
 
-	if (opt[OPT_OBSERVE].n) {
+	if (args.run.observe) {
 		bpf_map__set_autocreate(skel->maps.gamer_ops, false);
 		bpf_map__set_autocreate(skel->maps.cgroup_weights, false);
 		bpf_object__for_each_program(prog, skel->obj)
@@ -3437,7 +3475,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 	bpf_configure_sched(skel);
 	bpf_configure_names(skel);
 	skel->rodata->tests = st.tests;
-	skel->rodata->observing = opt[OPT_OBSERVE].n;
+	skel->rodata->observing = args.run.observe;
 	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->have_patterns = !st.hook_why[HOOK_RUNTIME];
 	skel->rodata->have_names = !st.hook_off[HOOK_NAME];
@@ -3530,7 +3568,7 @@ static void storage_keep(struct gamer_bpf *skel, bool loaded)
 	size_t n = 0;
 	int *fd;
 
-	if (opt[OPT_OBSERVE].n)		/* no CPU that goes ends it */
+	if (args.run.observe)		/* no CPU that goes ends it */
 		return;
 	bpf_object__for_each_map(map, skel->obj) {
 		if ((bpf_map__type(map) != BPF_MAP_TYPE_TASK_STORAGE &&
@@ -3554,7 +3592,7 @@ static int bpf_try_load(void)
 	int err;
 
 	st.refused = NULL;
-	st.skel = bpf_open(&copy, opt[OPT_VERBOSE].n && !refused);
+	st.skel = bpf_open(&copy, st.verbose && !refused);
 	if (!st.skel)
 		die(EX_SOFTWARE, "cannot open the BPF object: %s", strerror(errno));
 	bpf_configure(st.skel);
@@ -3567,7 +3605,7 @@ static int bpf_try_load(void)
 		gamer_bpf__destroy(st.skel);
 		st.skel = NULL;
 	}
-	if (err && opt[OPT_VERBOSE].n && !refused) {
+	if (err && st.verbose && !refused) {
 		refused = true;
 		return bpf_try_load();
 	}
@@ -3623,7 +3661,7 @@ static int bpf_attach(void)
 	char name[128];
 
 	st.exited = false;
-	if (!opt[OPT_OBSERVE].n) {
+	if (!args.run.observe) {
 		st.link = bpf_map__attach_struct_ops(st.skel->maps.gamer_ops);
 		if (!st.link) {
 			int err = errno;
@@ -4245,6 +4283,7 @@ struct game_slot {
 static struct game {
 	struct game_slot slot[GAME_SLOTS];
 	struct game_slot *now;	/* the game or NULL; game_switch() */
+	s32 wanted;		/* --game while that lives, 0: none; slot_exited() */
 	int timer_fd;		/* fires at the first due_ns; game_open() */
 	u64 scan_due_ns;	/* next look at all processes, 0: none; game_scan_soon() */
 	u64 scanned_at_ns;	/* the last one; game_scan() */
@@ -4851,7 +4890,7 @@ static void game_choose(void)
 	struct game_slot *s, *best = NULL;
 
 	/* while all are being looked at, the first that is found need not be the best */
-	if (opt[OPT_GAME].n ||
+	if (game.wanted ||
 	    (!game.now && scanning() && now_ns() - game.scanned_at_ns < GAME_POLL_NS))
 		return;
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
@@ -5093,7 +5132,7 @@ static void slot_exited(struct game_slot *s)
 	if (!s->pid || slot_alive(s))
 		return;
 	if (was_game) {
-		opt[OPT_GAME].n = 0;	/* it is over, also after a restart by hotplug */
+		game.wanted = 0;	/* it is over, also after a restart by hotplug */
 		game_switch(NULL);
 	}
 	slot_free(s);
@@ -5176,9 +5215,10 @@ static void game_hint(const struct event_game *e)
 /* --game must name a process; asked before anything is attached. */
 static void game_check_option(void)
 {
-	s32 pid = opt[OPT_GAME].n;
+	s32 pid = args.run.game;
 	int fd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 
+	game.wanted = pid;
 	game.blind = pids_are_other();
 	if (pid && game.blind)
 		die(EX_UNAVAILABLE, "--game: in a PID namespace (a container) no game can be told from others");
@@ -5203,14 +5243,14 @@ static void game_open(void)
 	wine.ended = wine.told = false;
 	reader.row = 0;
 	game_scan();
-	s = opt[OPT_GAME].n ? slot_add(opt[OPT_GAME].n) : NULL;
+	s = game.wanted ? slot_add(game.wanted) : NULL;
 	if (s) {
 		read_line(s->comm, sizeof(s->comm), "/proc/%d/comm", s->pid);
 		s->again = 2;
 		game_switch(s);
-	} else if (opt[OPT_GAME].n) {
-		note("--game: process %" PRId64 " has ended", opt[OPT_GAME].n);
-		opt[OPT_GAME].n = 0;
+	} else if (game.wanted) {
+		note("--game: process %d has ended", game.wanted);
+		game.wanted = 0;
 	}
 	reader_next();
 	timer_arm();
@@ -5521,7 +5561,7 @@ static const char *profile_name(enum profile p)
 /* One line that says what gamer does. */
 static int summary(char *buf, size_t size)
 {
-	if (opt[OPT_OBSERVE].n)
+	if (args.run.observe)
 		return snprintf(buf, size, "observing, the kernel's own scheduler decides");
 	return snprintf(buf, size, "scheduling %u CPU%s, %u cache%s, profile %s", topo.nr_cpus,
 			topo.nr_cpus == 1 ? "" : "s", topo.nr_llcs, topo.nr_llcs == 1 ? "" : "s",
@@ -5781,7 +5821,7 @@ static void status_json(struct out *o)
 
 	json_begin(&j, o, "status");
 	json_str(&j, "version", GAMER_VERSION);
-	json_str(&j, "mode", opt[OPT_OBSERVE].n ? "observe" : "schedule");
+	json_str(&j, "mode", args.run.observe ? "observe" : "schedule");
 	json_str(&j, "profile", profile_name(st.profile));
 	json_u64(&j, "at_ns", now_ns());
 	json_u64(&j, "cpus", topo.nr_cpus);
@@ -5973,12 +6013,12 @@ static void status_publish(void)
 	out_keep(&answer);
 	status_file(&answer, text);
 	write_atomic("status", answer.buf, answer.len);
-	if (!opt[OPT_METRICS_FILE].s || now_ns() - st.metrics_at_ns < METRICS_NS)
+	if (!args.run.metrics_file || now_ns() - st.metrics_at_ns < METRICS_NS)
 		return;
 	st.metrics_at_ns = now_ns();
 	out_keep(&answer);
 	status_metrics(&answer, true);
-	write_whole(opt[OPT_METRICS_FILE].s, answer.buf, answer.len, &was);
+	write_whole(args.run.metrics_file, answer.buf, answer.len, &was);
 }
 
 /*
@@ -5987,7 +6027,7 @@ static void status_publish(void)
  */
 static void status_changed(void)
 {
-	u64 period = game.now ? NSEC_PER_SEC : opt[OPT_METRICS_FILE].s ? METRICS_NS : 0;
+	u64 period = game.now ? NSEC_PER_SEC : args.run.metrics_file ? METRICS_NS : 0;
 	struct itimerspec its = { 0 };
 	char text[128];
 
@@ -6710,7 +6750,7 @@ static void on_uevent(void)
 	/* a few in a turn: the rest is still there in the next */
 	for (i = 0; i < 16 && (n = recv(st.uevent_fd, buf, sizeof(buf) - 1, MSG_DONTWAIT)) > 0; i++) {
 		buf[n] = 0;
-		if (strstr(buf, "/power_supply/") && opt[OPT_PROFILE].n == PROFILE_AUTO) {
+		if (strstr(buf, "/power_supply/") && args.run.profile == PROFILE_AUTO) {
 			power_apply();
 			status_changed();
 		}
@@ -6807,7 +6847,7 @@ static void loop_add_rings(void)
 /* The socket is root's; --socket-group opens it for a group. */
 static void loop_share_socket(const char *path)
 {
-	const char *name = opt[OPT_SOCKET_GROUP].s;
+	const char *name = args.run.socket_group;
 	struct group *group = name ? getgrnam(name) : NULL;
 	char *end;
 	gid_t gid;
@@ -7192,7 +7232,7 @@ static void trace_open(const char *path)
 /* What came until the end is a trace; without a greeting there is none. Returns the exit code. */
 static int trace_close(int code, bool greeted, const char *why)
 {
-	const char *path = opt[OPT_TRACE].s;
+	const char *path = args.events.trace;
 	int wrote;
 
 	if (trace.progress)
@@ -7216,30 +7256,29 @@ static int trace_close(int code, bool greeted, const char *why)
 /* ==== clients 3: events ============================================================== */
 
 /* No client waits for events of a process or thread that does not exist. */
-static void events_check_option(enum opt_id id)
+static void events_check(s64 id, const char *option, const char *what)
 {
-	if (opt[id].n && kill(opt[id].n, 0) && errno == ESRCH && !pids_are_other())
-		die(EX_NOINPUT, "--%s: there is no %s %" PRId64, options[id].name,
-		    id == OPT_TID ? "thread" : "process", opt[id].n);
+	if (id && kill(id, 0) && errno == ESRCH && !pids_are_other())
+		die(EX_NOINPUT, "%s: there is no %s %" PRId64, option, what, id);
 }
 
 /* Asks for what the options say. */
 static void events_ask(struct conn *c)
 {
-	u32 types = list_parse("type", opt[OPT_TYPE].s, type_names, ARRAY_SIZE(type_names)), i;
+	u32 types = list_parse("type", args.events.type, type_names, ARRAY_SIZE(type_names)), i;
 	char request[CLIENT_LINE];
 	size_t n = 0;
 
-	events_check_option(OPT_PID);
-	events_check_option(OPT_TID);
+	events_check(args.events.pid, "--pid", "process");
+	events_check(args.events.tid, "--tid", "thread");
 	n += snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"events\",%s\"types\":\"",
-		      opt[OPT_TRACE].s ? "\"format\":\"records\"," : "");
+		      args.events.trace ? "\"format\":\"records\"," : "");
 	for (i = 0; types; types &= ~(1U << i++))
 		if (types & 1U << i)
 			n += snprintf(request + n, sizeof(request) - n, "%s%s", type_names[i],
 				      types >> i > 1 ? "," : "");
 	snprintf(request + n, sizeof(request) - n, "\",\"tid\":%" PRId64 ",\"pid\":%" PRId64 "}\n",
-		 opt[OPT_TID].n, opt[OPT_PID].n);
+		 args.events.tid, args.events.pid);
 	conn_must_ask(c, request);
 }
 
@@ -7254,13 +7293,13 @@ static bool events_greeting(char *line)
 		note("events: %s", error);
 	else if (strncmp(line, "{\"v\":1,", 7) || !strstr(line, "\"at_ns\":"))
 		note("events: this is no answer of gamer");
-	else if (opt[OPT_TRACE].s && !strstr(line, records))
+	else if (args.events.trace && !strstr(line, records))
 		note("events: the gamer that runs is of another version, and sends no such records");
 	else
 		at = strstr(line, "\"at_ns\":");
 	if (at)
 		trace.base_ns = strtoull(at + strlen("\"at_ns\":"), NULL, 10);
-	if (at && !opt[OPT_TRACE].s)
+	if (at && !args.events.trace)
 		out_f(out_stdout(), "%s\n", line);
 	return at;
 }
@@ -7307,8 +7346,8 @@ static bool events_pause(void)
  */
 static int events_follow(struct conn *c, int stop_fd, int out_fd, bool *greeted)
 {
-	u64 end_ns = opt[OPT_FOLLOW_SECONDS].n ?
-		     now_ns() + opt[OPT_FOLLOW_SECONDS].n * NSEC_PER_SEC : UINT64_MAX, now;
+	u64 end_ns = args.events.seconds ?
+		     now_ns() + args.events.seconds * NSEC_PER_SEC : UINT64_MAX, now;
 	struct pollfd fds[] = { { c->fd, POLLIN, 0 }, { stop_fd, POLLIN, 0 }, { out_fd, 0, 0 } };
 	u64 whole_ns = now_ns();	/* when nothing was outstanding, or something came whole */
 	bool open = true, any;
@@ -7346,7 +7385,7 @@ static void events_stop(int sig)
 static int cmd_events(void)
 {
 	static struct conn conn;
-	const char *path = opt[OPT_TRACE].s;
+	const char *path = args.events.trace;
 	bool greeted = false;
 	int code;
 
@@ -7731,13 +7770,13 @@ static int cmd_top(void)
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM"), *why;
 	int code;
 
-	if (opt[OPT_JSON].n)
+	if (args.top.json)
 		return conn_print("status");
 	top.out.fd = STDOUT_FILENO;
 	top.color = !no_color || !*no_color;
 	text_ascii = !top_utf8();
 	top_size();
-	if (opt[OPT_ONCE].n || !isatty(STDOUT_FILENO) || !term || !strcmp(term, "dumb"))
+	if (args.top.once || !isatty(STDOUT_FILENO) || !term || !strcmp(term, "dumb"))
 		return top_once();
 	top_fetch();		/* without a gamer the terminal stays as it is */
 	signals_catch(top_crash);
@@ -8335,7 +8374,7 @@ static void prof_cache_open(s32 tid)
 	};
 	u32 i;
 
-	if (opt[OPT_ONLY].n)
+	if (args.profile.only)
 		return;
 	for (i = 0; i < ARRAY_SIZE(config); i++) {
 		bool room = prof.nr_cache < PROF_CACHE_FDS;
@@ -8887,8 +8926,8 @@ static struct prof_image *prof_thread_image(const struct prof_thread *t)
 /* Number of places whose stacks the report shows. */
 static u32 prof_shown(void)
 {
-	return MIN(prof.nr_places, opt[OPT_FOLDED].n ? UINT32_MAX :
-		   opt[OPT_JSON].n ? PROF_TOP_STACKS : PROF_TOP);
+	return MIN(prof.nr_places, args.profile.folded ? UINT32_MAX :
+		   args.profile.json ? PROF_TOP_STACKS : PROF_TOP);
 }
 
 /* The thread that names the stacks; it closes the pipe when it ends. */
@@ -8938,7 +8977,7 @@ static const struct { const char *name, *target; u8 part; } prof_progs[] = {
 static void prof_spawn(char **argv)
 {
 	/* a program that reads the report from standard output must find nothing else there */
-	bool apart = (opt[OPT_JSON].n || opt[OPT_FOLDED].n) && !opt[OPT_REPORT].s;
+	bool apart = (args.profile.json || args.profile.folded) && !args.profile.output;
 	sigset_t none;
 	int pair[2];
 	u8 byte;
@@ -8988,16 +9027,16 @@ static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
 		snprintf(type, sizeof(type), "btf_trace_%s", prof_progs[i].target);
 		prog = bpf_object__find_program_by_name(skel->obj, prof_progs[i].name);
 		bpf_program__set_autoload(prog, btf__find_by_name_kind(btf, type, BTF_KIND_TYPEDEF) > 0 &&
-					  (!opt[OPT_ONLY].n || i < PROF_FIRST ||
-					   prof_progs[i].part == opt[OPT_ONLY].n));
+					  (!args.profile.only || i < PROF_FIRST ||
+					   prof_progs[i].part == args.profile.only));
 	}
 	bpf_program__set_autoload(skel->progs.prof_threads, true);
-	skel->rodata->prof_min_ns = MAX(opt[OPT_MIN_US].n * NSEC_PER_USEC, 1);
-	skel->rodata->prof_max_ns = opt[OPT_MAX_US].n ? opt[OPT_MAX_US].n * NSEC_PER_USEC : UINT64_MAX;
-	skel->rodata->prof_offcpu = opt[OPT_ONLY].n != PROF_SYSCALL;
+	skel->rodata->prof_min_ns = MAX(args.profile.min_us * NSEC_PER_USEC, 1);
+	skel->rodata->prof_max_ns = args.profile.max_us ? args.profile.max_us * NSEC_PER_USEC : UINT64_MAX;
+	skel->rodata->prof_offcpu = args.profile.only != PROF_SYSCALL;
 	/* 0 stands for all in both; then come the states in their order */
-	skel->rodata->prof_state = opt[OPT_STATE].n;
-	skel->rodata->prof_kernel_stacks = k->n && !opt[OPT_USER_STACKS].n;
+	skel->rodata->prof_state = args.profile.state;
+	skel->rodata->prof_kernel_stacks = k->n && !args.profile.user_stacks;
 	for (i = 0; i < k->n && strcmp(k->list[i].name, "do_syscall_64"); i++)
 		;
 	skel->rodata->prof_entry = i < k->n ? k->list[i].addr : 0;
@@ -9025,7 +9064,7 @@ static void prof_load(void)
 
 	if (!btf)
 		die(EX_UNAVAILABLE, "profile: not on this kernel: %s", why);
-	if (!opt[OPT_USER_STACKS].n && opt[OPT_ONLY].n != PROF_SYSCALL)
+	if (!args.profile.user_stacks && args.profile.only != PROF_SYSCALL)
 		prof_kernel_load();
 	st.skel = bpf_open(&copy, false);
 	if (!st.skel)
@@ -9152,7 +9191,7 @@ static void prof_progress(u64 now, bool end)
 /* Records until the command or process ends, a signal comes, or the time is over. */
 static void prof_loop(void)
 {
-	u64 end_ns = opt[OPT_FOLLOW_SECONDS].n ? prof.start_ns + opt[OPT_FOLLOW_SECONDS].n * NSEC_PER_SEC :
+	u64 end_ns = args.profile.seconds ? prof.start_ns + args.profile.seconds * NSEC_PER_SEC :
 		     UINT64_MAX, now, next_ns = 0;
 	struct pollfd fds[] = {
 		{ .fd = prof.signal_fd, .events = POLLIN },
@@ -9722,7 +9761,7 @@ static void prof_report_times(struct prof_report *r, const char *count, const st
 static void prof_report_counters(struct prof_report *r, const struct prof_thread *t,
 				 const struct prof_io_sum *io)
 {
-	if (opt[OPT_ONLY].n != PROF_SYSCALL)
+	if (args.profile.only != PROF_SYSCALL)
 		prof_put_values(r, "futex", { "waits", t->futex_n }, { "time_ns", t->futex_ns });
 	if (io->n)
 		prof_put_values(r, "block_io", { "requests", io->n }, { "bytes", io->bytes },
@@ -9901,7 +9940,7 @@ static void prof_bpf_report(struct prof_report *r)
 	u64 cache[2] = { 0 };
 
 	prof_put_open(r, "ebpf", '{', PROF_AS_HEADING);
-	if (opt[OPT_ONLY].n != PROF_SYSCALL) {
+	if (args.profile.only != PROF_SYSCALL) {
 		prof_put_open(r, "offcpu", '{', PROF_AS_HEADING);
 		prof_report_times(r, "total_events", &prof.total.t);
 		prof_report_by_call(r);
@@ -9909,7 +9948,7 @@ static void prof_bpf_report(struct prof_report *r)
 		prof_report_stacks(r);
 		prof_put_close(r, '}');
 	}
-	if (opt[OPT_ONLY].n != PROF_OFFCPU)
+	if (args.profile.only != PROF_OFFCPU)
 		prof_report_calls(r);
 	r->heading = "counters";
 	prof_report_counters(r, &prof.total.t, &prof.total.io);
@@ -10246,7 +10285,7 @@ static void prof_report_print(struct out *o)
 	static struct prof_report r;
 
 	r.o = o;
-	r.text = !opt[OPT_JSON].n;
+	r.text = !args.profile.json;
 	if (r.text) {
 		out_f(o, "process %d and what it started, for %.3f s", prof.root, prof_seconds());
 		if (!prof.lacks)
@@ -10279,12 +10318,12 @@ static int prof_report(void)
 	sigemptyset(&none);
 	if (!prof.child || prof.status >= 0)
 		sigprocmask(SIG_SETMASK, &none, NULL);
-	o = out_open(&f, opt[OPT_REPORT].s);
-	if (o && opt[OPT_FOLDED].n)
+	o = out_open(&f, args.profile.output);
+	if (o && args.profile.folded)
 		prof_folded(o);
 	else if (o)
 		prof_report_print(o);
-	return out_close(o, &f, opt[OPT_REPORT].s, "profile");
+	return out_close(o, &f, args.profile.output, "profile");
 }
 
 /* The /proc of another PID namespace has other processes under the numbers that gamer knows. */
@@ -10301,24 +10340,23 @@ static void prof_check_proc(void)
 
 static void prof_check_options(void)
 {
-	static const u8 need_bpf[] = { OPT_FOLDED, OPT_ONLY, OPT_STATE, OPT_MIN_US, OPT_MAX_US,
-				       OPT_USER_STACKS };
-	size_t i;
+	const char *needs;
 
-	if (!!opt[OPT_TREE].n == !!st.argv)
+	if (!!args.profile.pid == !!st.argv)
 		die(EX_USAGE, "profile: one of -p PID and -- COMMAND is needed");
-	if (opt[OPT_JSON].n && opt[OPT_FOLDED].n)
+	if (args.profile.json && args.profile.folded)
 		die(EX_USAGE, "profile: --json and --folded exclude each other");
-	if (opt[OPT_FOLDED].n && opt[OPT_ONLY].n == PROF_SYSCALL)
+	if (args.profile.folded && args.profile.only == PROF_SYSCALL)
 		die(EX_USAGE, "profile: --folded shows times off the CPU, --only syscalls leaves them out");
-	if (opt[OPT_MAX_US].n && opt[OPT_MAX_US].n < opt[OPT_MIN_US].n)
+	if (args.profile.max_us && args.profile.max_us < args.profile.min_us)
 		die(EX_USAGE, "profile: --max-us is less than --min-us");
-	out_check(opt[OPT_REPORT].s, "profile");
+	out_check(args.profile.output, "profile");
 	prof.lacks = missing_capability();
-	for (i = 0; prof.lacks && i < ARRAY_SIZE(need_bpf); i++)
-		if (opt[need_bpf[i]].n)
-			die(EX_NOPERM, "profile: not permitted: --%s needs %s", options[need_bpf[i]].name,
-			    prof.lacks);
+	needs = args.profile.folded ? "folded" : args.profile.only ? "only" :
+		args.profile.state ? "state" : args.profile.min_us ? "min-us" :
+		args.profile.max_us ? "max-us" : args.profile.user_stacks ? "user-stacks" : NULL;
+	if (prof.lacks && needs)
+		die(EX_NOPERM, "profile: not permitted: --%s needs %s", needs, prof.lacks);
 	if (prof.lacks)
 		note("profile: %s missing: only what /proc tells", prof.lacks);
 	else
@@ -10346,9 +10384,10 @@ static int cmd_profile(void)
 	u8 byte;
 	int rc;
 
+	st.verbose = args.profile.verbose;
 	prof.status = prof.signal_fd = prof.pidfd = -1;
 	prof_check_options();
-	prof.root = opt[OPT_TREE].n;
+	prof.root = args.profile.pid;
 	prof.signal_fd = signals_open((const int[]){ SIGINT, SIGTERM, SIGCHLD, 0 });
 	if (st.argv)
 		prof_spawn(st.argv);
@@ -10423,7 +10462,7 @@ static const char *kernel_check(void)
 	if (btf)
 		why = kernel_probe(btf);
 	btf__free(btf);
-	return !why && !opt[OPT_OBSERVE].n && access(SCX_DIR, F_OK) ? "no " SCX_DIR : why;
+	return !why && !args.run.observe && access(SCX_DIR, F_OK) ? "no " SCX_DIR : why;
 }
 
 static void run_check_kernel(void)
@@ -10440,7 +10479,7 @@ static void run_check_kernel(void)
 		die(EX_NOPERM, "not permitted without %s (run as root)", caps);
 	caps_tell();
 	run_lock();
-	if (!opt[OPT_OBSERVE].n && scx_attached(name, sizeof(name)))
+	if (!args.run.observe && scx_attached(name, sizeof(name)))
 		die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
 	if (access("/proc/self/stat", F_OK))
 		note("no /proc is mounted: it cannot find a game");
@@ -10571,7 +10610,7 @@ static void run_back_off(u32 seconds, u32 try)
 	size_t n;
 
 	n = text_f(text, sizeof(text), "gamer %s: restart %u of %u in %u s\n", GAMER_VERSION, try,
-		   (u32)opt[OPT_RESTARTS].n, seconds);
+		   (u32)args.run.restarts, seconds);
 	write_atomic("status", text, n);
 	text[n - 1] = 0;
 	sd_notify_("STATUS=%s", text);
@@ -10604,7 +10643,7 @@ static int run_again_and_again(void)
 	while (!st.stop && (code = run_once())) {
 		if (code > 0 && !st.stop) {
 			failures = run_failures(now_ns());
-			if (failures > (u32)opt[OPT_RESTARTS].n)
+			if (failures > (u32)args.run.restarts)
 				return code;
 			run_back_off(MIN(1U << MIN(failures - 1, 6U), BACK_OFF_MAX_S), failures);
 		}
@@ -10625,10 +10664,11 @@ static int cmd_run(void)
 
 	signals_catch(run_crashed);
 	mkdir(runtime_dir(), 0755);	/* for last_exit; run_lock() says where it fails */
-	hooks_parse(opt[OPT_HOOKS].s);
-	st.tests = list_parse("test", opt[OPT_TEST].s, tests, TEST_NR);
+	st.verbose = args.run.verbose;
+	hooks_parse(args.run.hooks);
+	st.tests = list_parse("test", args.run.test, tests, TEST_NR);
 	game_check_option();
-	if (opt[OPT_FAST_CPUS].s)
+	if (args.run.fast_cpus)
 		topo_read();		/* the list is wrong before anything else is */
 	limits_check(true);
 	run_check_kernel();
@@ -10645,9 +10685,9 @@ static int cmd_run(void)
 
 static int cmd_status(void)
 {
-	if (opt[OPT_JSON].n && opt[OPT_METRICS].n)
+	if (args.status.json && args.status.metrics)
 		die(EX_USAGE, "status: --json and --metrics exclude each other");
-	return conn_print(opt[OPT_JSON].n ? "status" : opt[OPT_METRICS].n ? "metrics" : "text");
+	return conn_print(args.status.json ? "status" : args.status.metrics ? "metrics" : "text");
 }
 
 /* What a hook attaches to, of what this kernel has: "fentry drm_ioctl, ..." */
@@ -10720,11 +10760,12 @@ static int cmd_check(void)
 	char name[128];
 	bool attached;
 
-	hooks_parse(opt[OPT_HOOKS].s);
+	st.verbose = args.check.verbose;
+	hooks_parse(args.check.hooks);
 	uname(&un);
 	why = kernel_check() ? : scx_isolated();
 	attached = scx_attached(name, sizeof(name));
-	if (opt[OPT_JSON].n)
+	if (args.check.json)
 		check_json(un.release, why, attached ? name : NULL);
 	else
 		check_text(un.release, why, attached ? name : NULL);
@@ -10783,7 +10824,7 @@ static void db_list_text(void)
 static int db_list(void)
 {
 	qsort(db.known.profile, db.known.count, sizeof(*db.known.profile), db_compare);
-	if (opt[OPT_JSON].n)
+	if (args.db.json)
 		db_list_json();
 	else
 		db_list_text();
@@ -10793,8 +10834,8 @@ static int db_list(void)
 
 static int db_export(void)
 {
-	const char *file = opt[OPT_FILE].s;
-	size_t size = db_encode(db.file, &db.known, opt[OPT_V2].n ? 2 : 3);
+	const char *file = args.db.file;
+	size_t size = db_encode(db.file, &db.known, args.db.v2 ? 2 : 3);
 	int code = 0;
 
 	if (file)
@@ -10812,7 +10853,7 @@ static int db_export(void)
 static int db_import(void)
 {
 	static struct db_table other;
-	const char *file = opt[OPT_FILE].s;
+	const char *file = args.db.file;
 	int fd = file ? open(file, O_RDONLY | O_NOCTTY | O_CLOEXEC) : STDIN_FILENO, code;
 	struct db_profile *p, *mine;
 
@@ -10868,13 +10909,14 @@ static int cmd_db(void)
 		{ db_list, false, false }, { db_export, false, true }, { db_import, true, true },
 		{ db_check, false, false }, { db_clear, true, false },
 	};
-	bool writes = actions[opt[OPT_ACTION].n].writes;
+	bool writes = actions[args.db.action].writes;
 	enum db_result result = DB_NONE;
 
-	if (opt[OPT_FILE].s && !actions[opt[OPT_ACTION].n].file) {
-		if (opt[OPT_DB].s)
-			die(EX_USAGE, "db: '%s' and --db name two databases", opt[OPT_FILE].s);
-		opt[OPT_DB].s = opt[OPT_FILE].s;
+	db.wanted = args.db.db;
+	if (args.db.file && !actions[args.db.action].file) {
+		if (db.wanted)
+			die(EX_USAGE, "db: '%s' and --db name two databases", args.db.file);
+		db.wanted = args.db.file;
 	}
 	if (db_place(writes)) {
 		if (writes && flock(db.dir_fd, LOCK_EX | LOCK_NB))
@@ -10882,14 +10924,14 @@ static int cmd_db(void)
 		result = db_read(db.dir_fd, db.name, &db.known);
 	} else if (writes) {
 		die(EX_NOPERM, "no place for the process database can be written");
-	} else if (opt[OPT_DB].s && opt[OPT_DB].s[0] && access(opt[OPT_DB].s, F_OK)) {
-		die(errno == EACCES ? EX_NOPERM : EX_NOINPUT, "%s: %s", opt[OPT_DB].s, strerror(errno));
+	} else if (db.wanted && *db.wanted && access(db.wanted, F_OK)) {
+		die(errno == EACCES ? EX_NOPERM : EX_NOINPUT, "%s: %s", db.wanted, strerror(errno));
 	}
 	if (result == DB_DENIED)
 		die(EX_NOPERM, "%s %s", db.path, db_why);
-	if (result == DB_REFUSED || (result == DB_BAD && actions[opt[OPT_ACTION].n].fn != db_clear))
+	if (result == DB_REFUSED || (result == DB_BAD && actions[args.db.action].fn != db_clear))
 		die(EX_CONFIG, "%s %s", db.path, db_why);
-	return actions[opt[OPT_ACTION].n].fn();
+	return actions[args.db.action].fn();
 }
 
 static int cmd_unit(void)
@@ -10972,20 +11014,29 @@ static void man_entry(const char *term, const char *text)
 	man_text(text);
 }
 
-/*
- * The option at *i or behind it that a command takes (CMD_NR: that all do) and people should
- * know of; NULL: no more.
- */
+/* The option at *i or behind it that a command takes and people should know of; NULL: no more. */
 static const struct option_desc *option_next(u32 cmd, u32 *i)
 {
 	const struct option_desc *d;
 
-	while (*i < OPT_NR) {
+	while (*i < ARRAY_SIZE(options)) {
 		d = &options[(*i)++];
-		if (d->help && d->cmds & (1u << cmd))
+		if (d->help && (d->cmd == cmd || d->cmd == CMD_all))
 			return d;
 	}
 	return NULL;
+}
+
+/* The option that a command's n-th bare word stands for; NULL: it takes no such word. */
+static const struct option_desc *option_word(u32 cmd, u32 n)
+{
+	const struct option_desc *d = options;
+
+	if (n >= commands[cmd].words)
+		return NULL;
+	while (d->cmd != cmd)
+		d++;
+	return d + n;
 }
 
 static void man_options(u32 cmd)
@@ -10995,7 +11046,7 @@ static void man_options(u32 cmd)
 	u32 i;
 
 	for (i = 0; (d = option_next(cmd, &i)); ) {
-		if (d->cmds == C_ALL && cmd != CMD_NR)
+		if (d->cmd != cmd)
 			continue;
 		snprintf(term, sizeof(term), "--%s%s%s%s%c", d->name, *option_value(d) ? " " : "",
 			 option_value(d), d->letter ? ", -" : "", d->letter);
@@ -11056,13 +11107,13 @@ static int cmd_man(void)
 	printf(".TH GAMER 8 " GAMER_DATE " \"gamer " GAMER_VERSION "\"\n.SH NAME\ngamer \\- schedule the threads that make "
 	       "the next frame first\n.SH SYNOPSIS\n.B gamer\n[\\fICOMMAND\\fR] [\\fIOPTION\\fR]...\n"
 	       ".SH COMMANDS\n");
-	for (i = 0; i < CMD_NR; i++) {
+	for (i = 0; i < ARRAY_SIZE(commands); i++) {
 		printf(".SS gamer %s\n", commands[i].name);
 		man_text(commands[i].help);
 		man_options(i);
 	}
 	printf(".SH OPTIONS OF ALL COMMANDS\n");
-	man_options(CMD_NR);
+	man_options(CMD_all);
 	printf(".SH HOOKS\n");
 	for (i = 0; i < HOOK_NR; i++) {
 		snprintf(text, sizeof(text), "%s; without it: %s", hooks[i].help, hooks[i].fallback);
@@ -11116,9 +11167,9 @@ static void complete_bash_command(u32 cmd)
 		printf("' ;;\n");
 	}
 	printf("\t'%s '*) words='", commands[cmd].name);
-	for (i = 0; i < BARE_WORDS && bare_words[cmd][i]; i++)
-		if (options[bare_words[cmd][i]].type == OPT_CHOICE)
-			shell_choices(&options[bare_words[cmd][i]]);
+	for (i = 0; (d = option_word(cmd, i)); i++)
+		if (d->type == OPT_CHOICE)
+			shell_choices(d);
 	for (i = 0; (d = option_next(cmd, &i)); )
 		printf(" --%s", d->name);
 	printf("' ;;\n");
@@ -11136,10 +11187,10 @@ static void complete_bash(void)
 	       "\t[[ $last != = ]] || last=${COMP_WORDS[COMP_CWORD-2]}\n"
 	       "\t[[ $COMP_CWORD == 1 || ${COMP_WORDS[1]} == -* ]] || cmd=${COMP_WORDS[1]}\n"
 	       "\tcase \"$cmd $last\" in\n");
-	for (c = 0; c < CMD_NR; c++)
+	for (c = 0; c < ARRAY_SIZE(commands); c++)
 		complete_bash_command(c);
 	printf("\tesac\n\t[[ $COMP_CWORD != 1 ]] || words+='");
-	for (c = 0; c < CMD_NR; c++)
+	for (c = 0; c < ARRAY_SIZE(commands); c++)
 		printf(" %s", commands[c].name);
 	printf("'\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
 	       "complete -o default -F _gamer gamer\n");
@@ -11183,9 +11234,9 @@ static void complete_zsh_command(u32 cmd)
 		complete_zsh_value(d);
 		putchar('\'');
 	}
-	for (i = 0; i < BARE_WORDS && bare_words[cmd][i]; i++) {
+	for (i = 0; (d = option_word(cmd, i)); i++) {
 		printf(" \\\n\t\t'%u", i + 1);
-		complete_zsh_value(&options[bare_words[cmd][i]]);
+		complete_zsh_value(d);
 		putchar('\'');
 	}
 	printf(" ;;\n");
@@ -11197,7 +11248,7 @@ static void complete_zsh(void)
 
 	printf("#compdef gamer\n# . <(gamer completions zsh), or as _gamer in a folder of $fpath\n"
 	       "_gamer()\n{\n\tlocal cmd=run\n\tlocal -a commands=(");
-	for (c = 0; c < CMD_NR; c++) {
+	for (c = 0; c < ARRAY_SIZE(commands); c++) {
 		printf("\n\t\t'%s:", commands[c].name);
 		shell_text(commands[c].help, ":");
 		putchar('\'');
@@ -11206,7 +11257,7 @@ static void complete_zsh(void)
 	       "\t\t_describe command commands\n\t\treturn\n\tfi\n"
 	       "\t[[ $words[2] == -* ]] || { cmd=$words[2]; shift words; ((CURRENT--)) }\n"
 	       "\tcase $cmd in\n");
-	for (c = 0; c < CMD_NR; c++)
+	for (c = 0; c < ARRAY_SIZE(commands); c++)
 		complete_zsh_command(c);
 	printf("\tesac\n}\n"
 	       "if [[ $funcstack[1] == _gamer ]]; then _gamer \"$@\"; else compdef _gamer gamer; fi\n");
@@ -11249,9 +11300,9 @@ static void complete_fish_command(u32 cmd)
 		shell_text(d->help, "");
 		printf("'\n");
 	}
-	for (i = 0; i < BARE_WORDS && bare_words[cmd][i]; i++) {
+	for (i = 0; (d = option_word(cmd, i)); i++) {
 		printf("%s", when);
-		complete_fish_value(&options[bare_words[cmd][i]]);
+		complete_fish_value(d);
 		printf("\n");
 	}
 }
@@ -11262,7 +11313,7 @@ static void complete_fish(void)
 
 	printf("# gamer completions fish | source, or as gamer.fish in fish's completions\n"
 	       "complete -c gamer -f\n");
-	for (c = 0; c < CMD_NR; c++)
+	for (c = 0; c < ARRAY_SIZE(commands); c++)
 		complete_fish_command(c);
 }
 
@@ -11270,7 +11321,7 @@ static int cmd_completions(void)
 {
 	static void (*const print[])(void) = { complete_bash, complete_zsh, complete_fish };
 
-	print[opt[OPT_SHELL].n]();
+	print[args.completions.shell]();
 	return EX_OK;
 }
 
@@ -11293,23 +11344,23 @@ static void help_option(const struct option_desc *d)
 	printf("\n");
 }
 
-/* Help for one command, or for all where cmd is CMD_NR. */
+/* Help for one command, or for all where cmd is CMD_all. */
 static void help(enum command_id cmd)
 {
-	size_t i;
+	const struct option_desc *d;
+	u32 i;
 
-	if (cmd == CMD_NR) {
+	if (cmd == CMD_all) {
 		printf("gamer %s: schedules the threads that make the next frame first\n\n"
 		       "usage: gamer [COMMAND] [OPTION]...\n\n", GAMER_VERSION);
-		for (i = 0; i < CMD_NR; i++)
+		for (i = 0; i < ARRAY_SIZE(commands); i++)
 			printf("  %-10s %s\n", commands[i].name, commands[i].help);
 		printf("\ngamer COMMAND --help shows the options of a command.\n");
 		return;
 	}
 	printf("usage: gamer %s [OPTION]...\n%s\n\n", commands[cmd].name, commands[cmd].help);
-	for (i = 0; i < OPT_NR; i++)
-		if (options[i].help && options[i].cmds & (1u << cmd))
-			help_option(&options[i]);
+	for (i = 0; (d = option_next(cmd, &i)); )
+		help_option(d);
 }
 
 static s64 parse_number(const struct option_desc *d, const char *text)
@@ -11328,10 +11379,10 @@ static s64 parse_number(const struct option_desc *d, const char *text)
 }
 
 /* Index of `text` among "a|b|c". */
-static s64 parse_choice(const struct option_desc *d, const char *text)
+static u32 parse_choice(const struct option_desc *d, const char *text)
 {
 	const char *at = d->arg;
-	s64 i;
+	u32 i;
 
 	for (i = 0; at; i++) {
 		size_t len = strcspn(at, "|");
@@ -11343,41 +11394,37 @@ static s64 parse_choice(const struct option_desc *d, const char *text)
 	die(EX_USAGE, "--%s: '%s' is none of %s", d->name, text, d->arg);
 }
 
-static void parse_value(enum opt_id id, const char *value)
+static void parse_value(const struct option_desc *d, const char *value)
 {
-	const struct option_desc *d = &options[id];
-
 	if (d->type == OPT_FLAG) {
 		if (value)
 			die(EX_USAGE, "--%s takes no value", d->name);
-		opt[id].n = 1;
+		*d->to.FLAG = true;
 	} else if (d->type == OPT_NUM) {
-		opt[id].n = parse_number(d, value);
+		*d->to.NUM = parse_number(d, value);
 	} else if (d->type == OPT_CHOICE) {
-		opt[id].n = parse_choice(d, value);
+		*d->to.CHOICE = parse_choice(d, value);
 	} else {
-		if (!*value && id != OPT_DB)
+		if ((s64)strlen(value) < d->min)
 			die(EX_USAGE, "--%s wants a value", d->name);
-		opt[id].s = value;
+		*d->to.STR = value;
 	}
 }
 
 /* The option that `arg` names for this command; *value where it is given behind '='. */
-static enum opt_id parse_name(enum command_id cmd, const char *arg, const char **value)
+static const struct option_desc *parse_name(enum command_id cmd, const char *arg, const char **value)
 {
 	size_t len = strcspn(arg, "=");
-	int i;
+	const struct option_desc *d;
 
 	*value = arg[len] ? arg + len + 1 : NULL;
-	for (i = 0; i < OPT_NR; i++) {
-		const struct option_desc *d = &options[i];
-
-		if (!(d->cmds & (1u << cmd)))
+	for (d = options; d < options + ARRAY_SIZE(options); d++) {
+		if (d->cmd != cmd && d->cmd != CMD_all)
 			continue;
 		if (!strncmp(arg, "--", 2) && word_is(arg + 2, len - 2, d->name))
-			return i;
+			return d;
 		if (arg[1] != '-' && d->letter && d->letter == arg[1] && len == 2)
-			return i;
+			return d;
 	}
 	die(EX_USAGE, "unknown option '%s' for %s (see gamer %s --help)", arg, commands[cmd].name,
 	    commands[cmd].name);
@@ -11385,13 +11432,13 @@ static enum opt_id parse_name(enum command_id cmd, const char *arg, const char *
 
 static void parse_options(enum command_id cmd, int argc, char **argv)
 {
+	const struct option_desc *d;
 	const char *value;
-	enum opt_id id;
 	int i, words = 0;
 
-	for (i = 0; i < OPT_NR; i++)
-		if (options[i].type == OPT_NUM || options[i].type == OPT_CHOICE)
-			opt[i].n = options[i].def;
+	for (d = options; d < options + ARRAY_SIZE(options); d++)
+		if (d->type == OPT_NUM)
+			*d->to.NUM = d->def;
 	for (i = 0; i < argc; i++) {
 		if (!strcmp(argv[i], "--") && cmd == CMD_profile) {
 			if (i + 1 == argc)
@@ -11400,18 +11447,19 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 			return;
 		}
 		if (argv[i][0] != '-' || !argv[i][1]) {
-			if (words >= BARE_WORDS || !bare_words[cmd][words])
+			d = option_word(cmd, words++);
+			if (!d)
 				die(EX_USAGE, "unexpected argument '%s' (see gamer --help)", argv[i]);
-			parse_value(bare_words[cmd][words++], argv[i]);
+			parse_value(d, argv[i]);
 			continue;
 		}
-		id = parse_name(cmd, argv[i], &value);
-		if (options[id].type != OPT_FLAG && !value) {
+		d = parse_name(cmd, argv[i], &value);
+		if (d->type != OPT_FLAG && !value) {
 			if (++i == argc)
-				die(EX_USAGE, "--%s wants a value", options[id].name);
+				die(EX_USAGE, "--%s wants a value", d->name);
 			value = argv[i];
 		}
-		parse_value(id, value);
+		parse_value(d, value);
 	}
 }
 
@@ -11588,17 +11636,13 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 #else
 int main(int argc, char **argv)
 {
-	enum command_id cmd = CMD_run;
 	bool named = argc > 1 && argv[1][0] != '-';
-	int i, code = EX_OK;
+	enum command_id cmd;
+	int code = EX_OK;
 
-	if (named) {
-		for (i = 0; i < CMD_NR && strcmp(argv[1], commands[i].name); i++)
-			;
-		if (i == CMD_NR)
+	for (cmd = CMD_run; named && strcmp(argv[1], commands[cmd].name); )
+		if (++cmd == ARRAY_SIZE(commands))
 			die(EX_USAGE, "unknown command '%s' (see gamer --help)", argv[1]);
-		cmd = i;
-	}
 	st.epoll_fd = st.signal_fd = st.listen_fd = st.uevent_fd = st.watchdog_fd = -1;
 	st.lock_fd = st.batch_fd = st.publish_fd = st.module_fd = -1;
 	st.pid = getpid();
@@ -11606,9 +11650,9 @@ int main(int argc, char **argv)
 	parse_options(cmd, argc - 1 - named, argv + 1 + named);
 	libbpf_set_print(log_libbpf);
 	signal(SIGXFSZ, SIG_IGN);	/* the write says it too */
-	if (opt[OPT_HELP].n)
-		help(named ? cmd : CMD_NR);
-	else if (opt[OPT_VERSION].n)
+	if (args.all.help)
+		help(named ? cmd : CMD_all);
+	else if (args.all.version)
 		printf("gamer " GAMER_VERSION ", GPL-2.0-only\n" GAMER_LIBRARIES);
 	else
 		code = commands[cmd].fn();
