@@ -439,41 +439,15 @@ static const struct prog {
 #undef X
 };
 
-static const char *const source_names[] = {
-#define X(id, name, seconds) #name,
-	SOURCES(X)
+#define X(id, name, ...) #name,
+static const char *const source_names[] = { SOURCES(X) };
+static const char *const class_names[] = { CLASSES(X) };
+static const char *const role_names[] = { ROLES(X) };
+static const char *const reason_names[] = { REASONS(X) };
+static const char *const type_names[] = { EVENTS(X) };
+static const char *const input_names[] = { INPUT_KINDS(X) };
+static const char *const tier_names[] = { TIERS(X) };
 #undef X
-};
-
-static const char *const class_names[] = {
-#define X(id, name) #name,
-	CLASSES(X)
-#undef X
-};
-
-static const char *const role_names[] = {
-#define X(id, name, prio, warp_us) #name,
-	ROLES(X)
-#undef X
-};
-
-static const char *const reason_names[] = {
-#define X(id, name) #name,
-	REASONS(X)
-#undef X
-};
-
-static const char *const type_names[] = {
-#define X(id, name, kib, frequent) #name,
-	EVENTS(X)
-#undef X
-};
-
-static const char *const input_names[] = {
-#define X(id, name, ms) #name,
-	INPUT_KINDS(X)
-#undef X
-};
 
 /* A value's unit: id, what is added to its name, the same for OpenMetrics, how many of those */
 #define UNITS(X)			\
@@ -510,30 +484,39 @@ static const struct unit_desc {
 	X(sent, events, NONE, type, "events that BPF sent")			\
 	X(lost, events_lost, NONE, type, "events that found their ring full")
 
-/* Kept by user space: id, name, unit, type, help. */
+/* Kept by user space: id, name, unit, type, value (NAN: nothing to say yet), help. */
 #define USER_STATS(X)								\
-	X(UPTIME, uptime, S, GAUGE, "time since attach")			\
-	X(LOAD, load, US, GAUGE, "time to open and verify the BPF programs")	\
-	X(ATTACH, attach, US, GAUGE, "time to switch all tasks to gamer")	\
-	X(RESTARTS, restarts, NONE, COUNTER, "restarts after CPU hotplug or failures")	\
-	X(ALLOCS, allocations_after_attach, NONE, COUNTER, "memory allocations since attach") \
-	X(RSS, rss, KB, GAUGE, "resident memory of gamer")			\
-	X(CPU, cpu, US, COUNTER, "CPU time of gamer itself, outside BPF")	\
-	X(REJECTED, nr_rejected, NONE, COUNTER, "tasks that sched_ext refused")	\
-	X(CLIENTS, clients, NONE, GAUGE, "clients that are connected")		\
-	X(HUNG, processes_locked, NONE, COUNTER, "processes that could not be read in time") \
-	X(FULL, places_full, NONE, COUNTER, "games, servers, files of Wine without a place") \
-	X(CLIENTS_DROPPED, clients_dropped, NONE, COUNTER, "clients too slow or too many") \
-	X(DB_PROGRAMS, db_programs, NONE, GAUGE, "programs in the process database") \
-	X(DB_MERGE, db_merge, US, GAUGE, "the longest merge of observations into it") \
-	X(DETECTED, game_detected, US, GAUGE, "from the first sign of the game until it was known") \
-	X(FRAMES, frames_presented, NONE, COUNTER, "frames that reached the display") \
-	X(DROPPED, frames_dropped, NONE, COUNTER, "the game's frames that were never shown") \
-	X(MISSED, vblanks_missed, NONE, COUNTER, "refreshes of the display without a new frame") \
-	X(SUBMIT_HZ, gpu_submit_hz, NONE, GAUGE, "GPU submits a second of the game's primary thread") \
-	X(FPS, fps, NONE, GAUGE, "frames in the last second that had some")	\
-	X(LOW1, fps_1_percent_low, NONE, GAUGE, "mean of the slowest 1 % of frames") \
-	X(LOW01, fps_01_percent_low, NONE, GAUGE, "mean of the slowest 0.1 % of frames")
+	X(UPTIME, uptime, S, GAUGE, (now_ns() - st.attach_at_ns) / NSEC_PER_SEC, "time since attach") \
+	X(LOAD, load, US, GAUGE, st.load_us, "time to open and verify the BPF programs") \
+	X(ATTACH, attach, US, GAUGE, st.attach_us, "time to switch all tasks to gamer") \
+	X(RESTARTS, restarts, NONE, COUNTER, st.restarts, "restarts after CPU hotplug or failures") \
+	X(ALLOCS, allocations_after_attach, NONE, COUNTER, st.allocs, \
+	  "memory allocations since attach") \
+	X(RSS, rss, KB, GAUGE, rss_kb(), "resident memory of gamer") \
+	X(CPU, cpu, US, COUNTER, cpu_us(), "CPU time of gamer itself, outside BPF") \
+	X(REJECTED, nr_rejected, NONE, COUNTER, read_num(0, SCX_DIR "nr_rejected"), \
+	  "tasks that sched_ext refused") \
+	X(CLIENTS, clients, NONE, GAUGE, clients_count(), "clients that are connected") \
+	X(HUNG, processes_locked, NONE, COUNTER, reader.hung, \
+	  "processes that could not be read in time") \
+	X(FULL, places_full, NONE, COUNTER, game.full, "games, servers, files of Wine without a place") \
+	X(CLIENTS_DROPPED, clients_dropped, NONE, COUNTER, st.clients_dropped, \
+	  "clients too slow or too many") \
+	X(DB_PROGRAMS, db_programs, NONE, GAUGE, db.known.count, "programs in the process database") \
+	X(DB_MERGE, db_merge, US, GAUGE, db.merge_us, "the longest merge of observations into it") \
+	X(DETECTED, game_detected, US, GAUGE, game.now && game.detected_us ? game.detected_us : NAN, \
+	  "from the first sign of the game until it was known") \
+	X(FRAMES, frames_presented, NONE, COUNTER, st.skel->bss->frame.presented, \
+	  "frames that reached the display") \
+	X(DROPPED, frames_dropped, NONE, COUNTER, st.skel->bss->frame.dropped, \
+	  "the game's frames that were never shown") \
+	X(MISSED, vblanks_missed, NONE, COUNTER, st.skel->bss->frame.missed, \
+	  "refreshes of the display without a new frame") \
+	X(SUBMIT_HZ, gpu_submit_hz, NONE, GAUGE, game.now ? hz_of(st.skel->bss->frame.submit_gap_ns) : NAN, \
+	  "GPU submits a second of the game's primary thread") \
+	X(FPS, fps, NONE, GAUGE, frames.fps, "frames in the last second that had some") \
+	X(LOW1, fps_1_percent_low, NONE, GAUGE, frames.low1, "mean of the slowest 1 % of frames") \
+	X(LOW01, fps_01_percent_low, NONE, GAUGE, frames.low01, "mean of the slowest 0.1 % of frames")
 
 enum user_stat {
 #define X(id, ...) USTAT_##id,
@@ -567,7 +550,7 @@ static const struct stat_desc {
 	{ #name, UNIT_##unit, STAT_COUNTER, 0, 0, AT(field), EACH(label), help },
 	BPF_FAMILIES(X)
 #undef X
-#define X(id, name, unit, type, help) \
+#define X(id, name, unit, type, value, help) \
 	{ #name, UNIT_##unit, STAT_##type, 1, 0, USTAT_##id, 1, NULL, NULL, help },
 	USER_STATS(X)
 #undef X
@@ -2598,12 +2581,6 @@ static const char *kernel_probe(struct btf *btf)
 #define DB_SAVE_NS		(600 * NSEC_PER_SEC)	/* between two writes of the file */
 
 static const u8 db_entry_size[] = { 0, 40, 64, 88 };	/* by version */
-
-static const char *const tier_names[] = {
-#define X(id, name) #name,
-	TIERS(X)
-#undef X
-};
 
 /* A program. Numbers are wide because files may hold anything. */
 struct db_profile {
@@ -5466,50 +5443,9 @@ static double hz_of(u64 gap_ns)
 static double stat_user(enum user_stat id)
 {
 	switch (id) {
-	case USTAT_UPTIME:
-		return (now_ns() - st.attach_at_ns) / NSEC_PER_SEC;
-	case USTAT_LOAD:
-		return st.load_us;
-	case USTAT_ATTACH:
-		return st.attach_us;
-	case USTAT_RESTARTS:
-		return st.restarts;
-	case USTAT_ALLOCS:
-		return st.allocs;
-	case USTAT_RSS:
-		return rss_kb();
-	case USTAT_CPU:
-		return cpu_us();
-	case USTAT_REJECTED:
-		return read_num(0, SCX_DIR "nr_rejected");
-	case USTAT_CLIENTS:
-		return clients_count();
-	case USTAT_HUNG:
-		return reader.hung;
-	case USTAT_FULL:
-		return game.full;
-	case USTAT_CLIENTS_DROPPED:
-		return st.clients_dropped;
-	case USTAT_DB_PROGRAMS:
-		return db.known.count;
-	case USTAT_DB_MERGE:
-		return db.merge_us;
-	case USTAT_DETECTED:
-		return game.now && game.detected_us ? game.detected_us : NAN;
-	case USTAT_FRAMES:
-		return st.skel->bss->frame.presented;
-	case USTAT_DROPPED:
-		return st.skel->bss->frame.dropped;
-	case USTAT_MISSED:
-		return st.skel->bss->frame.missed;
-	case USTAT_SUBMIT_HZ:
-		return game.now ? hz_of(st.skel->bss->frame.submit_gap_ns) : NAN;
-	case USTAT_FPS:
-		return frames.fps;
-	case USTAT_LOW1:
-		return frames.low1;
-	case USTAT_LOW01:
-		return frames.low01;
+#define X(id, name, unit, type, value, help) case USTAT_##id: return value;
+	USER_STATS(X)
+#undef X
 	case USTAT_NR:
 		break;
 	}
@@ -11463,177 +11399,7 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 	}
 }
 
-#ifdef GAMER_FUZZ
-/* Any bytes are no database, or one that is the same again. */
-static void fuzz_db(const u8 *data, size_t size)
-{
-	static struct db_table again;
-	const struct learn_sum sum = { .count = 3, .votes = { 1, 1, 1 }, .burst_ns = ~0ULL };
-	struct learn_key key = { "fuzz", 1 };
-	u8 *copy = malloc(size + 1);	/* no longer than need be, for the address sanitizer */
-	struct prediction to;
-	u32 crc, i;
-
-	memcpy(copy, data, size);
-	if (size >= DB_HEADER3 && copy[4] == 3) {	/* no fuzzer guesses a checksum */
-		crc = db_file_crc(copy, size);
-		memcpy(copy + DB_HEADER, &crc, sizeof(crc));
-	}
-	if (db_decode(&db.known, copy, size) == DB_OK) {
-		if (db_decode(&again, db.file, db_encode(db.file, &db.known, 3)) != DB_OK ||
-		    again.count != db.known.count ||
-		    memcmp(again.profile, db.known.profile, again.count * sizeof(*again.profile)) ||
-		    db_decode(&again, db.file, db_encode(db.file, &db.known, 2)) != DB_OK)
-			abort();
-		for (i = 0; i < again.count; i++)
-			if (!db_predict(&again.profile[i], &to) || to.tier >= TIER_NR || to.confidence > 100)
-				abort();
-		db_age(&db.known);
-		for (; key.exe < 4; key.exe++)
-			db_merge(&key, &sum);
-		if (db_decode(&again, db.file, db_encode(db.file, &db.known, 3)) != DB_OK)
-			abort();
-	}
-	free(copy);
-}
-
-/* Symbols in order, and each found by its address. `read`: names that were read are to be freed. */
-static void fuzz_symbols(struct prof_symbols *symbols, bool read)
-{
-	const struct prof_symbol *s;
-	u32 i;
-
-	prof_symbols_sort(symbols);
-	for (i = 0; i < symbols->n; i++) {
-		s = prof_symbol_at(symbols, symbols->list[i].addr);
-		if ((i && symbols->list[i].addr < symbols->list[i - 1].addr) || !s ||
-		    s->addr != symbols->list[i].addr || (s > symbols->list && s[-1].addr == s->addr))
-			abort();
-		if (i < 64)
-			prof_symbol_name(&symbols->list[i]);
-	}
-	for (i = 0; i < symbols->n; i++)
-		if (read && symbols->list[i].fd < 0)
-			free((char *)symbols->list[i].name);
-	free(symbols->list);
-	*symbols = (struct prof_symbols){ 0 };
-	prof.nr_symbols = 0;
-}
-
-/* Any bytes are no ELF file, or one whose functions lie where its segments say. */
-static void fuzz_elf(const u8 *data, size_t size)
-{
-	static struct prof_module mod;
-	static int fd = -1;
-	u64 at;
-
-	if (fd < 0)
-		fd = memfd_create("fuzz", MFD_CLOEXEC);
-	if (ftruncate(fd, 0) || pwrite(fd, data, size, 0) != (ssize_t)size)
-		abort();
-	at = elf_function(fd, "NtSetInformationThread");
-	mod.nr_loads = 0;
-	prof_elf_read(&mod, fd, false);
-	if (mod.nr_loads > PROF_LOADS || mod.symbols.n > size)
-		abort();
-	prof_vaddr(&mod, at);
-	fuzz_symbols(&mod.symbols, true);
-}
-
-/* Any bytes are a JIT compiler's list, of as many functions as it has lines at most. */
-static void fuzz_perfmap(const u8 *data, size_t size)
-{
-	static struct prof_symbols symbols;
-	char *copy = malloc(size + 1);
-	u32 i;
-
-	memcpy(copy, data, size);
-	prof_jit_parse(&symbols, copy, size);
-	for (i = 0; i < symbols.n; i++)
-		if (symbols.list[i].name <= copy || symbols.list[i].name >= copy + size ||
-		    !prof_symbol_name(&symbols.list[i]))
-			abort();
-	fuzz_symbols(&symbols, false);
-	free(copy);
-}
-
-/*
- * What a client sends, in packets of as many bytes as the first says: its lines come out as they
- * are, up to one that has no room, and ask for something that there is.
- */
-static void fuzz_requests(const u8 *data, size_t size)
-{
-	static struct client c;
-	const u8 *end = data + size, *at = data + 1, *line = at;	/* sent, and taken */
-	char text[CLIENT_LINE];
-	struct request r;
-	size_t n;
-
-	for (c.len = 0; size && c.len < sizeof(c.line) && at < end; at = line + c.len) {
-		n = MIN(MIN(data[0] + 1UL, (size_t)(end - at)), sizeof(c.line) - c.len);
-		memcpy(c.line + c.len, at, n);
-		c.len += n;
-		while (request_take(&c, text)) {
-			n = (const u8 *)memchr(line, '\n', end - line) - line;
-			r = request_parse(text);
-			if (memcmp(text, line, n) || text[n] || r.what > ASK_TOP ||
-			    r.types >> EVENT_NR)
-				abort();
-			line += n + 1;
-		}
-	}
-	if (size && memcmp(c.line, line, c.len))
-		abort();
-}
-
-/* Any bytes are a name: text of it is clean, and so is JSON, which ends where it should. */
-static void fuzz_text(const u8 *data, size_t size)
-{
-	static struct out o;
-	char name[64], text[128], *s = text;
-	u32 c;
-
-	snprintf(name, sizeof(name), "%.*s", (int)size, (const char *)data);
-	text_f(text, sizeof(text), "%-9s|%.5s", name, name);
-	for (; *s; s += utf8_next(s, SIZE_MAX, &c))
-		if (utf8_next(s, SIZE_MAX, &c) && text_steers(c))
-			abort();
-	out_keep(&o);
-	json_text(&(struct json){ .o = &o }, name);
-	o.buf[o.len] = 0;
-	for (s = o.buf + 1; *s != '"'; s += utf8_next(s, SIZE_MAX, &c)) {
-		s += *s == '\\';
-		if (utf8_next(s, SIZE_MAX, &c) && text_steers(c))
-			abort();
-	}
-	if (s != o.buf + o.len - 1)
-		abort();
-}
-
-/*
- * The readers of bytes that others write. `test.sh fuzz` finds the rows here, and names the one
- * that is fed in $FUZZ_TARGET.
- */
-static const struct { const char *name; void (*fn)(const u8 *data, size_t size); } fuzzed[] = {
-	{ "db", fuzz_db },
-	{ "text", fuzz_text },
-	{ "requests", fuzz_requests },
-	{ "elf", fuzz_elf },
-	{ "perfmap", fuzz_perfmap },
-};
-
-/* What the fuzzer calls in place of main(). */
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
-{
-	const char *name = getenv("FUZZ_TARGET");
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(fuzzed); i++)
-		if (name && !strcmp(name, fuzzed[i].name))
-			fuzzed[i].fn(data, size);
-	return 0;
-}
-#else
+#ifndef GAMER_NO_MAIN		/* a test that includes this file has its own */
 int main(int argc, char **argv)
 {
 	bool named = argc > 1 && argv[1][0] != '-';

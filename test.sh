@@ -595,7 +595,7 @@ helpers_build() {
 	mkdir -p "$BUILD/test"
 	for c in "$ROOT"/test/*.c; do
 		out=$BUILD/test/$(basename "$c" .c)
-		case ${out##*/} in bench | merge | prio | profiled) continue ;; esac # the Makefile's; for the host; for Windows; with its symbols
+		case ${out##*/} in bench | fuzz | merge | prio | profiled) continue ;; esac # the Makefile's; without main(), for the host; for Windows; with its symbols
 		[ "$out" -nt "$c" ] && [ "$out" -nt "$ROOT/test/bpf.h" ] && continue
 		case $out in
 		*.bpf) "$(clang_name)" -target bpf -g -O2 -Wall -Wextra -Werror -c -o "$out.$$" "$c" ;;
@@ -2435,7 +2435,7 @@ host_shell() { : "shellcheck finds nothing in the shell scripts"
 }
 
 # gamer.c without main(), and so without all that only commands use: of the libraries zlib does
-FUZZ_FLAGS="-DGAMER_FUZZ -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
+FUZZ_FLAGS="-DGAMER_NO_MAIN -D_GNU_SOURCE -std=gnu11 -D__real_malloc=malloc -D__real_calloc=calloc
 	-D__real_realloc=realloc -DBPF_PACKED=\"$BUILD/gamer.bpf.gz\"
 	-I$ROOT -I$BUILD -I$BUILD/lib/include -I$BUILD/lib/zlib -I$BUILD/lib/libbpf/include/uapi"
 # fuzz [SECONDS [TARGET...]]: gamer.c itself, its readers fed by libFuzzer one after the other for
@@ -2448,9 +2448,9 @@ fuzz() {
 	done
 	make --no-print-directory -C "$ROOT" >&2
 	$clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $FUZZ_FLAGS -Wno-unused \
-		-ffunction-sections -Wl,--gc-sections -o "$dir/fuzz" "$ROOT/gamer.c" "$BUILD/lib/libz.a"
+		-ffunction-sections -Wl,--gc-sections -o "$dir/fuzz" "$ROOT/test/fuzz.c" "$BUILD/lib/libz.a"
 	shift $(($# > 0))
-	[ $# != 0 ] || set -- $(sed -n 's/^\t{ "\([a-z]*\)", fuzz_.*/\1/p' "$ROOT/gamer.c")
+	[ $# != 0 ] || set -- $(sed -n 's/^\t{ "\([a-z]*\)", fuzz_.*/\1/p' "$ROOT/test/fuzz.c")
 	for target; do
 		mkdir -p "$dir/$target"
 		! declare -F "seed_$target" >/dev/null || "seed_$target" "$dir/$target"
