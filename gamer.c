@@ -218,15 +218,15 @@ static const struct command {
 	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
 	OPTION_DB(X, run)							\
 	X(run, restarts, "restarts", 0, NUM, 3, 0, 1000, NULL,			\
-	  "how often to start again where the kernel ends it for an error or a stall") \
+	  "how often gamer starts again after the kernel ended it for an error or a stall") \
 	X(run, no_seccomp, "no-seccomp", 0, FLAG, 0, 0, 0, NULL,		\
 	  "leave all system calls open to gamer itself")			\
 	X(run, test, "test", 0, STR, 0, 1, 0, "WHAT,...", NULL)			\
 	X(run, metrics_file, "metrics-file", 0, STR, 0, 1, 0, "FILE",		\
-	  "keep metrics in a file, for a textfile collector; anew every 10 s; the mode of its folder must let " \
+	  "write metrics to a file every 10 s, for a textfile collector; the mode of its folder must let " \
 	  "gamer's user write")							\
 	X(run, socket_group, "socket-group", 0, STR, 0, 1, 0, "GROUP",		\
-	  "who besides root may ask; default: nobody")
+	  "group that may ask gamer, as root may; default: none")
 
 #define OPTIONS_status(X)							\
 	OPTION_JSON(X, status)							\
@@ -248,12 +248,12 @@ static const struct command {
 	X(db, action, "action", 0, CHOICE, 0, 0, 0, "list|export|import|check|clear", \
 	  "what to do, also as the first word")					\
 	X(db, file, "file", 0, STR, 0, 1, 0, "FILE",				\
-	  "to export to or import, else standard output or input; to list, check or clear; also as the " \
-	  "second word")							\
+	  "file to export to or import from, else standard output or input; database to list, check or " \
+	  "clear; also as the second word")					\
 	OPTION_JSON(X, db)							\
 	OPTION_DB(X, db)							\
 	X(db, v2, "v2", 0, FLAG, 0, 0, 0, NULL,					\
-	  "export what is sure in the older format, without paths and roles")
+	  "export in the older format, which has no paths and roles and only what is sure")
 
 #define OPTIONS_profile(X)							\
 	OPTION_JSON(X, profile)							\
@@ -286,7 +286,7 @@ static const struct command {
 
 #define OPTIONS_completions(X)							\
 	X(completions, shell, "shell", 0, CHOICE, 0, 0, 0, "bash|zsh|fish",	\
-	  "for which shell, also as the first word")
+	  "shell to print completions for, also as the first word")
 
 /* Each command's arguments, by its name; the parser fills them, and nobody changes them. */
 typedef bool arg_FLAG;
@@ -325,7 +325,7 @@ static const struct option_desc {
 #undef X
 };
 
-/* What a hook needs in the kernel: something in its BTF, or that one of its PROGS can be had. */
+/* What a hook needs of the kernel: something in its BTF, or one of the hook's programs (PROGS). */
 enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_PROG };
 
 /* id, name, need, what, member or value, optional, fallback, description */
@@ -395,8 +395,8 @@ static const struct hook {
 enum prog_kind { PROG_TP, PROG_FENTRY, PROG_FEXIT, PROG_LSM, PROG_KRETPROBE, PROG_UPROBE };
 
 /*
- * The optional BPF programs: name, hook, kind, what it attaches to, the module that has it
- * where it may not be built in (NULL: never a module). Their order is that of trying.
+ * The optional BPF programs: name, hook, kind, target, the module that has the target where the
+ * kernel itself does not (NULL: no module). gamer tries them in this order.
  */
 #define PROGS(X)								\
 	X(runtime_switch, RUNTIME, TP, "sched_switch", NULL)			\
@@ -449,7 +449,7 @@ static const char *const input_names[] = { INPUT_KINDS(X) };
 static const char *const tier_names[] = { TIERS(X) };
 #undef X
 
-/* A value's unit: id, what is added to its name, the same for OpenMetrics, how many of those */
+/* Units of values: id, suffix of names, the suffix in OpenMetrics, what 1 is in that unit */
 #define UNITS(X)			\
 	X(NONE, "", "", 1)		\
 	X(S, "_s", "_seconds", 1)	\
@@ -474,7 +474,7 @@ static const struct unit_desc {
 #undef X
 };
 
-/* Kept by BPF for each of something: field of cpu_state, name, unit, of what, help. */
+/* What BPF counts by role, source, reason or type: field of cpu_state, name, unit, by what, help. */
 #define BPF_FAMILIES(X)								\
 	X(role_run_ns, run, NS, role, "CPU time by role")			\
 	X(misses, deadline_misses, NONE, role, "critical work that was not done when due again") \
@@ -586,7 +586,7 @@ struct client {
 	uid_t uid;			/* who connected */
 	u32 waits;			/* what epoll wakes us for; client_flush() */
 	u64 asked_ns;			/* when it came, or was last answered; CLOCK_MONOTONIC */
-	struct request events;		/* that it is sent; types 0: none */
+	struct request events;		/* what gamer sends it; types 0: no events */
 	u32 gathered;			/* bytes in its row of client_out, not sent yet */
 	u32 len;			/* bytes in line that are not answered yet */
 	char line[CLIENT_LINE];
@@ -687,8 +687,8 @@ void *__wrap_realloc(void *p, size_t size)
 }
 
 /*
- * Writes as much as there is room for, and returns how much: who reads it may have stopped. Where
- * poll() sees room, a pipe takes PIPE_BUF bytes.
+ * Writes as much as there is room for, and returns the number of bytes: gamer does not wait for a
+ * reader that has stopped. Where poll() sees room, a pipe takes PIPE_BUF bytes.
  */
 static size_t write_now(int fd, const char *s, size_t len)
 {
@@ -727,14 +727,14 @@ static size_t utf8_next(const char *s, size_t max, u32 *c)
 	return 1;
 }
 
-/* Does it end a line, move a cursor, turn the direction of what follows, or replace a broken one? */
+/* Does this character end a line, move a cursor, turn the direction of text, or stand for broken bytes? */
 static bool text_steers(u32 c)
 {
 	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x2028 && c <= 0x202e) ||
 	       (c >= 0x2066 && c <= 0x2069) || c == 0xfffd;
 }
 
-/* Columns of a terminal; 1 where nothing is known of it. */
+/* The columns that a character takes on a terminal; 1 where the C library does not know it. */
 static u32 text_columns(u32 c)
 {
 	int n = wcwidth(c);
@@ -745,8 +745,9 @@ static u32 text_columns(u32 c)
 static bool text_ascii;		/* the terminal shows nothing else; cmd_top() */
 
 /*
- * A string as %s has it, fit for a terminal: of its first `most` bytes (< 0: all), `width` columns
- * wide (< 0: from the left) or more. Returns bytes of buf, or room + 1 where they are too many.
+ * Copies the first `most` bytes of a string (< 0: all), with '?' for what a terminal must not see,
+ * and pads it to `width` columns (< 0: on the right). Returns the bytes in buf, or room + 1 where the
+ * text does not fit.
  */
 static size_t text_clean(char *buf, size_t room, const char *s, int width, int most)
 {
@@ -775,7 +776,7 @@ static size_t text_clean(char *buf, size_t room, const char *s, int width, int m
 	return at + pad;
 }
 
-/* A width or precision in a format; INT_MIN: it is an argument. */
+/* Reads a width or precision of a format; INT_MIN: the next argument has it. */
 static int text_number(const char **fmt)
 {
 	char *end;
@@ -789,8 +790,8 @@ static int text_number(const char **fmt)
 }
 
 /*
- * vsnprintf() for people: what stands in a %s or %c is cleaned, and its width counts columns and
- * not bytes. Returns the length, or `size` where it had no room; then it is cut.
+ * vsnprintf() for people: text of %s and %c is cleaned, and its width counts columns and not bytes.
+ * Returns the length, or `size` where the text had no room and was cut.
  */
 static size_t text_vf(char *buf, size_t size, const char *fmt, va_list ap)
 {
@@ -834,7 +835,7 @@ static size_t text_vf(char *buf, size_t size, const char *fmt, va_list ap)
 	return MIN(at, size);
 }
 
-/* The same, and the length is that of what is there, as a caller wants it who may cut. */
+/* The same for callers that may cut: returns the length of what is in buf. */
 __attribute__((format(printf, 3, 4)))
 static size_t text_f(char *buf, size_t size, const char *fmt, ...)
 {
@@ -848,8 +849,9 @@ static size_t text_f(char *buf, size_t size, const char *fmt, ...)
 }
 
 /*
- * Only `run` must not wait for who reads its log, for the scheduler's next start waits then too;
- * what that reader misses is counted and said later. Returns the message, valid until the next.
+ * Writes a message to stderr. `run` does not wait for the reader of its log, for the scheduler's next
+ * start would wait too: messages without a reader are counted, and a later line says how many they
+ * were. Returns the message, which is valid until the next one.
  */
 static const char *vlog(const char *fmt, va_list ap)
 {
@@ -862,7 +864,7 @@ static const char *vlog(const char *fmt, va_list ap)
 	n = MIN(n, sizeof(line) - 1);
 	line[n++] = '\n';
 	if (st.died) {
-		snprintf(text, sizeof(text), "gamer: %u messages before had no reader\n", missed);
+		snprintf(text, sizeof(text), "gamer: %u messages before this one had no reader\n", missed);
 		if (missed && write_now(STDERR_FILENO, text, strlen(text)))
 			missed = 0;
 		missed += !write_now(STDERR_FILENO, line, n);
@@ -899,7 +901,7 @@ static void die(int code, const char *fmt, ...)
 	exit(code);
 }
 
-/* With -v: what a program cost the verifier, by the last line of what that says. */
+/* With -v: tells what a program cost the verifier, by the last line of the verifier's log. */
 static void log_cost(const char *name, const char *said)
 {
 	const char *cost = strstr(said, "\nprocessed ");	/* 7.2 has a line "insns processed" before it */
@@ -908,7 +910,7 @@ static void log_cost(const char *name, const char *said)
 		note("verified %s: %.*s", name, (int)strcspn(cost + 1, "\n"), cost + 1);
 }
 
-/* libbpf's messages: its warnings where asked for; a failed step has our own message. */
+/* Shows libbpf's warnings where they are asked for; gamer has its own message for each failed step. */
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
 	static char text[OUT_SIZE];
@@ -999,7 +1001,7 @@ static s64 read_num(s64 fallback, const char *path)
 	return end == buf ? fallback : n;
 }
 
-/* In a PID namespace processes have other numbers than BPF tells. That of the first one is fixed. */
+/* In a PID namespace processes have other numbers than in BPF. The first namespace has a fixed number. */
 static bool pids_are_other(void)
 {
 	char ns[32] = "";
@@ -1008,13 +1010,13 @@ static bool pids_are_other(void)
 }
 
 /*
- * Finds a regular file that another process named, and asks nothing of what lies there: neither
- * a device, nor a FIFO, nor a server behind a file system learns of it. The path counts from the
+ * Finds a regular file that another process named, without opening it: no device, FIFO or server
+ * behind a file system learns that somebody looks. The path counts from the
  * directory `root` ("/proc/PID/root") and cannot leave it; its last name is no link. `resolve`
  * says more (RESOLVE_* of openat2()): NO_SYMLINKS for a path as mappings show it, CACHED where
  * nothing may be waited for. Without a root (NULL) the path is gamer's own choice, links in
  * /proc included. Returns a descriptor that only names the file, with the attributes that are
- * known of it in *s, or -1. Who calls compares those, and then reads by file_reopen().
+ * known of it in *s, or -1. The caller compares those, and then reads by file_reopen().
  */
 static int open_checked(const char *root, const char *path, u64 resolve, struct stat *s)
 {
@@ -1038,8 +1040,8 @@ static int open_checked(const char *root, const char *path, u64 resolve, struct 
 }
 
 /*
- * The same file, to be read; -1 and errno where it may not be. This may wait for as long as a
- * server or a disk does not answer, and then only a signal that kills ends it.
+ * Opens the same file for reading; -1 and errno where that is not permitted. The call waits for as
+ * long as a server or a disk does not answer, and only a signal that kills ends the wait.
  */
 static int file_reopen(int fd)
 {
@@ -1067,7 +1069,7 @@ static bool timer_ended(int fd)
 	return read(fd, &ticks, sizeof(ticks)) == sizeof(ticks);
 }
 
-/* All of it, if need be in parts; false: errno says why not. */
+/* Writes all of it, if need be in parts; false: errno says why not. */
 static bool write_all(int fd, const char *data, size_t len)
 {
 	ssize_t n;
@@ -1090,7 +1092,7 @@ static void out_flush(struct out *o)
 	o->len = 0;
 }
 
-/* Empties the output. What comes from here on is kept in it, and cut where it does not fit. */
+/* Empties the output. From now on text is kept in it, and cut where it does not fit. */
 static void out_keep(struct out *o)
 {
 	o->fd = -1;
@@ -1129,12 +1131,12 @@ static void out_f(struct out *o, const char *fmt, ...)
 }
 
 /*
- * Event lines are made of many short pieces, thousands of lines a second. Not for size, and
- * byte by byte, they take 0.6 instead of 0.9 % of a CPU at 8000 a second (bench-events).
+ * Event lines are made of many short pieces, thousands of lines a second. Compiled for speed, and
+ * copied byte by byte, they take 0.6 % of a CPU at 8000 a second, else 0.9 % (bench-events).
  */
 #define HOT __attribute__((optimize("O2", "no-tree-loop-distribute-patterns")))
 
-/* As it is; what does not fit is cut, or written out first. */
+/* Adds text as it is; what does not fit is cut, or the output is written first. */
 HOT static void out_put(struct out *o, const char *s, size_t len)
 {
 	char *to;
@@ -1281,7 +1283,7 @@ struct file {
 	char tmp[NAME_MAX + 1];	/* its name until then */
 };
 
-static const char *file_why;	/* the last one failed */
+static const char *file_why;	/* why the last file could not be written */
 
 static int file_fails(int code, const char *why)
 {
@@ -1443,8 +1445,9 @@ static void out_check(const char *path, const char *who)
 }
 
 /*
- * The same for what others read while we run: a failure is said once, and again when its reason changes; *was:
- * the last reason. Not durable: it is written anew within seconds, and the disk is not to be woken.
+ * Writes a file that others read while gamer runs. A failure is said once, and again when its reason
+ * (*was: the last one) changes. Not durable: the file is written anew within seconds, and need not
+ * wake the disk.
  */
 static void write_whole(const char *path, const char *text, size_t len, const char **was)
 {
@@ -1588,8 +1591,8 @@ static bool word_is(const char *at, size_t len, const char *word)
 }
 
 /*
- * a,b up to a quotation mark or the end: a bit for each of names[] that is listed, in `bits`.
- * Returns the first that is none of them, or NULL.
+ * Sets in *bits the bit of each of names[] that `list` has: "a,b" up to a quotation mark or the end.
+ * Returns the first word of the list that is no such name, or NULL.
  */
 static const char *list_bits(u32 *bits, const char *list, const char *const *names, u32 nr)
 {
@@ -1608,7 +1611,7 @@ static const char *list_bits(u32 *bits, const char *list, const char *const *nam
 	return NULL;
 }
 
-/* The same for --option=a,b, or its end. */
+/* The same for --option=a,b; ends gamer where a word is no such name. */
 static u32 list_parse(const char *option, const char *list, const char *const *names, u32 nr)
 {
 	char all[256];
@@ -1638,7 +1641,7 @@ static int signals_open(const int *signals)
 	return fd;
 }
 
-/* Signals that end us without asking: `fn` first, which raises them again. Ignored ones stay so. */
+/* Has `fn` called by each signal that would end gamer; `fn` raises it again. Ignored signals stay ignored. */
 static void signals_catch(void (*fn)(int sig))
 {
 	static const int fatal[] = {
@@ -2006,7 +2009,7 @@ static void caps_tell(void)
 			n += snprintf(text + n, sizeof(text) - n, "%s %s (%s)", n ? "," : "",
 				      caps[i].name, caps[i].lost);
 	if (n)
-		note("does without%s", text);
+		note("capabilities are missing:%s", text);
 }
 
 /* The capabilities of `when` that this process is permitted. */
@@ -2096,7 +2099,7 @@ static void seccomp_on(void)
 	*to++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	prog.len = to - code;
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &prog))
-		note("no seccomp: %s", strerror(errno));
+		note("the kernel takes no filter of system calls: %s", strerror(errno));
 }
 
 /*
@@ -2201,7 +2204,7 @@ static struct btf *kernel_btf(const char **why)
 	return btf;
 }
 
-/* Value of an enumerator, searched in one enum type. False where it does not exist. */
+/* Value of an enumerator of this enum type. False: it does not exist. */
 static bool btf_enum_value(const struct btf *btf, const char *type, const char *name, u64 *value)
 {
 	s32 id = btf__find_by_name_kind(btf, type, BTF_KIND_ENUM64);
@@ -2357,9 +2360,9 @@ static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
 	fd = bpf_prog_load(kind == PROG_LSM ? BPF_PROG_TYPE_LSM : BPF_PROG_TYPE_TRACING, NULL,
 			   "GPL", empty, ARRAY_SIZE(empty), &opts);
 	if (fd < 0)
-		return result[kind] = errno != EPERM && errno != EACCES ? "the kernel refuses its kind" :
+		return result[kind] = errno != EPERM && errno != EACCES ? "the kernel refuses programs of this kind" :
 				      missing_capability() ? "not known without permission" :
-				      "the kernel does not permit it";
+				      "the kernel does not permit such programs";
 	close(fd);
 	return NULL;
 }
@@ -2532,7 +2535,7 @@ static const char *kernel_probe(struct btf *btf)
 	for (i = 0; i < ARRAY_SIZE(required_kfuncs); i++)
 		if (btf_malformed_kfunc(btf, required_kfuncs[i])) {
 			snprintf(why, sizeof(why),
-				 "malformed BTF: %s shows a hidden argument (built with old tools)",
+				 "its BTF is malformed: %s shows a hidden argument (the kernel was built with old tools)",
 				 required_kfuncs[i]);
 			return why;
 		}
@@ -2619,7 +2622,7 @@ static struct db {
 
 enum db_result { DB_OK, DB_NONE, DB_DENIED, DB_REFUSED, DB_BAD };
 
-/* Why a file is no good; returns DB_BAD. */
+/* Keeps for the message why a file cannot be used; returns `result`. */
 static char db_why[160];
 __attribute__((format(printf, 2, 3)))
 static enum db_result db_says(enum db_result result, const char *fmt, ...)
@@ -3143,11 +3146,11 @@ static void db_keep_bad(void)
 	mode_t mode;
 
 	snprintf(bad, sizeof(bad), "%s.bad", db.name);
-	note("%s %s; kept as %s, begun anew", db.path, db_why, bad);
+	note("%s %s: the file is kept as %s, and a new one is begun", db.path, db_why, bad);
 	if (file_check(db.dir_fd, bad, &mode) ||
 	    (renameat(db.dir_fd, db.name, db.dir_fd, bad) &&
 	     file_fails(EX_IOERR, strerror(errno)))) {
-		note("cannot rename it (%s): what is learned stays in memory", file_why);
+		note("%s cannot be renamed (%s): what is learned stays in memory", db.path, file_why);
 		db_close();
 	}
 }
@@ -3159,11 +3162,11 @@ static void db_open(void)
 	if (args.run.observe || (db.wanted && !*db.wanted))
 		return;
 	if (!db_place(true)) {
-		note("no place for the process database can be written: what is learned stays in memory");
+		note("no folder for the process database can be written: what is learned stays in memory");
 		return;
 	}
 	if (flock(db.dir_fd, LOCK_EX | LOCK_NB)) {
-		note("%s is in use: what is learned stays in memory", db.path);
+		note("another gamer uses %s: what is learned stays in memory", db.path);
 		db_close();
 		return;
 	}
@@ -3414,7 +3417,7 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 	skel->rodata->learning = !st.hook_why[HOOK_GAME] || !st.hook_why[HOOK_EXEC];
 	if (!skel->rodata->learning) {
 		skel->struct_ops.gamer_ops->exit_task = NULL;
-		note("nothing is learned: programs that start are not seen (hooks game, exec)");
+		note("gamer learns nothing, for no hook tells of programs that start (hooks game, exec)");
 	}
 	if (!st.hook_why[HOOK_IMMED])
 		skel->struct_ops.gamer_ops->cpu_release = NULL;	/* deprecated there, and warned of */
@@ -3628,7 +3631,7 @@ static void hooks_attach(void)
 	}
 	st.threads_link = bpf_program__attach_iter(st.skel->progs.threads, NULL);
 	if (!st.threads_link)
-		note("no thread iterator, so threads cannot be listed: %s", strerror(errno));
+		note("threads cannot be listed, for the kernel attaches no iterator: %s", strerror(errno));
 }
 
 /* Returns 0, or -errno where the kernel did not let us attach. */
@@ -3734,7 +3737,8 @@ static bool child_start(struct child *c, u64 event, u64 capabilities, void (*wor
 	close(pair[1]);
 	if (c->pid < 0) {
 		if (!children.refused)
-			note("cannot look at other processes yet: fork: %s", strerror(errno));
+			note("no child can be started to look at other processes (fork: %s): gamer tries again",
+			     strerror(errno));
 		children.refused = true;
 		c->pid = 0;
 		close(pair[0]);
@@ -4085,7 +4089,8 @@ static void wine_ended(bool reaped)
 {
 	size_t i;
 
-	note("wine: the process that holds the uprobes has ended: there are no more of them");
+	note("wine: the child that held the uprobes on ntdll.so has ended: priorities that Windows "
+	     "programs set are seen no more");
 	for (i = 0; i < WINE_FILES; i++)
 		wine_files[i].attached = false;
 	wine_leave(reaped);
@@ -4106,7 +4111,7 @@ static void wine_take(void)
 		f = &wine_files[o.file % WINE_FILES];
 		f->attached = f->users && !o.error;
 		if (o.error)
-			note("wine: no uprobe on ntdll.so: %s", strerror(-o.error));
+			note("wine: the kernel puts no uprobe on ntdll.so: %s", strerror(-o.error));
 		wine.pending--;
 		wine.since_ns = now_ns();
 	} else if (n >= 0 || errno != EAGAIN) {
@@ -4676,7 +4681,7 @@ static u32 slot_rank(const struct game_slot *s)
 static void game_full(const char *what, s32 pid)
 {
 	if (!game.full++)
-		note("game: all places for %s are taken: process %d has none", what, pid);
+		note("game: all places for %s are taken, so process %d gets none", what, pid);
 }
 
 /* A free slot, else that of the least likely candidate; NULL: none has been looked at yet. */
@@ -4742,7 +4747,7 @@ static void slot_class(struct game_slot *s, u8 class)
 					  BPF_ANY);
 	} while (err == -EAGAIN && ++tries < 100);
 	if (err && err != -ENOENT && err != -ESRCH)	/* these: it has ended, which comes next */
-		note("process %d cannot be marked: %s", s->pid, strerror(-err));
+		note("game: BPF cannot be told what process %d is: %s", s->pid, strerror(-err));
 	s->class = class;
 	__atomic_fetch_add(&st.skel->data->class_gen, 1, __ATOMIC_RELEASE);
 }
@@ -4952,7 +4957,7 @@ static void reader_lost(bool reaped)
 	reader.order.look = LOOK_NOTHING;
 	reader.deadline_ns = 0;
 	if (children.lost >= READ_LOST && !w->safe)
-		note("game: %u of gamer's children hang while they read other processes: environments stay unread",
+		note("game: %u children hang while they read other processes: gamer reads no environments now",
 		     children.lost);
 	w->safe = children.lost >= READ_LOST;
 	if (!o.look)
@@ -4969,10 +4974,10 @@ static void reader_lost(bool reaped)
 	w->skip[w->skipped++ % READ_SKIP].pid = w->pid;
 	reader.hung++;
 	if (w->pid > 0)
-		note("game: %d %s cannot be read, its memory is locked: its environment does not count",
+		note("game: %d %s cannot be read, for its memory is locked: gamer does without its environment",
 		     w->pid, w->comm);
 	else if (w->pid < 0)
-		note("wine: the file in %s cannot be read", wine_dirs[-w->pid - 1]);
+		note("wine: the ntdll.so in %s cannot be read in time", wine_dirs[-w->pid - 1]);
 	if (o.look == LOOK_ALL && !reader.scan)
 		reader.scan = w->pid;
 	else if (o.look == LOOK_PROCESS && s && s->asked)
@@ -5135,8 +5140,8 @@ static void game_looks(void)
 		game_scan();
 	if (wine.pending && !wine.told && now >= wine.since_ns + READ_NS) {
 		wine.told = true;
-		note("wine: a process that has mapped an ntdll.so is locked: no process can be "
-		     "started until it ends");
+		note("wine: a process that has mapped ntdll.so has its memory locked: until that process "
+		     "ends, this machine starts no other process");
 	}
 	reader_check();
 }
@@ -5198,7 +5203,7 @@ static void game_check_option(void)
 	game.wanted = pid;
 	game.blind = pids_are_other();
 	if (pid && game.blind)
-		die(EX_UNAVAILABLE, "--game: in a PID namespace (a container) no game can be told from others");
+		die(EX_UNAVAILABLE, "--game: gamer runs in a PID namespace (a container), where BPF has other numbers for processes");
 	if (pid && fd < 0)
 		die(EX_NOINPUT, "--game: no process has the number %d", pid);
 	if (fd >= 0)
@@ -5214,7 +5219,7 @@ static void game_open(void)
 		reader.shown = mmap(NULL, sizeof(*reader.shown), PROT_READ | PROT_WRITE,
 				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (reader.shown == MAP_FAILED)
-		die(EX_OSERR, "no memory for a child");
+		die(EX_OSERR, "no memory to share with a child");
 	game.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	loop_add(game.timer_fd, EV_GAME);
 	wine.ended = wine.told = false;
@@ -6603,7 +6608,7 @@ static void status_dump(void)
 	out_keep(&answer);
 	status_text(&answer);
 	if (write_now(STDOUT_FILENO, answer.buf, answer.len) < answer.len)
-		note("SIGUSR1: the status is cut, for its reader does not read");
+		note("SIGUSR1: the status is cut, for nobody reads standard output");
 }
 
 static void on_signal(void)
@@ -6670,7 +6675,7 @@ static void on_module(void)
 			return;
 		}
 		if (!st.modules_came)
-			note("module %s has come: loads again", progs[i].module);
+			note("module %s has come: gamer loads its programs again", progs[i].module);
 		st.modules_came = true;
 	}
 }
@@ -6806,7 +6811,7 @@ static void loop_open_socket(void)
 	umask(0117);
 	if (st.listen_fd < 0 || bind(st.listen_fd, (struct sockaddr *)&sa, sizeof(sa)) ||
 	    listen(st.listen_fd, MAX_CLIENTS)) {
-		note("no status socket (%s): %s", sa.sun_path, strerror(errno));
+		note("clients find no socket, for %s cannot be opened: %s", sa.sun_path, strerror(errno));
 		if (st.listen_fd >= 0)
 			close(st.listen_fd);
 		st.listen_fd = -1;
@@ -7228,9 +7233,9 @@ static bool events_greeting(char *line)
 	if (error)
 		note("events: %s", error);
 	else if (strncmp(line, "{\"v\":1,", 7) || !strstr(line, "\"at_ns\":"))
-		note("events: this is no answer of gamer");
+		note("events: the answer does not come from gamer");
 	else if (args.events.trace && !strstr(line, records))
-		note("events: the gamer that runs is of another version, and sends no such records");
+		note("events: the running gamer is of another version, whose records this one cannot read");
 	else
 		at = strstr(line, "\"at_ns\":");
 	if (at)
@@ -7494,7 +7499,7 @@ static bool top_take(bool *whole, const char **why)
 		return true;
 	*end = 0;
 	c->taken = MIN((size_t)(end + (*line == '{' ? 1 : 2) - c->buf), c->len);
-	*why = conn_error(line) ? : "this is no answer of gamer";
+	*why = conn_error(line) ? : "the answer does not come from gamer";
 	if (strncmp(line, "gamer ", 6))
 		return false;
 	top.asked_ns = 0;
@@ -10355,13 +10360,13 @@ static int cmd_profile(void)
 /* 20. commands                                                                          */
 /* ===================================================================================== */
 
-/* It holds 4 MB, and its end costs a game more than most. Without CAP_SYS_RESOURCE it stays as it is. */
+/* Where memory runs out the kernel shall not kill gamer: that frees 4 MB, and costs a game much. */
 static void run_spare(void)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
 	if (fd >= 0 && write(fd, "-1000", 5) < 0)
-		note("may be killed where memory runs out: CAP_SYS_RESOURCE is missing");
+		note("the kernel may kill gamer where memory runs out, for CAP_SYS_RESOURCE is missing");
 	if (fd >= 0)
 		close(fd);
 }
@@ -10418,14 +10423,14 @@ static void run_check_kernel(void)
 	if (!args.run.observe && scx_attached(name, sizeof(name)))
 		die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
 	if (access("/proc/self/stat", F_OK))
-		note("no /proc is mounted: it cannot find a game");
+		note("no /proc is mounted, so gamer cannot find a game");
 	else if (game.blind)
-		note("it runs in a PID namespace (a container): no game can be seen from there");
+		note("gamer runs in a PID namespace (a container), from where no game can be seen");
 }
 
 /*
- * Why it ends, where people look for it; of the kernel, why that ended the scheduler last. Where
- * that cannot be written, for want of rights for instance, the message that was printed must do.
+ * Writes to last_exit why gamer ends, and why the kernel ended the scheduler last. Where the file
+ * cannot be written, the message that was printed must do.
  */
 static void last_exit(int code, const char *what)
 {
@@ -10438,7 +10443,7 @@ static void last_exit(int code, const char *what)
 	file_write(AT_FDCWD, path, text, n, false);
 }
 
-/* Nothing says any more that it runs; another one's files are left alone. */
+/* Removes what says that gamer runs. A gamer without the lock leaves the files of the other one alone. */
 static void run_close(void)
 {
 	struct sockaddr_un sa = socket_address();
@@ -10449,7 +10454,7 @@ static void run_close(void)
 	write_atomic("status", "gamer: stopped\n", 15);
 }
 
-/* A process that gamer started says nothing of gamer. */
+/* A child of gamer writes nothing about gamer's end. */
 static void run_died(int code, const char *why)
 {
 	if (getpid() != st.pid)
@@ -10467,7 +10472,7 @@ static void run_crashed(int sig)
 /* The kernel ended the scheduler, or did not let it begin; returns the exit code. */
 static int run_ended(const char *what)
 {
-	/* sysrq-S is a person who wants the machine back: not to be restarted by systemd */
+	/* sysrq-S: a person wants the machine back, and systemd must not start gamer again */
 	int code = (u32)st.end.kind == st.kernel_const[KCONST_SCX_EXIT_SYSRQ] ? EX_OK :
 		   EX_SOFTWARE;
 
@@ -10559,7 +10564,7 @@ static void run_back_off(u32 seconds, u32 try)
 	}
 }
 
-/* How often it has failed in a row, with this time; CLOCK_MONOTONIC, so suspend is no work. */
+/* How often gamer has failed in a row, this time included. CLOCK_MONOTONIC does not count suspend. */
 static u32 run_failures(u64 now)
 {
 	static u64 last_ns;
@@ -10777,7 +10782,7 @@ static int db_export(void)
 	if (file)
 		code = file_write(AT_FDCWD, file, db.file, size, true);
 	else if (isatty(STDOUT_FILENO))
-		die(EX_USAGE, "it is binary: give a FILE to export to");
+		die(EX_USAGE, "the database is binary: name a FILE to export it to");
 	else if (!write_all(STDOUT_FILENO, (char *)db.file, size))
 		code = file_fails(EX_IOERR, strerror(errno));
 	if (code)
@@ -10859,7 +10864,7 @@ static int cmd_db(void)
 			die(EX_TEMPFAIL, "%s is in use by a running gamer", db.path);
 		result = db_read(db.dir_fd, db.name, &db.known);
 	} else if (writes) {
-		die(EX_NOPERM, "no place for the process database can be written");
+		die(EX_NOPERM, "no folder for the process database can be written");
 	} else if (db.wanted && *db.wanted && access(db.wanted, F_OK)) {
 		die(errno == EACCES ? EX_NOPERM : EX_NOINPUT, "%s: %s", db.wanted, strerror(errno));
 	}
@@ -10920,18 +10925,18 @@ static int cmd_unit(void)
 
 	self[MAX(n, 0)] = 0;
 	if (self[strcspn(self, " \t\n\"'\\%$")])
-		die(EX_USAGE, "a unit cannot name the place of this file: %s", self);
+		die(EX_USAGE, "a systemd unit cannot name the path of this binary: %s", self);
 	printf(unit, n > 0 ? self : "/usr/local/bin/gamer");
 	return EX_OK;
 }
 
-/* What stands for an option's value. */
+/* The word that stands for an option's value in help texts. */
 static const char *option_value(const struct option_desc *d)
 {
 	return d->type == OPT_FLAG ? "" : d->type == OPT_CHOICE ? "WORD" : d->arg ? d->arg : "N";
 }
 
-/* Text for roff: no dash of it is a hyphen, no line of it a request. */
+/* Text for roff: dashes stay dashes, and no line is taken for a request. */
 static void man_text(const char *s)
 {
 	fputs("\\&", stdout);
@@ -11342,7 +11347,7 @@ static void parse_value(const struct option_desc *d, const char *value)
 		*d->to.CHOICE = parse_choice(d, value);
 	} else {
 		if ((s64)strlen(value) < d->min)
-			die(EX_USAGE, "--%s wants a value", d->name);
+			die(EX_USAGE, "--%s needs a value", d->name);
 		*d->to.STR = value;
 	}
 }
@@ -11378,7 +11383,7 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 	for (i = 0; i < argc; i++) {
 		if (!strcmp(argv[i], "--") && cmd == CMD_profile) {
 			if (i + 1 == argc)
-				die(EX_USAGE, "profile: -- wants a command behind it");
+				die(EX_USAGE, "profile: -- needs a command behind it");
 			st.argv = argv + i + 1;
 			return;
 		}
@@ -11392,7 +11397,7 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 		d = parse_name(cmd, argv[i], &value);
 		if (d->type != OPT_FLAG && !value) {
 			if (++i == argc)
-				die(EX_USAGE, "--%s wants a value", d->name);
+				die(EX_USAGE, "--%s needs a value", d->name);
 			value = argv[i];
 		}
 		parse_value(d, value);
@@ -11423,7 +11428,7 @@ int main(int argc, char **argv)
 	else
 		code = commands[cmd].fn();
 	if ((fflush(stdout) || ferror(stdout) || out_stdout()->failed) && !code)
-		die(EX_IOERR, "standard output takes no more: %s",
+		die(EX_IOERR, "cannot write to standard output: %s",
 		    strerror(out_stdout()->failed ? : errno));
 	return code;
 }

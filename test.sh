@@ -914,7 +914,7 @@ host_words() { : "what cannot be had is said in one plain line, with the exit co
 	for one in $((last + 1)) 0,99999; do says 64 "of this machine (0-$last)" "$GAMER" run --fast-cpus $one; done
 	says 64 'json and --metrics' "$GAMER" status --json --metrics
 	says 64 'two databases' "$GAMER" db check "$dir/a" --db "$dir/b"
-	says 64 'wants a command' "$GAMER" profile --
+	says 64 'needs a command' "$GAMER" profile --
 	for one in "check $dir/none" "check --db $dir/none" "list $dir/none" "list --db $dir/none" "export --db $dir/none" "import $dir/none"; do
 		says 66 "$dir/none: No such file" "$GAMER" db $one
 	done
@@ -951,7 +951,7 @@ host_ordinary() { : "a game that ends has ended; limits too low are raised or na
 	says 69 'PID namespace' unshare --pid --fork --mount-proc "$GAMER" run --observe --game 1
 	unshare --pid --fork --kill-child --mount-proc "$GAMER" run --observe 2>"$WORK/inside" &
 	G=$!
-	wait_for 20 grep -q 'PID namespace (a container): no game' "$WORK/inside" || fail "$(cat "$WORK/inside")"
+	wait_for 20 grep -q 'PID namespace (a container), from where no game' "$WORK/inside" || fail "$(cat "$WORK/inside")"
 	kill -KILL $G # unshare waits for what it started, whatever else it is told
 	wait $G || true
 }

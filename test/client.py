@@ -292,7 +292,7 @@ def check_log(d):
         expect(b"cut" in os.read(err, 8192), "a status that has no room is not said to be cut")
         os.kill(g.p.pid, signal.SIGUSR1)
         answers(d, "SIGUSR1")
-        expect(b"messages before had no reader" in os.read(err, 8192), "that messages are missing is not said")
+        expect(b"messages before this one had no reader" in os.read(err, 8192), "that messages are missing is not said")
     for fd in pipes[0] + pipes[1]:
         os.close(fd)
     out = f"{d}/out"

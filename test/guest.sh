@@ -1364,7 +1364,7 @@ fault_capable() { : "an ordinary user runs a gamer whose file has CAP_BPF and CA
 	gamer status | grep '^hook [giar]' >&2
 	is "its user" "$(of_process Uid | cut -f1)" 1000
 	is "CapEff" "$(of_process CapEff)" 0000000000000000
-	grep -q '^gamer: does without CAP_SYS_ADMIN (no hooks in kernel modules), .*CAP_SYS_PTRACE' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	grep -q '^gamer: capabilities are missing: CAP_SYS_ADMIN (no hooks in kernel modules), .*CAP_SYS_PTRACE' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
 	stops TERM
 }
 filled() { ! dd if=/dev/zero of=/tmp/full/filler bs=4096 2>/dev/null; }
