@@ -852,7 +852,7 @@ options_table() {
 			{ print cmd, $1, letter, "string" }'
 	done
 }
-host_options() { : "every option: its bounds are taken, what lies outside exits 64; so do unknown ones"
+host_options() { : "every command and option: its bounds are taken, what lies outside exits 64; so do unknown ones"
 	local n=0 cmd long short type def min max choices bad
 	while IFS=$'\t' read -r cmd long short type min max def choices; do
 		n=$((n + 1))
@@ -872,19 +872,11 @@ host_options() { : "every option: its bounds are taken, what lies outside exits 
 		*) fail "$cmd $long: type '$type'" ;;
 		esac
 		[ -z "${short// /}" ] || [ "$type" != flag ] || exits 0 "$GAMER" "$cmd" "$short" --help
-		grep -q -- "$long" <<<"$("$GAMER" "$cmd" --help)" || fail "$cmd --help lacks $long"
 	done < <(options_table)
 	[ "$n" -gt 10 ] || fail "only $n options"
 	for cmd in $(options_table | cut -f1 | sort -u); do
 		for bad in --nonsense -Z --jso --jsonx --help=1; do exits 64 "$GAMER" "$cmd" "$bad"; done
 		exits 64 "$GAMER" "$cmd" nonsense
-	done
-}
-host_commands() { : "every command is in --help and has its own; an unknown one exits 64"
-	local cmd
-	for cmd in run status top events db profile check unit man completions; do
-		grep -q "^  $cmd " <<<"$("$GAMER" --help)" || fail "--help lacks $cmd"
-		exits 0 "$GAMER" "$cmd" --help
 	done
 	exits 0 "$GAMER" --version
 	exits 64 "$GAMER" nonsense
@@ -1073,8 +1065,6 @@ screen() { tmux -L "$TMUX_SOCKET" capture-pane -p; }
 screen_keys() { tmux -L "$TMUX_SOCKET" send-keys "$@"; }
 screen_has() { screen | grep -q -- "$1"; }
 screen_shows() { wait_for 10 screen_has "$1" || fail "the screen lacks '$1': $(screen)"; }
-screen_lacks() { ! screen_has "$1"; }
-screen_hides() { wait_for 10 screen_lacks "$1" || fail "the screen has '$1': $(screen)"; }
 # screen_fits ROWS COLUMNS: first and last line where they belong, and nothing between them cut off
 screen_fits() {
 	screen_shows '^ *[0-9]* .*InputThread *input ' # what belongs to one row is in one row
@@ -1097,13 +1087,8 @@ host_top_screen() { : "top in a terminal, 80x24 and 200x60: rows fit, a key sort
 	screen_shows 'wake/s'
 	wait_for 5 eval 'screen | tail -n1 | grep -q "q quit"' || fail "not redrawn: $(screen)"
 	screen_fits 60 200
-	tmux -L "$TMUX_SOCKET" resize-window -x 20 -y 4
-	screen_hides submit/s
-	screen_start 200 60
-	screen_fits 60 200
 	wait_for 10 screen_coloured || fail "no colours at all"
 	screen_start 80 24 'NO_COLOR=1 LC_ALL=C'
-	screen_fits 24 80
 	wait_for 10 grep -q InputThread "$WORK/raw" || fail "nothing is recorded"
 	! screen_coloured || fail "NO_COLOR has colours"
 }
@@ -1729,7 +1714,7 @@ host_alloc() { : "whichever allocation fails while it loads and attaches, gamer 
 host_analyze() { : "clang's static analyzer and cppcheck find nothing in gamer.c"
 	# They take minutes, and find the same in the same files.
 	local sum=$(cat "$ROOT/gamer.c" "$ROOT"/build/*.h <("$(clang_name)" --version; cppcheck --version) | sha256sum)
-	[ "$(cat "$BUILD/analyzed" 2>/dev/null)" != "$sum" ] || return 0
+	[ "$(cat "$BUILD/analyzed" 2>/dev/null)" != "$sum" ] || skip "they found nothing in these very files before (build/analyzed)"
 	analyze
 	echo "$sum" >"$BUILD/analyzed"
 }
@@ -2395,12 +2380,8 @@ host_metrics() { : "Prometheus' own parser accepts what status and --metrics-fil
 	[ $rc = 0 ] || exit $rc
 	"$promtool" check metrics <"$dir/collected" >"$dir/said" 2>&1 || fail "exit $?: $(head -n1 "$dir/said")"
 	[ ! -s "$dir/said" ] || fail "the metrics file: $(head -n1 "$dir/said")"
-	sed 's/^gamer_uptime_seconds .*/& spoiled/' "$dir/collected" >"$dir/spoiled"
-	! "$promtool" check metrics <"$dir/spoiled" >/dev/null 2>&1 || fail "a spoiled metrics file passes"
 	openmetrics "$dir/asked" || exit
 	grep -q '^gamer_wakeup_seconds_bucket' "$dir/asked" || fail "no histogram in what status says"
-	grep -v '^# EOF' "$dir/asked" >"$dir/spoiled"
-	! openmetrics "$dir/spoiled" >/dev/null || fail "metrics without their end pass"
 	rm -rf "$dir"
 }
 host_install() { : "make install puts one file under DESTDIR and PREFIX"
@@ -2488,7 +2469,7 @@ sanitized() {
 export ASAN_OPTIONS=detect_leaks=0:exitcode=99:allocator_may_return_null=1 UBSAN_OPTIONS=exitcode=99
 
 # The host tests of what gamer reads, writes and prints run once more with that binary, as san_NAME.
-SANITIZED="options|commands|check|status|top|events|trace|clients|files|names|db_(golden|truncated|hostile|places|full)|metrics|profile_(calls|stacks|threads|options|names)"
+SANITIZED="options|check|status|top|events|trace|clients|files|names|db_(golden|truncated|hostile|places|full)|metrics|profile_(calls|stacks|threads|options|names)"
 
 # analyze: clang's static analyzer and cppcheck over gamer.c; prints what they find
 analyze() {
@@ -2548,7 +2529,6 @@ GROUPS_VM="
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	tell --cpus 4 --gpu --with modetest
 	fault --cpus 4 --with stress-ng --with bpftool
-	repeat --lab 7
 	lab  --lab 7
 	wine --cpus 4 --mem 2048 --with wine
 	boot --cpus 4
@@ -2566,22 +2546,20 @@ BAD_LOG='WARNING:|BUG:|Oops|[^n]stall|blocked for more than|lockup|general prote
 STILL_MS=2500
 STOOD_STILL='this machine stood still for'
 
-# group SERIES GROUP CHECK...: boots once (boot and repeat: twice) and adds to the results.
+# group SERIES GROUP CHECK...: boots once (boot: twice) and adds to the results.
 group() {
-	local series=$1 group=$2 name=$1-$2 differ='' opts check line still rc=0 from=$SECONDS; shift 2
+	local series=$1 group=$2 name=$1-$2 opts check line still rc=0 from=$SECONDS; shift 2
 	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd again=()
 	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
 	rm -rf "$out" "$out-1" "$log.still"
 	group_boot || rc=$?
-	case $group:$rc in repeat:0 | boot:0)
+	if [ "$group:$rc" = boot:0 ]; then
 		mv "$out" "$out-1"
-		[ "$group" = repeat ] || again=(--with "$out-1:/before")
+		again=(--with "$out-1:/before")
 		group_boot || rc=$?
-		[ "$group" = boot ] || diff "$out-1/figures" "$out/figures" >"$out/diff" ||
-			differ="not ok repeat_figures: two runs with one seed differ, see $out/diff"
-		rm -rf "$out-1" ;;
-	esac
+		rm -rf "$out-1"
+	fi
 	took "$from" "$series/$group"
 	for check; do
 		line=
@@ -2600,7 +2578,6 @@ group() {
 		*) line=$(grep -m1 -E "^(ok|not ok|skip) $check(:|\$)" "$said" ||
 			echo "not ok $check: no answer; $(tail -n1 "$said.err")") ;;
 		esac
-		[ "$check" != repeat_figures ] || line=${differ:-$line}
 		line=${line:-ok $check}
 		group_roles "$check" "$out"
 		result "${line/ $check/ $series\/$check}"
@@ -2666,7 +2643,7 @@ all_tests() {
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in repeat | lab | wine | fault | boot | closed | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
+			case $group in lab | wine | fault | boot | closed | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
 			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done

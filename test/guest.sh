@@ -76,27 +76,22 @@ is() { [ "$2" = "$3" ] || fail "$1 is '$2', not '$3'"; }
 # ---------------------------------------------------------------------------
 # 2  life
 # ---------------------------------------------------------------------------
-life_attach() { : "attaches; root/ops says gamer; nothing is rejected"
+life_attach() { : "attaches, answers as text, JSON and metrics, rejects nothing; SIGINT: exit 0, scheduler gone, tasks run"
 	start
+	gamer status >/out/status.txt || fail "text: exit $?"
+	gamer status --json >/out/status.json || fail "json: exit $?"
+	gamer status --metrics >/out/status.metrics || fail "metrics: exit $?"
+	[ -s /run/gamer/status ] || fail "no /run/gamer/status"
 	is nr_rejected "$(cat $SCX/nr_rejected)" 0
-	stops TERM
+	stops INT
+	gamer status >/dev/null 2>&1
+	is "exit code of status without gamer" $? 69
 }
 
 life_check() { : "check finds sched_ext here and says so, with exit 0"
 	gamer check --json >/out/check.json || fail "exit $?"
 	gamer check >/tmp/check || fail "exit $?"
 	grep -q '^sched_ext *available' /tmp/check || fail "$(grep sched_ext /tmp/check)"
-}
-life_status() { : "status answers as text, JSON and metrics; the status file is there"
-	start
-	gamer status >/out/status.txt || fail "text: exit $?"
-	gamer status --json >/out/status.json || fail "json: exit $?"
-	gamer status --metrics >/out/status.metrics || fail "metrics: exit $?"
-	tail -n 1 /out/status.metrics | grep -qx '# EOF' || fail "metrics do not end with # EOF"
-	[ -s /run/gamer/status ] || fail "no /run/gamer/status"
-	stops TERM
-	gamer status >/dev/null 2>&1
-	is "exit code of status without gamer" $? 69
 }
 life_profile() { : "profile works next to a gamer that schedules: a sleep's time and call; both stay"
 	local ns
@@ -109,10 +104,6 @@ life_profile() { : "profile works next to a gamer that schedules: a sleep's time
 	gamer profile --folded -- sleep 1 | grep -q '^sleep;.*do_nanosleep_\[k\]' || fail "no kernel frames"
 	is "root/ops" "$(cat $SCX/root/ops)" gamer
 	stops TERM
-}
-life_sigint() { : "SIGINT: exit 0, scheduler gone, tasks run"
-	start
-	stops INT
 }
 life_sigkill() { : "SIGKILL: scheduler gone, tasks run, the next start works"
 	start
@@ -236,7 +227,7 @@ life_db_bad() { : "a bad database is kept as .bad, one that is not ours is left 
 	ln -s /tmp/elsewhere /tmp/link.db
 	start --db /tmp/link.db
 	grep -q "^gamer: /tmp/link.db .*symbolic link.*stays in memory" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
-	is "lines said" "$(grep -vc 'no seccomp' /tmp/gamer.log)" 2 # 6.12's small configuration has none
+	is "lines said" "$(grep -vc 'no filter of system calls' /tmp/gamer.log)" 2 # 6.12's small configuration has none
 	stops TERM
 	[ ! -e /tmp/elsewhere ] && [ -h /tmp/link.db ] || fail "the link was written through or replaced"
 }
@@ -1125,30 +1116,6 @@ tell_stalled() { : "who does not read is dropped and counted; another misses not
 	over
 	ends_well
 }
-heard_all() { [ "$(grep -c '"event":"input"' /tmp/heard8)" = "$1" ]; }
-tell_eight() { : "eight clients at once are told the same; a ninth is turned away and counted"
-	uinput_here
-	local n clients=''
-	play input mouse
-	observe
-	go
-	for n in 1 2 3 4 5 6 7 8; do
-		hear "/tmp/heard$n" "$([ $n = 8 ] && echo print || echo count)" 0 '"types":"input"'
-		clients="$clients $C"
-	done
-	gamer status >/tmp/ninth 2>&1
-	is "exit code of a ninth" $? 69
-	is "lines for a ninth" "$(wc -l </tmp/ninth)" 1
-	say 5000 send 5000 1000
-	wait_for 10 heard_all 5000 || fail "of 5000 events the last client has heard $(grep -c '"event":"input"' /tmp/heard8)"
-	leave $clients
-	wait_for 5 answers || fail "no answer after eight have left"
-	is clients_dropped "$(told_of clients_dropped)" 1
-	is "events lost" "$(told_of events_lost.input)" 0
-	for n in 1 2 3 4 5 6 7; do is "lines of client $n" "$(heard "/tmp/heard$n" input)" 5000; done
-	over
-	ends_well
-}
 # busy SECONDS: $BUSY is user-space CPU of gamer, in parts of a million, over that time, in which
 # the mouse sends 8000 events a second, as far as the machine can: by then $SENT of them in all.
 hundredths() { tr -d . </proc/uptime | cut -d' ' -f1; }
@@ -1581,17 +1548,8 @@ fault_foreign() { : "another scheduler attached before, beside and after: gamer 
 }
 
 # ---------------------------------------------------------------------------
-# 8  repeat: prints figures; test.sh boots twice and compares; lab, and for benches part and learn
+# 8  lab, and for benches part and learn
 # ---------------------------------------------------------------------------
-repeat_figures() { : "two boots with one seed print identical nanoseconds, with and without gamer"
-	timerlat 200 3 >>/out/figures
-	start
-	timerlat 200 3 >>/out/figures
-	gamer-bench --seconds 2 --load hogs --load-threads 4 --json >>/out/figures || fail "bench: exit $?"
-	gamer status --json >>/out/figures
-	stops TERM
-	cat /proc/uptime >>/out/figures
-}
 # shares PIDS_A PIDS_B SECONDS: CPU time that B's processes got, in percent of A's
 cpu_ticks() { local sum=0 p; for p; do sum=$((sum + $(awk '{ print $14 + $15 }' "/proc/$p/stat"))); done; echo $sum; }
 shares() {
