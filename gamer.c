@@ -11070,199 +11070,117 @@ static int cmd_man(void)
 	return EX_OK;
 }
 
-/* Text between single quotes of a shell, with a backslash before each of `special`. */
-static void shell_text(const char *s, const char *special)
+/* The option that `arg` names for this command; *value where it is given behind '='. NULL: none. */
+static const struct option_desc *option_named(u32 cmd, const char *arg, const char **value)
 {
-	for (; *s; s++) {
-		if (strchr(special, *s))
-			putchar('\\');
-		if (*s == '\'')
-			fputs("'\\'", stdout);
-		putchar(*s);
-	}
-}
-
-/* The words of a choice. */
-static void shell_choices(const struct option_desc *d)
-{
-	const char *s;
-
-	for (s = d->arg ? d->arg : ""; *s; s++)
-		putchar(*s == '|' ? ' ' : *s);
-}
-
-static void complete_bash_command(u32 cmd)
-{
+	size_t len = strcspn(arg, "=");
 	const struct option_desc *d;
-	u32 i;
 
-	for (i = 0; (d = option_next(cmd, &i)); ) {
-		if (d->type == OPT_FLAG)
+	*value = arg[len] ? arg + len + 1 : NULL;
+	for (d = options; *arg == '-' && d < options + ARRAY_SIZE(options); d++) {
+		if (d->cmd != cmd && d->cmd != CMD_all)
 			continue;
-		printf("\t'%s --%s'", commands[cmd].name, d->name);
-		if (d->letter)
-			printf("|'%s -%c'", commands[cmd].name, d->letter);
-		printf(") words='");
-		if (d->type == OPT_CHOICE)
-			shell_choices(d);
-		printf("' ;;\n");
+		if (!strncmp(arg, "--", 2) && word_is(arg + 2, len - 2, d->name))
+			return d;
+		if (arg[1] != '-' && d->letter && d->letter == arg[1] && len == 2)
+			return d;
 	}
-	printf("\t'%s '*) words='", commands[cmd].name);
-	for (i = 0; (d = option_word(cmd, i)); i++)
-		if (d->type == OPT_CHOICE)
-			shell_choices(d);
-	for (i = 0; (d = option_next(cmd, &i)); )
-		printf(" --%s", d->name);
-	printf("' ;;\n");
+	return NULL;
 }
 
-/* Where no word fits, bash completes files; it breaks words at '='. */
-static void complete_bash(void)
+/*
+ * Offers a word to a shell, and behind a tab what it means, where it begins with what was typed. The
+ * first `kept` bytes that were typed are no part of the word, and come back before it.
+ */
+static void offer(const char *typed, size_t kept, const char *word, size_t len, const char *help)
 {
-	u32 c;
+	size_t begun = strlen(typed + kept);
 
-	printf("# . <(gamer completions bash), or as gamer in a folder of bash-completion\n"
-	       "_gamer()\n{\n"
-	       "\tlocal cmd=run cur=${COMP_WORDS[COMP_CWORD]} last=${COMP_WORDS[COMP_CWORD-1]} words=\n"
-	       "\t[[ $cur != = ]] || cur=\n"
-	       "\t[[ $last != = ]] || last=${COMP_WORDS[COMP_CWORD-2]}\n"
-	       "\t[[ $COMP_CWORD == 1 || ${COMP_WORDS[1]} == -* ]] || cmd=${COMP_WORDS[1]}\n"
-	       "\tcase \"$cmd $last\" in\n");
-	for (c = 0; c < ARRAY_SIZE(commands); c++)
-		complete_bash_command(c);
-	printf("\tesac\n\t[[ $COMP_CWORD != 1 ]] || words+='");
-	for (c = 0; c < ARRAY_SIZE(commands); c++)
-		printf(" %s", commands[c].name);
-	printf("'\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
-	       "complete -o default -F _gamer gamer\n");
+	if (begun <= len && !strncmp(word, typed + kept, begun))
+		printf("%.*s%.*s\t%s\n", (int)kept, typed, (int)len, word, help);
 }
 
-/* What follows an option in zsh: ":name:action". */
-static void complete_zsh_value(const struct option_desc *d)
+/* Offers the words of a choice. */
+static void offer_choices(const struct option_desc *d, const char *typed, size_t kept)
 {
-	if (d->type == OPT_FLAG)
-		return;
-	putchar(':');
-	shell_text(option_value(d), ":[]");
-	putchar(':');
-	if (d->type == OPT_CHOICE) {
-		putchar('(');
-		shell_choices(d);
-		putchar(')');
-	} else if (d->arg && !strcmp(d->arg, "FILE")) {
-		printf("_files");
-	} else {
-		putchar(' ');
+	const char *word = d && d->type == OPT_CHOICE ? d->arg : "";
+	size_t len;
+
+	for (; *word; word += len + (word[len] == '|')) {
+		len = strcspn(word, "|");
+		offer(typed, kept, word, len, "");
 	}
 }
 
-static void complete_zsh_command(u32 cmd)
+/* Offers what may stand in place of the last of these words, which is being typed. */
+static void complete(char **words)
 {
+	const char *typed, *before = "", *value;
 	const struct option_desc *d;
-	const char *set;
-	u32 i;
+	u32 cmd = CMD_run, n = 0, i;
+	char name[32];
 
-	printf("\t%s) _arguments", commands[cmd].name);
-	for (i = 0; (d = option_next(cmd, &i)); ) {
-		set = d->type == OPT_FLAG ? "" : "=";
-		printf(" \\\n\t\t");
-		if (d->letter)
-			printf("'(-%c --%s)'{-%c,--%s%s}'[", d->letter, d->name, d->letter, d->name, set);
-		else
-			printf("'--%s%s[", d->name, set);
-		shell_text(d->help, ":[]");
-		putchar(']');
-		complete_zsh_value(d);
-		putchar('\'');
-	}
-	for (i = 0; (d = option_word(cmd, i)); i++) {
-		printf(" \\\n\t\t'%u", i + 1);
-		complete_zsh_value(d);
-		putchar('\'');
-	}
-	printf(" ;;\n");
-}
-
-static void complete_zsh(void)
-{
-	u32 c;
-
-	printf("#compdef gamer\n# . <(gamer completions zsh), or as _gamer in a folder of $fpath\n"
-	       "_gamer()\n{\n\tlocal cmd=run\n\tlocal -a commands=(");
-	for (c = 0; c < ARRAY_SIZE(commands); c++) {
-		printf("\n\t\t'%s:", commands[c].name);
-		shell_text(commands[c].help, ":");
-		putchar('\'');
-	}
-	printf(")\n\tif ((CURRENT == 2)) && [[ $PREFIX != -* ]]; then\n"
-	       "\t\t_describe command commands\n\t\treturn\n\tfi\n"
-	       "\t[[ $words[2] == -* ]] || { cmd=$words[2]; shift words; ((CURRENT--)) }\n"
-	       "\tcase $cmd in\n");
-	for (c = 0; c < ARRAY_SIZE(commands); c++)
-		complete_zsh_command(c);
-	printf("\tesac\n}\n"
-	       "if [[ $funcstack[1] == _gamer ]]; then _gamer \"$@\"; else compdef _gamer gamer; fi\n");
-}
-
-/* A value in fish: its words; else files, or nothing that it could know. */
-static void complete_fish_value(const struct option_desc *d)
-{
-	if (d->type == OPT_FLAG)
-		return;
-	if (d->arg && !strcmp(d->arg, "FILE")) {
-		printf(" -r -F");
+	for (; words[n + 1]; n++)
+		before = words[n];
+	for (i = 0; n && i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(words[0], commands[i].name))
+			cmd = i;
+	typed = strcmp(words[n], "=") ? words[n] : "";	/* bash has words end before and behind '=' */
+	if (n > 1 && !strcmp(before, "="))
+		before = words[n - 2];
+	d = option_named(cmd, before, &value);
+	if (d && d->type != OPT_FLAG) {
+		offer_choices(d, typed, 0);
 		return;
 	}
-	printf(" -x");
-	if (d->type == OPT_CHOICE) {
-		printf(" -a '");
-		shell_choices(d);
-		putchar('\'');
+	d = option_named(cmd, typed, &value);
+	if (value) {
+		offer_choices(d, typed, value - typed);
+		return;
 	}
+	for (i = 0; !n && i < ARRAY_SIZE(commands); i++)
+		offer(typed, 0, commands[i].name, strlen(commands[i].name), commands[i].help);
+	for (i = 0; *typed == '-' && (d = option_next(cmd, &i)); ) {
+		snprintf(name, sizeof(name), "--%s", d->name);
+		offer(typed, 0, name, strlen(name), d->help);
+	}
+	offer_choices(n ? option_word(cmd, n - 1) : NULL, typed, 0);
 }
 
-static void complete_fish_command(u32 cmd)
-{
-	const struct option_desc *d;
-	char when[96];
-	u32 i;
-
-	snprintf(when, sizeof(when), "complete -c gamer -n '%s__fish_seen_subcommand_from %s'",
-		 cmd == CMD_run ? "__fish_use_subcommand; or " : "", commands[cmd].name);
-	printf("complete -c gamer -n __fish_use_subcommand -a %s -d '", commands[cmd].name);
-	shell_text(commands[cmd].help, "");
-	printf("'\n");
-	for (i = 0; (d = option_next(cmd, &i)); ) {
-		printf("%s -l %s", when, d->name);
-		if (d->letter)
-			printf(" -s %c", d->letter);
-		complete_fish_value(d);
-		printf(" -d '");
-		shell_text(d->help, "");
-		printf("'\n");
-	}
-	for (i = 0; (d = option_word(cmd, i)); i++) {
-		printf("%s", when);
-		complete_fish_value(d);
-		printf("\n");
-	}
-}
-
-static void complete_fish(void)
-{
-	u32 c;
-
-	printf("# gamer completions fish | source, or as gamer.fish in fish's completions\n"
-	       "complete -c gamer -f\n");
-	for (c = 0; c < ARRAY_SIZE(commands); c++)
-		complete_fish_command(c);
-}
-
+/* `gamer completions SHELL` prints a script, which asks `gamer completions -- WORDS`. */
 static int cmd_completions(void)
 {
-	static void (*const print[])(void) = { complete_bash, complete_zsh, complete_fish };
+	static const char *const scripts[] = {
+		"# . <(gamer completions bash), or as gamer in a folder of bash-completion\n"
+		"_gamer()\n{\n"
+		"\tmapfile -t COMPREPLY < <(command \"${COMP_WORDS[0]}\" completions -- \"${COMP_WORDS[@]:1:COMP_CWORD}\")\n"
+		"\tCOMPREPLY=(\"${COMPREPLY[@]%%$'\\t'*}\")\n"
+		"}\n"
+		"complete -o default -F _gamer gamer\n",
 
-	print[args.completions.shell]();
+		"#compdef gamer\n# . <(gamer completions zsh), or as _gamer in a folder of $fpath\n"
+		"_gamer()\n{\n"
+		"\tlocal -a offers=(\"${(@f)$(command $words[1] completions -- \"${(@)words[2,CURRENT]}\")}\")\n"
+		"\toffers=(\"${(@)offers/$'\\t'/:}\")\n"
+		"\tif [[ -n $offers[1] ]]; then _describe gamer offers; else _files; fi\n"
+		"}\n"
+		"if [[ $funcstack[1] == _gamer ]]; then _gamer \"$@\"; else compdef _gamer gamer; fi\n",
+
+		"# gamer completions fish | source, or as gamer.fish in fish's completions\n"
+		"function __gamer\n"
+		"\tset -l words (commandline -opc) \"\"\n"
+		"\tset words[-1] (commandline -ct)\n"
+		"\tset -l offers (command $words[1] completions -- $words[2..-1])\n"
+		"\tif set -q offers[1]\n\t\tstring join \\n -- $offers\n"
+		"\telse\n\t\t__fish_complete_path (commandline -ct)\n\tend\n"
+		"end\n"
+		"complete -c gamer -f -a '(__gamer)'\n",
+	};
+
+	if (st.argv)
+		complete(st.argv);
+	else
+		fputs(scripts[args.completions.shell], stdout);
 	return EX_OK;
 }
 
@@ -11352,25 +11270,6 @@ static void parse_value(const struct option_desc *d, const char *value)
 	}
 }
 
-/* The option that `arg` names for this command; *value where it is given behind '='. */
-static const struct option_desc *parse_name(enum command_id cmd, const char *arg, const char **value)
-{
-	size_t len = strcspn(arg, "=");
-	const struct option_desc *d;
-
-	*value = arg[len] ? arg + len + 1 : NULL;
-	for (d = options; d < options + ARRAY_SIZE(options); d++) {
-		if (d->cmd != cmd && d->cmd != CMD_all)
-			continue;
-		if (!strncmp(arg, "--", 2) && word_is(arg + 2, len - 2, d->name))
-			return d;
-		if (arg[1] != '-' && d->letter && d->letter == arg[1] && len == 2)
-			return d;
-	}
-	die(EX_USAGE, "unknown option '%s' for %s (see gamer %s --help)", arg, commands[cmd].name,
-	    commands[cmd].name);
-}
-
 static void parse_options(enum command_id cmd, int argc, char **argv)
 {
 	const struct option_desc *d;
@@ -11381,9 +11280,9 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 		if (d->type == OPT_NUM)
 			*d->to.NUM = d->def;
 	for (i = 0; i < argc; i++) {
-		if (!strcmp(argv[i], "--") && cmd == CMD_profile) {
+		if (!strcmp(argv[i], "--") && (cmd == CMD_profile || cmd == CMD_completions)) {
 			if (i + 1 == argc)
-				die(EX_USAGE, "profile: -- needs a command behind it");
+				die(EX_USAGE, "%s: -- needs a command behind it", commands[cmd].name);
 			st.argv = argv + i + 1;
 			return;
 		}
@@ -11394,7 +11293,10 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 			parse_value(d, argv[i]);
 			continue;
 		}
-		d = parse_name(cmd, argv[i], &value);
+		d = option_named(cmd, argv[i], &value);
+		if (!d)
+			die(EX_USAGE, "unknown option '%s' for %s (see gamer %s --help)", argv[i],
+			    commands[cmd].name, commands[cmd].name);
 		if (d->type != OPT_FLAG && !value) {
 			if (++i == argc)
 				die(EX_USAGE, "--%s needs a value", d->name);

@@ -1776,12 +1776,13 @@ completes_typed() {
 		    if got != want: sys.exit(f"'gamer {typed}' and TAB is '{got}', not '{want}'")
 	EOT
 }
-complete_with_bash() { bash -c '. "$1"; COMP_WORDS=($2) COMP_CWORD=${#COMP_WORDS[@]}
-	[[ $2 == *" " ]] || COMP_CWORD=$((COMP_CWORD - 1)); _gamer; printf "%s\n" "${COMPREPLY[@]}"' - "$COMPLETIONS" "$1"; }
+complete_with_bash() { bash -c '. "$1"; COMP_WORDS=($2); [[ $2 != *" " ]] || COMP_WORDS+=("")
+	COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _gamer; printf "%s\n" "${COMPREPLY[@]}"' - "$COMPLETIONS" "$1"; }
 complete_with_fish() { "$FISH" --no-config -c 'test -z "$argv[3]"; or set fish_function_path $argv[3]
 	source $argv[1]; complete -C $argv[2]' "$COMPLETIONS" "$1" "$FISH_FUNCTIONS" | cut -f1; }
-# completions_of SHELL: in the file $COMPLETIONS
+# completions_of SHELL: in the file $COMPLETIONS; it asks the gamer on PATH
 completions_of() {
+	PATH=$(dirname "$GAMER"):$PATH
 	mkdir -p "$BUILD/test-complete"
 	COMPLETIONS=$BUILD/test-complete/$1
 	"$GAMER" completions "$1" >"$COMPLETIONS" || fail "exit $?"
