@@ -137,12 +137,9 @@ struct json {
 	u64 comma;
 };
 
-enum kernel_const {
 #define X(name, type, required) KCONST_##name,
-	KERNEL_CONSTS(X)
+enum kernel_const { KERNEL_CONSTS(X) KCONST_NR };
 #undef X
-	KCONST_NR
-};
 
 enum opt_type { OPT_FLAG, OPT_NUM, OPT_STR, OPT_CHOICE };
 enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWERSAVE };
@@ -369,12 +366,9 @@ enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_P
 	X(IMMED, "immed", CONST, "scx_enq_flags", "SCX_ENQ_IMMED", 1,		\
 	  "cpu_release callback", "leave a CPU that a real-time task takes")
 
-enum hook_id {
 #define X(id, ...) HOOK_##id,
-	HOOKS(X)
+enum hook_id { HOOKS(X) HOOK_NR };
 #undef X
-	HOOK_NR
-};
 
 static const struct hook {
 	const char *name;
@@ -420,12 +414,9 @@ enum prog_kind { PROG_TP, PROG_FENTRY, PROG_FEXIT, PROG_LSM, PROG_KRETPROBE, PRO
 	X(game_exec, EXEC, TP, "sched_process_exec", NULL)			\
 	X(name_changed, NAME, TP, "task_rename", NULL)
 
-enum prog_id {
 #define X(name, ...) PROG_##name,
-	PROGS(X)
+enum prog_id { PROGS(X) PROG_NR };
 #undef X
-	PROG_NR
-};
 
 static const struct prog {
 	const char *name;	/* of the BPF program */
@@ -458,11 +449,9 @@ static const char *const tier_names[] = { TIERS(X) };
 	X(NS, "_ns", "_seconds", 1e-9)	\
 	X(KB, "_kb", "_bytes", 1024)
 
-enum unit {
 #define X(id, suffix, base, scale) UNIT_##id,
-	UNITS(X)
+enum unit { UNITS(X) };
 #undef X
-};
 
 static const struct unit_desc {
 	const char *suffix;	/* of names in text and JSON */
@@ -496,7 +485,7 @@ static const struct unit_desc {
 	X(CPU, cpu, US, COUNTER, cpu_us(), "CPU time of gamer itself, outside BPF") \
 	X(REJECTED, nr_rejected, NONE, COUNTER, read_num(0, SCX_DIR "nr_rejected"), \
 	  "tasks that sched_ext refused") \
-	X(CLIENTS, clients, NONE, GAUGE, clients_count(), "clients that are connected") \
+	X(CLIENTS, clients, NONE, GAUGE, clients_of(ALL_USERS), "clients that are connected") \
 	X(HUNG, processes_locked, NONE, COUNTER, reader.hung, \
 	  "processes that could not be read in time") \
 	X(FULL, places_full, NONE, COUNTER, game.full, "games, servers, files of Wine without a place") \
@@ -518,12 +507,9 @@ static const struct unit_desc {
 	X(LOW1, fps_1_percent_low, NONE, GAUGE, frames.low1, "mean of the slowest 1 % of frames") \
 	X(LOW01, fps_01_percent_low, NONE, GAUGE, frames.low01, "mean of the slowest 0.1 % of frames")
 
-enum user_stat {
 #define X(id, ...) USTAT_##id,
-	USER_STATS(X)
+enum user_stat { USER_STATS(X) USTAT_NR };
 #undef X
-	USTAT_NR
-};
 
 enum stat_type { STAT_COUNTER, STAT_GAUGE, STAT_HIST };
 static const char *const stat_types[] = { "counter", "gauge", "histogram" };
@@ -901,20 +887,11 @@ static void die(int code, const char *fmt, ...)
 	exit(code);
 }
 
-/* With -v: tells what a program cost the verifier, by the last line of the verifier's log. */
-static void log_cost(const char *name, const char *said)
-{
-	const char *cost = strstr(said, "\nprocessed ");	/* 7.2 has a line "insns processed" before it */
-
-	if (cost)
-		note("verified %s: %.*s", name, (int)strcspn(cost + 1, "\n"), cost + 1);
-}
-
 /* Shows libbpf's warnings where they are asked for; gamer has its own message for each failed step. */
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
 	static char text[OUT_SIZE];
-	const char *name, *line;
+	const char *name, *line, *cost;
 	va_list copy;
 	int i;
 
@@ -933,7 +910,10 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 	if (st.verbose && level == LIBBPF_DEBUG && strstr(fmt, "BEGIN PROG LOAD LOG")) {
 		va_copy(copy, ap);
 		name = va_arg(copy, const char *);
-		log_cost(name, va_arg(copy, const char *));
+		/* the verifier's last line; 7.2 has a line "insns processed" before it */
+		cost = strstr(va_arg(copy, const char *), "\nprocessed ");
+		if (cost)
+			note("verified %s: %.*s", name, (int)strcspn(cost + 1, "\n"), cost + 1);
 		va_end(copy);
 	}
 	if (!st.verbose || level == LIBBPF_DEBUG)
@@ -2118,13 +2098,6 @@ static void privileges_drop(bool foreign_folders)
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	if (!args.run.no_seccomp)
 		seccomp_on();
-}
-
-static void privileges_raise(void)
-{
-	u64 all = caps_get(false);
-
-	caps_set(all, all);
 }
 
 /* ===================================================================================== */
@@ -4119,16 +4092,6 @@ static void wine_take(void)
 	}
 }
 
-static bool wine_in_use(void)
-{
-	size_t i;
-
-	for (i = 0; i < WINE_FILES; i++)
-		if (wine_files[i].attached)
-			return true;
-	return false;
-}
-
 /* ===================================================================================== */
 /* 15. game                                                                              */
 /* ===================================================================================== */
@@ -4179,12 +4142,9 @@ static bool wine_in_use(void)
 	X(HELPER, -100)		/* in the table below */			\
 	X(NOTHING, -1000)	/* dead, the kernel's or gamer itself */
 
-enum trait {
 #define X(id, weight) TRAIT_##id,
-	TRAITS(X)
+enum trait { TRAITS(X) TRAIT_NR };
 #undef X
-	TRAIT_NR
-};
 
 #define T(name)		(1u << TRAIT_##name)
 #define T_WINE		(T(WINE_ENV) | T(WINE_LOADER) | T(WINDOWS_NAME))
@@ -5254,27 +5214,6 @@ static void game_close(void)
 	game.now = NULL;
 }
 
-static void game_json(struct json *j)
-{
-	if (!game.now)
-		return;
-	json_open(j, "game", '{');
-	json_u64(j, "pid", game.now->pid);
-	json_str(j, "comm", game.now->comm);
-	json_key(j, "score");
-	out_f(j->o, "%d", game.now->score);
-	json_close(j, '}');
-}
-
-static void game_text(struct out *o)
-{
-	if (game.now)
-		out_f(o, "game: %d %s (score %d)\n", game.now->pid,
-		      game.now->comm, game.now->score);
-	else
-		out_f(o, "game: none\n");
-}
-
 /* ===================================================================================== */
 /* 16. output                                                                            */
 /* ===================================================================================== */
@@ -5408,16 +5347,14 @@ static void hist_read(struct histogram *h, size_t at, u32 shift)
 	hist_sum(h, shift);
 }
 
-static u64 rss_kb(void)
+static double rss_kb(void)
 {
-	struct rusage ru;
 	char buf[128];
 
 	/* statm counts pages: size, then resident */
-	if (read_line(buf, sizeof(buf), "/proc/self/statm") > 0 && strchr(buf, ' '))
-		return strtoull(strchr(buf, ' '), NULL, 10) * 4;
-	getrusage(RUSAGE_SELF, &ru);
-	return ru.ru_maxrss;
+	if (read_line(buf, sizeof(buf), "/proc/self/statm") <= 0 || !strchr(buf, ' '))
+		return NAN;
+	return strtoull(strchr(buf, ' '), NULL, 10) * 4;
 }
 
 static u64 cpu_us(void)
@@ -5429,12 +5366,14 @@ static u64 cpu_us(void)
 	       ru.ru_utime.tv_usec + ru.ru_stime.tv_usec;
 }
 
-static u32 clients_count(void)
+/* How many clients of this user are connected; ALL_USERS: of any. */
+#define ALL_USERS	((uid_t)-1)
+static u32 clients_of(uid_t uid)
 {
 	u32 i, n = 0;
 
 	for (i = 0; i < MAX_CLIENTS; i++)
-		n += st.clients[i].fd >= 0;
+		n += st.clients[i].fd >= 0 && (uid == ALL_USERS || st.clients[i].uid == uid);
 	return n;
 }
 
@@ -5638,7 +5577,14 @@ static void detection_json(struct json *j, struct out *o)
 {
 	struct threads_out to = { .o = o, .j = j, .as = THREADS_JSON };
 
-	game_json(j);
+	if (game.now) {
+		json_open(j, "game", '{');
+		json_u64(j, "pid", game.now->pid);
+		json_str(j, "comm", game.now->comm);
+		json_key(j, "score");
+		out_f(o, "%d", game.now->score);
+		json_close(j, '}');
+	}
 	json_open(j, "threads", '[');
 	threads_each(thread_print, &to);
 	json_close(j, ']');
@@ -5662,7 +5608,10 @@ static void detection_text(struct out *o)
 	const struct frame_state *f = &st.skel->bss->frame;
 
 	threads_settle();	/* sets input_open too */
-	game_text(o);
+	if (game.now)
+		out_f(o, "game: %d %s (score %d)\n", game.now->pid, game.now->comm, game.now->score);
+	else
+		out_f(o, "game: none\n");
 	out_f(o, "frame: %s presented %llu dropped %llu missed %llu interval_us %.1f "
 	      "submit_to_present_us %.1f compositor_us %.1f\n",
 	      frame_sources[f->source % 3], f->presented, f->dropped, f->missed,
@@ -5757,9 +5706,12 @@ static void roles_print(struct out *o, struct json *j)
 
 static void status_json(struct out *o)
 {
+	bool wine_used = false;
 	struct json j;
 	u32 i;
 
+	for (i = 0; i < WINE_FILES; i++)
+		wine_used |= wine_files[i].attached;
 	json_begin(&j, o, "status");
 	json_str(&j, "version", GAMER_VERSION);
 	json_str(&j, "mode", args.run.observe ? "observe" : "schedule");
@@ -5770,7 +5722,7 @@ static void status_json(struct out *o)
 	json_open(&j, "hooks", '{');
 	for (i = 0; i < HOOK_NR; i++)
 		json_str(&j, hooks[i].name, st.hook_why[i] ? hooks[i].fallback :
-			 i == HOOK_WINE && !wine_in_use() ? "waiting for Wine" : "attached");
+			 i == HOOK_WINE && !wine_used ? "waiting for Wine" : "attached");
 	json_close(&j, '}');
 	json_open(&j, "stats", '{');
 	stats_each(stat_json, &j);
@@ -6095,16 +6047,6 @@ static void answer_error(const char *fmt, ...)
 	out_f(&answer, "{\"v\":1,\"error\":\"%s\"}\n", why);
 }
 
-/* How many clients of this user are connected. */
-static u32 client_places(uid_t uid)
-{
-	u32 i, n = 0;
-
-	for (i = 0; i < MAX_CLIENTS; i++)
-		n += st.clients[i].fd >= 0 && st.clients[i].uid == uid;
-	return n;
-}
-
 /*
  * How soon this client gives way to a new one of user `uid`; 0: not at all. First goes a client that
  * listens to no events and has not asked for a while. Next goes a client whose user has more than a
@@ -6117,7 +6059,7 @@ static u32 client_yields(const struct client *c, uid_t uid, u64 now)
 
 	if (!listens && now - c->asked_ns > CLIENT_IDLE_NS)
 		return 4;
-	if (c->uid && c->uid != uid && (!uid || client_places(c->uid) > client_places(uid) + 1))
+	if (c->uid && c->uid != uid && (!uid || clients_of(c->uid) > clients_of(uid) + 1))
 		return 3 - listens;
 	return !listens && c->uid == uid;
 }
@@ -6553,17 +6495,6 @@ static void rings_settle(void)
 	}
 }
 
-/* Frequent events wait in their ring for BATCH_NS, so that gamer wakes once for many of them. */
-static void batch_arm(void)
-{
-	struct itimerspec its = { .it_value.tv_nsec = BATCH_NS };
-
-	if (st.batch_armed)
-		return;
-	st.batch_armed = true;
-	timerfd_settime(st.batch_fd, 0, &its, NULL);
-}
-
 static void on_batch(void)
 {
 	u32 i;
@@ -6575,12 +6506,17 @@ static void on_batch(void)
 		st.rings_due |= type_frequent[i] << i;
 }
 
+/* Frequent events wait in their ring for BATCH_NS, so that gamer wakes once for many of them. */
 static void on_ring(enum event_type type)
 {
-	if (type_frequent[type])
-		batch_arm();
-	else
+	struct itimerspec its = { .it_value.tv_nsec = BATCH_NS };
+
+	if (!type_frequent[type]) {
 		st.rings_due |= 1U << type;
+	} else if (!st.batch_armed) {
+		st.batch_armed = true;
+		timerfd_settime(st.batch_fd, 0, &its, NULL);
+	}
 }
 
 /* Tells clients when another process has become the game, or none is. */
@@ -6706,44 +6642,28 @@ static void on_watchdog(void)
 		sd_notify_("WATCHDOG=1");
 }
 
+static void on_publish(void)
+{
+	if (timer_ended(st.publish_fd))
+		status_publish();
+}
+
 static void loop_event(u64 what)
 {
-	switch (what) {
-	case EV_SIGNAL:
-		on_signal();
-		break;
-	case EV_LISTEN:
-		client_accept();
-		break;
-	case EV_UEVENT:
-		on_uevent();
-		break;
-	case EV_MODULE:
-		on_module();
-		break;
-	case EV_WATCHDOG:
-		on_watchdog();
-		break;
-	case EV_BATCH:
-		on_batch();
-		break;
-	case EV_PUBLISH:
-		if (timer_ended(st.publish_fd))
-			status_publish();
-		break;
-	case EV_RING ... EV_RING + EVENT_NR - 1:
-		on_ring(what - EV_RING);
-		break;
-	case EV_GAME:
-	case EV_READER:
-	case EV_WINE:
-	case EV_PIDFD ... EV_PIDFD + GAME_SLOTS - 1:
+	static void (*const on[EV_RING])(void) = {
+		[EV_SIGNAL] = on_signal, [EV_LISTEN] = client_accept, [EV_UEVENT] = on_uevent,
+		[EV_MODULE] = on_module, [EV_WATCHDOG] = on_watchdog, [EV_BATCH] = on_batch,
+		[EV_PUBLISH] = on_publish,
+	};
+
+	if (what < EV_RING && on[what])
+		on[what]();
+	else if (what < EV_RING || what >= EV_PIDFD)
 		game_event(what);
-		break;
-	default:
-		if (st.clients[what - EV_CLIENT].fd >= 0)
-			client_turn(&st.clients[what - EV_CLIENT]);
-	}
+	else if (what < EV_CLIENT)
+		on_ring(what - EV_RING);
+	else if (st.clients[what - EV_CLIENT].fd >= 0)
+		client_turn(&st.clients[what - EV_CLIENT]);
 }
 
 /*
@@ -10495,7 +10415,7 @@ static int run_once(void)
 	int err, code = EX_OK;
 	char text[128];
 
-	privileges_raise();
+	caps_set(caps_get(false), caps_get(false));
 	if (st.modules_came)
 		kernel_check();
 	st.modules_came = false;
@@ -10508,10 +10428,7 @@ static int run_once(void)
 		if (!st.exited)
 			st.end = (struct scx_end){ 0 };
 		snprintf(text, sizeof(text), "the kernel refused the scheduler: %s", strerror(-err));
-		if (!run_wants_restart())
-			code = run_ended(text);
-		else
-			code = -1;
+		code = run_wants_restart() ? -1 : run_ended(text);
 		db_from_bpf();
 		bpf_unload();
 		return code;
@@ -10528,10 +10445,8 @@ static int run_once(void)
 	st.allocs = 0;
 	st.attached = true;
 	loop();
-	if (st.exited && run_wants_restart())
-		code = -1;
-	else if (st.exited)
-		code = run_ended("the kernel ended the scheduler");
+	if (st.exited)
+		code = run_wants_restart() ? -1 : run_ended("the kernel ended the scheduler");
 	else if (st.modules_came)
 		code = -1;
 	game_close();
