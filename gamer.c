@@ -4142,9 +4142,12 @@ static void wine_take(void)
 	X(HELPER, -100)		/* in the table below */			\
 	X(NOTHING, -1000)	/* dead, the kernel's or gamer itself */
 
+enum trait {
 #define X(id, weight) TRAIT_##id,
-enum trait { TRAITS(X) TRAIT_NR };
+	TRAITS(X)
 #undef X
+	TRAIT_NR
+};
 
 #define T(name)		(1u << TRAIT_##name)
 #define T_WINE		(T(WINE_ENV) | T(WINE_LOADER) | T(WINDOWS_NAME))
@@ -5214,6 +5217,27 @@ static void game_close(void)
 	game.now = NULL;
 }
 
+static void game_json(struct json *j)
+{
+	if (!game.now)
+		return;
+	json_open(j, "game", '{');
+	json_u64(j, "pid", game.now->pid);
+	json_str(j, "comm", game.now->comm);
+	json_key(j, "score");
+	out_f(j->o, "%d", game.now->score);
+	json_close(j, '}');
+}
+
+static void game_text(struct out *o)
+{
+	if (game.now)
+		out_f(o, "game: %d %s (score %d)\n", game.now->pid,
+		      game.now->comm, game.now->score);
+	else
+		out_f(o, "game: none\n");
+}
+
 /* ===================================================================================== */
 /* 16. output                                                                            */
 /* ===================================================================================== */
@@ -5577,14 +5601,7 @@ static void detection_json(struct json *j, struct out *o)
 {
 	struct threads_out to = { .o = o, .j = j, .as = THREADS_JSON };
 
-	if (game.now) {
-		json_open(j, "game", '{');
-		json_u64(j, "pid", game.now->pid);
-		json_str(j, "comm", game.now->comm);
-		json_key(j, "score");
-		out_f(o, "%d", game.now->score);
-		json_close(j, '}');
-	}
+	game_json(j);
 	json_open(j, "threads", '[');
 	threads_each(thread_print, &to);
 	json_close(j, ']');
@@ -5608,10 +5625,7 @@ static void detection_text(struct out *o)
 	const struct frame_state *f = &st.skel->bss->frame;
 
 	threads_settle();	/* sets input_open too */
-	if (game.now)
-		out_f(o, "game: %d %s (score %d)\n", game.now->pid, game.now->comm, game.now->score);
-	else
-		out_f(o, "game: none\n");
+	game_text(o);
 	out_f(o, "frame: %s presented %llu dropped %llu missed %llu interval_us %.1f "
 	      "submit_to_present_us %.1f compositor_us %.1f\n",
 	      frame_sources[f->source % 3], f->presented, f->dropped, f->missed,
