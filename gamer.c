@@ -5260,22 +5260,6 @@ static const struct {
 	{ "p99.9", "p999", 0.999 }, { "max", "max", 1 },
 };
 
-struct dist {
-	u64 n;				/* samples */
-	double v[RANKS];		/* nearest-rank percentiles; NAN without samples */
-};
-
-/* Sorts the samples. */
-static struct dist dist_of(u32 *ns, u64 n, double unit_ns)
-{
-	struct dist d = { .n = n };
-
-	qsort(ns, n, sizeof(*ns), cmp_u32);
-	for (u32 i = 0; i < RANKS; i++)
-		d.v[i] = n ? ns[(u64)ceil(ranks[i].part * n) - 1] / unit_ns : NAN;
-	return d;
-}
-
 /* As MangoHud does it: the mean fps of the slowest 1 % (0.1 %) of all frames, rounded up */
 static double low_fps(const u32 *sorted_ns, u64 n, double part)
 {
@@ -5289,7 +5273,7 @@ static double low_fps(const u32 *sorted_ns, u64 n, double part)
 
 /* The game's last FRAME_LOG frames. Without frames all figures are NAN. */
 static struct frames {
-	struct dist ms;
+	double ms[RANKS];		/* nearest-rank percentiles of the times */
 	double fps;			/* over the last second of frames */
 	double low1, low01;
 	u64 n;
@@ -5313,7 +5297,9 @@ static void frames_sum(void)
 	for (i = end; i > first && ns < NSEC_PER_SEC; i--)
 		ns += frame_ns(i - 1);
 	frames.fps = ns ? (end - i) * (double)NSEC_PER_SEC / ns : NAN;
-	frames.ms = dist_of(frames.sorted_ns, frames.n, NSEC_PER_MSEC);
+	qsort(frames.sorted_ns, frames.n, sizeof(*frames.sorted_ns), cmp_u32);
+	for (i = 0; i < RANKS; i++)
+		frames.ms[i] = frames.n ? frames.sorted_ns[(u64)ceil(ranks[i].part * frames.n) - 1] / 1e6 : NAN;
 	frames.low1 = low_fps(frames.sorted_ns, frames.n, 0.01);
 	frames.low01 = low_fps(frames.sorted_ns, frames.n, 0.001);
 }
@@ -5587,7 +5573,7 @@ static void frame_json(struct json *j)
 		json_f64(j, "low01_fps", frames.low01, 1);
 		for (i = 0; i < RANKS; i++) {
 			snprintf(key, sizeof(key), "%s_ms", ranks[i].key);
-			json_f64(j, key, frames.ms.v[i], 2);
+			json_f64(j, key, frames.ms[i], 2);
 		}
 		json_open(j, "times_us", '[');
 		for (i = end - MIN(frames.n, (u64)FRAMES_SHOWN); i < end; i++)
@@ -5809,7 +5795,7 @@ static void status_top(struct out *o)
 	if (frames.n) {
 		out_f(o, "%.1f low 1%% %.1f 0.1%% %.1f ms", frames.fps, frames.low1, frames.low01);
 		for (i = 0; i < RANKS; i++)
-			out_f(o, " %s %.1f", ranks[i].label, frames.ms.v[i]);
+			out_f(o, " %s %.1f", ranks[i].label, frames.ms[i]);
 	} else {
 		out_f(o, "no frames yet");
 	}
@@ -5902,8 +5888,8 @@ static void status_file(struct out *o, const char *text)
 	out_f(o, "game %d %s\n", game.now->pid, game.now->comm);
 	status_value(o, "fps", frames.fps);
 	status_value(o, "fps_1_percent_low", frames.low1);
-	status_value(o, "frame_p50_ms", frames.ms.v[RANK_P50]);
-	status_value(o, "frame_p99_ms", frames.ms.v[RANK_P99]);
+	status_value(o, "frame_p50_ms", frames.ms[RANK_P50]);
+	status_value(o, "frame_p99_ms", frames.ms[RANK_P99]);
 	status_value(o, "frames_dropped", st.skel->bss->frame.dropped);
 	for (i = 0; i < ROLE_NR; i++)
 		misses += cpu_sum(offsetof(struct cpu_state, misses[i]));
