@@ -4,6 +4,7 @@
  *
  *   gamer-bench                      a synthetic game beside a load, and its figures
  *   gamer-bench --compare COMMAND    the same work without and with COMMAND, a scheduler
+ *   gamer-bench --shape NAME         a machine full of other work, or another kind of game: see shapes
  *   side WORKLOAD [SHARE]            work without a game (a link of that name: gamer takes whoever
  *                                    is called gamer-bench for a game)
  *
@@ -23,7 +24,8 @@
  * before the barrier ends the program, and the children with it.
  *
  *   1. types   2. samples and waiting   3. devices   4. the game   5. helper processes   6. loads
- *   7. setup and run   8. figures   9. reports   10. side workloads   11. compare   12. options
+ *   7. setup and run   8. figures   9. reports   10. side workloads   11. shapes   12. compare
+ *   13. options
  *
  * Start reading at main().
  */
@@ -46,6 +48,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -94,6 +97,10 @@ typedef int64_t s64;
 #define ANSWER_SIZE		(256 * 1024)
 #define SCX			"/sys/kernel/sched_ext/"
 
+/* How gamer may know a shape's game: by its name, not at all, by its environment */
+enum as { AS_NAME, AS_STRANGER, AS_ENV, AS_NR };
+static const char *const shape_as[AS_NR] = { "name", "stranger", "env" };
+
 enum load { LOAD_NONE, LOAD_HOGS, LOAD_FORK, LOAD_PIPE, LOAD_IO, LOAD_MIXED, LOAD_NR };
 
 /* gamer's roles by its own words */
@@ -120,9 +127,10 @@ static struct cfg {
 	u64 no_drm;		/* complete frames by a timer */
 	u64 realtime;		/* the game's threads and processes under SCHED_FIFO */
 	u64 json;		/* on stdout, instead of text */
-	const char *load_name, *svg, *csv, *compare;	/* or NULL */
+	const char *load_name, *svg, *csv, *compare, *shape, *as_name;	/* or NULL */
+	u32 as;			/* enum as */
 	u32 load;		/* enum load */
-} cfg = { .seconds = 10, .warmup_ms = 1000, .audio_frames = 256 };
+} cfg = { .warmup_ms = 1000, .audio_frames = 256 };
 
 enum stage {
 	STAGE_SIM, STAGE_WORKER, STAGE_RENDER, STAGE_SUBMIT, STAGE_COMPOSITOR, STAGE_INPUT,
@@ -218,6 +226,12 @@ struct result {
 	u32 *frame_ns;			/* [frame_ms.n] in order of frames */
 };
 
+/* vgem's node, or -1: nothing to submit with; handle of what the fences guard */
+struct gpu {
+	int fd;
+	u32 buffer;
+};
+
 /* One run of the game. Shared by all that take part in it. */
 static struct bench {
 	u64 period_ns, audio_period_ns, input_period_ns;	/* main */
@@ -230,8 +244,7 @@ static struct bench {
 	char sched[64];			/* who schedules; main */
 
 	/* the GPU stand-in; submit, if not said otherwise */
-	int gpu;			/* vgem's node, or -1: nothing to submit with; main */
-	u32 gpu_buffer;			/* handle of what the fences guard; main */
+	struct gpu gpu;			/* main */
 
 	/* start barrier and end; main, except ready */
 	_Atomic u32 ready;		/* threads and processes at the barrier, futex; everybody */
@@ -487,7 +500,7 @@ struct vgem_signal {
  * vgem, the kernel's GPU without hardware, with a buffer. The other drivers want commands of
  * their own hardware.
  */
-static void gpu_open(void)
+static struct gpu gpu_open(void)
 {
 	struct drm_dumb dumb = { .height = 16, .width = 16, .bpp = 32 };
 	char path[32];
@@ -502,25 +515,23 @@ static void gpu_open(void)
 		if (fd < 0)
 			continue;
 		if (!ioctl(fd, DRM_VERSION, &v) && !strcmp(name, "vgem") &&
-		    !ioctl(fd, DRM_DUMB, &dumb)) {
-			bench->gpu = fd;
-			bench->gpu_buffer = dumb.handle;
-			return;
-		}
+		    !ioctl(fd, DRM_DUMB, &dumb))
+			return (struct gpu){ fd, dumb.handle };
 		close(fd);
 	}
+	return (struct gpu){ .fd = -1 };
 }
 
 /* A fence on the buffer, as work of a GPU leaves one; the timer, not vgem, says when it is done. */
-static void gpu_submit(void)
+static void gpu_submit(const struct gpu *gpu)
 {
-	struct vgem_attach attach = { .handle = bench->gpu_buffer };
+	struct vgem_attach attach = { .handle = gpu->buffer };
 	struct vgem_signal signal = { 0 };
 
-	if (bench->gpu < 0 || ioctl(bench->gpu, VGEM_ATTACH, &attach))
+	if (gpu->fd < 0 || ioctl(gpu->fd, VGEM_ATTACH, &attach))
 		return;
 	signal.fence = attach.fence;
-	ioctl(bench->gpu, VGEM_SIGNAL, &signal);
+	ioctl(gpu->fd, VGEM_SIGNAL, &signal);
 }
 
 /*
@@ -664,9 +675,9 @@ static void run_submit(struct thread *t)
 		struct frame *frame = &bench->frame[f];
 
 		frame_work(t, f);
-		gpu_submit();
+		gpu_submit(&bench->gpu);
 		frame->call_ns = now_ns();
-		if (bench->gpu >= 0)
+		if (bench->gpu.fd >= 0)
 			note_event(t, frame->call_ns);
 		done_ns = MAX(done_ns, frame->call_ns) + bench->gpu_ns;
 		atomic_store(&frame->gpu_done_ns, done_ns);
@@ -1055,7 +1066,7 @@ static void game_new(void)
 	runs[runs_nr++] = bench = map(1, sizeof(*bench));
 	bench->cpus = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
 	cfg_complete(bench->cpus);
-	bench->uinput = bench->evdev = bench->gpu = -1;
+	bench->uinput = bench->evdev = bench->gpu.fd = -1;
 	bench->quit_frame = UINT32_MAX;
 	bench->slots = cfg.load == LOAD_NONE ? 0 : cfg.load_threads;
 	bench->period_ns = NSEC_PER_SEC / FPS;
@@ -1118,7 +1129,7 @@ static void game_setup(void)
 	if (cfg.realtime && (!policy(SCHED_FIFO) || !policy(SCHED_OTHER)))
 		fatal(errno == EPERM ? EX_NOPERM : EX_OSERR, "--realtime: %s", strerror(errno));
 	if (!cfg.no_drm)
-		gpu_open();
+		bench->gpu = gpu_open();
 	if (!cfg.no_uinput)
 		uinput_open();
 	net_open();
@@ -1133,7 +1144,8 @@ static void game_setup(void)
 		s->work.x = i + 1;
 		load_start(s);
 	}
-	prctl(PR_SET_NAME, GAME_COMM);	/* now: no child may have it */
+	if (!cfg.shape)
+		prctl(PR_SET_NAME, GAME_COMM);	/* now: no child may have it */
 	threads_start();
 	want = bench->children + bench->threads - 1;	/* the compositor is a child */
 	while ((ready = atomic_load(&bench->ready)) < want) {
@@ -1237,38 +1249,47 @@ static void found_line(char *line)
 		bench->outside[found.role]++;
 }
 
-/*
- * Asks a running gamer what it takes each thread for, while they live; without one there
- * is nothing to tell. Its answer ends with an empty line.
- */
-static void ask(void)
+static char answer[ANSWER_SIZE];
+
+/* Has a running gamer answered cmd, in answer, which then ends as told? */
+static bool gamer_says(const char *cmd, const char *end)
 {
-	static const char request[] = "{\"v\":1,\"cmd\":\"threads\"}\n";
-	static char answer[ANSWER_SIZE];
 	const char *dir = getenv("RUNTIME_DIRECTORY");
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	struct pollfd pfd = { .events = POLLIN };
 	u64 end_ns = now_ns() + ANSWER_NS;
-	char *line = answer, *next;
-	size_t len = 0;
+	size_t len = 0, tail = strlen(end);
+	bool whole = false;
+	char request[64];
 	ssize_t n = 1;
 
-	bench->answered = false;
-	memset(bench->outside, 0, sizeof(bench->outside));
 	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/gamer.sock", dir ? dir : "/run/gamer");
+	snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"%s\"}\n", cmd);
 	pfd.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (pfd.fd >= 0 && !connect(pfd.fd, (struct sockaddr *)&sa, sizeof(sa)) &&
 	    send(pfd.fd, request, strlen(request), MSG_NOSIGNAL) > 0)
-		while (n > 0 && !bench->answered && now_ns() < end_ns) {
+		while (n > 0 && !whole && now_ns() < end_ns) {
 			if (poll(&pfd, 1, 100) <= 0)
 				continue;
 			n = read(pfd.fd, answer + len, sizeof(answer) - 1 - len);
 			len += MAX(n, 0);
-			bench->answered = len && (len == 1 || answer[len - 2] == '\n') &&
-					  answer[len - 1] == '\n';
+			answer[len] = 0;
+			whole = len >= tail && !strcmp(answer + len - tail, end);
 		}
 	close(pfd.fd);
-	answer[len] = 0;
+	return whole;
+}
+
+/*
+ * Asks a running gamer what it takes each thread for, while they live; without one there
+ * is nothing to tell.
+ */
+static void ask(void)
+{
+	char *line = answer, *next;
+
+	memset(bench->outside, 0, sizeof(bench->outside));
+	bench->answered = gamer_says("threads", "\n\n") || (*answer == '\n' && !answer[1]);
 	for (; bench->answered && (next = strchr(line, '\n')); line = next + 1) {
 		*next = 0;
 		found_line(line);
@@ -1497,7 +1518,7 @@ static u32 truth(const struct thread *t)
 {
 	u32 role = stages[t->role].truth;
 
-	return role == ROLE_GPU && bench->gpu < 0 ? ROLE_RENDER : role;
+	return role == ROLE_GPU && bench->gpu.fd < 0 ? ROLE_RENDER : role;
 }
 
 /*
@@ -1561,7 +1582,7 @@ static void json_config(FILE *o)
 	field(o, "audio_frames", cfg.audio_frames, 0);
 	field_text(o, "load", loads[cfg.load].name);
 	field(o, "load_threads", bench->slots, 0);
-	field_text(o, "gpu", bench->gpu < 0 ? "timer" : "vgem");
+	field_text(o, "gpu", bench->gpu.fd < 0 ? "timer" : "vgem");
 	field_text(o, "input", bench->evdev >= 0 ? "uinput" : "timer");
 	field_text(o, "network", bench->net_udp ? "udp" : "unix");
 	json_close(o);
@@ -1649,7 +1670,7 @@ static void count_row(FILE *o, const char *label, u64 n, u64 of, const char *wha
 static void write_work(FILE *o)
 {
 	fprintf(o, "  game     %u fps, %" PRIu64 " us of work per frame, %" PRIu64 " job worker%s, GPU: %s\n", FPS,
-		cfg.frame_work_us, cfg.workers, cfg.workers == 1 ? "" : "s", bench->gpu < 0 ? "timer" : "vgem");
+		cfg.frame_work_us, cfg.workers, cfg.workers == 1 ? "" : "s", bench->gpu.fd < 0 ? "timer" : "vgem");
 	fprintf(o, "  beside   input %u Hz by %s, audio %" PRIu64 " frames, network %u Hz by %s\n", INPUT_HZ,
 		bench->evdev >= 0 ? "uinput" : "timer", cfg.audio_frames, NET_HZ,
 		bench->net_udp ? "UDP" : "socket pair");
@@ -1722,7 +1743,7 @@ static void write_csv(FILE *o)
 	file_value("/proc/cpuinfo", "model name", cpu, sizeof(cpu));
 	file_value("/proc/meminfo", "MemTotal", ram, sizeof(ram));
 	fprintf(o, "os,cpu,gpu,ram,kernel,driver,cpuscheduler\n%s,%s,%s,%.*s,%s,,%s\n", os, cpu,
-		bench->gpu < 0 ? "" : "vgem", (int)strcspn(ram, " "), ram, u.release, bench->sched);
+		bench->gpu.fd < 0 ? "" : "vgem", (int)strcspn(ram, " "), ram, u.release, bench->sched);
 	fprintf(o, "fps,frametime,cpu_load,cpu_power,gpu_load,cpu_temp,gpu_temp,gpu_core_clock,"
 		"gpu_mem_clock,gpu_vram_used,gpu_power,ram_used,swap_used,process_rss,cpu_mhz,elapsed\n");
 	for (u64 i = 0; i < r->frame_ms.n; i++)
@@ -2396,7 +2417,865 @@ static int side_main(int argc, char **argv)
 	return EX_USAGE;
 }
 
-/* ==== 11. compare ==================================================================== */
+/* ==== 11. shapes ===================================================================== */
+
+/*
+ * A shape is a table of rows; a row is tasks that do the same. Rows of one process stand one behind
+ * the other. The runner forks and executes each process from a folder of its own, by a name and path
+ * that nobody knows (a game: see --as), waits at a barrier for all, lets them go, and ends them when
+ * the time is over. What they did stands in memory that all map at one address. Work is a fixed number
+ * of iterations, so CPU time does not depend on who else runs.
+ */
+#define SHAPE_AT	((void *)0x10000000000)	/* where every process maps it */
+#define SHAPE_TASKS	128
+#define SHAPE_ROWS	8
+#define SHAPE_SAMPLES	8192	/* wakeups of one task */
+#define PIECE_US	250	/* a task looks at its clocks so often */
+#define SHAPE_STAGES	3	/* of a frame, behind the first */
+#define SHAPE_RING	8	/* frames, more than IN_FLIGHT */
+#define CGROUPS		"/sys/fs/cgroup/"
+
+enum does { BUSY, TIMER, NAP, FRAMES, WRITE, READ, ANSWER, ASK, DESKTOP };
+
+struct row {
+	const char *name;
+	enum does does;
+	s32 n, per_cpu;		/* tasks: n + per_cpu for each CPU; FRAMES: counted from what follows */
+	u32 period_us;		/* TIMER, FRAMES, WRITE: 0: as soon as it can; NAP: sleeps so long */
+	u32 work_us;		/* of a period */
+	u32 to_us;		/* not 0: between work_us and this */
+	u32 fan, fan_us;	/* FRAMES: forked and joined by the first stage */
+	u32 stage_us[SHAPE_STAGES];	/* FRAMES: the stages that follow, a thread each */
+	u32 offset_us;		/* TIMER: behind the common start */
+	int policy, nice;
+	u32 weight, parent;	/* of a control group of its own, and of that one's parent; 0: none */
+	u32 quota;		/* percent of a CPU; 0: all */
+	bool game;		/* the game: --as says what gamer knows; --realtime is for it */
+	bool subject;		/* no game, but --realtime is for it */
+	bool same;		/* in the process of the row before */
+	u32 pin;		/* not 0: task i to CPU pin - 1 + i */
+	bool pin0;		/* all to CPU 0 */
+	bool spin;		/* FRAMES: waits by sched_yield() */
+	bool clock;		/* works until that time has passed, not that many iterations */
+	bool late;		/* starts when the measured time does */
+};
+
+struct shape {
+	const char *name;
+	u32 cpus;		/* all of it on so many; 0: the machine */
+	bool alone;		/* no load beside it */
+	struct row row[SHAPE_ROWS];
+};
+
+#define FRAME_US	(1000000 / FPS)
+#define GAME60		{ "game", FRAMES, .period_us = FRAME_US, .work_us = 2000, .stage_us = { 1500, 500 }, .game = true }
+#define HOSTILE(name, others...)						\
+	{ name, .alone = true, .row = {						\
+		{ "crowd", NAP, .period_us = 100, others },			\
+		{ "others", BUSY, .n = 4 } } },					\
+	{ "game-" name, .alone = true, .row = {					\
+		GAME60, { "crowd", NAP, .period_us = 100, others } } }
+
+static const struct shape shapes[] = {
+	{ "desktop", .row = { { "game", DESKTOP, .n = 1, .game = true } } },
+	{ "onethread", .row = { { "game", FRAMES, .period_us = FRAME_US, .work_us = 12000, .game = true } } },
+	{ "uncapped", .row = { { "game", FRAMES, .work_us = 7500, .stage_us = { 5250 }, .game = true } } },
+	{ "spin", .row = { { "game", FRAMES, .period_us = FRAME_US, .work_us = 4000, .stage_us = { 3000, 2000 },
+			     .spin = true, .game = true } } },
+	{ "forkjoin", .row = { { "game", FRAMES, .period_us = 2000, .work_us = 100, .fan = 3, .fan_us = 300,
+				 .game = true } } },
+	{ "ownthreads", .alone = true, .row = {
+		GAME60, { "shaders", BUSY, .n = 4, .game = true, .same = true }, { "others", BUSY, .n = 4 } } },
+	{ "twogames", .row = { GAME60, { "second", FRAMES, .period_us = FRAME_US, .work_us = 2000,
+					 .stage_us = { 1500, 500 }, .game = true } } },
+	{ "loading", .alone = true, .row = {
+		{ "game", BUSY, .per_cpu = 2, .game = true },
+		{ "interactive", TIMER, .n = 1, .period_us = 10000, .work_us = 1000 } } },
+	{ "crowd", .alone = true, .row = {
+		GAME60, { "browser", NAP, .n = 20, .period_us = 40000, .work_us = 5000, .to_us = 20000 } } },
+	{ "interactive1", .row = { { "task", TIMER, .n = 1, .period_us = 10000, .work_us = 1000, .subject = true } } },
+	{ "interactive5", .row = { { "task", TIMER, .n = 1, .period_us = 30000, .work_us = 5000, .subject = true } } },
+	{ "interactive12", .row = { { "task", TIMER, .n = 1, .period_us = 60000, .work_us = 12000, .subject = true } } },
+	{ "relay1", .row = { { "writer", WRITE, .n = 1, .period_us = 10000, .work_us = 50 },
+			     { "reader", READ, .n = 1, .work_us = 1000, .subject = true } } },
+	{ "relay5", .row = { { "writer", WRITE, .n = 1, .period_us = 30000, .work_us = 50 },
+			     { "reader", READ, .n = 1, .work_us = 5000, .subject = true } } },
+	{ "relay-go", .row = { { "writer", WRITE, .n = 1, .work_us = 5000 },
+			       { "reader", READ, .n = 1, .work_us = 50, .subject = true } } },
+	{ "frames1", .alone = true, .row = {
+		{ "frames", TIMER, .n = 4, .period_us = FRAME_US, .work_us = 1000, .game = true },
+		{ "hogs", BUSY, .per_cpu = 1, .pin = 1 } } },
+	{ "frames1-2n", .alone = true, .row = {
+		{ "frames", TIMER, .n = 4, .period_us = FRAME_US, .work_us = 1000, .game = true },
+		{ "hogs", BUSY, .per_cpu = 2, .pin = 1 } } },
+	{ "frames4", .alone = true, .row = {
+		{ "frames", TIMER, .n = 4, .period_us = FRAME_US, .work_us = 4000, .game = true },
+		{ "hogs", BUSY, .per_cpu = 1, .pin = 1 } } },
+	{ "frames4-2n", .alone = true, .row = {
+		{ "frames", TIMER, .n = 4, .period_us = FRAME_US, .work_us = 4000, .game = true },
+		{ "hogs", BUSY, .per_cpu = 2, .pin = 1 } } },
+	{ "requests", .alone = true, .row = {
+		{ "workers", ANSWER, .per_cpu = 2, .work_us = 100, .to_us = 300, .subject = true },
+		{ "messengers", ASK, .n = 2, .subject = true, .same = true } } },
+	{ "fifo-audio", .row = { { "driver", WRITE, .n = 1, .period_us = 5000, .work_us = 20, .policy = SCHED_FIFO },
+				 { "audio", READ, .n = 1, .work_us = 1000, .subject = true } } },
+	{ "rt-share", .alone = true, .row = {
+		{ "rt", TIMER, .n = 1, .period_us = 4000, .work_us = 2000, .clock = true, .policy = SCHED_FIFO,
+		  .pin0 = true },
+		{ "hogs", BUSY, .per_cpu = 1, .n = -1, .pin = 2 },
+		{ "waker", TIMER, .n = 1, .period_us = 4000, .offset_us = 100, .work_us = 100 } } },
+	{ "nice19", .cpus = 2, .alone = true, .row = {
+		{ "nice0", BUSY, .n = 2 }, { "nice19", BUSY, .n = 2, .nice = 19 } } },
+	{ "nices", .alone = true, .row = {
+		{ "nice-5", BUSY, .n = 4, .nice = -5 }, { "nice0", BUSY, .n = 4 },
+		{ "nice5", BUSY, .n = 4, .nice = 5 }, { "nice19", BUSY, .n = 4, .nice = 19 } } },
+	{ "idle4", .alone = true, .row = {
+		{ "normal", BUSY, .n = 4 }, { "idle", BUSY, .n = 4, .policy = SCHED_IDLE } } },
+	{ "idlenap", .cpus = 2, .alone = true, .row = {
+		{ "normal", BUSY, .n = 2 },
+		{ "idle", NAP, .n = 2, .period_us = 50, .work_us = 1900, .policy = SCHED_IDLE } } },
+	{ "batch", .alone = true, .row = {
+		{ "normal", BUSY, .n = 4 }, { "batch", BUSY, .n = 4, .policy = SCHED_BATCH } } },
+	{ "cgroups", .alone = true, .row = {
+		{ "w100", BUSY, .n = 4, .weight = 100 }, { "w1000", BUSY, .n = 4, .weight = 1000 } } },
+	{ "nested", .alone = true, .row = {
+		{ "p100", BUSY, .n = 4, .weight = 100, .parent = 100 },
+		{ "p300", BUSY, .n = 4, .weight = 100, .parent = 300 } } },
+	{ "quota", .alone = true, .row = { { "limited", BUSY, .n = 2, .weight = 100, .quota = 20 } } },
+	{ "pinned", .alone = true, .row = {
+		{ "pinned", BUSY, .n = 2, .pin0 = true }, { "free", BUSY, .n = 4 } } },
+	HOSTILE("crowd50", .n = 50, .work_us = 400),
+	HOSTILE("timers8", .n = 8, .work_us = 1800),
+	HOSTILE("timers8-19", .n = 8, .work_us = 1800, .nice = 19),
+	HOSTILE("timers8-idle", .n = 8, .work_us = 1800, .policy = SCHED_IDLE),
+	{ "latestart", .row = { { "game", FRAMES, .period_us = FRAME_US, .work_us = 7000, .game = true,
+				  .late = true } } },
+};
+
+static const struct row load_row = { "load", BUSY };
+
+/* Owner: the task, if not said otherwise. */
+struct task {
+	struct thread t;
+	u32 row;		/* runner */
+	u32 index;		/* within the row; runner */
+	bool first;		/* it has seen the start of the measured time */
+	u64 cpu_ns[2];		/* CPU time when it first saw that start, and last before the end */
+	_Atomic u32 state;	/* ANSWER: futex */
+	u64 asked_ns;		/* ANSWER: by whoever asked */
+	u64 done;		/* pieces of work that ended in the measured time */
+};
+
+struct group {
+	struct row row;		/* runner */
+	struct task *task;	/* runner */
+	struct gpu gpu;		/* FRAMES */
+	u32 n;			/* runner */
+	int fd[2];		/* pipe that this row and the next one share; or -1; runner */
+	pid_t pid;		/* runner */
+	struct gate jobs, joined, retired, stage[SHAPE_STAGES];
+	_Atomic u32 jobs_left;
+	struct frame ring[SHAPE_RING];
+	u64 frames;		/* that ended in the measured time */
+	u64 judged, late;	/* frames that began in it, and of these the late ones; TIMER: periods */
+	struct { _Atomic u32 word; } __attribute__((aligned(64))) asked[2];
+	struct result result;	/* DESKTOP */
+};
+
+static struct shape_run {
+	struct cfg cfg;
+	struct bench bench;
+	u32 groups, tasks;
+	struct group group[SHAPE_ROWS + 1];
+	struct task task[SHAPE_TASKS];
+	u32 wake_ns[SHAPE_TASKS][SHAPE_SAMPLES];
+} *shape_run;
+
+static const struct shape *shape;
+static char shape_dir[] = "/tmp/shape-XXXXXX";
+
+static u64 cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
+}
+
+/* Notes the task's CPU time, as long as that is measured. */
+static void task_look(struct task *k)
+{
+	if (!measured(now_ns()))
+		return;
+	k->cpu_ns[k->first] = cpu_ns();
+	if (!k->first)
+		k->cpu_ns[1] = k->cpu_ns[0];
+	k->first = true;
+}
+
+static void task_work(struct task *k, u64 us)
+{
+	for (; us > PIECE_US; us -= PIECE_US) {
+		work_us(&k->t.work, PIECE_US);
+		task_look(k);
+	}
+	work_us(&k->t.work, us);
+	task_look(k);
+}
+
+/* One period's work of that row */
+static void row_work(struct task *k, const struct row *r, u32 n)
+{
+	u64 end_ns = now_ns() + r->work_us * NSEC_PER_USEC;
+
+	if (!r->clock)
+		task_work(k, r->to_us ? dice(n * 64 + k->index, r->work_us, r->to_us) : r->work_us);
+	while (r->clock && now_ns() < end_ns)
+		work_us(&k->t.work, 10);
+	task_look(k);
+}
+
+static void task_busy(struct group *g, struct task *k)
+{
+	(void)g;
+	for (;;)
+		task_work(k, PIECE_US);
+}
+
+/* Tasks of a row share the period evenly, so that they do not all wake at once. */
+static void task_timer(struct group *g, struct task *k)
+{
+	u64 period_ns = g->row.period_us * NSEC_PER_USEC, woke_ns;
+	u64 due_ns = bench->epoch_ns + g->row.offset_us * NSEC_PER_USEC + period_ns * k->index / g->n;
+
+	for (u32 n = 0;; n++) {
+		due_ns = next_tick(due_ns, period_ns);
+		woke_ns = sleep_until(&k->t, due_ns, NULL);
+		row_work(k, &g->row, n);
+		if (measured(due_ns)) {
+			__atomic_fetch_add(&g->judged, 1, __ATOMIC_RELAXED);
+			__atomic_fetch_add(&g->late, woke_ns > due_ns + JITTER_NS ||
+					   now_ns() > due_ns + period_ns, __ATOMIC_RELAXED);
+		}
+	}
+}
+
+static void task_nap(struct group *g, struct task *k)
+{
+	for (u32 n = 0;; n++) {
+		sleep_until(&k->t, now_ns() + g->row.period_us * NSEC_PER_USEC, NULL);
+		row_work(k, &g->row, n);
+	}
+}
+
+/* Waits for a post, asleep or by yielding. */
+static void frames_wait(struct group *g, struct task *k, struct gate *gate, u32 want, u32 f)
+{
+	if (!g->row.spin)
+		gate_wait(&k->t, gate, want, &g->ring[f % SHAPE_RING]);
+	while (g->row.spin && (s32)(atomic_load(&gate->seq) - want) < 0)
+		sched_yield();
+}
+
+/* The last stage submits, and judges the frame. */
+static void frames_end(struct group *g, u32 f)
+{
+	struct frame *frame = &g->ring[f % SHAPE_RING];
+	u64 now;
+
+	gpu_submit(&g->gpu);
+	now = now_ns();
+	g->frames += measured(now);
+	if (g->row.period_us && measured(frame->tick_ns)) {
+		g->judged++;
+		g->late += atomic_load(&frame->jitter_ns) > JITTER_NS ||
+			   now > frame->tick_ns + g->row.period_us * NSEC_PER_USEC;
+	}
+	gate_post(&g->retired);
+}
+
+static void frames_first(struct group *g, struct task *k)
+{
+	u64 period_ns = g->row.period_us * NSEC_PER_USEC, tick_ns = bench->epoch_ns;
+
+	for (u32 f = 0;; f++) {
+		struct frame *frame = &g->ring[f % SHAPE_RING];
+
+		tick_ns = period_ns ? next_tick(tick_ns, period_ns) : now_ns();
+		frame->tick_ns = tick_ns;
+		atomic_store(&frame->jitter_ns, 0);
+		while (g->row.spin && now_ns() < tick_ns)
+			sched_yield();
+		if (period_ns && !g->row.spin)
+			sleep_until(&k->t, tick_ns, frame);
+		if (f >= IN_FLIGHT)
+			frames_wait(g, k, &g->retired, f - IN_FLIGHT + 1, f);
+		task_work(k, g->row.work_us);
+		if (g->row.fan) {
+			atomic_store(&g->jobs_left, g->row.fan);
+			gate_post(&g->jobs);
+			frames_wait(g, k, &g->joined, f + 1, f);
+		}
+		if (g->row.stage_us[0])
+			gate_post(&g->stage[0]);
+		else
+			frames_end(g, f);
+	}
+}
+
+/* Task 0 is the first stage; then come the jobs, then the other stages. */
+static void task_frames(struct group *g, struct task *k)
+{
+	u32 s = k->index - 1 - g->row.fan;
+
+	if (!k->index)
+		frames_first(g, k);
+	for (u32 f = 0; k->index <= g->row.fan; f++) {
+		frames_wait(g, k, &g->jobs, f + 1, f);
+		task_work(k, g->row.fan_us);
+		if (atomic_fetch_sub(&g->jobs_left, 1) == 1)
+			gate_post(&g->joined);
+	}
+	for (u32 f = 0;; f++) {
+		frames_wait(g, k, &g->stage[s], f + 1, f);
+		task_work(k, g->row.stage_us[s]);
+		if (s + 1 < SHAPE_STAGES && g->row.stage_us[s + 1])
+			gate_post(&g->stage[s + 1]);
+		else
+			frames_end(g, f);
+	}
+}
+
+/* Who is not read in time loses what it writes. */
+static void task_write(struct group *g, struct task *k)
+{
+	u64 due_ns = bench->epoch_ns, period_ns = g->row.period_us * NSEC_PER_USEC, now;
+
+	fcntl(g->fd[1], F_SETFL, O_NONBLOCK);
+	for (;;) {
+		if (period_ns) {
+			due_ns = next_tick(due_ns, period_ns);
+			sleep_until(&k->t, due_ns, NULL);
+		}
+		row_work(k, &g->row, 0);
+		now = now_ns();
+		if (write(g->fd[1], &now, sizeof(now)) < 0 && errno != EAGAIN)
+			return;
+	}
+}
+
+static void task_read(struct group *g, struct task *k)
+{
+	u64 sent_ns, before_ns;
+
+	for (;;) {
+		before_ns = now_ns();
+		if (read(g[-1].fd[0], &sent_ns, sizeof(sent_ns)) != sizeof(sent_ns))
+			return;
+		if (sent_ns > before_ns)
+			woke(&k->t, sent_ns, now_ns(), NULL);
+		row_work(k, &g->row, 0);
+		k->done += measured(now_ns());
+	}
+}
+
+/* Asks to be woken, waits for it, does a request's work; the next row's tasks wake. */
+static void task_answer(struct group *g, struct task *k)
+{
+	_Atomic u32 *asked = &g[1].asked[k->index % g[1].n].word;
+
+	for (u32 n = 0;; n++) {
+		atomic_store(&k->state, WAITING);
+		atomic_fetch_add(asked, 1);
+		futex(asked, FUTEX_WAKE_PRIVATE, 1, NULL);
+		while (atomic_load(&k->state) == WAITING)
+			futex(&k->state, FUTEX_WAIT_PRIVATE, WAITING, NULL);
+		woke(&k->t, k->asked_ns, now_ns(), NULL);
+		row_work(k, &g->row, n);
+		k->done += measured(now_ns());
+	}
+}
+
+static void task_ask(struct group *g, struct task *k)
+{
+	_Atomic u32 *asked = &g->asked[k->index].word;
+	u32 seen = 0, now;
+
+	for (;;) {
+		while ((now = atomic_load(asked)) == seen)
+			futex(asked, FUTEX_WAIT_PRIVATE, seen, NULL);
+		seen = now;
+		for (u32 i = k->index; i < g[-1].n; i += g->n) {
+			struct task *worker = &g[-1].task[i];
+
+			if (atomic_load(&worker->state) != WAITING)
+				continue;
+			worker->asked_ns = now_ns();
+			atomic_store(&worker->state, WOKEN);
+			futex(&worker->state, FUTEX_WAKE_PRIVATE, 1, NULL);
+		}
+		task_look(k);
+	}
+}
+
+static void (*const tasks[])(struct group *, struct task *) = {
+	[BUSY] = task_busy, [TIMER] = task_timer, [NAP] = task_nap, [FRAMES] = task_frames,
+	[WRITE] = task_write, [READ] = task_read, [ANSWER] = task_answer, [ASK] = task_ask,
+};
+
+static void *task_main(void *arg)
+{
+	struct task *k = arg;
+	struct group *g = &shape_run->group[k->row];
+	const struct row *r = &g->row;
+	cpu_set_t set;
+
+	k->t.tid = gettid();
+	if (gettid() != getpid())
+		prctl(PR_SET_NAME, r->name);
+	prctl(PR_SET_TIMERSLACK, 1);
+	CPU_ZERO(&set);
+	CPU_SET(r->pin0 ? 0 : (r->pin - 1 + k->index) % bench->cpus, &set);
+	if ((r->pin || r->pin0) && sched_setaffinity(0, sizeof(set), &set))
+		fatal(EX_OSERR, "%s: no CPU: %s", r->name, strerror(errno));
+	if (r->nice && setpriority(PRIO_PROCESS, 0, r->nice))
+		fatal(EX_NOPERM, "%s: nice %d: %s", r->name, r->nice, strerror(errno));
+	if ((r->policy || (cfg.realtime && (r->game || r->subject))) &&
+	    !policy(r->policy ? r->policy : SCHED_FIFO))
+		fatal(EX_NOPERM, "%s: policy: %s", r->name, strerror(errno));
+	barrier(false);
+	tasks[r->does](g, k);
+	return NULL;
+}
+
+/* Today's game in a shape: its processes, threads and figures are those of section 4. */
+static void member_desktop(struct group *g)
+{
+	struct bench *shared = bench;
+
+	game_new();
+	game_setup();
+	atomic_fetch_add(&shared->ready, 1);
+	futex(&shared->ready, FUTEX_WAKE, 1, NULL);
+	while (!atomic_load(&shared->go))
+		futex(&shared->go, FUTEX_WAIT, 0, NULL);
+	game_measure();
+	game_teardown();
+	game_summarize();
+	g->result = bench->result;
+}
+
+/* A process of a shape: the rows from `first` on that belong to it */
+static int member_main(int fd, u32 first)
+{
+	pthread_t thread;
+
+	shape_run = mmap(SHAPE_AT, sizeof(*shape_run), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+	if (shape_run != SHAPE_AT)
+		fatal(EX_OSERR, "a process of a shape has no memory");
+	cfg = shape_run->cfg;
+	bench = &shape_run->bench;
+	sigemptyset(&signals);
+	if (shape_run->group[first].row.does == FRAMES)
+		shape_run->group[first].gpu = gpu_open();
+	if (shape_run->group[first].row.does == DESKTOP) {
+		member_desktop(&shape_run->group[first]);
+		return 0;
+	}
+	for (u32 i = 0; i < shape_run->tasks; i++) {
+		struct task *k = &shape_run->task[i];
+		u32 row = k->row;
+
+		while (row > first && shape_run->group[row].row.same)
+			row--;
+		if (row == first && (k->row > first || k->index) &&
+		    pthread_create(&thread, NULL, task_main, k))
+			fatal(EX_OSERR, "cannot make threads: %s", strerror(errno));
+	}
+	task_main(shape_run->group[first].task);
+	return 0;
+}
+
+/* ---- the runner */
+
+static void file_put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		fatal(EX_OSERR, "cannot write %s to %s: %s", text, path, strerror(errno));
+	close(fd);
+}
+
+/* The control group at `path`, with a file of it behind the name; a static buffer */
+static const char *cgroup_file(const struct row *r, bool leaf, const char *file)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), CGROUPS "bench-%s%s%s%s", r->name, leaf && r->parent ? "/" : "",
+		 leaf && r->parent ? "leaf" : "", file);
+	return path;
+}
+
+static void cgroup_make(const struct row *r)
+{
+	char number[32];
+
+	file_put(CGROUPS "cgroup.subtree_control", "+cpu");
+	for (u32 leaf = !r->parent; leaf < 2; leaf++) {
+		if (mkdir(cgroup_file(r, leaf, ""), 0755) && errno != EEXIST)
+			fatal(EX_OSERR, "%s: %s", cgroup_file(r, leaf, ""), strerror(errno));
+		snprintf(number, sizeof(number), "%u", leaf ? r->weight : r->parent);
+		file_put(cgroup_file(r, leaf, "/cpu.weight"), number);
+		if (!leaf)
+			file_put(cgroup_file(r, leaf, "/cgroup.subtree_control"), "+cpu");
+	}
+	snprintf(number, sizeof(number), "%u 100000", r->quota * 1000);
+	if (r->quota)
+		file_put(cgroup_file(r, true, "/cpu.max"), number);
+}
+
+/* Three programs, each a copy of this one: what is not the game, a game unknown to all, a known one */
+static const char *const shape_programs[] = { "others", "stranger", GAME_COMM };
+
+static const char *shape_program(u32 i)
+{
+	static char path[64];
+
+	snprintf(path, sizeof(path), "%s/%s", shape_dir, shape_programs[i]);
+	return path;
+}
+
+static void shape_copy(u32 i)
+{
+	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int to = open(shape_program(i), O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+	char buf[1 << 14];
+	ssize_t n;
+
+	while ((n = read(from, buf, sizeof(buf))) > 0 && write(to, buf, n) == n)
+		;
+	if (from < 0 || to < 0 || n)
+		fatal(EX_OSERR, "cannot copy this program to %s: %s", shape_program(i), strerror(errno));
+	close(from);
+	close(to);
+}
+
+/* Leaves nothing: processes, control groups, programs. Also when the runner fails. */
+static void shape_clean(void)
+{
+	static pid_t owner;
+
+	if (!owner) {
+		owner = getpid();
+		return;
+	}
+	if (owner != getpid())
+		return;
+	if (bench->group)
+		kill(-bench->group, SIGKILL);
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+	for (u32 i = 0; i < shape_run->groups; i++) {
+		const struct row *r = &shape_run->group[i].row;
+
+		if (r->weight)
+			rmdir(cgroup_file(r, true, ""));
+		if (r->parent)
+			rmdir(cgroup_file(r, false, ""));
+	}
+	for (u32 i = 0; i < ARRAY_SIZE(shape_programs); i++)
+		unlink(shape_program(i));
+	rmdir(shape_dir);
+}
+
+static void shape_exec(u32 i, int fd)
+{
+	struct group *g = &shape_run->group[i];
+	const char *program = shape_program(!g->row.game ? 0 : cfg.as ? 1 : 2);
+	char numbers[2][12];
+
+	setpgid(0, bench->group);
+	snprintf(numbers[0], sizeof(*numbers), "%d", fd);
+	snprintf(numbers[1], sizeof(*numbers), "%u", i);
+	unsetenv("GAMER_GAME");
+	if (g->row.game && cfg.as == AS_ENV)
+		putenv("GAMER_GAME=1");
+	if (g->row.weight)
+		file_put(cgroup_file(&g->row, true, "/cgroup.procs"), "0");
+	execl(program, program, "--member", numbers[0], numbers[1], NULL);
+	fatal(EX_OSERR, "cannot start %s: %s", program, strerror(errno));
+}
+
+/* Starts those processes that begin with the others, or the late ones. */
+static void shape_start(int fd, bool late)
+{
+	for (u32 i = 0; i < shape_run->groups; i++) {
+		struct group *g = &shape_run->group[i];
+
+		if (g->row.same || g->row.late != late)
+			continue;
+		g->pid = fork_as("others");
+		if (g->pid == 0)
+			shape_exec(i, fd);
+		if (!bench->group)
+			bench->group = g->pid;
+		setpgid(g->pid, bench->group);
+	}
+}
+
+static void group_add(const struct row *r)
+{
+	struct group *g = &shape_run->group[shape_run->groups];
+	u32 at = shape_run->tasks;
+
+	g->row = *r;
+	g->n = r->n + r->per_cpu * bench->cpus;
+	if (r->does == FRAMES)
+		for (g->n = 1 + r->fan; g->n - 1 - r->fan < SHAPE_STAGES && r->stage_us[g->n - 1 - r->fan]; )
+			g->n++;
+	g->task = &shape_run->task[at];
+	g->gpu.fd = -1;
+	if (at + g->n > SHAPE_TASKS)
+		fatal(EX_SOFTWARE, "shape %s: too many tasks", shape->name);
+	for (u32 i = 0; i < g->n; i++)
+		g->task[i] = (struct task){
+			.t = { .wake_ns = shape_run->wake_ns[at + i], .cap = SHAPE_SAMPLES, .work.x = at + i + 1 },
+			.row = shape_run->groups, .index = i,
+		};
+	if (r->does == WRITE && pipe(g->fd))
+		fatal(EX_OSERR, "no pipe: %s", strerror(errno));
+	if (r->weight)
+		cgroup_make(r);
+	shape_run->tasks += g->n;
+	shape_run->groups++;
+}
+
+/* Memory, tables, programs; returns the memory's descriptor. */
+static int shape_setup(void)
+{
+	int fd = memfd_create("shape", 0);
+	cpu_set_t set;
+
+	if (fd < 0 || ftruncate(fd, sizeof(*shape_run)))
+		fatal(EX_OSERR, "no memory: %s", strerror(errno));
+	shape_run = mmap(SHAPE_AT, sizeof(*shape_run), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_POPULATE, fd, 0);
+	if (shape_run != SHAPE_AT)
+		fatal(EX_OSERR, "no memory at %p: %s", SHAPE_AT, strerror(errno));
+	bench = &shape_run->bench;
+	if (!mkdtemp(shape_dir))
+		fatal(EX_CANTCREAT, "%s: %s", shape_dir, strerror(errno));
+	shape_clean();
+	atexit(shape_clean);
+	for (u32 i = 0; i < ARRAY_SIZE(shape_programs); i++)
+		shape_copy(i);
+	sched_getaffinity(0, sizeof(set), &set);
+	for (u32 i = CPU_SETSIZE; i-- && shape->cpus && CPU_COUNT(&set) > (int)shape->cpus; )
+		CPU_CLR(i, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+	bench->cpus = CPU_COUNT(&set);
+	cfg_complete(bench->cpus);
+	for (u32 i = 0; i < SHAPE_ROWS && shape->row[i].name; i++)
+		group_add(&shape->row[i]);
+	if (!shape->alone && !(cfg.load_name && cfg.load == LOAD_NONE)) {
+		struct row r = load_row;
+
+		r.n = cfg.load_threads;
+		group_add(&r);
+	}
+	shape_run->cfg = cfg;
+	shape_run->cfg.load = LOAD_NONE;
+	return fd;
+}
+
+/* Until all tasks wait at the barrier, and a running gamer, if it may, knows the game */
+static void shape_ready(void)
+{
+	const struct timespec ts = timespec(NSEC_PER_SEC / 5);
+	u64 limit_ns = now_ns() + SETUP_NS;
+	u32 want = 0, ready;
+	char game[32] = "";
+
+	for (u32 i = 0; i < shape_run->groups; i++) {
+		const struct group *g = &shape_run->group[i];
+
+		if (!g->row.late)
+			want += g->n;
+		if (g->row.game && g->pid && !*game)
+			snprintf(game, sizeof(game), "\"game\":{\"pid\":%d,", g->pid);
+	}
+	while ((ready = atomic_load(&bench->ready)) < want) {
+		if (child_died() || now_ns() > limit_ns)
+			fatal(EX_OSERR, "only %u of %u tasks started", ready, want);
+		futex(&bench->ready, FUTEX_WAIT, ready, &ts);
+	}
+	limit_ns = now_ns() + ANSWER_NS;
+	while (*game && cfg.as != AS_STRANGER && gamer_says("status", "\n") && now_ns() < limit_ns &&
+	       !(bench->known = strstr(answer, game)))
+		usleep(20 * NSEC_PER_MSEC / NSEC_PER_USEC);
+}
+
+static void shape_measure(int fd)
+{
+	u64 t1_ns;
+
+	bench->epoch_ns = now_ns() + 20 * NSEC_PER_MSEC;
+	bench->t0_ns = bench->epoch_ns + cfg.warmup_ms * NSEC_PER_MSEC;
+	t1_ns = bench->t0_ns + cfg.seconds * NSEC_PER_SEC;
+	atomic_store(&bench->t1_ns, t1_ns);
+	atomic_store(&bench->go, 1);
+	futex(&bench->go, FUTEX_WAKE, INT_MAX, NULL);
+	if (!main_wait(bench->t0_ns))
+		fatal(128 + SIGINT, "interrupted, no figures");
+	shape_start(fd, true);
+	if (!main_wait(t1_ns))
+		fatal(128 + SIGINT, "interrupted, no figures");
+	scheduler(bench->sched, sizeof(bench->sched));
+	for (u32 i = 0; i < shape_run->groups; i++)
+		if (shape_run->group[i].row.does == DESKTOP)
+			waitpid(shape_run->group[i].pid, NULL, 0);
+}
+
+/* ---- its figures */
+
+enum better { LESS, MORE, SAME };
+
+static void shape_figure(const char *group, const char *figure, double v, enum better better)
+{
+	static const char *const words[] = { "less", "more", "same" };
+
+	if (isnan(v))
+		return;
+	if (!cfg.json) {
+		printf("  %-12s %-14s %12.2f  %s\n", group, figure, v, words[better]);
+		return;
+	}
+	if (!json_first)
+		putchar(',');
+	json_open(stdout, NULL);
+	field_text(stdout, "shape", shape->name);
+	field_text(stdout, "group", group);
+	field_text(stdout, "figure", figure);
+	field(stdout, "value", v, 3);
+	field_text(stdout, "better", words[better]);
+	json_close(stdout);
+}
+
+static void figures_desktop(const struct group *g)
+{
+	const struct result *r = &g->result;
+	double worst[RANKS] = { 0 };
+
+	for (u32 stage = 0; stage < STAGES; stage++)
+		for (u32 rank = 0; rank < RANKS; rank++)
+			worst[rank] = fmax(worst[rank], r->wake_us[stage].v[rank]);
+	shape_figure(g->row.name, "fps", r->fps, MORE);
+	shape_figure(g->row.name, "fps_low1", r->low1_fps, MORE);
+	shape_figure(g->row.name, "late", percent(r->jitter_frames, r->frames), LESS);
+	shape_figure(g->row.name, "dropped", r->dropped_frames, LESS);
+	shape_figure(g->row.name, "xruns", r->xruns, LESS);
+	shape_figure(g->row.name, "input_p99_ms", r->input_ms.v[RANK_P99], LESS);
+	shape_figure(g->row.name, "frame_p99_ms", r->frame_ms.v[RANK_P99], LESS);
+	shape_figure(g->row.name, "wake_p50_us", worst[RANK_P50], LESS);
+	shape_figure(g->row.name, "wake_p99_us", worst[RANK_P99], LESS);
+	shape_figure(g->row.name, "wake_p999_us", worst[RANK_P999], LESS);
+	shape_figure(g->row.name, "wake_max_us", worst[RANK_MAX], LESS);
+}
+
+/* Who competes for CPU time wants its share, whoever waits for something wants to wait shortly. */
+static void figures_of(struct group *g)
+{
+	double seconds = cfg.seconds, cpu = 0, done = 0;
+	struct dist wake;
+	u32 n = 0;
+
+	for (u32 i = 0; i < g->n; i++) {
+		struct task *k = &g->task[i];
+
+		memmove(g->task->t.wake_ns + n, k->t.wake_ns, k->t.count * sizeof(u32));
+		n += k->t.count;
+		cpu += k->cpu_ns[1] - k->cpu_ns[0];
+		done += k->done;
+	}
+	wake = dist_of(g->task->t.wake_ns, n, NSEC_PER_USEC);
+	if (g->row.does == FRAMES)
+		shape_figure(g->row.name, "fps", g->frames / seconds, MORE);
+	if (done)
+		shape_figure(g->row.name, "rate", done / seconds, MORE);
+	shape_figure(g->row.name, "late", percent(g->late, g->judged), LESS);
+	shape_figure(g->row.name, "wake_p50_us", wake.v[RANK_P50], LESS);
+	shape_figure(g->row.name, "wake_p90_us", n ? g->task->t.wake_ns[(u32)ceil(n * 0.9) - 1] / 1e3 : NAN, LESS);
+	shape_figure(g->row.name, "wake_p99_us", wake.v[RANK_P99], LESS);
+	shape_figure(g->row.name, "wake_max_us", wake.v[RANK_MAX], LESS);
+	shape_figure(g->row.name, "share", cpu / 1e7 / seconds / bench->cpus, g->row.does == BUSY ? SAME : LESS);
+}
+
+static void shape_report(void)
+{
+	if (cfg.json) {
+		json_open(stdout, NULL);
+		field(stdout, "v", 1, 0);
+		field_text(stdout, "command", "shape");
+		field_text(stdout, "shape", shape->name);
+		field_text(stdout, "as", shape_as[cfg.as]);
+		field_text(stdout, "scheduler", bench->sched);
+		field(stdout, "cpus", bench->cpus, 0);
+		field(stdout, "seconds", cfg.seconds, 0);
+		field(stdout, "iters_per_ms", cfg.iters_per_ms, 0);
+		field(stdout, "recognised", bench->known, 0);
+		json_key(stdout, "figures");
+		putchar('[');
+		json_first = true;
+	} else {
+		printf("gamer-bench: shape %s, as %s%s, %" PRIu64 " s under %s, %u CPUs\n", shape->name,
+		       shape_as[cfg.as], bench->known ? ", recognised" : "", cfg.seconds, bench->sched, bench->cpus);
+	}
+	for (u32 i = 0; i < shape_run->groups; i++)
+		if (shape_run->group[i].row.does == DESKTOP)
+			figures_desktop(&shape_run->group[i]);
+		else
+			figures_of(&shape_run->group[i]);
+	if (cfg.json)
+		fputs("]}\n", stdout);
+}
+
+/* "list": each shape, and whether it has a game, a subject (for --realtime), or neither */
+static void shape_list(void)
+{
+	for (u32 i = 0; i < ARRAY_SIZE(shapes); i++) {
+		const char *what = "-";
+
+		for (u32 j = 0; j < SHAPE_ROWS; j++)
+			what = shapes[i].row[j].game ? "game" :
+			       shapes[i].row[j].subject && *what == '-' ? "subject" : what;
+		printf("%s %s\n", shapes[i].name, what);
+	}
+	exit(0);
+}
+
+static void shape_main(void)
+{
+	int fd;
+
+	if (!strcmp(cfg.shape, "list"))
+		shape_list();
+	for (u32 i = 0; i < ARRAY_SIZE(shapes); i++)
+		if (!strcmp(shapes[i].name, cfg.shape))
+			shape = &shapes[i];
+	if (!shape)
+		fatal(EX_USAGE, "no shape '%s'; 'list' tells them", cfg.shape);
+	prctl(PR_SET_NAME, "shapes");	/* it is not this process that is the game */
+	fd = shape_setup();
+	shape_start(fd, false);
+	shape_ready();
+	shape_measure(fd);
+	kill(-bench->group, SIGKILL);
+	shape_report();
+}
+
+/* ==== 12. compare ==================================================================== */
 
 #define ATTACH_NS	(60 * NSEC_PER_SEC)	/* a kernel with sched_ext may take so long to load one */
 #define SETTLE_NS	(2 * NSEC_PER_SEC)	/* what is no sched_ext scheduler has begun by then */
@@ -2574,7 +3453,7 @@ static void write_compared_json(FILE *o)
 	json_close(o);
 }
 
-/* ==== 12. options ==================================================================== */
+/* ==== 13. options ==================================================================== */
 
 static const struct option_info {
 	const char *name;
@@ -2605,6 +3484,10 @@ static const struct option_info {
 	  .help = "the game, not the load, runs under SCHED_FIFO: what schedulers are measured against" },
 	{ .name = "compare", .text = &cfg.compare, .arg = "COMMAND",
 	  .help = "the same without and with COMMAND, a scheduler, in one table" },
+	{ .name = "shape", .text = &cfg.shape, .arg = "NAME",
+	  .help = "other games and other work, of 2 s by default; 'list' tells them" },
+	{ .name = "as", .text = &cfg.as_name, .arg = "name|stranger|env",
+	  .help = "how gamer can know a shape's game: by its name, the default; not at all; by GAMER_GAME=1" },
 	{ .name = "json", .flag = &cfg.json, .help = "print JSON" },
 	{ .name = "svg", .text = &cfg.svg, .arg = "FILE", .help = "plot of the frame times" },
 	{ .name = "csv", .text = &cfg.csv, .arg = "FILE", .help = "frame times in MangoHud's columns" },
@@ -2662,6 +3545,12 @@ static void options_parse(int argc, char **argv)
 		cfg.load++;
 	if (cfg.load == LOAD_NR)
 		fatal(EX_USAGE, "no load '%s'", cfg.load_name);
+	while (cfg.as_name && cfg.as < AS_NR && strcmp(shape_as[cfg.as], cfg.as_name))
+		cfg.as++;
+	if (cfg.as == AS_NR)
+		fatal(EX_USAGE, "a game is not known as '%s'", cfg.as_name);
+	if (!cfg.seconds)
+		cfg.seconds = cfg.shape ? 2 : 10;
 }
 
 /* Opens a file of the report before anything is measured; NULL: none is wanted */
@@ -2713,6 +3602,8 @@ int main(int argc, char **argv)
 		}
 	if (!strcmp(name, "side"))
 		return side_main(argc, argv);
+	if (argc == 4 && !strcmp(argv[1], "--member"))
+		return member_main(atoi(argv[2]), atoi(argv[3]));
 	options_parse(argc, argv);
 	svg = report_open(cfg.svg);
 	csv = report_open(cfg.csv);
@@ -2723,6 +3614,10 @@ int main(int argc, char **argv)
 	sigaddset(&signals, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	fflush(NULL);				/* or children would flush it once more */
+	if (cfg.shape) {
+		shape_main();
+		return 0;
+	}
 	measure_all();
 	for (u32 i = 0; i < runs_nr; i++) {
 		bench = runs[i];
