@@ -2796,7 +2796,9 @@ bench_sched() {
 	case $sched in
 	eevdf | fifo) printf '%s\t-\t-\t\n' "$sched"; return ;;
 	gamer) ;;
-	gamer@*) path=$(realpath "${sched#*@}") label=${label:-$(basename "$sched")} ;;
+	gamer@*)
+		path=$(realpath "${sched#*@}") label=${label:-$(basename "$sched")}
+		[ ! -d "$path" ] || { make --no-print-directory -C "$path" >&2; path=$path/build/gamer; } ;;
 	gamer:*) options="run ${sched#*:}" ;;
 	*)
 		read -r _ program name options < <(awk -v s="$sched" '$1 == s' <<<"$PEERS") || usage "bench: no scheduler '$sched'"
@@ -2873,6 +2875,45 @@ bench() {
 	helpers_build
 	seq 7 $((6 + seeds)) | xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" "$@" || note "some runs are missing"
 	python3 "$ROOT/test/compare.py" --bench "$out" "${results[@]}"
+}
+
+SHAPES_USAGE="usage: test.sh bench-shapes [--shapes S,...|all] [--as name,stranger,env] [--seeds S,...] [--cpus N]
+	[--kernel SERIES] [--seconds N] [--loads -] [--peers DIR] [--jobs N] [--out DIR] [--json FILE] [SCHED...]
+Games and other work of many shapes (gamer-bench --shape list) under each scheduler, all of a seed in
+one boot of the lab; beside each figure its ratio to EEVDF's of that boot, and ! where it misses the
+goals in test/compare.py. SCHED as with bench; none: eevdf, fifo, gamer. gamer@PATH may be a checkout.
+--as: how gamer knows a shape's game (default: name,stranger). --loads -: nothing beside it."
+bench_shapes() {
+	local seeds=7 cpus=4 kernel=6.18 seconds=2 shapes=all as=name,stranger loads='' peers='' out=$BUILD/bench-shapes
+	local jobs=1 results=() opt env known
+	while case ${1:-} in -*) ;; *) false ;; esac do
+		opt=$1
+		case $opt in --help | -h) echo "$SHAPES_USAGE"; return ;; esac
+		[ $# -gt 1 ] || usage "bench-shapes: $opt wants a value"
+		case $opt in
+		--seeds | --cpus | --kernel | --seconds | --shapes | --as | --loads | --peers | --out | --jobs) declare "${opt#--}=$2" ;;
+		--json) results+=("$opt" "$2") ;;
+		*) usage "bench-shapes: unknown option '$opt'"$'\n'"$SHAPES_USAGE" ;;
+		esac
+		shift 2
+	done
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	mkdir -p "$out"
+	rm -rf "$out"/[0-9]*
+	cp "$GAMER" "$BENCH" "$out/" # someone may build while this runs
+	export GAMER=$out/gamer BENCH=$out/gamer-bench
+	known=$("$BENCH" --shape list | awk -v only=",$shapes," 'only == ",all," || index(only, "," $1 ",") { print $1 ":" $2 }' | xargs)
+	[ -n "$known" ] || usage "bench-shapes: no shape '$shapes'; gamer-bench --shape list tells them"
+	[ $# -gt 0 ] || set -- eevdf fifo gamer
+	bench_scheds "$peers" "$@" >"$out/scheds"
+	# Busy CPUs share one: so a millisecond's work takes a millisecond of a CPU where all are busy.
+	env="SHAPES='$known' AS='${as//,/ }' SECONDS_EACH=$seconds ROUNDS=1 WORK='--iters-per-ms $((62464 / ${cpus%%,*}))"
+	env+="$([ "$loads" != - ] || echo ' --load none')'"
+	helpers_build
+	xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" --kernel "$kernel" --cpus "$cpus" --mem 2048 \
+		--timeout 7200 --even --lab {} <<<"${seeds//,/$'\n'}" || note "some runs are missing"
+	python3 "$ROOT/test/compare.py" --shapes "$out" "${results[@]}"
 }
 bench_scheds() { # PEERSDIR SCHED...
 	local peers=$1 sched; shift
@@ -3025,6 +3066,7 @@ VERBS="
 	vm         vm             [options] -- CMD: runs CMD in a guest; vm --help
 	kernels    kernels        [get SERIES...]: which kernel series there are, or fetches some
 	bench      bench          [options] [SCHED...]: gamer beside other schedulers in the lab; bench --help
+	bench-shapes bench_shapes [options] [SCHED...]: games and work of many shapes in the lab; bench-shapes --help
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	bench-events bench_events delay of an event, CPU of gamer while it is told of 8000 a second
 	bench-profile bench_profile [ROUNDS]: what gamer profile costs beside offcputime and syscount
@@ -3053,7 +3095,7 @@ verb=${1:-all}
 read -r _ function takes < <(awk -v v="$verb" '$1 == v' <<<"$VERBS") || true
 case $verb:${1:-} in
 -h: | --help: | help:*) echo "usage: test.sh [VERB]"; verb_lines; exit ;;
-vm:* | bench:*) ;;
+vm:* | bench:* | bench-shapes:*) ;;
 *:-h | *:--help) [ -z "${takes:-}" ] || { verb_lines "$verb" | sed 's/^ */usage: test.sh /; s/   */  /'; exit; } ;;
 *) case ${takes:-} in [a-z]*) [ $# = 0 ] || usage "$verb takes no arguments" ;; esac ;;
 esac

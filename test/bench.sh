@@ -6,7 +6,8 @@
 #
 # /bench/scheds has a line per scheduler: label, how the name begins that it attaches under
 # ("-": the kernel's own), command. From the environment: LOADS, SIDES, SECONDS_EACH,
-# WORK (bench's options that fix the work), LOAD_THREADS, ROUNDS.
+# WORK (bench's options that fix the work), LOAD_THREADS, ROUNDS; or SHAPES (NAME:game, NAME:subject,
+# NAME:-) and AS in place of loads and sides.
 # A cell leaves CELL.LABEL.json in /out, or CELL.LABEL.failed with the reason: what was
 # measured while its scheduler was not there is no figure.
 #
@@ -110,6 +111,21 @@ game() { # LOAD
 }
 games() { local load; for load in $LOADS; do game "$load"; done; }
 sides() { local side; [ "$LABEL" = fifo ] || for side in $SIDES; do cell "side-$side" side "$side" "$SHARE"; done; }
+# shapes: each once, those with a game as gamer may know it; FIFO is for a game or a subject.
+shape() { # NAME AS
+	cell "$1@$2" shapes --json --shape "$1" --as "$2" --seconds "$SECONDS_EACH" $WORK \
+		$([ "$LABEL" != fifo ] || echo --realtime)
+}
+shapes() {
+	local shape as
+	for shape in $SHAPES; do
+		case $NAME:$LABEL:${shape#*:} in
+		-:fifo:-) ;;
+		-:* | *:subject | *:-) shape "${shape%:*}" stranger ;;
+		*) for as in $AS; do shape "${shape%:*}" "$as"; done ;;
+		esac
+	done
+}
 version() {
 	case $NAME in
 	-) set -- "$(uname -r)" ;;
@@ -145,6 +161,11 @@ if [ -z "$WORK" ]; then # no lab: the same work for everybody all the same
 	SHARE=1
 	gamer-bench --json --seconds 1 --warmup-ms 0 >/tmp/calibrate
 	WORK="--iters-per-ms $(sed -n 's/.*"iters_per_ms": *\([0-9]*\).*/\1/p' /tmp/calibrate)"
+fi
+if [ -n "$SHAPES" ]; then
+	ln -s gamer-bench /bin/shapes # gamer takes whoever is called gamer-bench for a game
+	each shapes
+	exit
 fi
 WORK="$WORK --frame-work-us 1000 --audio-frames 64 --no-uinput --no-drm"
 all() { games; sides; }
