@@ -14,46 +14,48 @@
  *
  * The scheduler's model
  *
- * One clock counts for all: the scheduler's clock, in ns. A waiting task's key is its due time
- * less its lead, and a queue serves the smallest key first. The due time is when the task's
- * weighted share (nice value x cgroup weight) lets it run again: all run time is charged to it,
- * critical or not. Due times are bounded both ways: a heavy user is put back by DEBT_MAX_NS at
- * most, and a task that waited is owed LAG_MAX_NS at most, a critical one nothing. A task that
- * wakes is due now at the earliest: sleep earns no credit. The lead comes from the role (at
- * most WARP_MAX_NS) and shrinks by the task's average burst. So a lead decides when a task
- * runs, and not how much.
+ * Each last-level cache has a clock of fair time. A task's fair time is the CPU time that it has
+ * had, divided by its weight (nice value x the weights of its cgroups up to the root); the game
+ * and what serves it weigh --game-weight times more. All run time is charged, critical or not.
+ * The clock moves to the fair time of the first task that waits, so it tells what a task at its
+ * share has had. A task ahead of the clock has had more than its share, a task behind it less.
+ * A task keeps LAG_MAX_NS of what it did not use while it slept, and owes DEBT_MAX_NS at most.
  *
- * The scheduler sees three importances: critical, normal, batch. The role decides the
- * importance; a boost or urgency makes a task critical too. A boost is what a critical thread
- * hands to a thread of its team that it wakes: it ends after BOOST_NS and travels BOOST_HOPS
- * wakeups. Urgent is who devices and timers wake for short bursts. Whoever runs for longer than
- * CRITICAL_BURST_NS without sleeping is no longer critical until it sleeps.
+ * The scheduler sees three importances: critical, normal, batch. Critical is who has had no more
+ * than its share, weighs as much as nice 0, and has one of four reasons: its role; a boost, which a
+ * critical thread hands to a thread of its team that it wakes (it ends after BOOST_NS and travels
+ * BOOST_HOPS wakeups); urgency, which means that a device, a timer, a real-time or a kernel
+ * thread wakes it for a moment's work; or that it is light: short, and far below its share.
+ * So a lead decides when a task runs, and not how much. Nobody keeps a lead by sleeping briefly.
  *
  * A wakeup goes to an idle CPU's local queue. Where no CPU is idle, a critical wakeup takes the
  * CPU with the least important work out of VICTIM_SCAN of the same cache, then of the next one.
  * The task waits in its cache's critical queue while that CPU is told, so that any CPU that is
  * free sooner takes the task. Critical work gives way only to what is far shorter. A waker that
  * is about to sleep hands its CPU over to whom it wakes, within SLICE_NORMAL_NS of the slice
- * start. All else waits in the queues: a critical and a normal one per last-level cache, and
- * one per CPU for pinned and for displaced tasks. A displaced task goes on where it ran, for
- * the rest of its slice.
+ * start. All else waits in the queues. A cache has three: critical, by who needs least; normal,
+ * by fair time; idle, for SCHED_IDLE, by arrival. A CPU has one for pinned tasks, by fair time.
  *
- * A CPU serves the critical queue, then the task that was displaced here, then its pinned and
- * the cache's normal queue alternately, then other caches' queues. Two rules keep the others
- * from starving: critical work may be CRITICAL_BUDGET_NS ahead on a CPU before other work runs,
- * and that work's run time pays the budget back OTHERS_WORTH times; a normal queue that nobody
- * served for RESCUE_NS is served first.
+ * A CPU serves the critical queue; then whoever has had least of three: the task that ran until
+ * now, the first of the normal and the first of the pinned queue; then the idle queue; then
+ * other caches' queues, also where a task waits there behind more others than here.
  *
- * Slices are SLICE_NORMAL_NS, or SLICE_CONTENDED_NS where tasks wait, by weight; critical work
- * gets twice its average burst. The tick cuts the slice of work that is not critical where
- * critical work waits, or where the slice is over and anything waits.
+ * Five invariants, each tested as a ratio to the kernel's own scheduler in the same boot:
+ *   share    with all CPUs busy, each task gets its weighted share over a second
+ *   latency  who wakes below its share runs before those at or above theirs
+ *   bound    slices shrink with the queue's depth; a normal queue that nobody served for RESCUE_NS,
+ *            a pinned one for PINNED_RESCUE_NS and an idle one for IDLE_TURN_NS is served first
+ *   lead     only below one's share (see above)
+ *   classes  a CPU that a real-time or deadline task has is neither idle nor a victim
  *
- * A CPU that a real-time or deadline task has is neither idle nor a victim (PRIO_FOREIGN).
+ * Slices are SLICE_NORMAL_NS, SLICE_CONTENDED_NS where tasks wait, or less where many wait;
+ * critical work gets twice its average burst. The tick cuts the slice of work that is not
+ * critical where critical work waits, or where the slice is over and anything waits.
  *
  * A wakeup's path is gamer_select_cpu, which itself inserts where a CPU is idle or gives way, else
  * -> gamer_enqueue -> gamer_dispatch; then gamer_running -> gamer_stopping. In comments on fields
- * running() is gamer_running() with what it calls, and so on. Start reading at section 5. What a hook sees becomes evidence_set() ->
- * role_settle() -> acts_as, and that is all the scheduler looks at.
+ * running() is gamer_running() with what it calls, and so on. Start reading at section 5. What a
+ * hook sees becomes evidence_set() -> role_settle() -> acts_as, and that is all the scheduler looks at.
  */
 
 /* ===================================================================================== */
@@ -68,21 +70,21 @@
 #define MAX_LLCS		64
 #define HIST_SLOTS		64	/* quarter-octave slots, see hist_slot() */
 
-/* id, name, importance (enum prio), warp_us: how far ahead of `now` its key lies */
-#define ROLES(X)						\
-	X(NONE,		none,		NORMAL,		4000)	\
-	X(INPUT,	input,		CRITICAL,	20000)	\
-	X(AUDIO,	audio,		CRITICAL,	20000)	\
-	X(GPU,		gpu,		CRITICAL,	18000)	\
-	X(RENDER,	render,		CRITICAL,	16000)	\
-	X(COMPOSITOR,	compositor,	CRITICAL,	18000)	\
-	X(NETWORK,	network,	NORMAL,		8000)	\
-	X(PHYSICS,	physics,	NORMAL,		8000)	\
-	X(WORKER,	worker,		NORMAL,		6000)	\
-	X(CPU_BOUND,	cpu_bound,	BATCH,		0)	\
-	X(BACKGROUND,	background,	BATCH,		0)
+/* id, name, importance (enum prio) */
+#define ROLES(X)				\
+	X(NONE,		none,		NORMAL)	\
+	X(INPUT,	input,		CRITICAL) \
+	X(AUDIO,	audio,		CRITICAL) \
+	X(GPU,		gpu,		CRITICAL) \
+	X(RENDER,	render,		CRITICAL) \
+	X(COMPOSITOR,	compositor,	CRITICAL) \
+	X(NETWORK,	network,	NORMAL)	\
+	X(PHYSICS,	physics,	NORMAL)	\
+	X(WORKER,	worker,		NORMAL)	\
+	X(CPU_BOUND,	cpu_bound,	BATCH)	\
+	X(BACKGROUND,	background,	BATCH)
 
-#define X(id, name, prio, warp_us) ROLE_##id,
+#define X(id, name, prio) ROLE_##id,
 enum role { ROLES(X) ROLE_NR };
 #undef X
 
@@ -730,8 +732,8 @@ u32 perf_target[PRIO_FOREIGN + 1];
 /*
  * All thresholds, and where each number comes from. "Lab" is the benchmark's game on virtual CPUs
  * beside busy threads (hogs) or threads that wake each other (pipes); "late" is a frame's thread
- * that ran 500 us after its wakeup or later. "Not measured" is a first choice that was kept. The
- * leads stand in ROLES, and how long evidence lives stands in SOURCES.
+ * that ran 500 us after its wakeup or later. "Not measured" is a first choice that was kept. How
+ * long evidence lives stands in SOURCES.
  */
 
 /* --- slices --- */
@@ -1288,7 +1290,7 @@ static __always_inline u64 task_ids(struct task_struct *p)
 static __always_inline u8 role_prio(u8 role)
 {
 	switch (role) {
-#define X(id, name, prio, warp_us) case ROLE_##id: return PRIO_##prio;
+#define X(id, name, prio) case ROLE_##id: return PRIO_##prio;
 	ROLES(X)
 #undef X
 	}
@@ -1305,7 +1307,7 @@ static __always_inline bool has_part(enum part part)
 /* As a set: a switch over unknown roles costs the verifier a walk for each. */
 static __always_inline bool role_is_critical(u8 role)
 {
-#define X(id, name, prio, warp_us) (PRIO_##prio == PRIO_CRITICAL ? BIT(ROLE_##id) : 0) |
+#define X(id, name, prio) (PRIO_##prio == PRIO_CRITICAL ? BIT(ROLE_##id) : 0) |
 	return BIT(role & 31) & (ROLES(X) 0);
 #undef X
 }
@@ -1491,9 +1493,13 @@ s32 BPF_OPS_SLEEPABLE(gamer_init_task, struct task_struct *p, struct scx_init_ta
 
 	if (!t)
 		return -12;	/* ENOMEM: fork fails instead of a task that nobody tracks */
-	/* The storage outlives restarts, what it holds does not; see storage_keep(). */
+	/*
+	 * The storage outlives restarts, see storage_keep(): what is known of a task stays when a CPU comes
+	 * or goes. The clocks of the last scheduler do not, nor what user space said of processes.
+	 */
 	if (!args->fork) {
-		__builtin_memset(t, 0, sizeof(*t));
+		t->fair_at_ns = t->wake_at_ns = t->ready_at_ns = 0;
+		t->llc = t->class_gen = 0;
 		bpf_task_storage_delete(&procs, p);
 	}
 	t->weights_gen = 0;
@@ -2114,12 +2120,11 @@ static __always_inline bool prev_is_first(struct task_struct *prev, struct cpu_s
 		return false;
 	fair_at = t->fair_at_ns + task_charge(t, now - t->run_at_ns);
 	waiting = scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc));
-	if (!waiting) {
-		ls->normal_served_ns = now;
+	if (!waiting)
 		clock_moves(ls, fair_at, now, false);
-	} else if ((s64)(fair_at - compat_first_key(DSQ_NORMAL(llc), fair_at - 1)) > 0) {
+	else if ((s64)(fair_at - compat_first_key(DSQ_NORMAL(llc), fair_at - 1)) > 0)
 		return false;
-	}
+	ls->normal_served_ns = now;
 	if (cs->pinned_waits && (s64)(fair_at - compat_first_key(DSQ_PINNED(cpu), fair_at - 1)) > 0)
 		return false;
 	if (nr_llcs > 1 && steal(cs, llc, now, 1 + waiting * llc_depth_recip[llc]))

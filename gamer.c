@@ -211,6 +211,8 @@ static const struct command {
 	  "find roles and schedule nothing; needs no sched_ext")		\
 	X(run, game, "game", 0, NUM, 0, 0, 4194304, NULL,			\
 	  "treat this process as the game; 0: find it")				\
+	X(run, game_weight, "game-weight", 0, NUM, 8, 1, 64, NULL,		\
+	  "how many times the game outweighs other work where all CPUs are busy") \
 	X(run, fast_cpus, "fast-cpus", 0, STR, 0, 1, 0, "LIST",			\
 	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
 	OPTION_DB(X, run)							\
@@ -3409,6 +3411,7 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 		st.kernel_const[KCONST_SCX_OPS_ENQ_EXITING] |
 		st.kernel_const[KCONST_SCX_OPS_ENQ_MIGRATION_DISABLED];
 	skel->rodata->have_kick = !st.hook_why[HOOK_KICK];
+	skel->rodata->game_weight_recip = 1024 / args.run.game_weight;
 	skel->rodata->have_peek = !st.hook_why[HOOK_PEEK];
 	skel->rodata->perf_control = !st.hook_why[HOOK_CPUPERF] &&
 				     !access("/sys/devices/system/cpu/cpu0/cpufreq", F_OK);
@@ -3510,7 +3513,7 @@ static struct gamer_bpf *bpf_open(char **copy, bool cost)
 
 /*
  * A scheduler's storage of tasks and cgroups outlives its restarts: the next one takes it over, and
- * gamer_init_task() clears it. Kernels 6.14 to 6.19 free such a map with migration disabled, and wait
+ * gamer_init_task() clears what belonged to the last one. Kernels 6.14 to 6.19 free such a map with migration disabled, and wait
  * there for RCU, which waits for CPU hotplug, which waits for migration on the CPU that goes. So where
  * one CPU ended the scheduler, the next would stop the machine.
  */

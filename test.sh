@@ -2908,7 +2908,7 @@ bench_shapes() {
 	[ $# -gt 0 ] || set -- eevdf fifo gamer
 	bench_scheds "$peers" "$@" >"$out/scheds"
 	# Busy CPUs share one: so a millisecond's work takes a millisecond of a CPU where all are busy.
-	env="SHAPES='$known' AS='${as//,/ }' SECONDS_EACH=$seconds ROUNDS=1 WORK='--iters-per-ms $((62464 / ${cpus%%,*}))"
+	env="SHAPES='$known' AS='${as//,/ }' SECONDS_EACH=$seconds ROUNDS=1 WORK='--iters-per-ms $((50000 / ${cpus%%,*}))"
 	env+="$([ "$loads" != - ] || echo ' --load none')'"
 	helpers_build
 	xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" --kernel "$kernel" --cpus "$cpus" --mem 2048 \
