@@ -30,10 +30,11 @@
  *
  * A wakeup goes to an idle CPU's local queue. Where no CPU is idle, a critical wakeup takes the
  * CPU with the least important work out of VICTIM_SCAN of the same cache, then of the next one.
- * The task waits in its cache's critical queue while that CPU is told, so that any CPU that is
- * free sooner takes the task. Critical work gives way only to what is far shorter. A waker that
+ * The task goes to the head of that CPU's local queue. Critical work gives way only to what is far
+ * shorter; where no CPU gives way, the task waits in its cache's critical queue. A waker that
  * is about to sleep hands its CPU over to whom it wakes, within SLICE_NORMAL_NS of the slice
- * start. All else waits in the queues. A cache has three: critical, by who needs least; normal,
+ * start. A light task that is not critical takes a CPU from batch work only. All else waits in the
+ * queues. A cache has three: critical, by who needs least; normal,
  * by fair time; idle, for SCHED_IDLE, by arrival. A CPU has one for pinned tasks, by fair time.
  *
  * A CPU serves the critical queue; then whoever has had least of three: the task that ran until
@@ -153,7 +154,6 @@ enum prio {
 	X(KEPT, kept, "used-up slices after which the task was still the first in turn") \
 	X(STEALS, steals, "tasks taken from another cache's queue")		\
 	X(SLICE_CUTS, slice_cuts, "slices cut at the tick because work waited")	\
-	X(KICKS_AGAIN, kicks_again, "CPUs told again of critical work that came while they switched") \
 	X(HANDOFFS, handoffs, "wakeups that took over the CPU of a waker about to sleep") \
 	X(BOOSTS, boosts, "wakeups that carried a boost to the woken thread")	\
 	X(ROLE_CHANGES, role_changes, "changes of a thread's role")		\
@@ -257,7 +257,7 @@ struct cpu_state {
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
 	__u64 fanout_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
 	__u64 ends_at_ns;	/* when the running task sleeps, by its average; gamer_running() */
-	__u64 expects_at_ns;	/* since when; cpu_expect(); 0: kick_again() has told the CPU twice */
+	__u64 expects_at_ns;	/* since when; cpu_expect() */
 	__u64 pinned_served_ns;	/* the pinned queue was served, or empty; dispatch(), enqueue_pinned() */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
@@ -279,7 +279,8 @@ struct llc_state {
 	__u64 clock_at_ns;	/* when the clock moved last; clock_moves() */
 	__u64 normal_served_ns;	/* last time the normal queue was served or empty; dispatch() */
 	__u64 idle_served_ns;	/* the same of the idle queue */
-	__u64 pad[4];
+	__u32 crowded;		/* 1: a timer ends slices; slices_end() */
+	__u32 pad[7];
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct llc_state) == 64, "one line per cache");
 
@@ -739,6 +740,14 @@ u32 perf_target[PRIO_FOREIGN + 1];
 /* --- slices --- */
 #define SLICE_NORMAL_NS		(4 * NSEC_PER_MSEC)	/* where nothing waits; not measured */
 #define SLICE_CONTENDED_NS	(3 * NSEC_PER_MSEC)	/* where tasks wait; not measured */
+/*
+ * Where so many tasks wait per CPU, a slice is so short that 64 of them have had a turn within 100 ms.
+ * The tick is too slow for that: a timer of the cache ends these slices.
+ */
+#define CROWD			16
+#define SLICE_CROWD_NS		(1 * NSEC_PER_MSEC)
+#define THRONG			64	/* that many are no game's machine: thousands must not stall */
+#define SLICE_THRONG_NS		(250 * NSEC_PER_USEC)
 #define SLICE_CRITICAL_MIN_NS	(1 * NSEC_PER_MSEC)	/* bounds of twice the average burst; not measured */
 #define SLICE_CRITICAL_MAX_NS	(16 * NSEC_PER_MSEC)	/* a frame at 60 Hz */
 
@@ -755,8 +764,8 @@ u32 perf_target[PRIO_FOREIGN + 1];
 /* --- what keeps other work from starving --- */
 #define RESCUE_NS		(20 * NSEC_PER_MSEC)	/* so long unserved, a cache's normal queue is next; not measured */
 #define PINNED_RESCUE_NS	(60 * NSEC_PER_MSEC)	/* the same of a CPU's pinned queue; not measured */
-/* An idle-class task gets a slice so often on each CPU; a cache divides it by its CPUs. At most 5 %. */
-#define IDLE_TURN_NS		(80 * NSEC_PER_MSEC)
+/* An idle-class task gets a slice so often on each CPU: at most 5 %. Lab: 80 ms gave it 5.4 %. */
+#define IDLE_TURN_NS		(160 * NSEC_PER_MSEC)
 
 /* --- urgency and boosts --- */
 /* Shares of wakeups are out of 256. A thread is irq-woken from this share on. Not measured. */
@@ -776,8 +785,6 @@ u32 perf_target[PRIO_FOREIGN + 1];
  */
 #define SHORTER_NS		(100 * NSEC_PER_USEC)
 #define EXPECT_NS		(1 * NSEC_PER_MSEC)
-/* A kick no older than this may be lost in a switch. Measured: a quarter of all kicks beside pipes. */
-#define KICK_LOST_NS		(100 * NSEC_PER_USEC)
 #define VICTIM_SCAN		8	/* CPUs looked at: bounds the wakeup path; not measured */
 /* A kernel thread of one CPU is critical while its bursts are shorter. Not measured. */
 #define KTHREAD_BURST_NS	(1 * NSEC_PER_MSEC)
@@ -980,6 +987,12 @@ struct scx_end scx_end;		/* gamer_exit() */
 
 u64 learn_told_ns;		/* last HINT_LEARNED; learn_tell() */
 u32 predict_any;		/* some prediction holds for any path; user space */
+
+/* Timers of the caches: slices_end() */
+struct slice_timer {
+	struct bpf_timer timer;
+};
+MAP_TABLE(ARRAY, slice_timers, MAX_LLCS, u32, struct slice_timer);
 
 /* Weight of a cgroup relative to the default, 1024 = 100; cgroup callbacks. */
 MAP_STORAGE(CGRP, cgroup_weights, u32);
@@ -1348,26 +1361,36 @@ static __always_inline u32 task_inv_weight(const struct task_ctx *t)
 	return t->class ? ((u64)t->inv_weight * game_weight_recip) >> 10 : t->inv_weight;
 }
 
+/* How much more than its share a task has had, in fair time. */
+static __always_inline s64 task_ahead_ns(const struct task_ctx *t)
+{
+	return t->fair_at_ns - llc_state_of(t->llc)->clock_ns;
+}
+
+/* It left half of what it may keep of its share. */
+static __always_inline bool task_light(const struct task_ctx *t)
+{
+	return task_ahead_ns(t) <= -(s64)LIGHT_NS;
+}
+
 /*
- * Importance now: by the role, by a boost, by urgency, or because the task is light: it runs for a
- * moment, and left half of what it may keep of its share. Only who weighs as much as nice 0 and has
+ * Importance now: by the role, by a boost, by urgency, or because the task is light and runs for
+ * a moment. Only who weighs as much as nice 0 and has
  * had no more than its share is critical: a lead decides when a task runs, and not how much. The
  * game's busy threads are not batch work; what SCHED_BATCH and SCHED_IDLE say is believed.
  */
 static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
 	u8 prio = role_prio(t->acts_as);
-	s64 ahead;
 
 	if (t->policy != SCHED_NORMAL)
 		return PRIO_BATCH;
 	if (prio == PRIO_BATCH && t->class == CLASS_GAME)
 		prio = PRIO_NORMAL;
-	ahead = t->fair_at_ns - llc_state_of(t->llc)->clock_ns;
 	if (prio != PRIO_CRITICAL && !task_boosted(t, now) && !task_urgent(t) &&
-	    (ahead > -(s64)LIGHT_NS || t->burst_avg_ns > URGENT_BURST_NS))
+	    (!task_light(t) || t->burst_avg_ns > URGENT_BURST_NS))
 		return prio;
-	if (task_inv_weight(t) > 1024 || ahead > 0)
+	if (task_inv_weight(t) > 1024 || task_ahead_ns(t) > 0)
 		return prio == PRIO_CRITICAL ? PRIO_NORMAL : prio;
 	return PRIO_CRITICAL;
 }
@@ -1470,8 +1493,8 @@ static __always_inline u64 task_slice(const struct task_ctx *t, u8 prio, u64 wai
 
 	if (prio != PRIO_CRITICAL)
 		return !waiting ? SLICE_NORMAL_NS :
-		       waiting < 8 * 1024 ? SLICE_CONTENDED_NS :
-		       waiting < 32 * 1024 ? SLICE_CONTENDED_NS / 4 : SLICE_CONTENDED_NS / 16;
+		       waiting < CROWD * 1024 ? SLICE_CONTENDED_NS :
+		       waiting < THRONG * 1024 ? SLICE_CROWD_NS : SLICE_THRONG_NS;
 	slice = 2ULL * t->burst_avg_ns;
 	if (slice < SLICE_CRITICAL_MIN_NS)
 		return SLICE_CRITICAL_MIN_NS;
@@ -1675,15 +1698,15 @@ static __always_inline u8 cpu_prio(const struct cpu_state *cs, u64 now)
 }
 
 /*
- * May a critical wakeup of `t` displace what this CPU runs, at importance `prio`? Critical
+ * May a wakeup of `t`, at importance `of`, displace what this CPU runs, at importance `prio`? Critical
  * work gives way to what is far shorter: that a moment's work waits for the end of a long
  * burst costs more than the long burst loses.
  */
 static __always_inline bool cpu_yields(const struct cpu_state *cs, u8 prio,
-				       const struct task_ctx *t, u64 now)
+				       const struct task_ctx *t, u8 of, u64 now)
 {
-	if (prio < PRIO_CRITICAL)
-		return true;
+	if (prio < PRIO_CRITICAL || of < PRIO_CRITICAL)
+		return prio < of;
 	return has_part(PART_DISPLACE) && prio == PRIO_CRITICAL &&
 	       cs->expects < PRIO_CRITICAL && t->burst_avg_ns &&
 	       (s64)(cs->ends_at_ns - now) > (s64)(2 * t->burst_avg_ns + SHORTER_NS);
@@ -1696,12 +1719,12 @@ static __always_inline bool cpu_yields(const struct cpu_state *cs, u8 prio,
  * What it costs to displace what a CPU runs; COST_NEVER: it stays. A function of its own,
  * because 6.18's verifier warns when it compares two numbers whose few values it knows.
  */
-__noinline u32 cpu_cost(struct task_ctx *t __arg_nonnull, u32 cpu, u64 now)
+__noinline u32 cpu_cost(struct task_ctx *t __arg_nonnull, u32 of, u32 cpu, u64 now)
 {
 	struct cpu_state *cs = cpu_state_of(cpu);
 	u8 prio = cpu_prio(cs, now);
 
-	if (!cpu_yields(cs, prio, t, now))
+	if (!cpu_yields(cs, prio, t, of, now))
 		return COST_NEVER;
 	return prio * 2 +
 	       (smt_on &&
@@ -1724,15 +1747,15 @@ static __always_inline bool cpu_foreign(u32 cpu)
 }
 
 /* Walk one cache's ring from `cpu` for the allowed CPU with the least important work. */
-static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx *t, u32 cpu,
-					  u64 now)
+static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx *t, u8 of,
+					  u32 cpu, u64 now)
 {
 	u32 start = cpu, least = COST_NEVER, cost;
 	s32 best = -1;
 	int i;
 
 	for (i = 0; i < VICTIM_SCAN; i++) {
-		cost = cpu_cost(t, cpu, now);
+		cost = cpu_cost(t, of, cpu, now);
 		if (cost < least && bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
 			least = cost;
 			best = cpu;
@@ -1747,38 +1770,31 @@ static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx
 }
 
 /*
- * Critical work takes a CPU from what is less important: the CPU, or -1 where none gives way.
- *
- * The task waits in the shared queue while that CPU is told: any CPU that is free sooner takes the task,
- * and no task waits behind what an interrupt put on that CPU in the meantime. Where the victim is
- * this CPU, or kernels have no kick, the task goes straight to the victim's local queue.
+ * A wakeup at importance `of` takes a CPU from what is less important: the CPU, or -1 where none gives way. The task
+ * goes to the head of that CPU's local queue. In gamer_select_cpu() (`waking`) that costs no more than the
+ * CPU's reschedule, because the kernel is about to queue the task there anyway; a kick would cost an
+ * interrupt on this CPU besides.
  */
-static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u32 near, u64 now,
-				   u64 enq_flags)
+static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u8 of, u32 near,
+				   u64 now, u64 enq_flags, bool waking)
 {
 	u32 me = bpf_get_smp_processor_id();
-	u64 slice = task_slice(t, PRIO_CRITICAL, 0);
 	s32 cpu;
 
 	if (!has_part(PART_PREEMPT))
 		return -1;
 	/* Who was woken by an interrupt best takes the CPU that it came to. */
-	cpu = victim_in_ring(p, t, compat_in_interrupt() ? me : near, now);
+	cpu = victim_in_ring(p, t, of, compat_in_interrupt() ? me : near, now);
 	if (cpu < 0 && nr_llcs > 1)
-		cpu = victim_in_ring(p, t, cpu_far[near & (MAX_CPUS - 1)], now);
+		cpu = victim_in_ring(p, t, of, cpu_far[near & (MAX_CPUS - 1)], now);
 	if (cpu < 0)
 		return cpu;
 	stat_inc(cpu_state_of(me), BPF_STAT_PREEMPTIONS);
 	t->placed_by = REASON_PREEMPT;
 	t->preemptions++;
-	cpu_expect(cpu_state_of(cpu), PRIO_CRITICAL, now);
-	if (!compat_can_kick() || cpu == (s32)me) {
-		compat_insert(p, k_SCX_DSQ_LOCAL_ON | cpu, slice,
-			      enq_flags | k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
-		return cpu;
-	}
-	compat_insert_key(p, DSQ_CRITICAL(llc_of(cpu)), slice, critical_key(t, now), enq_flags);
-	scx_bpf_kick_cpu(cpu, k_SCX_KICK_PREEMPT);
+	cpu_expect(cpu_state_of(cpu), of, now);
+	compat_insert(p, waking ? k_SCX_DSQ_LOCAL : k_SCX_DSQ_LOCAL_ON | cpu,
+		      task_slice(t, of, 1), enq_flags | k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
 	return cpu;
 }
 
@@ -1879,9 +1895,14 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, 0), 0);
 		return cpu;
 	}
-	if (prio != PRIO_CRITICAL)
-		return handoff(p, t, cs, wake_flags, now) ? (s32)bpf_get_smp_processor_id() : cpu;
-	victim = preempt(p, t, prev_cpu, now, 0);
+	if (prio != PRIO_CRITICAL) {
+		if (handoff(p, t, cs, wake_flags, now))
+			return bpf_get_smp_processor_id();
+		/* Who is far below its share waits for no batch work. */
+		if (prio != PRIO_NORMAL || !task_light(t))
+			return cpu;
+	}
+	victim = preempt(p, t, prio, prev_cpu, now, 0, true);
 	return victim < 0 ? cpu : victim;
 }
 
@@ -1930,7 +1951,7 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 		return;
 	}
 	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) &&
-	    cpu_yields(cs, cpu_prio(cs, now), t, now)) {
+	    cpu_yields(cs, cpu_prio(cs, now), t, prio, now)) {
 		cpu_expect(cs, prio, now);
 		stat_inc(me, BPF_STAT_PREEMPTIONS);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, 0),
@@ -1999,13 +2020,51 @@ static __always_inline bool injected(struct task_struct *p)
 	return p->pid == inject_pid;
 }
 
+/* Tasks that wait in a cache's normal queue, per CPU; 1024 is one. */
+static __always_inline u64 llc_waiting(u32 llc)
+{
+	return (u64)scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)) * llc_depth_recip[llc & (MAX_LLCS - 1)];
+}
+
+/* The cache's timer: ends the slices that are over, for as long as many tasks wait. */
+static int slices_end(void *map, u32 *key, struct slice_timer *timer)
+{
+	u32 llc = *key & (MAX_LLCS - 1), i;
+	u64 waiting = llc_waiting(llc), now = compat_now();
+	u64 slice = waiting < THRONG * 1024 ? SLICE_CROWD_NS : SLICE_THRONG_NS;
+	struct cpu_state *cs;
+
+	if (waiting < CROWD * 1024) {
+		llc_states[llc].crowded = 0;
+		return 0;
+	}
+	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids; i++) {
+		cs = cpu_state_of(i);
+		if (llc_of(i) == llc && cs->prio > PRIO_IDLE && cs->prio < PRIO_CRITICAL &&
+		    (s64)(now - cs->run_at_ns) >= (s64)slice)
+			scx_bpf_kick_cpu(i, k_SCX_KICK_PREEMPT);
+	}
+	bpf_timer_start(&timer->timer, slice, 0);
+	return 0;
+}
+
+static __always_inline void crowd_begins(u32 llc)
+{
+	struct slice_timer *timer = bpf_map_lookup_elem(&slice_timers, &llc);
+
+	if (!timer || !compat_can_kick())
+		return;
+	llc_states[llc & (MAX_LLCS - 1)].crowded = 1;
+	bpf_timer_start(&timer->timer, SLICE_CROWD_NS, 0);
+}
+
 void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *t = task_ctx_of(p);
 	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
 	struct cpu_state *cs = cpu_here();
 	bool pinned = task_pinned(p);
-	u64 now = compat_now(), slice;
+	u64 now = compat_now(), waiting;
 	u8 prio;
 
 	if (injected(p))
@@ -2027,7 +2086,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	if (prio == PRIO_CRITICAL) {
 		stat_inc(cs, BPF_STAT_CRITICAL_QUEUED);
 		/* What something yet shorter has displaced displaces others as well. */
-		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && preempt(p, t, cpu, now, enq_flags) >= 0)
+		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && preempt(p, t, prio, cpu, now, enq_flags, false) >= 0)
 			return;
 		enqueue_shared(p, DSQ_CRITICAL(llc), task_slice(t, prio, 0), critical_key(t, now),
 			       enq_flags);
@@ -2038,8 +2097,10 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		enqueue_shared(p, DSQ_IDLE(llc), SLICE_CONTENDED_NS, now, enq_flags);
 		return;
 	}
-	slice = task_slice(t, prio, (1ULL + scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc))) * llc_depth_recip[llc]);
-	enqueue_shared(p, DSQ_NORMAL(llc), slice, t->fair_at_ns, enq_flags);
+	waiting = llc_waiting(llc);
+	enqueue_shared(p, DSQ_NORMAL(llc), task_slice(t, prio, 1 + waiting), t->fair_at_ns, enq_flags);
+	if (waiting >= CROWD * 1024 && !llc_states[llc].crowded)
+		crowd_begins(llc);
 }
 
 /* --- dispatch --- */
@@ -2083,8 +2144,7 @@ static __always_inline bool steal(struct cpu_state *cs, u32 llc, u64 now, u64 wa
 		if (i >= nr_llcs)
 			break;
 		llc = llc + 1 < nr_llcs ? llc + 1 : 0;
-		if (waiting && (u64)scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc)) * llc_depth_recip[llc] <
-			       waiting + 1024)
+		if (waiting && llc_waiting(llc) < waiting + 1024)
 			continue;
 		if (compat_take(DSQ_CRITICAL(llc)) || take_normal(cs, llc, now) ||
 		    (!waiting && take_idle(llc, now, false))) {
@@ -2119,7 +2179,7 @@ static __always_inline bool prev_is_first(struct task_struct *prev, struct cpu_s
 	if (!t || t->policy == SCHED_IDLE)
 		return false;
 	fair_at = t->fair_at_ns + task_charge(t, now - t->run_at_ns);
-	waiting = scx_bpf_dsq_nr_queued(DSQ_NORMAL(llc));
+	waiting = llc_waiting(llc);
 	if (!waiting)
 		clock_moves(ls, fair_at, now, false);
 	else if ((s64)(fair_at - compat_first_key(DSQ_NORMAL(llc), fair_at - 1)) > 0)
@@ -2127,10 +2187,10 @@ static __always_inline bool prev_is_first(struct task_struct *prev, struct cpu_s
 	ls->normal_served_ns = now;
 	if (cs->pinned_waits && (s64)(fair_at - compat_first_key(DSQ_PINNED(cpu), fair_at - 1)) > 0)
 		return false;
-	if (nr_llcs > 1 && steal(cs, llc, now, 1 + waiting * llc_depth_recip[llc]))
+	if (nr_llcs > 1 && steal(cs, llc, now, 1 + waiting))
 		return false;
 	stat_inc(cs, BPF_STAT_KEPT);
-	compat_set_slice(prev, task_slice(t, PRIO_NORMAL, waiting * llc_depth_recip[llc]));
+	compat_set_slice(prev, task_slice(t, PRIO_NORMAL, waiting));
 	return true;
 }
 
@@ -2264,20 +2324,6 @@ static __always_inline void cpu_set_perf(struct cpu_state *cs, s32 cpu, u8 prio)
 	scx_bpf_cpuperf_set(cpu, perf);
 }
 
-/*
- * A kick is lost that comes while this CPU switches (it lets go of its lock to take a task from
- * another's), or when a task waits in its local queue already. What the kick was for would wait for
- * the tick. Once for each kick: it may be allowed on other CPUs only.
- */
-static __always_inline void kick_again(struct cpu_state *cs, u32 cpu)
-{
-	if (!compat_can_kick() || !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc_of(cpu))))
-		return;
-	cs->expects_at_ns = 0;
-	stat_inc(cs, BPF_STAT_KICKS_AGAIN);
-	scx_bpf_kick_cpu(cpu, k_SCX_KICK_PREEMPT);
-}
-
 void BPF_OPS(gamer_running, struct task_struct *p)
 {
 	struct task_ctx *t = task_ctx_of(p);
@@ -2300,13 +2346,9 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	}
 	if (cs->prio >= cs->expects)
 		cs->expects = 0;
-	if (cs->prio < PRIO_CRITICAL) {
-		/* The dispatch would have taken a critical pinned task first; one that still waits is like any other. */
+	/* The dispatch would have taken a critical pinned task first; one that still waits is like any other. */
+	if (cs->prio < PRIO_CRITICAL)
 		cs->pinned_critical = 0;
-		/* Signed: the kernel's clock stands while this CPU switches, and the kick is later. */
-		if ((s64)(now - cs->expects_at_ns) < (s64)KICK_LOST_NS)
-			kick_again(cs, cpu);
-	}
 	cs->ends_at_ns = now + t->burst_avg_ns -
 			 (t->burst_ns < t->burst_avg_ns ? t->burst_ns : 0);
 	if (perf_control)
@@ -2411,20 +2453,33 @@ static __always_inline s32 fast_cpus_fill(void)
 	return 0;
 }
 
+/* A function of its own: the verifier loses track of a loop's counter that a map is asked for. */
+__noinline int llc_begins(u32 llc)
+{
+	struct slice_timer *timer = bpf_map_lookup_elem(&slice_timers, &llc);
+	struct llc_state *ls = llc_state_of(llc);
+	s32 err;
+
+	if (!timer)
+		return -12;	/* ENOMEM */
+	ls->normal_served_ns = ls->clock_at_ns = compat_now();
+	bpf_timer_init(&timer->timer, &slice_timers, 1 /* CLOCK_MONOTONIC */);
+	bpf_timer_set_callback(&timer->timer, slices_end);
+	err = scx_bpf_create_dsq(DSQ_CRITICAL(llc), -1);
+	if (!err)
+		err = scx_bpf_create_dsq(DSQ_NORMAL(llc), -1);
+	if (!err)
+		err = scx_bpf_create_dsq(DSQ_IDLE(llc), -1);
+	return err;
+}
+
 s32 BPF_OPS_SLEEPABLE(gamer_init)
 {
-	u64 now = compat_now();
 	s32 err = 0;
 	u32 i;
 
-	for (i = 0; i < MAX_LLCS && i < nr_llcs && !err; i++) {
-		llc_states[i].normal_served_ns = llc_states[i].clock_at_ns = now;
-		err = scx_bpf_create_dsq(DSQ_CRITICAL(i), -1);
-		if (!err)
-			err = scx_bpf_create_dsq(DSQ_NORMAL(i), -1);
-		if (!err)
-			err = scx_bpf_create_dsq(DSQ_IDLE(i), -1);
-	}
+	for (i = 0; i < MAX_LLCS && i < nr_llcs && !err; i++)
+		err = llc_begins(i);
 	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids && !err; i++)
 		err = scx_bpf_create_dsq(DSQ_PINNED(i), -1);
 	return err ? err : hybrid ? fast_cpus_fill() : 0;

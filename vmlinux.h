@@ -92,6 +92,11 @@ struct sched_ext_entity {
 	u64 dsq_vtime;
 };
 
+/* In a map's value. */
+struct bpf_timer {
+	u64 __opaque[2];
+};
+
 /* On a program's stack, of the kernel's size. */
 struct bpf_iter_scx_dsq {
 	u64 __opaque[6];
