@@ -475,8 +475,11 @@ static const struct unit_desc {
 	X(sent, events, NONE, type, "events that BPF sent")			\
 	X(lost, events_lost, NONE, type, "events that found their ring full")
 
+#define UP_HELP		"1 while gamer works, 0 when it has ended"
+
 /* Kept by user space: id, name, unit, type, value (NAN: nothing to say yet), help. */
 #define USER_STATS(X)								\
+	X(UP, up, NONE, GAUGE, 1, UP_HELP)						\
 	X(UPTIME, uptime, S, GAUGE, (now_ns() - st.attach_at_ns) / NSEC_PER_SEC, "time since attach") \
 	X(LOAD, load, US, GAUGE, st.load_us, "time to open and verify the BPF programs") \
 	X(ATTACH, attach, US, GAUGE, st.attach_us, "time to switch all tasks to gamer") \
@@ -506,8 +509,8 @@ static const struct unit_desc {
 	X(SUBMIT_HZ, gpu_submit_hz, NONE, GAUGE, game.now ? hz_of(st.skel->bss->frame.submit_gap_ns) : NAN, \
 	  "GPU submits a second of the game's primary thread") \
 	X(FPS, fps, NONE, GAUGE, frames.fps, "frames in the last second that had some") \
-	X(LOW1, fps_1_percent_low, NONE, GAUGE, frames.low1, "mean of the slowest 1 % of frames") \
-	X(LOW01, fps_01_percent_low, NONE, GAUGE, frames.low01, "mean of the slowest 0.1 % of frames")
+	X(LOW1, fps_1_percent_low, NONE, GAUGE, frames.low1, "of 100 frames 99 are at least as fast") \
+	X(LOW01, fps_01_percent_low, NONE, GAUGE, frames.low01, "of 1000 frames 999 are at least as fast")
 
 #define X(id, ...) USTAT_##id,
 enum user_stat { USER_STATS(X) USTAT_NR };
@@ -5263,15 +5266,10 @@ static const struct {
 	{ "p99.9", "p999", 0.999 }, { "max", "max", 1 },
 };
 
-/* As MangoHud does it: the mean fps of the slowest 1 % (0.1 %) of all frames, rounded up */
-static double low_fps(const u32 *sorted_ns, u64 n, double part)
+/* The frame that MangoHud's fps_metrics takes: the last of the slowest n / of frames, or the slowest. */
+static double low_fps(const u32 *sorted_ns, u64 n, u32 of)
 {
-	u64 worst = ceil(n * part);
-	double sum = 0;
-
-	for (u64 i = n - worst; i < n; i++)
-		sum += (double)NSEC_PER_SEC / MAX(sorted_ns[i], 1U);
-	return worst ? sum / worst : NAN;
+	return n ? (double)NSEC_PER_SEC / MAX(sorted_ns[n - MAX(n / of, 1U)], 1U) : NAN;
 }
 
 /* The game's last FRAME_LOG frames. Without frames all figures are NAN. */
@@ -5303,8 +5301,8 @@ static void frames_sum(void)
 	qsort(frames.sorted_ns, frames.n, sizeof(*frames.sorted_ns), cmp_u32);
 	for (i = 0; i < RANKS; i++)
 		frames.ms[i] = frames.n ? frames.sorted_ns[(u64)ceil(ranks[i].part * frames.n) - 1] / 1e6 : NAN;
-	frames.low1 = low_fps(frames.sorted_ns, frames.n, 0.01);
-	frames.low01 = low_fps(frames.sorted_ns, frames.n, 0.001);
+	frames.low1 = low_fps(frames.sorted_ns, frames.n, 100);
+	frames.low01 = low_fps(frames.sorted_ns, frames.n, 1000);
 }
 
 /* The times that some kind of event took. */
@@ -5899,22 +5897,33 @@ static void status_file(struct out *o, const char *text)
 	status_value(o, "deadline_misses", misses);
 }
 
+/* The metrics file, where one is wanted; of a gamer that does not work it says just that. */
+static void metrics_write(bool up)
+{
+	static const char *was;
+
+	if (!args.run.metrics_file)
+		return;
+	st.metrics_at_ns = up ? now_ns() : 0;
+	out_keep(&answer);
+	if (up)
+		status_metrics(&answer, true);
+	else
+		out_f(&answer, "# HELP gamer_up " UP_HELP "\n# TYPE gamer_up gauge\ngamer_up 0\n");
+	write_whole(args.run.metrics_file, answer.buf, answer.len, &was);
+}
+
 /* Writes the files that other programs read without asking: status, and metrics every METRICS_NS. */
 static void status_publish(void)
 {
-	static const char *was;
 	char text[128];
 
 	summary(text, sizeof(text));
 	out_keep(&answer);
 	status_file(&answer, text);
 	write_atomic("status", answer.buf, answer.len);
-	if (!args.run.metrics_file || now_ns() - st.metrics_at_ns < METRICS_NS)
-		return;
-	st.metrics_at_ns = now_ns();
-	out_keep(&answer);
-	status_metrics(&answer, true);
-	write_whole(args.run.metrics_file, answer.buf, answer.len, &was);
+	if (!st.metrics_at_ns || now_ns() - st.metrics_at_ns >= METRICS_NS)
+		metrics_write(true);
 }
 
 /*
@@ -10375,6 +10384,7 @@ static void run_close(void)
 		return;
 	unlink(sa.sun_path);
 	write_atomic("status", "gamer: stopped\n", 15);
+	metrics_write(false);
 }
 
 /* A child of gamer writes nothing about gamer's end. */
@@ -10471,6 +10481,7 @@ static void run_back_off(u32 seconds, u32 try)
 	n = text_f(text, sizeof(text), "gamer %s: restart %u of %u in %u s\n", GAMER_VERSION, try,
 		   (u32)args.run.restarts, seconds);
 	write_atomic("status", text, n);
+	metrics_write(false);
 	text[n - 1] = 0;
 	sd_notify_("STATUS=%s", text);
 	note("%s", strstr(text, "restart"));

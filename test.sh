@@ -2369,7 +2369,7 @@ metrics_take() { # DIR
 	cp "$1/metrics" "$1/collected"
 	"$GAMER" status --metrics >"$1/asked"
 }
-host_metrics() { : "Prometheus' own parser accepts what status and --metrics-file say while a game runs"
+host_metrics() { : "Prometheus' own parser accepts what status and --metrics-file say while a game runs, and after gamer's end"
 	[ "$(id -u)" = 0 ] || skip "needs root"
 	local dir promtool game rc=0
 	promtool=$(tool promtool)
@@ -2381,6 +2381,9 @@ host_metrics() { : "Prometheus' own parser accepts what status and --metrics-fil
 	[ $rc = 0 ] || exit $rc
 	"$promtool" check metrics <"$dir/collected" >"$dir/said" 2>&1 || fail "exit $?: $(head -n1 "$dir/said")"
 	[ ! -s "$dir/said" ] || fail "the metrics file: $(head -n1 "$dir/said")"
+	grep -qx 'gamer_up 1' "$dir/collected" || fail "no gamer_up 1 while it works"
+	[ "$(grep -v '^#' "$dir/metrics")" = 'gamer_up 0' ] || fail "after its end the file says: $(grep -v '^#' "$dir/metrics" | head -n2)"
+	"$promtool" check metrics <"$dir/metrics" >"$dir/said" 2>&1 || fail "after its end: $(head -n1 "$dir/said")"
 	openmetrics "$dir/asked" || exit
 	grep -q '^gamer_wakeup_seconds_bucket' "$dir/asked" || fail "no histogram in what status says"
 	rm -rf "$dir"

@@ -1193,6 +1193,7 @@ whole() {
 			fail "$file is not whole, it ends: $(echo "$text" | tail -n 1)"
 	done
 }
+presented() { [ "$(status_number presented)" -ge "$1" ]; }
 fps_between() { between "$1" "$(sed -n 's/^fps \([0-9]*\).*/\1/p' /run/gamer/status)" "$2"; }
 tell_files() { : "the status and metrics files are there while a game runs, current, and never half written"
 	gpu_here
@@ -1204,6 +1205,8 @@ tell_files() { : "the status and metrics files are there while a game runs, curr
 		wait_for 10 grep -q "^$file [0-9]" /run/gamer/status || fail "no $file: $(cat /run/gamer/status)"
 	done
 	grep -qx "game $D devices" /run/gamer/status || fail "$(cat /run/gamer/status)"
+	wait_for 10 presented 101 || fail "frames: $(status_number presented)"
+	gamer status --json >/out/status.low.json # while it has the times of all frames: judge.py reckons by them
 	whole /run/gamer/status '^gamer ' '^deadline_misses [0-9]'
 	whole /tmp/gamer.prom '^# HELP ' gamer_event_delay_seconds
 	wait_for 15 fps_between 40 66 || fail "60 submits a second: $(grep fps /run/gamer/status)"

@@ -4,7 +4,7 @@ judge.py --roles CHECK FILE...: what gamer took bench's threads for, as tables, 
 
 A parser that is not gamer's own. What holds for every document: objects without a
 doubled key, finite numbers, percentiles that do not fall. What holds by file name:
-`status*` has no allocations after attach, `bench*` measured frames, `trace*` is a Chrome trace
+`status*` has no allocations after attach and the low fps of its frames, `bench*` measured frames, `trace*` is a Chrome trace
 whose tracks have names and whose slices nest; `*.jsonl` is a stream of events, a document a
 line, each with the fields that its type has.
 Prints nothing (or the tables) if all is well, else the first problem, with exit code 1.
@@ -102,6 +102,15 @@ def judge_trace(path, doc):
                 fail(path, f"slices of track {track} overlap at {start}")
 
 
+def judge_low(path, frame):
+    """1 % low as MangoHud's fps_metrics has it, where the document has the times of all frames"""
+    times = sorted(frame["times_us"])
+    for key, part in ("low1_fps", 100), ("low01_fps", 1000):
+        us = times[-max(len(times) // part, 1)]
+        if not 1e6 / (us + 1) - 0.06 <= frame[key] <= 1e6 / us + 0.06:
+            fail(path, f"{key} {frame[key]}, but that frame of {len(times)} took {us} us")
+
+
 def judge(path):
     try:
         with open(path, encoding="utf-8") as f:
@@ -117,6 +126,9 @@ def judge(path):
         fail(path, 'no "v":1')
     if name.startswith("status") and list(find(doc, "allocations_after_attach")) != [0]:
         fail(path, "allocations_after_attach is not 0")
+    frame = doc.get("frame", {})
+    if name.startswith("status") and 0 < len(frame.get("times_us", [])) < 240:
+        judge_low(path, frame)
     if name.startswith("bench"):
         frames, fps = doc.get("frames", 0), doc.get("fps", 0)
         if not frames > 0 or not 0 < fps < 10000:
