@@ -722,6 +722,7 @@ const volatile u8 have_kick;			/* 1: scx_bpf_kick_cpu may be called */
 const volatile u8 have_peek;			/* 1: queues may be looked into, by iterators */
 const volatile u32 game_weight_recip = 128;	/* 1024 / weight of the game and its servers; --game-weight */
 const volatile u32 irq_mask;			/* interrupt bits of the preemption counter, 0: unknown */
+const volatile s32 irq_from_rq;			/* from the CPU's runqueue to the counter, 0: by its symbol */
 const volatile u16 cpu_llc[MAX_CPUS];		/* cache index of a CPU */
 const volatile u16 cpu_sibling[MAX_CPUS];	/* SMT sibling, itself where none */
 const volatile u16 cpu_next[MAX_CPUS];		/* ring through the CPUs of one cache */
@@ -834,6 +835,9 @@ u32 perf_target[PRIO_FOREIGN + 1];
 #define SOFTIRQ_MIN		128	/* share of wakeups by softirqs: packets; not measured */
 #define NETWORK_BURST_NS	(1 * NSEC_PER_MSEC)	/* packets' bursts; not measured */
 #define NETWORK_GAP_PARTS	16	/* and they take less than this part of a gap; not measured */
+/* Wakeups from one packet to the next: so few, and packets are what the thread wakes up for; not so many. */
+#define NETWORK_WAKEUPS		2
+#define NETWORK_ELSE		8
 #define FANOUT_MIN		64	/* share of wakeups as one of several: a job worker; not measured */
 #define LATE_GAPS		4	/* of so many gaps that we delayed one counts; not measured */
 /* Bursts that agree, by design. A role found at 10 stays: lost and found again, it cost up to 3.8 s. */
@@ -947,6 +951,7 @@ struct task_ctx {
 	u32 class_gen;		/* class_gen that class knows of; class_refresh() */
 	u32 wakeups;		/* real ones; task_woke() */
 	u32 role_wakeups;	/* wakeups when the role last changed; role_settle() */
+	u32 network_wakeups;	/* wakeups when it last sent or received; network_used() */
 	u32 submits;		/* GPU submits, since its process is the game; gpu_submitted() */
 	u32 submit_gap_ns;	/* EWMA of the time between them; gpu_submitted() */
 	u64 submit_at_ns;	/* last one; gpu_submitted() */
@@ -1168,6 +1173,13 @@ static __always_inline u32 compat_in_interrupt(void)
 {
 	if (!irq_mask)
 		return 0;
+	if (irq_from_rq) {
+		const struct rq *rq = bpf_get_current_task_btf()->se.cfs_rq->rq;
+		u32 count = 0;
+
+		bpf_probe_read_kernel(&count, sizeof(count), (const char *)rq + irq_from_rq);
+		return count & irq_mask;
+	}
 	if (&__preempt_count)
 		return *(const u32 *)bpf_this_cpu_ptr(&__preempt_count) & irq_mask;
 	if (&pcpu_hot)
@@ -3043,7 +3055,9 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	}
 	if (t->fanout >= FANOUT_MIN)
 		return game ? ROLE_WORKER : ROLE_NONE;
-	if (inside && gap_is_between(t, INPUT_RATE) && burst < INPUT_BURST_NS)
+	/* A sound thread of short bursts looks like one for input, if no name tells. */
+	if (inside && gap_is_between(t, INPUT_RATE) && burst < INPUT_BURST_NS &&
+	    t->evidence[SOURCE_NAME].role != ROLE_AUDIO)
 		return ROLE_INPUT;
 	/* Packets come by softirq; on a server's tick only that tells them from sound. */
 	if (game && t->softirq >= SOFTIRQ_MIN && burst < gap / NETWORK_GAP_PARTS &&
@@ -3059,9 +3073,6 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	if (gap_is_between(t, COMPOSITOR_RATE) && burst >= COMPOSITOR_BURST_MIN_NS &&
 	    burst <= COMPOSITOR_BURST_MAX_NS)
 		return ROLE_COMPOSITOR;
-	/* Where the kernel does not tell what wakes a thread, irregular short work looks like packets. */
-	if (inside && !irq_mask && burst < NETWORK_BURST_NS && t->gap_dev_ns > gap >> STEADY_SHIFT)
-		return ROLE_NETWORK;
 	return ROLE_NONE;
 }
 
@@ -3133,6 +3144,9 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 	if (have_patterns) {
 		if (role)
 			confidence = t->match < MATCH_LIKELY ? CONFIDENT : t->match < MATCH_SURE ? 75 : 100;
+		/* A job that is alone in waiting for its frame looks as who makes the frame, if no name tells. */
+		if (role == ROLE_RENDER && confidence == 100 && t->evidence[SOURCE_NAME].role != role)
+			confidence = 75;
 		evidence_set(p, t, SOURCE_PATTERN, role, confidence, now);
 	}
 	if (evidence_ended(t->until, now))
@@ -3758,29 +3772,41 @@ int BPF_PROG(audio_ioctl, struct file *file, unsigned int cmd)
 	return 0;
 }
 
-/* A thread of the game that talks to a server has the network role, unless it makes frames. */
-static __always_inline int network_used(u64 *ctx)
+/*
+ * A thread of the game that talks to a server has the network role, if that is what it wakes up for: one
+ * that makes frames or sound sends a packet now and then, too. The first packet alone makes nobody sure.
+ */
+static __always_inline int network_used(const struct sock *sk, int result)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
+	u8 role = ROLE_NETWORK, confidence = have_patterns ? CONFIDENT : 90;
 	struct task_ctx *t;
+	u32 last, since;
 	u64 now;
 
-	if ((u32)p->tgid != game_tgid || call_result(ctx) < 0)
+	if ((u32)p->tgid != game_tgid || result < 0 || sk->sk_protocol != IPPROTO_UDP)
 		return 0;
 	t = task_ctx_make(p);
 	if (!t)
 		return 0;
 	now = compat_now();
 	task_class(p, t, now);
+	last = t->network_wakeups;
+	since = t->wakeups - last;
+	t->network_wakeups = t->wakeups;
+	if (last && (!since || (since > NETWORK_WAKEUPS && since < NETWORK_ELSE)))
+		return 0;
+	if (last)
+		confidence = 90;
+	if (last && since >= NETWORK_ELSE)
+		role = confidence = ROLE_NONE;
 	if (!thread_is_role(t, ROLE_RENDER, CONFIDENT) && !is_gpu_submit_thread(t))
-		evidence_set(p, t, SOURCE_NETWORK, ROLE_NETWORK, 90, now);
+		evidence_set(p, t, SOURCE_NETWORK, role, confidence, now);
 	return 0;
 }
 
-HOOK("fexit/udp_sendmsg", network_send, network_used(ctx))
-HOOK("fexit/udp_recvmsg", network_receive, network_used(ctx))
-HOOK("fexit/udpv6_sendmsg", network_send6, network_used(ctx))
-HOOK("fexit/udpv6_recvmsg", network_receive6, network_used(ctx))
+HOOK("tp_btf/sock_send_length", network_sent, network_used(sk, result), struct sock *sk, int result)
+HOOK("tp_btf/sock_recv_length", network_received, network_used(sk, result), struct sock *sk, int result)
 
 /* --- game: programs that start, names that change --- */
 

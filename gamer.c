@@ -408,10 +408,8 @@ enum prog_kind { PROG_TP, PROG_FENTRY, PROG_FEXIT, PROG_LSM, PROG_KRETPROBE, PRO
 	X(readers_evdev, READERS, FEXIT, "evdev_read", "evdev")			\
 	X(readers_hidraw, READERS, FEXIT, "hidraw_read", "hid")			\
 	X(audio_ioctl, AUDIO, FEXIT, "snd_pcm_ioctl", "snd_pcm")		\
-	X(network_send, NETWORK, FEXIT, "udp_sendmsg", NULL)			\
-	X(network_receive, NETWORK, FEXIT, "udp_recvmsg", NULL)			\
-	X(network_send6, NETWORK, FEXIT, "udpv6_sendmsg", "ipv6")		\
-	X(network_receive6, NETWORK, FEXIT, "udpv6_recvmsg", "ipv6")			\
+	X(network_sent, NETWORK, TP, "sock_send_length", NULL)			\
+	X(network_received, NETWORK, TP, "sock_recv_length", NULL)		\
 	X(game_lsm, GAME, LSM, "bprm_committed_creds", NULL)			\
 	X(game_exec, EXEC, TP, "sched_process_exec", NULL)			\
 	X(name_changed, NAME, TP, "task_rename", NULL)
@@ -622,6 +620,7 @@ static struct state {
 	u32 tests;			/* --test: bits by enum part and enum failure */
 	u64 kernel_const[KCONST_NR];	/* values in the running kernel's BTF */
 	u32 irq_mask;			/* interrupt bits of the preemption counter */
+	s32 irq_from_rq;		/* how far from the CPU's runqueue to look for it; 0: its address is known */
 	bool hook_off[HOOK_NR];		/* by --hooks */
 	const char *hook_why[HOOK_NR];	/* why not attached, NULL: attached */
 	const char *prog_why[PROG_NR];	/* why not loaded or attached, NULL: it is */
@@ -2261,22 +2260,41 @@ static bool var_has_address(s32 btf_id)
 	return !err || err == EPERM || err == EACCES;
 }
 
+/* Where a per-CPU variable lies in its section; -1: unknown. */
+static s64 btf_percpu_offset(const struct btf *btf, const char *name)
+{
+	s32 id = btf__find_by_name_kind(btf, name, BTF_KIND_VAR);
+	s32 section = btf__find_by_name_kind(btf, ".data..percpu", BTF_KIND_DATASEC);
+	const struct btf_type *t = section > 0 ? btf__type_by_id(btf, section) : NULL;
+
+	for (u32 i = 0; t && id > 0 && i < btf_vlen(t); i++)
+		if (btf_var_secinfos(t)[i].type == (u32)id)
+			return btf_var_secinfos(t)[i].offset;
+	return -1;
+}
+
 /*
  * The bits of the preemption counter that mean interrupt context: hard interrupts, NMIs, and
  * a softirq being served. 7.3 moved them and made the counter 8 bytes; before 6.15 it was in
- * a struct. 0: some other layout, better not read.
+ * a struct. 0: some other layout, better not read. A kernel that does not tell programs where
+ * its variables are tells where they lie side by side: st.irq_from_rq.
  */
 static u32 btf_irq_mask(const struct btf *btf)
 {
 	s32 id = btf__find_by_name_kind(btf, "__preempt_count", BTF_KIND_VAR);
-	s64 size;
+	s64 size, at = btf_percpu_offset(btf, "__preempt_count"), rq = btf_percpu_offset(btf, "runqueues");
 
+	st.irq_from_rq = 0;
 	if (id <= 0) {
 		id = btf__find_by_name_kind(btf, "pcpu_hot", BTF_KIND_VAR);
 		return id > 0 && var_has_address(id) ? 0x00ff0100 : 0;
 	}
-	if (!var_has_address(id))
-		return 0;
+	if (!var_has_address(id)) {
+		if (at < 0 || rq < 0 || !btf_has_member(btf, "sched_entity", "cfs_rq") ||
+		    !btf_has_member(btf, "cfs_rq", "rq"))
+			return 0;
+		st.irq_from_rq = at - rq;
+	}
 	size = btf__resolve_size(btf, btf__type_by_id(btf, id)->type);
 	return size == 4 ? 0x00ff0100 : size == 8 ? 0xff000100 : 0;
 }
@@ -3436,6 +3454,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 	skel->rodata->tests = st.tests;
 	skel->rodata->observing = args.run.observe;
 	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
+	skel->rodata->irq_from_rq = st.irq_from_rq;
 	skel->rodata->have_patterns = !st.hook_why[HOOK_RUNTIME];
 	skel->rodata->have_names = !st.hook_off[HOOK_NAME];
 	skel->rodata->have_gpu = !st.hook_why[HOOK_GPU];
@@ -3502,7 +3521,7 @@ static struct gamer_bpf *bpf_open(char **copy, bool cost)
 	*copy = bpf_unpack(&size);
 	if (!skel || !*copy || gamer_bpf__create_skeleton(skel))
 		return NULL;
-	for (i = 0; st.hook_why[HOOK_IRQ] && i < ARRAY_SIZE(names); i++)
+	for (i = 0; (st.hook_why[HOOK_IRQ] || st.irq_from_rq) && i < ARRAY_SIZE(names); i++)
 		for (at = *copy; (at = memmem(at, *copy + size - at, names[i],
 					      strlen(names[i]) + 1)); at++)
 			*at = 'X';

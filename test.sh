@@ -2353,6 +2353,21 @@ observed() (
 	wait $gamer || fail "gamer exits $?"
 	return $rc
 )
+roles_take() { # DIR
+	local n
+	for n in 1 2 3; do
+		"$BENCH" --seconds 4 --json --no-uinput --no-drm --workers 1 >"$1/host_roles.$n.json" || return
+	done
+}
+host_roles() { : "observing without the hooks of devices: who sends packets is network, who waits for frames is not; nine of ten sure roles are right"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	local dir line="ok"
+	dir=$(mktemp -d)
+	observed "$dir" roles_take --hooks=-gpu,-frame,-input,-readers,-audio || exit
+	group_roles host_roles "$dir" >&2
+	[ "$line" = ok ] || fail "$line"
+	rm -rf "$dir"
+}
 # openmetrics FILE: does Prometheus' own parser take it? Says why not. It wants a time with each sample.
 openmetrics() {
 	local dir rc=0

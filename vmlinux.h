@@ -102,8 +102,15 @@ struct bpf_iter_scx_dsq {
 	u64 __opaque[6];
 };
 
+struct rq;
+
+struct cfs_rq {
+	struct rq *rq;
+};
+
 struct sched_entity {
 	u64 sum_exec_runtime;
+	struct cfs_rq *cfs_rq;
 };
 
 struct upid {
@@ -153,6 +160,12 @@ struct linux_binprm {
 
 struct file {
 	void *private_data;
+};
+
+#define IPPROTO_UDP	17
+
+struct sock {
+	u16 sk_protocol;
 };
 
 struct drm_driver {

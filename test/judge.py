@@ -12,7 +12,8 @@ Prints nothing (or the tables) if all is well, else the first problem, with exit
 Roles: of evidence by a hook (its source is the hook's name) everything must be right, and
 within 1 ms of the first event (know_outside has too much load to tell), unless gamer came
 later than that (`.late.` in the file's name). A check named for the pattern must be right
-for 95 % of its threads within 100 wakeups. Threads outside the game have no role of a game
+for 95 % of its threads within 100 wakeups. Of the roles that are told with a confidence of 90
+or more, at least 90 % are right. Threads outside the game have no role of a game
 in any of them.
 """
 import json
@@ -233,7 +234,7 @@ def roles_exact(check, path, doc):
 
 
 def judge_roles(check, paths):
-    good = total = 0
+    good = total = sure = wrong = 0
     docs = {p: json.load(open(p, encoding="utf-8")) for p in paths}
     for path, doc in docs.items():
         if "roles" not in doc:
@@ -248,8 +249,13 @@ def judge_roles(check, paths):
         for t in doc["roles"]["threads"]:
             total += 1
             good += t["found"] == t["truth"] and t["wakeups"] <= 100
+            if t["confidence"] >= 90:
+                sure += 1
+                wrong += t["found"] != t["truth"]
     if "pattern" in check and good < 0.95 * total:
         sys.exit(f"{good} of {total} threads are right within 100 wakeups")
+    if not sure or wrong > sure / 10:
+        sys.exit(f"{wrong} of {sure} roles told with a confidence of 90 or more are wrong")
 
 
 if sys.argv[1:2] == ["--roles"]:
