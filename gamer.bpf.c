@@ -391,6 +391,8 @@ struct thread_row {
 	__u64 gap_ns;		/* EWMA of time between wakeups */
 	__u64 run_ns;		/* on a CPU, since first seen */
 	__u64 wait_ns;		/* ready, and waiting for one */
+	__u64 start_ns;		/* after boot: with tid, what no other thread has */
+	__u64 slice_ns;		/* that somebody asked for, 0: nobody did */
 	__u32 tid;
 	__u32 tgid;
 	__u8 class;		/* enum class */
@@ -398,11 +400,11 @@ struct thread_row {
 	__u8 source;		/* enum source */
 	__u8 confidence;	/* 0..100 */
 	__u8 primary;		/* 1: the game's thread with the most submits */
-	__u8 pad;
+	__u8 acts_as;		/* enum role by which it is scheduled or advised */
 	__u16 cpu;		/* where it ran last */
 	char comm[16];		/* not trusted, may lack its end */
 };
-_Static_assert(sizeof(struct thread_row) == 112, "ABI");
+_Static_assert(sizeof(struct thread_row) == 128, "ABI");
 
 /* Frames as the display shows them, or as the game submits them. One writer at a time. */
 enum frame_source { FRAME_NONE, FRAME_CADENCE, FRAME_FLIP };
@@ -715,6 +717,7 @@ const volatile u8 have_frames;			/* 1: page flips are looked at */
 const volatile u8 have_names;			/* 1: thread names are evidence */
 const volatile u8 learning;			/* 1: tasks are observed for the database */
 const volatile u8 observing;			/* 1: no scheduler; contexts are made when needed */
+const volatile u8 advising;			/* 1: user space advises threads by what they act as */
 const volatile struct prefix thread_names[THREAD_NAME_MAX];	/* from THREAD_NAMES */
 const volatile u8 thread_name_roles[THREAD_NAME_MAX];		/* enum role of each */
 const volatile struct prefix program_names[PROGRAM_NAME_MAX];	/* from PROGRAM_NAMES */
@@ -2673,7 +2676,7 @@ __noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
 __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 {
 	struct cpu_state *cs = cpu_here();
-	u8 old_role = t->role, role, source;
+	u8 old_role = t->role, old_acts = t->acts_as, role, source;
 
 	evidence_strongest(t, now);
 	role = t->role;
@@ -2698,8 +2701,11 @@ __noinline int role_settle(struct task_ctx *t __arg_nonnull, u64 ids, u64 now)
 	if (t->class == CLASS_OTHER && t->evidence[SOURCE_PATTERN].confidence >= CONFIDENT &&
 	    (!game_tgid || t->evidence[SOURCE_PATTERN].role == ROLE_COMPOSITOR))
 		t->acts_as = t->evidence[SOURCE_PATTERN].role;
-	if (role == old_role)
+	if (role == old_role) {
+		if (advising && t->acts_as != old_acts && t->class != CLASS_OTHER)
+			classification_send(t, ids, old_role);	/* user space looks at all threads */
 		return 0;
+	}
 	t->role_at_ns = bpf_ktime_get_ns();
 	t->role_wakeups = t->wakeups;
 	stat_inc(cs, BPF_STAT_ROLE_CHANGES);
@@ -4003,11 +4009,14 @@ int threads(struct bpf_iter__task *ctx)
 		.submits = t->submits, .submit_gap_ns = t->submit_gap_ns,
 		.wakeups = t->wakeups, .role_wakeups = t->role_wakeups,
 		.burst_ns = t->burst_avg_ns, .gap_ns = t->gap_avg_ns,
-		.run_ns = t->run_ns, .wait_ns = t->wait_ns,
+		.run_ns = t->run_ns, .wait_ns = t->wait_ns, .start_ns = p->start_boottime,
 		.tid = p->pid, .tgid = p->tgid, .cpu = p->thread_info.cpu,
 		.class = t->class, .role = t->role, .source = t->source, .confidence = t->confidence,
 		.primary = primary_tid == (u32)p->pid && primary_tgid == (u32)p->tgid,
+		.acts_as = t->acts_as,
 	};
+	if (bpf_core_field_exists(p->se.custom_slice) && p->se.custom_slice)
+		row.slice_ns = p->se.slice;
 	__builtin_memcpy(row.comm, p->comm, sizeof(row.comm));
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;

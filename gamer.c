@@ -17,12 +17,13 @@
  *  13. child processes       which do what may never come to an end
  *  14. wine                  uprobes on the ntdll.so of whatever Wine the game brings
  *  15. game                  which process is the game, which serve it
- *  16. output                status as text, JSON and OpenMetrics
- *  17. server                the epoll loop: signals, BPF events, power changes, the clients on the socket
- *  18. client commands       what asks a running gamer: events, traces of them, top
- *  19. profile               times off the CPU and system calls of a process tree
- *  20. commands              run, status, db, check, unit, man, completions
- *  21. main                  option parser
+ *  16. fair back end        roles as nice values and slices, for whoever schedules
+ *  17. output                status as text, JSON and OpenMetrics
+ *  18. server                the epoll loop: signals, BPF events, power changes, the clients on the socket
+ *  19. client commands       what asks a running gamer: events, traces of them, top
+ *  20. profile               times off the CPU and system calls of a process tree
+ *  21. commands              run, status, db, check, unit, man, completions
+ *  22. main                  option parser
  *
  * `gamer run` is cmd_run -> run_once -> bpf_load -> bpf_attach -> loop. Start reading there;
  * the tables of section 3 tell what exists. A command's options lie in args.COMMAND; bpf_configure() hands BPF
@@ -142,6 +143,7 @@ enum kernel_const { KERNEL_CONSTS(X) KCONST_NR };
 #undef X
 
 enum opt_type { OPT_FLAG, OPT_NUM, OPT_STR, OPT_CHOICE };
+enum backend { BACKEND_UNSAID = -1, BACKEND_AUTO, BACKEND_SCX, BACKEND_FAIR };
 enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWERSAVE };
 
 /* ===================================================================================== */
@@ -151,6 +153,7 @@ enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWE
 /* name, how many of its options (the first ones) also come as bare words, one-line help */
 #define COMMANDS(X)								\
 	X(run, 0, "schedule in the foreground until SIGINT or SIGTERM (the default)") \
+	X(restore, 0, "put back what a killed gamer had given to threads")	\
 	X(status, 0, "one snapshot of a running gamer")				\
 	X(top, 0, "live view of a running gamer")				\
 	X(events, 0, "a running gamer's event stream as JSON lines")		\
@@ -209,6 +212,9 @@ static const struct command {
 	OPTION_HOOKS(X, run)							\
 	X(run, observe, "observe", 'o', FLAG, 0, 0, 0, NULL,			\
 	  "find roles and schedule nothing; needs no sched_ext")		\
+	X(run, backend, "backend", 0, CHOICE, BACKEND_UNSAID, 0, 0, "auto|scx|fair",	\
+	  "schedule (scx), or advise by nice value and slice whoever schedules (fair); auto: scx where it can " \
+	  "be had and is free, else fair; unsaid: auto, but exit 75 beside another scheduler") \
 	X(run, game, "game", 0, NUM, 0, 0, 4194304, NULL,			\
 	  "treat this process as the game; 0: find it")				\
 	X(run, game_weight, "game-weight", 0, NUM, 8, 1, 64, NULL,		\
@@ -226,6 +232,8 @@ static const struct command {
 	  "gamer's user write")							\
 	X(run, socket_group, "socket-group", 0, STR, 0, 1, 0, "GROUP",		\
 	  "group that may ask gamer, as root may; default: none")
+
+#define OPTIONS_restore(X)
 
 #define OPTIONS_status(X)							\
 	OPTION_JSON(X, status)							\
@@ -290,7 +298,7 @@ static const struct command {
 /* Each command's arguments, by its name; the parser fills them, and nobody changes them. */
 typedef bool arg_FLAG;
 typedef s64 arg_NUM;
-typedef u32 arg_CHOICE;		/* index */
+typedef s32 arg_CHOICE;		/* index, or the default */
 typedef const char *arg_STR;	/* points into argv; NULL: not given */
 
 static struct {
@@ -488,6 +496,16 @@ static const struct unit_desc {
 	X(CPU, cpu, US, COUNTER, cpu_us(), "CPU time of gamer itself, outside BPF") \
 	X(REJECTED, nr_rejected, NONE, COUNTER, read_num(0, SCX_DIR "nr_rejected"), \
 	  "tasks that sched_ext refused") \
+	X(FAIR_THREADS, fair_threads, NONE, GAUGE, st.fair ? fair_list.nr : NAN, \
+	  "threads that have the nice value and slice of their role") \
+	X(FAIR_CALLS, fair_calls, NONE, COUNTER, st.fair ? fair.calls : NAN, \
+	  "system calls that changed a thread") \
+	X(FAIR_LOOKS, fair_looks, NONE, COUNTER, st.fair ? fair.looks : NAN, \
+	  "looks at all threads, after roles had changed") \
+	X(FAIR_THEIRS, fair_theirs, NONE, COUNTER, st.fair ? fair.theirs : NAN, \
+	  "threads that somebody else changed and that were left alone") \
+	X(FAIR_CPU, fair_cpu, US, COUNTER, st.fair ? fair.cpu_ns / NSEC_PER_USEC : NAN, \
+	  "CPU time of gamer for that")	\
 	X(CLIENTS, clients, NONE, GAUGE, clients_of(ALL_USERS), "clients that are connected") \
 	X(HUNG, processes_locked, NONE, COUNTER, reader.hung, \
 	  "processes that could not be read in time") \
@@ -604,6 +622,10 @@ static struct state {
 	bool stop;			/* a signal asked to stop */
 	bool verbose;			/* what libbpf says is shown; cmd_run() and others */
 	bool accept_failed;		/* somebody waits for a place; client_accept() */
+	char fair_why[160];		/* why it advises; backend_choose() */
+	bool observing;			/* schedules nothing: --observe, or fair; backend_choose() */
+	bool fair;			/* advises, and schedules nothing; backend_choose() */
+	bool roles_changed;		/* since fair_look(); ring_take(), slot_class() */
 	bool modules_came;		/* with functions that hooks want: load again; on_module() */
 	bool exited;			/* the kernel let the scheduler go; see end */
 	struct scx_end end;		/* last exit; scx_look() */
@@ -1546,7 +1568,7 @@ static ssize_t message_receive(int sock, void *data, size_t size, int fds[MESSAG
 /* What an epoll event is about; rings, clients and processes each have a row of them. */
 enum {
 	EV_SIGNAL, EV_LISTEN, EV_UEVENT, EV_MODULE, EV_WATCHDOG, EV_GAME, EV_BATCH, EV_PUBLISH,
-	EV_READER, EV_WINE,
+	EV_READER, EV_WINE, EV_FAIR,
 	EV_RING, EV_CLIENT = EV_RING + EVENT_NR, EV_PIDFD = EV_CLIENT + MAX_CLIENTS,
 };
 
@@ -1916,8 +1938,8 @@ static void power_apply(void)
 /*
  * What gamer does with which capability: name, when, what is lost without it. START: to
  * load and attach, also again later; READ: in force only in the child that reads what belongs to
- * other processes; FILES: only where a file that gamer writes lies in a folder of another user. The
- * first two are all that gamer cannot do without.
+ * other processes; FILES: only where a file that gamer writes lies in a folder of another user; FAIR:
+ * where gamer advises threads. The first two are all that gamer cannot do without if it does not.
  */
 #define CAPS(X)										\
 	X(BPF, START, "")								\
@@ -1926,9 +1948,10 @@ static void power_apply(void)
 	X(SYS_PTRACE, READ, "other users' games are known by what they do alone")	\
 	X(CHECKPOINT_RESTORE, READ, "no wine hook")					\
 	X(DAC_READ_SEARCH, READ, "no wine hook on files that users keep closed")	\
-	X(DAC_OVERRIDE, FILES, "")
+	X(DAC_OVERRIDE, FILES, "")						\
+	X(SYS_NICE, FAIR, "")
 
-enum cap_when { CAP_START, CAP_READ, CAP_FILES };
+enum cap_when { CAP_START, CAP_READ, CAP_FILES, CAP_FAIR };
 
 static const struct cap {
 	const char *name;
@@ -1965,19 +1988,22 @@ static u64 caps_get(bool effective)
 			   data[0].permitted | (u64)data[1].permitted << 32;
 }
 
-/* Capabilities that scheduling needs and this process lacks, as "A and B"; NULL: none. */
+/* Capabilities that gamer needs for what it is to do and this process lacks, as "A and B"; NULL: none. */
 static const char *missing_capability(void)
 {
 	static char names[64];
 	u64 have = caps_get(true);
+	bool needed;
 	size_t i;
 
 	if (have & (1ULL << CAP_SYS_ADMIN))	/* includes them */
-		return NULL;
-	for (names[0] = 0, i = 0; i < CAPS_REQUIRED; i++)
-		if (!(have & (1ULL << caps[i].bit)))
+		have |= 1ULL << CAP_BPF | 1ULL << CAP_PERFMON;
+	for (names[0] = 0, i = 0; i < ARRAY_SIZE(caps); i++) {
+		needed = i < CAPS_REQUIRED || (st.fair && caps[i].when == CAP_FAIR);
+		if (needed && !(have & (1ULL << caps[i].bit)))
 			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
 				 names[0] ? " and " : "", caps[i].name);
+	}
 	return names[0] ? names : NULL;
 }
 
@@ -2064,14 +2090,16 @@ static const u16 allowed_calls[] = {
 	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
 	SYS_fork, SYS_clone, SYS_set_tid_address, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
 	SYS_close_range, SYS_fstatfs,
+	SYS_sched_getattr, SYS_sched_setattr,	/* behind FAIR_CALLS: where gamer advises threads */
 };
+#define FAIR_CALLS	2
 
 static void seccomp_on(void)
 {
 	static struct sock_filter code[ARRAY_SIZE(allowed_calls) + 6];
 	struct sock_fprog prog = { .filter = code };
 	struct sock_filter *to = code;
-	const u16 *call, *end = allowed_calls + ARRAY_SIZE(allowed_calls);
+	const u16 *call, *end = allowed_calls + ARRAY_SIZE(allowed_calls) - (st.fair ? 0 : FAIR_CALLS);
 
 	/* the numbers below are those of 64-bit calls, which is what gamer makes */
 	*to++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
@@ -2093,7 +2121,7 @@ static void seccomp_on(void)
 static void privileges_drop(bool foreign_folders)
 {
 	static bool hardened;
-	u64 run = foreign_folders ? caps_for(CAP_FILES) : 0;
+	u64 run = (foreign_folders ? caps_for(CAP_FILES) : 0) | (st.fair ? caps_for(CAP_FAIR) : 0);
 
 	caps_set(run, run | caps_for(CAP_START) | caps_for(CAP_READ));
 	if (hardened)
@@ -2419,7 +2447,7 @@ static const char *prog_probe(struct btf *btf, const struct prog *p)
  */
 static bool prog_wanted(u32 i)
 {
-	if (progs[i].hook == HOOK_RUNTIME && !args.run.observe)
+	if (progs[i].hook == HOOK_RUNTIME && !st.observing)
 		return false;		/* the scheduler's callbacks see it all */
 	if (i == PROG_game_exec && !st.hook_why[HOOK_GAME])
 		return false;		/* LSM told already */
@@ -2520,7 +2548,7 @@ static const char *kernel_probe(struct btf *btf)
 		st.prog_why[i] = prog_probe(btf, &progs[i]);
 	for (i = 0; i < HOOK_NR; i++)
 		st.hook_why[i] = hook_probe(btf, i);
-	if (args.run.observe) {
+	if (st.observing) {
 		st.hook_why[HOOK_SCHED] = st.hook_why[HOOK_CGROUP] = st.hook_why[HOOK_CPUPERF] =
 			st.hook_why[HOOK_KICK] = st.hook_why[HOOK_PEEK] = st.hook_why[HOOK_IMMED] =
 				"observing only";
@@ -3155,7 +3183,7 @@ static void db_keep_bad(void)
 static void db_open(void)
 {
 	db.wanted = args.run.db;
-	if (args.run.observe || (db.wanted && !*db.wanted))
+	if (st.observing || (db.wanted && !*db.wanted))
 		return;
 	if (!db_place(true)) {
 		note("no folder for the process database can be written: what is learned stays in memory");
@@ -3402,7 +3430,7 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 {
 	struct bpf_program *prog;
 
-	if (args.run.observe) {
+	if (st.observing) {
 		bpf_map__set_autocreate(skel->maps.gamer_ops, false);
 		bpf_map__set_autocreate(skel->maps.cgroup_weights, false);
 		bpf_object__for_each_program(prog, skel->obj)
@@ -3452,7 +3480,8 @@ static void bpf_configure(struct gamer_bpf *skel)
 	bpf_configure_sched(skel);
 	bpf_configure_names(skel);
 	skel->rodata->tests = st.tests;
-	skel->rodata->observing = args.run.observe;
+	skel->rodata->observing = st.observing;
+	skel->rodata->advising = st.fair;
 	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->irq_from_rq = st.irq_from_rq;
 	skel->rodata->have_patterns = !st.hook_why[HOOK_RUNTIME];
@@ -3546,7 +3575,7 @@ static void storage_keep(struct gamer_bpf *skel, bool loaded)
 	size_t n = 0;
 	int *fd;
 
-	if (args.run.observe)		/* no CPU that goes ends it */
+	if (st.observing)		/* no CPU that goes ends it */
 		return;
 	bpf_object__for_each_map(map, skel->obj) {
 		if ((bpf_map__type(map) != BPF_MAP_TYPE_TASK_STORAGE &&
@@ -3639,7 +3668,7 @@ static int bpf_attach(void)
 	char name[128];
 
 	st.exited = false;
-	if (!args.run.observe) {
+	if (!st.observing) {
 		st.link = bpf_map__attach_struct_ops(st.skel->maps.gamer_ops);
 		if (!st.link) {
 			int err = errno;
@@ -4737,6 +4766,7 @@ static void slot_class(struct game_slot *s, u8 class)
 	if (err && err != -ENOENT && err != -ESRCH)	/* these: it has ended, which comes next */
 		note("game: BPF cannot be told what process %d is: %s", s->pid, strerror(-err));
 	s->class = class;
+	st.roles_changed = true;
 	__atomic_fetch_add(&st.skel->data->class_gen, 1, __ATOMIC_RELEASE);
 }
 
@@ -5264,7 +5294,506 @@ static void game_text(struct out *o)
 }
 
 /* ===================================================================================== */
-/* 16. output                                                                            */
+/* 16. fair back end                                                                     */
+/* ===================================================================================== */
+
+/*
+ * Where gamer does not schedule, gamer advises the scheduler that does: a thread's role gives the thread
+ * a nice value and a slice. BPF tells when a role has changed. What such a record says does not count, for
+ * records come late or are lost: gamer looks at all threads then, and compares with its list. So no change
+ * is missed, and a role that wavers costs one call a look.
+ *
+ * The list is a file in the runtime directory too. A thread is written there before it is touched, and
+ * from there alone threads are put back: by gamer's end, however it comes, by the next start, and by
+ * `gamer restore`. A thread that does not have what gamer gave it belongs to whoever changed it.
+ */
+
+#define FAIR_THREADS	8192		/* the list's room */
+#define FAIR_RESET_ON_FORK 1		/* SCHED_FLAG_RESET_ON_FORK */
+#define FAIR_PAUSE_NS	(20 * NSEC_PER_MSEC)	/* between two looks, at least */
+#define FAIR_REST	500		/* and so many times what the last look cost: 0.2 % of a CPU */
+#define FAIR_TICK_NS	(NSEC_PER_SEC / 100)	/* the unit of starts in /proc */
+
+/* A role's advice. The slice counts where a thread wakes and where its turn ends; 0: the kernel's own. */
+static const struct { int8_t nice; u32 slice_us; } fair_advice[ROLE_NR] = {
+	[ROLE_INPUT] = { -19, 100 },
+	[ROLE_AUDIO] = { -19, 100 },
+	[ROLE_GPU] = { -19, 100 },
+	[ROLE_RENDER] = { -12, 300 },
+	[ROLE_COMPOSITOR] = { -15, 300 },
+	[ROLE_NETWORK] = { -10, 1000 },
+	[ROLE_PHYSICS] = { -10, 1000 },
+	[ROLE_WORKER] = { -10, 1000 },
+	[ROLE_CPU_BOUND] = { -8, 0 },
+};
+
+/* The kernel's, as of its first version. */
+struct sched_attr {
+	u32 size;
+	u32 sched_policy;
+	u64 sched_flags;
+	s32 sched_nice;
+	u32 sched_priority;
+	u64 sched_runtime, sched_deadline, sched_period;
+};
+
+/* What sched_setattr() sets of a thread. */
+struct fair_attr {
+	int8_t nice;
+	u8 policy;
+	u8 priority;		/* of SCHED_FIFO */
+	u8 fork;		/* 1: what it starts begins without these values */
+	u32 slice_us;		/* 0: the kernel's own */
+};
+
+enum fair_state {
+	FAIR_HELD,		/* it has what it should have */
+	FAIR_TO_SET,
+	FAIR_TO_UNDO,
+	FAIR_THEIRS,		/* somebody else has changed it: it is left alone while it lives */
+};
+
+struct fair_thread {
+	u64 start;		/* in ticks after boot: with tid, what no other thread has */
+	u32 tid, tgid;
+	struct fair_attr was;
+	struct fair_attr is, then;	/* what gamer gives it, and gave it before: one of both it has */
+	u8 role;		/* enum role that the advice is for */
+	u8 state;		/* enum fair_state */
+	u8 pad[6];
+};
+_Static_assert(sizeof(struct fair_thread) == 48, "file");
+
+/* The list, as the file has it. */
+static struct fair_list {
+	char magic[8];
+	u32 crc;		/* of all behind it */
+	u32 nr;
+	char boot[40];		/* the kernel's name for this boot: starts count from there */
+	struct fair_thread thread[FAIR_THREADS];	/* by tid */
+} fair_list, fair_next;		/* the next one: fair_plan() */
+#define FAIR_MAGIC	"GAMERF1\n"
+#define FAIR_HEAD	offsetof(struct fair_list, thread)
+
+/* A thread that should have a role's advice, as a look sees it. */
+struct fair_seen {
+	u64 start;
+	u32 tid, tgid;
+	u8 role;		/* enum role */
+	bool own_slice;
+};
+
+static struct fair {
+	bool slices;		/* the kernel has slices; fair_probe() */
+	u32 slice_us;		/* its own; fair_probe() */
+	u32 nr_seen;
+	struct fair_seen seen[FAIR_THREADS];
+	u64 due_ns;		/* no look before; fair_look() */
+	int timer_fd;		/* fires then; fair_turn() */
+	u64 looks, calls, cpu_ns, theirs, full;	/* sums */
+	int refused;		/* errno of the last call that failed, 0: none */
+} fair;
+
+static u64 fair_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
+}
+
+/* Start of a thread in ticks after boot; 0: there is none. Cannot hang. */
+static u64 fair_start(u32 tgid, u32 tid)
+{
+	char line[512], *at;
+	int i;
+
+	read_line(line, sizeof(line), "/proc/%u/task/%u/stat", tgid, tid);
+	at = strrchr(line, ')');	/* the name may hold anything */
+	for (i = 2; at && i < 22; i++)
+		at = strchr(at + 1, ' ');
+	return at ? strtoull(at, NULL, 10) : 0;
+}
+
+/* What a thread (0: gamer) has now; false: there is none. */
+static bool fair_get(u32 tid, struct fair_attr *a)
+{
+	struct sched_attr attr = { .size = sizeof(attr) };
+
+	if (syscall(SYS_sched_getattr, tid, &attr, sizeof(attr), 0))
+		return false;
+	*a = (struct fair_attr){
+		.nice = attr.sched_nice, .policy = attr.sched_policy, .priority = attr.sched_priority,
+		.fork = attr.sched_flags & FAIR_RESET_ON_FORK,
+		.slice_us = attr.sched_policy == SCHED_OTHER || attr.sched_policy == SCHED_BATCH ?
+			    attr.sched_runtime / NSEC_PER_USEC : 0,
+	};
+	if (a->slice_us == fair.slice_us)
+		a->slice_us = 0;
+	return true;
+}
+
+static bool fair_set(u32 tid, const struct fair_attr *a)
+{
+	struct sched_attr attr = {
+		.size = sizeof(attr), .sched_policy = a->policy, .sched_nice = a->nice,
+		.sched_priority = a->priority, .sched_flags = a->fork ? FAIR_RESET_ON_FORK : 0,
+		.sched_runtime = fair.slices ? a->slice_us * NSEC_PER_USEC : 0,
+	};
+
+	fair.calls++;
+	if (!syscall(SYS_sched_setattr, tid, &attr, 0))
+		return true;
+	if (errno != ESRCH)
+		fair.refused = errno;
+	return false;
+}
+
+static bool fair_same(const struct fair_attr *a, const struct fair_attr *b)
+{
+	return a->nice == b->nice && a->policy == b->policy && a->priority == b->priority &&
+	       a->fork == b->fork && (!fair.slices || a->slice_us == b->slice_us);
+}
+
+/* Does the kernel take a slice? Only a try tells; it is gamer's own that is tried, and put back. */
+static void fair_probe(void)
+{
+	struct fair_attr was, is;
+
+	fair.slices = true;
+	fair.slice_us = 0;
+	if (!fair_get(0, &was))
+		return;
+	is = was;
+	is.slice_us = 777;
+	fair.slices = fair_set(0, &is) && fair_get(0, &is) && is.slice_us == 777;
+	was.slice_us = 0;
+	if (fair.slices && fair_set(0, &was) && fair_get(0, &is))
+		fair.slice_us = is.slice_us;
+	fair.calls = 0;
+}
+
+/*
+ * Puts a thread back, value by value: what is not gamer's any more stays. A thread that has become a
+ * real-time thread meanwhile is left as it is.
+ */
+static void fair_undo(const struct fair_thread *t)
+{
+	struct fair_attr now, to;
+
+	if (fair_start(t->tgid, t->tid) != t->start || !fair_get(t->tid, &now))
+		return;
+	to = now;
+	if (now.policy != t->is.policy && now.policy != t->then.policy)
+		return;
+#define BACK(value)								\
+	if (now.value == t->is.value || now.value == t->then.value)		\
+		to.value = t->was.value
+	BACK(nice);
+	BACK(policy);
+	BACK(priority);
+	BACK(fork);
+	BACK(slice_us);
+#undef BACK
+	if (!fair_same(&to, &now))
+		fair_set(t->tid, &to);
+}
+
+static void fair_path(char path[128])
+{
+	snprintf(path, 128, "%s/fair", runtime_dir());
+}
+
+static u32 fair_crc(const struct fair_list *l)
+{
+	return crc32(0, (const u8 *)&l->nr, FAIR_HEAD - offsetof(struct fair_list, nr) +
+					    l->nr * sizeof(l->thread[0]));
+}
+
+/* Writes the list; false: it cannot be written, and then nothing may be touched. */
+static bool fair_save(struct fair_list *l)
+{
+	char path[128];
+
+	fair_path(path);
+	if (!l->nr)
+		return !unlink(path) || errno == ENOENT;
+	memcpy(l->magic, FAIR_MAGIC, sizeof(l->magic));
+	read_line(l->boot, sizeof(l->boot), "/proc/sys/kernel/random/boot_id");
+	l->crc = fair_crc(l);
+	return !file_write(AT_FDCWD, path, l, FAIR_HEAD + l->nr * sizeof(l->thread[0]), false);
+}
+
+/* Is this thread of a list one that gamer can have written? */
+static bool fair_plausible(const struct fair_thread *t)
+{
+	const struct fair_attr *a;
+
+	for (a = &t->was; a <= &t->then; a++)
+		if (a->nice < -20 || a->nice > 19 || a->slice_us > 100000 || a->fork > 1 ||
+		    (a->policy != SCHED_OTHER && a->policy != SCHED_BATCH &&
+		     (a == &t->was || a->policy != SCHED_FIFO)) || a->priority > (a->policy == SCHED_FIFO))
+			return false;
+	return t->start && (s32)t->tid > 0 && (s32)t->tgid > 0;
+}
+
+/* Reads the list of a gamer that was killed. NULL, or why the file is none. */
+static const char *fair_load(struct fair_list *l)
+{
+	char path[128], boot[40];
+	const char *why = NULL;
+	struct stat s;
+	ssize_t n;
+	u32 i;
+	int fd;
+
+	fair_path(path);
+	l->nr = 0;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return errno == ENOENT ? NULL : strerror(errno);
+	if (fstat(fd, &s) || !S_ISREG(s.st_mode) || s.st_uid != geteuid())
+		why = "it is not gamer's";
+	n = why ? 0 : read(fd, l, sizeof(*l));
+	close(fd);
+	if (!why && (n < (ssize_t)FAIR_HEAD || memcmp(l->magic, FAIR_MAGIC, sizeof(l->magic)) ||
+		     l->nr > FAIR_THREADS || n != s.st_size ||
+		     n != (ssize_t)(FAIR_HEAD + l->nr * sizeof(l->thread[0])) || l->crc != fair_crc(l)))
+		why = "it is damaged";
+	for (i = 0; !why && i < l->nr; i++)
+		if (!fair_plausible(&l->thread[i]))
+			why = "it holds what gamer does not write";
+	read_line(boot, sizeof(boot), "/proc/sys/kernel/random/boot_id");
+	if (why || strncmp(l->boot, boot, sizeof(boot)))
+		l->nr = 0;	/* those threads ended with their boot */
+	return why;
+}
+
+/* Puts back all that the file lists, and removes it. Returns the number of threads, -1: it is no list. */
+static int fair_restore(void)
+{
+	struct fair_list *l = &fair_next;
+	const char *why = fair_load(l);
+	char path[128];
+	u32 i;
+
+	fair_path(path);
+	if (why) {
+		note("%s: nothing is put back: %s", path, why);
+		return -1;
+	}
+	fair.refused = 0;
+	for (i = 0; i < l->nr; i++)
+		fair_undo(&l->thread[i]);
+	if (fair.refused) {
+		note("%s: not all is put back: %s", path, strerror(fair.refused));
+		return -1;
+	}
+	unlink(path);
+	return l->nr;
+}
+
+/* The role by which a thread is advised. In the game a name is enough: a wrong one costs the game alone. */
+static u8 fair_role(const struct thread_row *row)
+{
+	bool named = row->class == CLASS_GAME && row->role && row->acts_as == ROLE_NONE;
+	u8 role = named ? row->role : row->acts_as;
+
+	return role ? role : row->class ? ROLE_WORKER : ROLE_NONE;
+}
+
+static void fair_row(const struct thread_row *row, void *ctx)
+{
+	u8 role = fair_role(row) % ROLE_NR;
+
+	(void)ctx;
+	if (!fair_advice[role].nice && !fair_advice[role].slice_us)
+		return;
+	if (fair.nr_seen == FAIR_THREADS) {
+		if (!fair.full++)
+			note("fair: more than %d threads of the game and its servers: the rest is not advised",
+			     FAIR_THREADS);
+		return;
+	}
+	fair.seen[fair.nr_seen++] = (struct fair_seen){
+		.start = row->start_ns / FAIR_TICK_NS, .tid = row->tid, .tgid = row->tgid, .role = role,
+		.own_slice = row->slice_ns,
+	};
+}
+
+static int fair_compare(const void *a, const void *b)
+{
+	return CMP(((const struct fair_seen *)a)->tid, ((const struct fair_seen *)b)->tid);
+}
+
+/* A thread that chose its own values, or is none of the kernel's fair scheduler, is not for gamer. */
+static bool fair_may(const struct fair_seen *s, struct fair_attr *now)
+{
+	return !s->own_slice && fair_get(s->tid, now) && !now->nice &&
+	       (now->policy == SCHED_OTHER || now->policy == SCHED_BATCH);
+}
+
+static void fair_advise(struct fair_thread *t, u8 role)
+{
+	t->role = role;
+	t->then = t->is;
+	t->is = (struct fair_attr){
+		.nice = fair_advice[role].nice, .policy = t->was.policy, .fork = 1,
+		.slice_us = fair.slices ? fair_advice[role].slice_us : 0,
+	};
+	t->state = FAIR_TO_SET;
+}
+
+/* A listed thread was seen again: it may have another role now, or belong to somebody else. */
+static void fair_again(struct fair_thread *t, const struct fair_seen *s)
+{
+	struct fair_attr now;
+
+	if (t->state == FAIR_THEIRS || t->role == s->role || !fair_get(t->tid, &now))
+		return;
+	if (fair_same(&now, &t->is)) {
+		fair_advise(t, s->role);
+		return;
+	}
+	t->state = FAIR_THEIRS;
+	fair.theirs++;
+}
+
+/* From the list and what was seen: the next list, with what is to be done. Returns how much that is. */
+static u32 fair_plan(void)
+{
+	const struct fair_thread *old = fair_list.thread, *end = old + fair_list.nr;
+	const struct fair_seen *s = fair.seen, *last = s + fair.nr_seen;
+	struct fair_thread *t;
+	u32 todo = 0;
+
+	for (fair_next.nr = 0; s < last || old < end;) {
+		t = &fair_next.thread[fair_next.nr];
+		if (old < end && s < last && old->tid == s->tid && old->start != s->start) {
+			old++;			/* it is gone, for its number is another's */
+			continue;
+		}
+		if (old < end && (s == last || old->tid < s->tid)) {
+			*t = *old++;
+			t->state = FAIR_TO_UNDO;
+		} else if (old < end && old->tid == s->tid) {
+			*t = *old++;
+			fair_again(t, s++);
+		} else {
+			*t = (struct fair_thread){ .start = s->start, .tid = s->tid, .tgid = s->tgid };
+			if (fair_next.nr + (end - old) >= FAIR_THREADS || !fair_may(s, &t->was)) {
+				s++;
+				continue;
+			}
+			t->is = t->was;
+			fair_advise(t, s++->role);
+		}
+		todo += t->state == FAIR_TO_SET || t->state == FAIR_TO_UNDO;
+		fair_next.nr++;
+	}
+	return todo;
+}
+
+/* After the calls: whoever is still the thread that was meant has its values rightly. */
+static void fair_verify(const struct thread_row *row, void *ctx)
+{
+	u32 from = 0, to = fair_next.nr, mid;
+	struct fair_thread *t;
+
+	(void)ctx;
+	while (from < to) {
+		mid = (from + to) / 2;
+		if (fair_next.thread[mid].tid < row->tid)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	t = &fair_next.thread[from];
+	if (from < fair_next.nr && t->tid == row->tid && t->start == row->start_ns / FAIR_TICK_NS &&
+	    t->state == FAIR_TO_SET)
+		t->state = FAIR_HELD;
+}
+
+/* The thread that was meant is gone. If its number is another's already, that one gets back what it had. */
+static bool fair_gone(struct fair_thread *t)
+{
+	struct fair_attr now;
+
+	if (fair_start(t->tgid, t->tid) == t->start) {
+		t->state = FAIR_HELD;
+		return false;
+	}
+	if (fair_get(t->tid, &now) && fair_same(&now, &t->is))
+		fair_set(t->tid, &t->then);
+	return true;
+}
+
+/* Does what was planned; the next list becomes the list. */
+static void fair_apply(void)
+{
+	struct fair_thread *t, *end = fair_next.thread + fair_next.nr, *to = fair_list.thread;
+	bool set = false;
+
+	for (t = fair_next.thread; t < end; t++)
+		if (t->state == FAIR_TO_UNDO)
+			fair_undo(t);
+		else if (t->state == FAIR_TO_SET)
+			set |= fair_set(t->tid, &t->is);
+	if (set)
+		threads_each(fair_verify, NULL);
+	for (t = fair_next.thread; t < end; t++)
+		if (t->state != FAIR_TO_UNDO && !(t->state == FAIR_TO_SET && fair_gone(t)))
+			*to++ = *t;
+	fair_list.nr = to - fair_list.thread;
+}
+
+/* Looks at all threads, and does what follows from it. */
+static void fair_look(void)
+{
+	u64 start = fair_cpu_ns(), cost;
+	static bool told;
+	u32 i;
+
+	fair.looks++;
+	fair.nr_seen = 0;
+	threads_each(fair_row, NULL);
+	for (i = 1; i < fair.nr_seen && fair.seen[i - 1].tid < fair.seen[i].tid; i++)
+		;
+	if (i < fair.nr_seen)
+		qsort(fair.seen, fair.nr_seen, sizeof(fair.seen[0]), fair_compare);
+	if (fair_plan()) {
+		if (fair_save(&fair_next)) {
+			fair_apply();
+			fair_save(&fair_list);
+		} else if (!told) {
+			note("fair: no thread is advised, since the list cannot be written: %s", file_why);
+			told = true;
+		}
+	}
+	cost = fair_cpu_ns() - start;
+	fair.cpu_ns += cost;
+	fair.due_ns = now_ns() + MAX(FAIR_PAUSE_NS, FAIR_REST * cost);
+}
+
+/* Once a turn of the loop: a role or a class has changed since the last look. */
+static void fair_turn(void)
+{
+	struct itimerspec its = { 0 };
+
+	if (!st.fair || !st.roles_changed)
+		return;
+	if (now_ns() >= fair.due_ns) {
+		st.roles_changed = false;
+		fair_look();
+		return;
+	}
+	its.it_value.tv_sec = fair.due_ns / NSEC_PER_SEC;
+	its.it_value.tv_nsec = fair.due_ns % NSEC_PER_SEC;
+	timerfd_settime(fair.timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+}
+
+/* ===================================================================================== */
+/* 17. output                                                                            */
 /* ===================================================================================== */
 
 /* Long-lived buffer of answers to clients and of the status file. */
@@ -5471,7 +6000,10 @@ static const char *profile_name(enum profile p)
 /* One line that says what gamer does. */
 static int summary(char *buf, size_t size)
 {
-	if (args.run.observe)
+	if (st.fair)
+		return text_f(buf, size, "advising by nice value%s (%s)", fair.slices ? " and slice" : "",
+			      st.fair_why);
+	if (st.observing)
 		return snprintf(buf, size, "observing, the kernel's own scheduler decides");
 	return snprintf(buf, size, "scheduling %u CPU%s, %u cache%s, profile %s", topo.nr_cpus,
 			topo.nr_cpus == 1 ? "" : "s", topo.nr_llcs, topo.nr_llcs == 1 ? "" : "s",
@@ -5734,7 +6266,7 @@ static void status_json(struct out *o)
 		wine_used |= wine_files[i].attached;
 	json_begin(&j, o, "status");
 	json_str(&j, "version", GAMER_VERSION);
-	json_str(&j, "mode", args.run.observe ? "observe" : "schedule");
+	json_str(&j, "mode", st.fair ? "fair" : st.observing ? "observe" : "schedule");
 	json_str(&j, "profile", profile_name(st.profile));
 	json_u64(&j, "at_ns", now_ns());
 	json_u64(&j, "cpus", topo.nr_cpus);
@@ -5963,7 +6495,7 @@ static void status_changed(void)
 }
 
 /* ===================================================================================== */
-/* 17. server                                                                            */
+/* 18. server                                                                            */
 /* ===================================================================================== */
 
 /* An event that gamer itself makes, for clients alone: BPF found a ring full. */
@@ -5996,7 +6528,7 @@ _Static_assert(sizeof(union record) == 48 && sizeof(struct event_frame) <= 48, "
  */
 static bool events_want(void)
 {
-	u32 types = 1U << EVENT_GAME, i;
+	u32 types = 1U << EVENT_GAME | st.fair << EVENT_CLASSIFICATION, i;
 	bool all = true;
 
 	for (i = 0; i < MAX_CLIENTS; i++)
@@ -6489,6 +7021,7 @@ static bool ring_take(enum event_type type)
 			slot = hist_slot(now > e->at_ns ? now - e->at_ns : 0);
 			st.event_delay[slot]++;
 		}
+		st.roles_changed |= type == EVENT_CLASSIFICATION;
 		if (type == EVENT_GAME)
 			game_ring_event((const struct event_game *)e);
 		else
@@ -6673,6 +7206,12 @@ static void on_watchdog(void)
 		sd_notify_("WATCHDOG=1");
 }
 
+/* A look at all threads is due: fair_turn() */
+static void on_fair(void)
+{
+	timer_ended(fair.timer_fd);
+}
+
 static void on_publish(void)
 {
 	if (timer_ended(st.publish_fd))
@@ -6684,7 +7223,7 @@ static void loop_event(u64 what)
 	static void (*const on[EV_RING])(void) = {
 		[EV_SIGNAL] = on_signal, [EV_LISTEN] = client_accept, [EV_UEVENT] = on_uevent,
 		[EV_MODULE] = on_module, [EV_WATCHDOG] = on_watchdog, [EV_BATCH] = on_batch,
-		[EV_PUBLISH] = on_publish,
+		[EV_PUBLISH] = on_publish, [EV_FAIR] = on_fair,
 	};
 
 	if (what < EV_RING && on[what])
@@ -6714,6 +7253,7 @@ static void loop(void)
 		rings_take();
 		scx_look();
 		game_tell();
+		fair_turn();
 		for (i = 0; i < MAX_CLIENTS; i++)
 			client_flush(&st.clients[i]);
 		if (st.accept_failed)
@@ -6810,6 +7350,8 @@ static void loop_open(void)
 	st.module_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	st.batch_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	st.publish_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	fair.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	loop_add(fair.timer_fd, EV_FAIR);
 	loop_add(st.batch_fd, EV_BATCH);
 	loop_add(st.publish_fd, EV_PUBLISH);
 	loop_add(st.signal_fd, EV_SIGNAL);
@@ -6820,7 +7362,7 @@ static void loop_open(void)
 }
 
 /* ===================================================================================== */
-/* 18. client commands                                                                   */
+/* 19. client commands                                                                   */
 /* ===================================================================================== */
 
 /* ==== clients 1: connection ========================================================== */
@@ -7684,7 +8226,7 @@ static int cmd_top(void)
 }
 
 /* ===================================================================================== */
-/* 19. profile                                                                           */
+/* 20. profile                                                                           */
 /* ===================================================================================== */
 
 /*
@@ -10308,7 +10850,7 @@ static int cmd_profile(void)
 }
 
 /* ===================================================================================== */
-/* 20. commands                                                                          */
+/* 21. commands                                                                          */
 /* ===================================================================================== */
 
 /* Where memory runs out the kernel shall not kill gamer: that frees 4 MB, and costs a game much. */
@@ -10354,15 +10896,43 @@ static const char *kernel_check(void)
 	if (btf)
 		why = kernel_probe(btf);
 	btf__free(btf);
-	return !why && !args.run.observe && access(SCX_DIR, F_OK) ? "no " SCX_DIR : why;
+	return !why && !st.observing && access(SCX_DIR, F_OK) ? "no " SCX_DIR : why;
+}
+
+/*
+ * Who decides what runs. To advise, gamer observes. Who starts gamer beside another scheduler without a word
+ * on it has more likely forgotten that one than wants both.
+ */
+static void backend_choose(enum backend backend)
+{
+	const char *why = NULL;
+	char name[128];
+
+	st.observing = args.run.observe;
+	if (st.observing && backend != BACKEND_UNSAID)
+		die(EX_USAGE, "--observe and --backend exclude each other");
+	if (st.observing || backend == BACKEND_SCX)
+		return;
+	if (backend == BACKEND_FAIR)
+		why = "asked for";
+	else
+		why = kernel_check() ? : scx_isolated();
+	if (scx_attached(name, sizeof(name)) && backend != BACKEND_UNSAID)
+		text_f(st.fair_why, sizeof(st.fair_why), "scheduler '%s' is attached", name);
+	else if (why)
+		text_f(st.fair_why, sizeof(st.fair_why), "%s", why);
+	st.fair = st.fair_why[0];
+	st.observing = st.fair;
 }
 
 static void run_check_kernel(void)
 {
-	const char *why = kernel_check(), *caps;
+	const char *why, *caps;
 	struct utsname un;
 	char name[128];
 
+	backend_choose(args.run.backend);
+	why = kernel_check();
 	uname(&un);
 	if (why)
 		die(EX_UNAVAILABLE, "kernel %s cannot run gamer: %s", un.release, why);
@@ -10371,8 +10941,10 @@ static void run_check_kernel(void)
 		die(EX_NOPERM, "not permitted without %s (run as root)", caps);
 	caps_tell();
 	run_lock();
-	if (!args.run.observe && scx_attached(name, sizeof(name)))
-		die(EX_TEMPFAIL, "scheduler '%s' is attached", name);
+	fair_probe();
+	fair_restore();
+	if (!st.observing && scx_attached(name, sizeof(name)))
+		die(EX_TEMPFAIL, "scheduler '%s' is attached (--backend fair advises it)", name);
 	if (access("/proc/self/stat", F_OK))
 		note("no /proc is mounted, so gamer cannot find a game");
 	else if (game.blind)
@@ -10401,6 +10973,8 @@ static void run_close(void)
 
 	if (st.lock_fd < 0)
 		return;
+	if (st.fair)
+		fair_restore();
 	unlink(sa.sun_path);
 	write_atomic("status", "gamer: stopped\n", 15);
 	metrics_write(false);
@@ -10572,6 +11146,21 @@ static int cmd_run(void)
 	return code;
 }
 
+static int cmd_restore(void)
+{
+	int n;
+
+	st.fair = true;
+	if (missing_capability() && !(caps_get(true) & 1ULL << CAP_SYS_NICE))
+		die(EX_NOPERM, "not permitted without CAP_SYS_NICE (run as root)");
+	run_lock();
+	fair_probe();
+	n = fair_restore();
+	if (n >= 0)
+		printf("%d threads were listed\n", n);
+	return n < 0 ? EX_CONFIG : EX_OK;
+}
+
 static int cmd_status(void)
 {
 	if (args.status.json && args.status.metrics)
@@ -10602,6 +11191,9 @@ static void check_text(const char *release, const char *why, const char *attache
 
 	out_f(o, "kernel      %s\n", release);
 	out_f(o, "sched_ext   %s\n", why ? why : attached ? attached : "available");
+	out_f(o, "backend     %s%s%s%s\n", st.fair ? "fair, by nice value" : "scx",
+	      !st.fair ? "" : fair.slices ? " and slice" : " alone: this kernel has no slices",
+	      st.fair ? "; " : "", st.fair_why);
 	out_f(o, "permission  %s %s\n", missing_capability() ? : "CAP_BPF and CAP_PERFMON",
 	      missing_capability() ? "missing" : "held");
 	for (i = 0; i < HOOK_NR; i++)
@@ -10623,6 +11215,9 @@ static void check_json(const char *release, const char *why, const char *attache
 	json_u64(&j, "sched_ext", !why);
 	json_str(&j, "why", why ? why : "");
 	json_str(&j, "attached", attached ? attached : "");
+	json_str(&j, "backend", st.fair ? "fair" : "scx");
+	json_str(&j, "backend_why", st.fair_why);
+	json_u64(&j, "slices", fair.slices);
 	json_str(&j, "missing_capability", missing_capability() ? : "");
 	json_open(&j, "hooks", '[');
 	for (i = 0; i < HOOK_NR; i++) {
@@ -10654,6 +11249,8 @@ static int cmd_check(void)
 	uname(&un);
 	why = kernel_check() ? : scx_isolated();
 	attached = scx_attached(name, sizeof(name));
+	fair_probe();
+	backend_choose(BACKEND_AUTO);
 	if (args.check.json)
 		check_json(un.release, why, attached ? name : NULL);
 	else
@@ -11133,7 +11730,7 @@ static int cmd_completions(void)
 }
 
 /* ===================================================================================== */
-/* 21. main                                                                              */
+/* 22. main                                                                              */
 /* ===================================================================================== */
 
 static void help_option(const struct option_desc *d)
@@ -11227,6 +11824,8 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 	for (d = options; d < options + ARRAY_SIZE(options); d++)
 		if (d->type == OPT_NUM)
 			*d->to.NUM = d->def;
+		else if (d->type == OPT_CHOICE)
+			*d->to.CHOICE = d->def;
 	for (i = 0; i < argc; i++) {
 		if (!strcmp(argv[i], "--") && (cmd == CMD_profile || cmd == CMD_completions)) {
 			if (i + 1 == argc)

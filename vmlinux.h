@@ -111,6 +111,8 @@ struct cfs_rq {
 struct sched_entity {
 	u64 sum_exec_runtime;
 	struct cfs_rq *cfs_rq;
+	u64 slice;
+	unsigned char custom_slice;	/* since 6.12, as slices that threads ask for */
 };
 
 struct upid {
@@ -146,6 +148,7 @@ struct task_struct {
 	unsigned long min_flt;
 	unsigned long maj_flt;
 	u64 start_time;
+	u64 start_boottime;
 	char comm[16];
 };
 
