@@ -5311,7 +5311,8 @@ static void game_text(struct out *o)
 #define FAIR_THREADS	8192		/* the list's room */
 #define FAIR_RESET_ON_FORK 1		/* SCHED_FLAG_RESET_ON_FORK */
 #define FAIR_PAUSE_NS	(20 * NSEC_PER_MSEC)	/* between two looks, at least */
-#define FAIR_REST	500		/* and so many times what the last look cost: 0.2 % of a CPU */
+#define FAIR_SHARE	500		/* looks take this part of a CPU, */
+#define FAIR_BURST_NS	(50 * NSEC_PER_MSEC)	/* and at once no more than that */
 #define FAIR_TICK_NS	(NSEC_PER_SEC / 100)	/* the unit of starts in /proc */
 
 /* A role's advice. The slice counts where a thread wakes and where its turn ends; 0: the kernel's own. */
@@ -5389,6 +5390,7 @@ static struct fair {
 	u32 nr_seen;
 	struct fair_seen seen[FAIR_THREADS];
 	u64 due_ns;		/* no look before; fair_look() */
+	u64 spent_ns, spent_at_ns;	/* what looks took of their share by then; fair_look() */
 	int timer_fd;		/* fires then; fair_turn() */
 	u64 looks, calls, cpu_ns, theirs, full;	/* sums */
 	int refused;		/* errno of the last call that failed, 0: none */
@@ -5750,7 +5752,7 @@ static void fair_apply(void)
 /* Looks at all threads, and does what follows from it. */
 static void fair_look(void)
 {
-	u64 start = fair_cpu_ns(), cost;
+	u64 start = fair_cpu_ns(), cost, now;
 	static bool told;
 	u32 i;
 
@@ -5771,8 +5773,14 @@ static void fair_look(void)
 		}
 	}
 	cost = fair_cpu_ns() - start;
+	now = now_ns();
 	fair.cpu_ns += cost;
-	fair.due_ns = now_ns() + MAX(FAIR_PAUSE_NS, FAIR_REST * cost);
+	fair.spent_ns -= MIN(fair.spent_ns, (now - fair.spent_at_ns) / FAIR_SHARE);
+	fair.spent_ns += cost;
+	fair.spent_at_ns = now;
+	fair.due_ns = now + FAIR_PAUSE_NS;
+	if (fair.spent_ns > FAIR_BURST_NS)
+		fair.due_ns += (fair.spent_ns - FAIR_BURST_NS) * FAIR_SHARE;
 }
 
 /* Once a turn of the loop: a role or a class has changed since the last look. */

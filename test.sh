@@ -947,9 +947,9 @@ host_ordinary() { : "a game that ends has ended; limits too low are raised or na
 	kill -KILL $G # unshare waits for what it started, whatever else it is told
 	wait $G || true
 }
-host_no_sched_ext() { : "on a kernel without sched_ext, run exits 69 with one line that says so"
+host_no_sched_ext() { : "on a kernel without sched_ext, run --backend scx exits 69 with one line that says so"
 	[ ! -e /sys/kernel/sched_ext ] || skip "this kernel has sched_ext"
-	exits 69 "$GAMER" run
+	exits 69 "$GAMER" run --backend scx
 	grep -q sched_ext <<<"$SAID" || fail "says: $SAID"
 }
 host_status_alone() { : "status without a running gamer exits 69"
@@ -1594,6 +1594,226 @@ host_locked() { : "processes whose memory is locked hold up no start, answer, ga
 	kill $G
 	wait_for 10 eval '! kill -0 $G' || fail "is not to be stopped"
 	wait $G || fail "exits $?"
+}
+
+# --- the fair back end ---
+# fair_begin [GAME-ARGS]: a process of test/fair.c that takes lines at descriptor 8 and answers in $WORK/said
+fair_begin() {
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	helpers_build
+	WORK=$(mktemp -d)
+	export RUNTIME_DIRECTORY=$WORK/run
+	mkdir "$WORK/run"
+	mkfifo "$WORK/line"
+	trap fair_end EXIT
+	"$BUILD/test/fair" game "${1:-3}" <"$WORK/line" >"$WORK/said" 8>&- &
+	B=$!
+	exec 8>"$WORK/line"
+	SLICES=$("$GAMER" check --json | sed -n 's/.*"slices":\([01]\).*/\1/p')
+	wait_for 30 grep -q ready "$WORK/said" || fail "the game does not start"
+}
+fair_end() {
+	exec 8>&- || true
+	clients_stop
+}
+# fair_runs [GAMER-ARGS]: gamer advises that process, or cannot here
+fair_runs() {
+	"$GAMER" run --backend fair --game $B --db= "$@" >"$WORK/log" 2>&1 8>&- &
+	G=$!
+	wait_for 30 answers_or_ended $G
+	kill -0 $G 2>/dev/null || skip "gamer cannot advise here: $(tail -n1 "$WORK/log")"
+}
+# fair_has NAME VALUES [N]: all threads of that name in the game, N at least, have those: policy, nice, priority, fork, slice
+fair_has() {
+	local values=$2
+	[ "$SLICES" = 1 ] || values="${2% *} 0"
+	"$BUILD/test/fair" sweep $B | awk -v name="$1" -v values="$values" -v want="${3:-1}" '
+		$9 == name { n++; if ($4 " " $5 " " $6 " " $7 " " $8 != values) bad++ } END { exit n < want || bad }'
+}
+FAIR_PLAIN='0 0 0 0 0' FAIR_WORKER='0 -10 0 1 1000'
+fair_advised() { fair_has plain "$FAIR_WORKER" "${1:-3}"; }
+fair_back() { fair_has plain "$FAIR_PLAIN" "${1:-3}"; }
+# fair_chosen: whoever chose something has it still
+fair_chosen() {
+	fair_has nice '0 3 0 0 0' && fair_has fifo '1 0 1 0 0' && fair_has idle '5 0 0 0 0' &&
+		{ [ "$SLICES" = 0 ] || fair_has slice '0 0 0 0 2000'; }
+}
+fair_shown() { "$BUILD/test/fair" sweep $B; tail -n3 "$WORK/log"; }
+fair_wants() { wait_for 10 "$@" || fail "not '$*': $(fair_shown)"; }
+# fair_says LINE: the game does it
+fair_says() {
+	local n
+	n=$(grep -c done "$WORK/said" || true)
+	echo "$1" >&8
+	wait_for 30 eval '[ "$(grep -c done "$WORK/said")" -gt '"$n"' ]' || fail "the game does not '$1'"
+}
+# fair_stat NAME
+fair_stat() { "$GAMER" status --json | sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
+
+host_fair_roles() { : "fair: a role becomes nice value and slice, of a new thread too, and ends with gamer; what a thread chose, and everybody else's thread, stays as it was"
+	fair_begin
+	local others
+	others() { "$BUILD/test/fair" sweep | awk -v b=$B -v g="${G:-0}" '$1 != b && $1 != g' | sort -n -k2; }
+	others >"$WORK/before"
+	fair_chosen || skip "threads cannot choose here: $(fair_shown)"
+	fair_runs
+	fair_wants fair_advised
+	fair_has batch '3 -10 0 1 1000' || fail "SCHED_BATCH: $(fair_shown)"
+	fair_chosen || fail "what was chosen is changed: $(fair_shown)"
+	fair_says 'spawn 2'
+	fair_wants fair_advised 5
+	fair_says fork
+	"$BUILD/test/fair" sweep "$(tail -n1 "$WORK/said" | cut -d' ' -f2)" | grep -q ' 0 0 0 0 0 fair$' ||
+		fail "what the game starts has its values: $("$BUILD/test/fair" sweep "$(tail -n1 "$WORK/said" | cut -d' ' -f2)")"
+	others | join -1 2 -2 2 - <(sort -n -k2 "$WORK/before") --nocheck-order |
+		awk '$3 == $11 && $4 " " $5 " " $6 " " $7 " " $8 != $12 " " $13 " " $14 " " $15 " " $16 { print; bad = 1 } END { exit bad || NR < 5 }' >"$WORK/changed" ||
+		fail "threads of others are changed: $(cat "$WORK/changed")"
+	kill -INT $G
+	wait $G || fail "exit $?"
+	fair_wants fair_back 5
+	fair_has batch '3 0 0 0 0' || fail "SCHED_BATCH: $(fair_shown)"
+	fair_chosen || fail "what was chosen is changed: $(fair_shown)"
+	[ ! -e "$WORK/run/fair" ] || fail "the list is left"
+}
+host_fair_ends() { : "fair: whichever way gamer ends, nothing stays: SIGINT, SIGTERM, crashes; after SIGKILL the next start or restore puts back"
+	fair_begin
+	local sig
+	for sig in INT TERM SEGV ABRT BUS KILL; do
+		fair_runs
+		fair_wants fair_advised
+		kill -$sig $G
+		wait $G 2>/dev/null || true
+		[ $sig != KILL ] || break
+		fair_back || fail "SIG$sig: $(fair_shown)"
+		[ ! -e "$WORK/run/fair" ] || fail "SIG$sig leaves the list"
+	done
+	fair_advised || fail "somebody else put back: $(fair_shown)"
+	exits 0 "$GAMER" restore
+	fair_back || fail "restore: $(fair_shown)"
+	fair_runs
+	fair_wants fair_advised
+	exits 75 "$GAMER" restore
+	kill -KILL $G
+	wait $G 2>/dev/null || true
+	"$GAMER" run --observe --db= >"$WORK/log" 2>&1 8>&- &
+	G=$!
+	fair_wants fair_back
+	fair_chosen || fail "what was chosen is changed: $(fair_shown)"
+}
+host_fair_theirs() { : "fair: what somebody else changes meanwhile is theirs and stays, value by value"
+	fair_begin
+	local tid
+	fair_runs
+	fair_wants fair_advised
+	tid=$("$BUILD/test/fair" sweep $B | awk '$9 == "plain" { print $2 }' | head -n2)
+	set -- $tid
+	renice -n 4 -p "$1" >/dev/null
+	chrt -f -p 2 "$2" || skip "no real-time threads here"
+	kill -TERM $G
+	wait $G || fail "exit $?"
+	"$BUILD/test/fair" sweep $B >"$WORK/after"
+	grep -q "^$B $1 [0-9]* 0 4 0 0 0 plain" "$WORK/after" || fail "nice of another, our slice: $(fair_shown)"
+	grep -q "^$B $2 [0-9]* 1 [-0-9]* 2 " "$WORK/after" || fail "a real-time thread of another: $(fair_shown)"
+	[ "$(grep -c ' 0 0 0 0 0 plain' "$WORK/after")" = 1 ] || fail "the third: $(fair_shown)"
+}
+host_fair_list() { : "fair: a list that is damaged, another's, another boot's or of a reused number touches nobody; what cannot be is refused with exit 78"
+	fair_begin
+	local size i n=0
+	fair_runs
+	fair_wants fair_advised
+	kill -KILL $G
+	wait $G 2>/dev/null || true
+	cp "$WORK/run/fair" "$WORK/good"
+	size=$(stat -c %s "$WORK/good")
+	bad() { # WHAT
+		exits 78 "$GAMER" restore
+		grep -q "nothing is put back" <<<"$SAID" || fail "$1: says '$SAID'"
+		fair_advised || fail "$1: threads are changed: $(fair_shown)"
+		n=$((n + 1))
+	}
+	for i in 0 1 7 8 60 $((size - 1)); do
+		head -c $i "$WORK/good" >"$WORK/run/fair"
+		bad "$i bytes"
+	done
+	for ((i = 0; i < size; i += 29)); do
+		python3 -c 'import sys; d = bytearray(open(sys.argv[1], "rb").read()); d[int(sys.argv[3])] ^= 16; open(sys.argv[2], "wb").write(d)' \
+			"$WORK/good" "$WORK/run/fair" $i
+		bad "bit at $i"
+	done
+	(cat "$WORK/good"; echo) >"$WORK/run/fair"
+	bad longer
+	cp "$WORK/good" "$WORK/run/fair"
+	chown 65534 "$WORK/run/fair"
+	bad "of another user"
+	rm "$WORK/run/fair"
+	ln -s "$WORK/good" "$WORK/run/fair"
+	bad link
+	rm "$WORK/run/fair"
+	mkfifo "$WORK/run/fair"
+	bad FIFO
+	rm "$WORK/run/fair"
+	# well formed, but: nice 99, another boot, another thread under each number
+	edit() { python3 -c 'if 1:
+		import sys, struct, zlib
+		d = bytearray(open(sys.argv[1], "rb").read())
+		at = 56
+		if sys.argv[3] == "nice": d[at + 16] = 99
+		if sys.argv[3] == "slice": d[at + 20:at + 24] = struct.pack("<I", 100001)
+		if sys.argv[3] == "policy": d[at + 17] = 1
+		if sys.argv[3] == "boot": d[16] ^= 1
+		if sys.argv[3] == "start":
+			for i in range(at, len(d), 48): d[i:i + 8] = struct.pack("<Q", struct.unpack_from("<Q", d, i)[0] - 1)
+		d[8:12] = struct.pack("<I", zlib.crc32(d[12:]))
+		open(sys.argv[2], "wb").write(d)' "$WORK/good" "$WORK/run/fair" "$1"; }
+	for i in nice slice policy; do
+		edit $i
+		bad "a $i that cannot be"
+	done
+	for i in boot start; do
+		edit $i
+		exits 0 "$GAMER" restore
+		fair_advised || fail "another $i: threads are changed: $(fair_shown)"
+	done
+	[ $n -gt 20 ] || fail "only $n"
+	edit none
+	exits 0 "$GAMER" restore
+	fair_back || fail "the list as it was: $(fair_shown)"
+}
+host_fair_many() { : "fair: 5000 threads that start at once are advised within 50 ms of CPU time, and put back"
+	fair_begin
+	local us calls
+	fair_runs
+	fair_wants fair_advised
+	fair_says 'spawn 5000'
+	fair_wants fair_advised 5003
+	us=$(fair_stat fair_cpu_us) calls=$(fair_stat fair_calls)
+	[ "$us" -le 50000 ] || fail "$us us"
+	[ "$calls" -ge 5000 ] && [ "$calls" -le 5100 ] || fail "$calls calls"
+	kill -INT $G
+	wait $G || fail "exit $?"
+	fair_wants fair_back 5003
+	echo "$us us of CPU time, $calls calls"
+}
+host_fair_rights() { : "fair: without CAP_SYS_NICE exit 77 that names it; the capability is kept where threads are advised, and only there"
+	fair_begin
+	have setpriv || skip "no setpriv"
+	local kept nice=$((1 << 23))
+	says 77 CAP_SYS_NICE setpriv --bounding-set=-sys_nice "$GAMER" run --backend fair --db=
+	says 77 CAP_SYS_NICE setpriv --bounding-set=-sys_nice "$GAMER" restore
+	says 77 CAP_SYS_NICE setpriv --reuid 65534 --regid 65534 --clear-groups "$GAMER" run --backend fair --db=
+	says 64 exclude "$GAMER" run --backend fair --observe
+	fair_runs
+	fair_wants fair_advised
+	kept=0x$(awk '/CapEff/ { print $2 }' /proc/$G/status)
+	((kept & nice)) || fail "it advises with $kept"
+	kill -INT $G
+	wait $G
+	"$GAMER" run --observe --db= >"$WORK/log" 2>&1 8>&- &
+	G=$!
+	observes
+	wait_for 10 grep -q 'Seccomp:.*2' /proc/$G/status
+	kept=0x$(awk '/CapPrm/ { print $2 }' /proc/$G/status)
+	! ((kept & nice)) || fail "it observes with $kept"
 }
 
 host_owners() { : "a game belongs to a user: no other takes its place, and its servers come before those of others"
