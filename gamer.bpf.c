@@ -310,9 +310,9 @@ enum input_what { INPUT_MOTION, INPUT_RELEASE, INPUT_PRESS };
 
 /* What made a process worth a look; bits of event_game.what. */
 enum hint {
-	HINT_NAME = 1,		/* its program or name is one of those that matter */
-	HINT_GPU = 2,		/* it submits to a GPU at the rate of frames */
-	HINT_INPUT = 4,		/* it reads an input device */
+	HINT_NAME = 1,		/* its program, name or environment is one of those that matter */
+	HINT_GPU = 2,		/* it has begun to draw, at first or again */
+	HINT_INPUT = 4,		/* it reads an input device, at first or again */
 	HINT_FLIP = 8,		/* it flips pages of a display: it is a compositor by that */
 	HINT_AUDIO = 16,	/* it transfers sound */
 	HINT_EXIT = 32,		/* no process: scx_end has been written */
@@ -326,6 +326,23 @@ struct event_game {
 	char comm[16];		/* of the process's first thread; not trusted, may lack its end */
 };
 _Static_assert(sizeof(struct event_game) == 40, "ABI");
+
+#define ACTIVITY_BIN_SHIFT	28	/* ns of a bin: 268 ms */
+#define ACTIVITY_BINS		16
+
+/* What a process does. Times are CLOCK_MONOTONIC, 0: never. activity_drew(), current_did() */
+struct activity {
+	__u64 frame_at_ns;	/* the last frame */
+	__u64 input_at_ns;	/* the last read of an input device that gave events */
+	__u64 sound_at_ns;	/* the last transfer of sound */
+	__u32 frames;		/* without a pause of a second */
+	__u32 bin;		/* number of the newest bin: frame_at_ns >> ACTIVITY_BIN_SHIFT */
+	__u8 bins[ACTIVITY_BINS];	/* frames in bin n are at n % ACTIVITY_BINS */
+	__u8 told;		/* enum hint bits that user space knows of */
+	__u8 nvidia;		/* 1: frames are requests to NVIDIA's driver, which need not be any; gpu_doorbell() */
+	__u8 pad[6];
+};
+_Static_assert(sizeof(struct activity) == 56, "ABI");
 
 /* A frame reached the display, or began where no display is seen. The game's thread, or 0. */
 struct event_frame {
@@ -466,13 +483,18 @@ _Static_assert(sizeof(struct frame_state) == 120, "ABI");
 
 /*
  * Programs that user space wants to hear of when they start, by their beginning. Programs
- * with .exe in their name or steamapps in their path are told of besides; any other game is
- * found by what it does. "wine" is Wine's server, and its loader, which becomes NAME.exe.
+ * with .exe in their name or one of ENV_NAMES in their environment are told of besides; any
+ * other game is found by what it does. "wine" is Wine's server, and its loader, which becomes NAME.exe.
  */
 #define PROGRAM_NAMES(X) \
 	X(BENCH_COMM) X("gamescope") X("kwin_") X("gnome-shell") X("mutter") X("Xorg") X("Xwayland") \
 	X("sway") X("weston") X("Hyprland") X("labwc") X("cosmic-comp") X("wayfire") X("river") \
 	X("cage") X("niri") X("pipewire") X("wireplumber") X("pulseaudio") X("jackd") X("wine")
+
+/* Variables that tell of a game unless they are empty or 0: name, the trait that user space takes them for */
+#define ENV_NAMES(X) \
+	X("GAMER_GAME=", DECLARED) X("SteamAppId=", LAUNCHED) X("SteamGameId=", LAUNCHED) \
+	X("LUTRIS_GAME_UUID=", LAUNCHED) X("HEROIC_APP_NAME=", LAUNCHED) X("UMU_ID=", LAUNCHED)
 
 /* A name's beginning, for comparing two words at once. Filled in by user space. */
 struct prefix {
@@ -480,7 +502,7 @@ struct prefix {
 	__u64 mask[2];		/* ones where the text has bytes */
 };
 _Static_assert(sizeof(struct prefix) == 32, "ABI");
-enum { THREAD_NAME_MAX = 48, PROGRAM_NAME_MAX = 24 };
+enum { THREAD_NAME_MAX = 48, PROGRAM_NAME_MAX = 24, ENV_NAME_MAX = 8 };
 
 /* Kinds of input devices, by what they can do: id, name, ms that input lasts. */
 #define INPUT_KINDS(X)			\
@@ -515,7 +537,7 @@ enum tier { TIERS(X) TIER_NR };
 /* A program: two of one name are told apart by where they were started from. */
 struct learn_key {
 	char comm[16];		/* of the thread, zero-padded; not trusted */
-	__u32 exe;		/* hash of the path, 0: any; program_began() */
+	__u32 exe;		/* hash of the path, 0: any; game_exec() */
 };
 _Static_assert(sizeof(struct learn_key) == 20, "ABI");
 
@@ -721,6 +743,7 @@ const volatile u8 advising;			/* 1: user space advises threads by what they act 
 const volatile struct prefix thread_names[THREAD_NAME_MAX];	/* from THREAD_NAMES */
 const volatile u8 thread_name_roles[THREAD_NAME_MAX];		/* enum role of each */
 const volatile struct prefix program_names[PROGRAM_NAME_MAX];	/* from PROGRAM_NAMES */
+const volatile struct prefix env_names[ENV_NAME_MAX];		/* from ENV_NAMES */
 const volatile u8 have_kick;			/* 1: scx_bpf_kick_cpu may be called */
 const volatile u8 have_peek;			/* 1: queues may be looked into, by iterators */
 const volatile u32 game_weight_recip = 128;	/* 1024 / weight of the game and its servers; --game-weight */
@@ -864,9 +887,11 @@ u32 perf_target[PRIO_FOREIGN + 1];
 /* Hints of one process and of all in a second. Measured under a flood: 0.4 to 1 % of a CPU. */
 #define HINTS_OF_ONE		4
 #define HINTS_OF_ALL		256
-/* Submits no further apart than this, so many of them, make a candidate for the game. Not measured. */
-#define HINT_SUBMITS		30
-#define HINT_GAP_NS		(50 * NSEC_PER_MSEC)
+/* So many frames, none a second after the one before, make a candidate for the game. Not measured. */
+#define HINT_FRAMES		8
+#define HINT_AGAIN_NS		(5 * NSEC_PER_SEC)	/* without input before it is told of again; not measured */
+#define ENV_PIECE		96	/* bytes of an environment that are read at once; not measured */
+#define ENV_PIECES		1024	/* of an environment at most; not measured */
 #define FRAME_BREAK_NS		(2 * NSEC_PER_MSEC)	/* between submits: a new frame; not measured */
 #define FRAME_FRESH_NS		NSEC_PER_SEC		/* older stamps belong to no frame; not measured */
 #define FRAME_MISSED_SHIFT	1	/* a frame later than period + (period >> this); not measured */
@@ -944,7 +969,6 @@ struct task_ctx {
 	u8 source;		/* enum source of role */
 	u8 acts_as;		/* enum role by which it is scheduled; role_settle() */
 	u8 class;		/* enum class of its process; class_refresh() */
-	u8 told;		/* enum hint bits that user space knows of */
 	s8 wine_priority;	/* last thread priority set by Windows' means; wine_set_thread() */
 	u8 wine_class;		/* of a first thread: its process's priority class, 0: not set */
 	u8 boost_depth;		/* hops left while boosted */
@@ -964,7 +988,7 @@ struct task_ctx {
 	u64 learn_run_ns;	/* run time since it was last observed; learn_slept() */
 	u64 learn_long_ns;	/* of it, in long bursts; learn_slept() */
 	u32 learn_longs;	/* their number; learn_slept() */
-	u32 exe;		/* hash of its program's path, 0: unknown; program_began() */
+	u32 exe;		/* hash of its program's path, 0: unknown; game_exec() */
 	u16 bursts;		/* since the program began, restarts at LEARN_DOUBT; learn_slept() */
 	u16 observe_at;		/* bursts at which it is observed next; learn_observe() */
 	u16 preemptions;	/* by it, since the program began; preempt() */
@@ -977,6 +1001,7 @@ MAP_STORAGE(TASK, task_ctxs, struct task_ctx);
 
 /* What a process is, on its first thread: nothing that is keyed by a number can go stale. */
 MAP_STORAGE(TASK, procs, u32);	/* enum class; user space by pidfd, flip_requested() */
+MAP_STORAGE(TASK, activities, struct activity);	/* user space reads by pidfd */
 
 u32 class_gen = 1;	/* moves after each change in procs; threads look again when it did */
 u32 game_tgid;		/* the game's process, 0: none; user space */
@@ -3172,7 +3197,7 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
  * Anybody can rename a program or start one in a loop. So user space hears of one process
  * HINTS_OF_ONE times a second and of all HINTS_OF_ALL times, which costs user space 1 % of a CPU.
  * A process that is held back loses nothing: user space looks at it for over a second after each
- * hint (LOOK_AGAIN_NS), and a GPU hint that was held back is sent at the next submit. Hints beyond
+ * hint (LOOK_AGAIN_NS), and a hint of activity that was held back is sent at the next frame or read. Hints beyond
  * HINTS_OF_ALL count as lost, and user space then looks at every process.
  */
 static __always_inline bool hint_allowed(struct task_struct *leader, u64 now)
@@ -3197,20 +3222,57 @@ static __always_inline bool hint_allowed(struct task_struct *leader, u64 now)
 	return true;
 }
 
-/* Tell user space of a process, once per thread and kind. */
-static __always_inline void hint_send(struct task_struct *p, struct task_ctx *t, u8 what)
+/* Tell user space of a process, of each activity until it is forgotten. */
+static __always_inline void hint_send(struct task_struct *p, struct activity *a, u8 what)
 {
 	struct event_game e;
 
-	if (t && (t->told & what))
+	if (a && (a->told & what))
 		return;
 	e = (struct event_game){ EVENT_INIT(GAME, task_ids(p)), .what = what };
 	if (!hint_allowed(p->group_leader, e.at_ns))
 		return;
 	if (p->group_leader)
 		__builtin_memcpy(e.comm, p->group_leader->comm, sizeof(e.comm));
-	if (EVENT_SEND(EVENT_GAME, game_ring, &e) && t)
-		t->told |= what;
+	if (EVENT_SEND(EVENT_GAME, game_ring, &e) && a)
+		a->told |= what;
+}
+
+static __always_inline struct activity *activity_of(struct task_struct *p)
+{
+	struct task_struct *leader = p->group_leader;
+
+	return leader ? bpf_task_storage_get(&activities, leader, 0, BPF_LOCAL_STORAGE_GET_F_CREATE) :
+			NULL;
+}
+
+/*
+ * A process submits to a GPU: that is a frame, unless the last one has only begun. Starved, a game draws
+ * a few frames a second, so no rate makes a candidate: user space judges how steadily it draws.
+ */
+static __always_inline void activity_drew(struct task_struct *p, bool is_game)
+{
+	struct activity *a = activity_of(p);
+	u64 now = bpf_ktime_get_ns(), gap;
+	u32 bin = now >> ACTIVITY_BIN_SHIFT, i;
+
+	if (!a || now - a->frame_at_ns < FRAME_BREAK_NS)
+		return;
+	for (i = 0; i < ACTIVITY_BINS; i++)
+		if (bin - a->bin > i)
+			a->bins[(bin - i) % ACTIVITY_BINS] = 0;
+	a->bin = bin;
+	bin %= ACTIVITY_BINS;
+	if (a->bins[bin] < 255)
+		a->bins[bin]++;
+	gap = now - a->frame_at_ns;
+	a->frame_at_ns = now;
+	if (gap >= FRAME_FRESH_NS) {
+		a->frames = 0;
+		a->told &= ~HINT_GPU;
+	}
+	if (++a->frames >= HINT_FRAMES && !is_game)
+		hint_send(p, a, HINT_GPU);
 }
 
 /* The oldest input event that waits at `from` goes on to `to`, if there is a further stage. */
@@ -3444,11 +3506,9 @@ static __always_inline void gpu_submitted(u64 now, u32 submit)
 	if (last && gap < FRAME_FRESH_NS)
 		t->submit_gap_ns = ewma_u64(t->submit_gap_ns, gap);
 	evidence_set(p, t, SOURCE_GPU, ROLE_GPU, 100, now);
-	if (class != CLASS_GAME) {
-		if (t->submits >= HINT_SUBMITS && t->submit_gap_ns < HINT_GAP_NS)
-			hint_send(p, t, HINT_GPU);
+	activity_drew(p, class == CLASS_GAME);
+	if (class != CLASS_GAME)
 		return;
-	}
 	stat_inc(cs, BPF_STAT_GPU_SUBMITS);
 	primary = gpu_is_primary(p, t);
 	if (event_wanted(EVENT_SUBMIT))
@@ -3480,7 +3540,7 @@ static __always_inline void flip_requested(u64 now)
 		__sync_fetch_and_add(&class_gen, 1);
 	}
 	if (t->class != CLASS_GAME)	/* at each flip, until one was sent */
-		hint_send(p, t, HINT_FLIP);
+		hint_send(p, activity_of(p), HINT_FLIP);
 	evidence_set(p, t, SOURCE_GPU, t->class == CLASS_GAME ? ROLE_GPU : ROLE_COMPOSITOR, 100,
 		     now);
 	task_class(p, t, now);
@@ -3597,6 +3657,7 @@ SEC("kretprobe")
 int gpu_doorbell(struct pt_regs *ctx)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
+	struct activity *a;
 	struct task_ctx *t;
 
 	if ((s32)ctx->ax < 0)
@@ -3605,8 +3666,10 @@ int gpu_doorbell(struct pt_regs *ctx)
 	if (!t)
 		return 0;
 	evidence_set(p, t, SOURCE_DOORBELL, ROLE_GPU, DOORBELL_CONFIDENCE, bpf_ktime_get_ns());
-	if (t->class == CLASS_OTHER)
-		hint_send(p, t, HINT_GPU);
+	activity_drew(p, t->class == CLASS_GAME);
+	a = activity_of(p);
+	if (a)
+		a->nvidia = 1;
 	return 0;
 }
 
@@ -3737,6 +3800,22 @@ int BPF_PROG(input_gone, struct input_dev *dev)
 	return 0;
 }
 
+/* A process reads input or moves sound. */
+static __always_inline void activity_did(struct task_struct *p, u8 hint, bool tell)
+{
+	struct activity *a = activity_of(p);
+	u64 *at, now = bpf_ktime_get_ns();
+
+	if (!a)
+		return;
+	at = hint == HINT_INPUT ? &a->input_at_ns : &a->sound_at_ns;
+	if (now - *at >= HINT_AGAIN_NS)
+		a->told &= ~hint;
+	*at = now;
+	if (tell)
+		hint_send(p, a, hint);
+}
+
 /* What the current thread just did is evidence. User space is told of a process that it does not know. */
 static __always_inline void current_did(u8 source, u8 role, u8 confidence, u8 hint)
 {
@@ -3748,9 +3827,8 @@ static __always_inline void current_did(u8 source, u8 role, u8 confidence, u8 hi
 		return;
 	task_class(p, t, now);
 	evidence_set(p, t, source, role, confidence, now);
-	if (t->class == CLASS_OTHER)
-		hint_send(p, t, hint);
-	else if (source == SOURCE_INPUT)
+	activity_did(p, hint, t->class == CLASS_OTHER);
+	if (t->class != CLASS_OTHER && source == SOURCE_INPUT)
 		input_taken(cpu_here(), now);
 }
 
@@ -3816,29 +3894,62 @@ HOOK("tp_btf/sock_recv_length", network_received, network_used(sk, result), stru
 
 /* --- game: programs that start, names that change --- */
 
-/* Byte by byte: the verifier refuses unaligned reads of the stack. */
-static __always_inline bool has_word(const char *text, u32 size, u64 word, u32 bytes)
-{
-	u64 last = 0;
-	u32 i;
-
-	for (i = 0; i < size; i++) {
-		last = last >> 8 | (u64)(u8)text[i] << 56;
-		if (last >> (64 - 8 * bytes) == word)
-			return true;
-	}
-	return false;
-}
-
 /* Is this name of a program that user space should look at? */
 static __always_inline bool name_matters(const u64 *name)
 {
+	const char *text = (const char *)name;
+	u32 last = 0;
 	int i;
 
 	for (i = 0; i < PROGRAM_NAME_MAX; i++)
 		if (name_is(name, &program_names[i]))
 			return true;
-	return has_word((const char *)name, 16, 0x6578652eULL, 4);	/* ".exe" */
+	/* byte by byte: the verifier refuses unaligned reads of the stack */
+	for (i = 0; i < 16; i++) {
+		last = last >> 8 | (u32)(u8)text[i] << 24;
+		if (last == 0x6578652e)		/* ".exe" */
+			return true;
+	}
+	return false;
+}
+
+/* A walk over the strings of an environment. */
+struct env_walk {
+	u64 at, end;
+	u32 within;		/* 1: `at` is not where a string begins */
+	u32 found;
+};
+
+static long env_step(u32 i, struct env_walk *w)
+{
+	u64 text[ENV_PIECE / 8] = {};
+	long len;
+	u32 n;
+
+	if (w->at >= w->end)
+		return 1;
+	len = bpf_probe_read_user_str(text, sizeof(text), (const void *)w->at);
+	if (len <= 0)
+		return 1;
+	for (n = 0; n < ENV_NAME_MAX && !w->within; n++)
+		if (name_is(text, &env_names[n])) {
+			w->found = 1;
+			return 1;
+		}
+	w->within = len == sizeof(text);
+	w->at += len - w->within;	/* what was cut ends in a 0 of its own */
+	return 0;
+}
+
+/* Does the environment of the program that begins here tell of a game? Its pages were just written. */
+static __always_inline bool env_matters(struct task_struct *p)
+{
+	struct env_walk w = {
+		.at = BPF_CORE_READ(p, mm, env_start), .end = BPF_CORE_READ(p, mm, env_end),
+	};
+
+	bpf_loop(ENV_PIECES, env_step, &w, 0);
+	return w.found;
 }
 
 #define PATH_SEEN	200	/* bytes of a program's path that are looked at */
@@ -3856,10 +3967,12 @@ static __always_inline u32 path_hash(const char *path)
 	return hash ? hash : 1;
 }
 
-/* A program began in this process. What the thread did before counts no more. */
-static __always_inline int program_began(struct task_struct *p, const struct linux_binprm *bprm)
+/* A program began in this process. What the process did before counts no more. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(game_exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm)
 {
 	struct task_ctx *t = task_ctx_of(p);
+	struct activity *a = bpf_task_storage_get(&activities, p, 0, 0);
 	u32 class = CLASS_GAME;
 	char path[PATH_SEEN] = {};
 	u64 name[2];
@@ -3872,9 +3985,10 @@ static __always_inline int program_began(struct task_struct *p, const struct lin
 	if (t && t->seen_at_ns) {
 		__builtin_memset(t->evidence, 0, sizeof(t->evidence));
 		t->wine_priority = t->wine_class = 0;
-		t->told = 0;
 		role_settle(t, task_ids(p), 0);
 	}
+	if (a)
+		__builtin_memset(a, 0, sizeof(*a));
 	__builtin_memcpy(name, p->comm, sizeof(name));
 	if (bpf_probe_read_kernel_str(path, sizeof(path), bprm->filename) < 0)
 		path[0] = 0;
@@ -3882,17 +3996,10 @@ static __always_inline int program_began(struct task_struct *p, const struct lin
 		t->exe = path_hash(path);
 		learn_named(p, t, name);
 	}
-	if (!name_matters(name) && (u32)p->tgid != game_tgid &&
-	    !has_word(path, sizeof(path), 0x7070616d61657473ULL, 8)) /* "steamapp" */
-		return 0;
-	hint_send(p, NULL, HINT_NAME);
+	if (name_matters(name) || (u32)p->tgid == game_tgid || env_matters(p))
+		hint_send(p, NULL, HINT_NAME);
 	return 0;
 }
-
-HOOK("lsm/bprm_committed_creds", game_lsm, program_began(bpf_get_current_task_btf(), bprm),
-     const struct linux_binprm *bprm)
-HOOK("tp_btf/sched_process_exec", game_exec, program_began(p, bprm),
-     struct task_struct *p, int old_pid, struct linux_binprm *bprm)
 
 /* Wine names a process after it started; engines name their threads. */
 SEC("tp_btf/task_rename")

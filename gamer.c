@@ -358,9 +358,7 @@ enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_P
 	X(NETWORK, "network", PROG, NULL, NULL, 1,				\
 	  "patterns, names", "who in the game sends and receives UDP")		\
 	X(GAME, "game", PROG, NULL, NULL, 1,					\
-	  "exec tracepoint", "programs that start, by LSM")			\
-	X(EXEC, "exec", PROG, NULL, NULL, 1,					\
-	  "/proc every 2 s", "programs that start, by tracepoint")		\
+	  "/proc every 2 s", "programs that start")				\
 	X(NAME, "name", PROG, NULL, NULL, 1,					\
 	  "names at the time a game is found", "threads and processes that get a name") \
 	X(CGROUP, "cgroup", MEMBER, "sched_ext_ops", "cgroup_set_weight", 1,	\
@@ -396,7 +394,7 @@ static const struct hook {
 };
 
 /* How a program gets to its place. */
-enum prog_kind { PROG_TP, PROG_FENTRY, PROG_FEXIT, PROG_LSM, PROG_KRETPROBE, PROG_UPROBE };
+enum prog_kind { PROG_TP, PROG_FENTRY, PROG_FEXIT, PROG_KRETPROBE, PROG_UPROBE };
 
 /*
  * The optional BPF programs: name, hook, kind, target, the module that has the target where the
@@ -418,8 +416,7 @@ enum prog_kind { PROG_TP, PROG_FENTRY, PROG_FEXIT, PROG_LSM, PROG_KRETPROBE, PRO
 	X(audio_ioctl, AUDIO, FEXIT, "snd_pcm_ioctl", "snd_pcm")		\
 	X(network_sent, NETWORK, TP, "sock_send_length", NULL)			\
 	X(network_received, NETWORK, TP, "sock_recv_length", NULL)		\
-	X(game_lsm, GAME, LSM, "bprm_committed_creds", NULL)			\
-	X(game_exec, EXEC, TP, "sched_process_exec", NULL)			\
+	X(game_exec, GAME, TP, "sched_process_exec", NULL)			\
 	X(name_changed, NAME, TP, "task_rename", NULL)
 
 #define X(name, ...) PROG_##name,
@@ -430,7 +427,7 @@ static const struct prog {
 	const char *name;	/* of the BPF program */
 	u8 hook;		/* enum hook_id that it serves */
 	u8 kind;		/* enum prog_kind */
-	const char *target;	/* function, tracepoint or LSM hook; of a kretprobe: any */
+	const char *target;	/* function or tracepoint; of a kretprobe: any */
 	const char *module;	/* where the target is if not in the kernel itself */
 } progs[PROG_NR] = {
 #define X(name, hook, kind, target, module) { #name, HOOK_##hook, PROG_##kind, target, module },
@@ -2366,23 +2363,15 @@ static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
-	const char *func = kind == PROG_LSM ? "bpf_lsm_bprm_committed_creds" : "udp_sendmsg";
 	LIBBPF_OPTS(bpf_prog_load_opts, opts,
-		    .expected_attach_type = kind == PROG_LSM ? BPF_LSM_MAC :
-					    kind == PROG_FEXIT ? BPF_TRACE_FEXIT : BPF_TRACE_FENTRY);
-	char list[256];
+		    .expected_attach_type = kind == PROG_FEXIT ? BPF_TRACE_FEXIT : BPF_TRACE_FENTRY);
 	int fd;
 
 	if (known[kind])
 		return result[kind];
 	known[kind] = true;
-	/* Without "bpf" in this list its hooks are attached and never called. */
-	if (kind == PROG_LSM && (read_line(list, sizeof(list), "/sys/kernel/security/lsm") <= 0 ||
-				 !strstr(list, "bpf")))
-		return result[kind] = "BPF is not among this kernel's active LSMs";
-	opts.attach_btf_id = btf__find_by_name_kind(btf, func, BTF_KIND_FUNC);
-	fd = bpf_prog_load(kind == PROG_LSM ? BPF_PROG_TYPE_LSM : BPF_PROG_TYPE_TRACING, NULL,
-			   "GPL", empty, ARRAY_SIZE(empty), &opts);
+	opts.attach_btf_id = btf__find_by_name_kind(btf, "udp_sendmsg", BTF_KIND_FUNC);
+	fd = bpf_prog_load(BPF_PROG_TYPE_TRACING, NULL, "GPL", empty, ARRAY_SIZE(empty), &opts);
 	if (fd < 0)
 		return result[kind] = errno != EPERM && errno != EACCES ? "the kernel refuses programs of this kind" :
 				      missing_capability() ? "not known without permission" :
@@ -2430,8 +2419,6 @@ static const char *prog_probe(struct btf *btf, const struct prog *p)
 	case PROG_FEXIT:
 		why = btf_func_probe(btf, p->target, p->module);
 		return why ? why : prog_kind_probe(btf, p->kind);
-	case PROG_LSM:
-		return prog_kind_probe(btf, p->kind);
 	case PROG_KRETPROBE:
 		return prog_kprobe_target(p) ? NULL : "no such driver is loaded";
 	case PROG_UPROBE:
@@ -2449,10 +2436,8 @@ static bool prog_wanted(u32 i)
 {
 	if (progs[i].hook == HOOK_RUNTIME && !st.observing)
 		return false;		/* the scheduler's callbacks see it all */
-	if (i == PROG_game_exec && !st.hook_why[HOOK_GAME])
-		return false;		/* LSM told already */
 	return !st.hook_off[progs[i].hook] || (i == PROG_gpu_ioctl && !st.hook_off[HOOK_FRAME]) ||
-	       (i == PROG_name_changed && !(st.hook_off[HOOK_GAME] && st.hook_off[HOOK_EXEC]));
+	       (i == PROG_name_changed && !st.hook_off[HOOK_GAME]);
 }
 
 /* Why a hook that consists of programs cannot be had. NULL: one of its programs can, which is enough. */
@@ -3400,6 +3385,11 @@ static void bpf_configure_names(struct gamer_bpf *skel)
 		PROGRAM_NAMES(X)
 #undef X
 	};
+	static const char *const vars[] = {
+#define X(name, trait) name,
+		ENV_NAMES(X)
+#undef X
+	};
 	u32 i;
 
 	_Static_assert(ARRAY_SIZE(threads) <= THREAD_NAME_MAX, "room for thread names");
@@ -3410,6 +3400,9 @@ static void bpf_configure_names(struct gamer_bpf *skel)
 	}
 	for (i = 0; i < ARRAY_SIZE(programs); i++)
 		skel->rodata->program_names[i] = prefix_of(programs[i]);
+	_Static_assert(ARRAY_SIZE(vars) <= ENV_NAME_MAX, "room for variables");
+	for (i = 0; i < ARRAY_SIZE(vars); i++)
+		skel->rodata->env_names[i] = prefix_of(vars[i]);
 }
 
 /*
@@ -3438,10 +3431,10 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 				bpf_program__set_autoload(prog, false);
 		return;
 	}
-	skel->rodata->learning = !st.hook_why[HOOK_GAME] || !st.hook_why[HOOK_EXEC];
+	skel->rodata->learning = !st.hook_why[HOOK_GAME];
 	if (!skel->rodata->learning) {
 		skel->struct_ops.gamer_ops->exit_task = NULL;
-		note("gamer learns nothing, for no hook tells of programs that start (hooks game, exec)");
+		note("gamer learns nothing, for no hook tells of programs that start (hook game)");
 	}
 	if (!st.hook_why[HOOK_IMMED])
 		skel->struct_ops.gamer_ops->cpu_release = NULL;	/* deprecated there, and warned of */
@@ -4153,8 +4146,10 @@ static void wine_take(void)
 /*
  * BPF tells which processes may matter (game_hint), each gets a slot and, at once and when
  * its start has settled, a look at /proc, which a child takes (reader_work): a server of the game
- * gets its class, any other a score (slot_told). The best score becomes the game (game_choose).
- * Nothing here runs while nothing starts, ends or begins to use a GPU.
+ * gets its class, of any other it is known what it is (slot_told). What a process does now BPF counts
+ * (struct activity), which is read while anyone but the game does something (game_judge). Both make
+ * the score, by the same rules for the game and for all others, and the best becomes the game
+ * (game_choose). Nothing here runs while nothing starts, ends or begins to draw.
  *
  * A game belongs to a user. No other user's process takes its place while it runs, and where
  * there are more servers, or files of Wine, than room, its user's come first, then root's.
@@ -4163,7 +4158,15 @@ static void wine_take(void)
 #define GAME_SLOTS	48	/* candidates and servers */
 #define GAME_SERVERS	16	/* of these; the rest is for candidates */
 #define GAME_SCORE	50	/* from here on it is a game */
-#define GAME_MARGIN	20	/* what another must have more than the game that runs */
+#define GAME_MARGIN	20	/* what another must have more than the game that draws */
+#define GAME_HOLD_NS	(1 * NSEC_PER_SEC)	/* and for so long */
+#define GAME_STILL_NS	(2 * NSEC_PER_SEC)	/* whoever draws no frame for so long has stopped */
+#define PLAYS_NS	(2500 * NSEC_PER_MSEC)	/* input was read or sound was moved so lately */
+#define NVIDIA_NS	(10 * NSEC_PER_SEC)	/* and that driver was asked for something */
+#define JUDGE_NS	(500 * NSEC_PER_MSEC)	/* between two looks at what processes do */
+#define STEADY_BINS	12	/* 3.2 s of frames at a steady rate */
+#define UNEVEN_BINS	2	/* of them, with less than half or more than twice the average */
+#define ANCESTORS	12
 #define LOOK_SOON_NS	(100 * NSEC_PER_MSEC)	/* an exec is over, threads have started */
 #define LOOK_AGAIN_NS	(1 * NSEC_PER_SEC)	/* libraries, memory and threads have come */
 #define GAME_POLL_NS	(2 * NSEC_PER_SEC)	/* where the kernel tells of no exec */
@@ -4172,53 +4175,73 @@ static void wine_take(void)
 #define READ_SKIP_USER	4	/* of one user: then none of that user's is read */
 #define READ_LOST	4	/* children that hang: then only what cannot hang is read */
 #define READ_AT_ONCE	64	/* processes in one order, answers in one turn of the loop */
-#define MANY_THREADS	8
-#define MUCH_MEMORY	(256ULL << 20)		/* bytes */
-#define HUGE_MEMORY	(1ULL << 30)
 
-/* What is seen of a process, and what it adds to its score. */
+/*
+ * What is seen of a process, what it adds to its score, and how that is said. To draw steadily makes
+ * a game of a process of which nothing else is known. The first four are what it does now.
+ */
 #define TRAITS(X)								\
-	X(DECLARED, 200)	/* GAMER_GAME=1 in its environment */		\
-	X(BENCH, 200)		/* gamer's own synthetic game */		\
-	X(STEAM_APP, 30)	/* Steam started it, or started who started it */ \
-	X(LAUNCHER_APP, 30)	/* so did another launcher */			\
-	X(WINE_ENV, 20)		/* Wine or Proton was set up for it */		\
-	X(STEAM_FOLDER, 40)	/* its program lies where Steam puts games */	\
-	X(WINE_LOADER, 30)	/* its program is Wine's loader */		\
-	X(WINDOWS_NAME, 30)	/* NAME.exe */					\
-	X(THREADS, 10)		/* MANY_THREADS */				\
-	X(MEMORY, 10)		/* MUCH_MEMORY */				\
-	X(MORE_MEMORY, 10)	/* HUGE_MEMORY */				\
-	X(GPU, 40)		/* submits frames */				\
-	X(INPUT, 10)		/* reads devices */				\
-	X(FLIPS, -60)		/* flips pages: more likely a compositor */	\
-	X(LAUNCHER_NAME, -20)	/* some games' launchers outlive their start */	\
-	X(HELPER, -100)		/* in the table below */			\
-	X(NOTHING, -1000)	/* dead, the kernel's or gamer itself */
+	X(DRAWS, 50, "draws steadily")						\
+	X(PLAYS, 40, "reads input")						\
+	X(NVIDIA, 20, "uses NVIDIA's driver")					\
+	X(SOUNDS, 5, "plays sound")						\
+	X(FLIPS, -100, "flips pages as compositors do")				\
+	X(DECLARED, 1000, "GAMER_GAME is set")					\
+	X(BENCH, 1000, "is gamer's own game")					\
+	X(LAUNCHED, 30, "was started by a launcher")				\
+	X(GAME_APP, 40, "its application is of the category Game")		\
+	X(WINE_ENV, 15, "Wine was set up for it")				\
+	X(STEAM_FOLDER, 20, "lies where Steam puts games")			\
+	X(WINE_LOADER, 15, "is run by Wine")					\
+	X(WINDOWS_NAME, 10, "has the name of a Windows program")		\
+	X(APP, -40, "was started from the desktop")				\
+	X(SHELL, -40, "belongs to the desktop")					\
+	X(PARTS, -40, "is one of a program's many processes")			\
+	X(LAUNCHER_NAME, -20, "is called launcher")				\
+	X(HELPER, -60, "has the name of a helper or desktop program")		\
+	X(SERVICE, -500, "is a service")					\
+	X(NOTHING, -5000, "cannot be a game")
 
 enum trait {
-#define X(id, weight) TRAIT_##id,
+#define X(id, ...) TRAIT_##id,
 	TRAITS(X)
 #undef X
 	TRAIT_NR
 };
 
 #define T(name)		(1u << TRAIT_##name)
+#define T_TOLD		(T(DECLARED) | T(BENCH))
+#define T_DOES		(T(DRAWS) | T(PLAYS) | T(NVIDIA))
 #define T_WINE		(T(WINE_ENV) | T(WINE_LOADER) | T(WINDOWS_NAME))
 
-static const int trait_weight[TRAIT_NR] = {
-#define X(id, weight) weight,
+static const struct { s32 weight; const char *text; } game_traits[TRAIT_NR] = {
+#define X(id, weight, text) { weight, text },
 	TRAITS(X)
 #undef X
 };
 
 /* Variables that count unless they are empty or 0. */
 static const struct { const char *name; u32 trait; } game_env[] = {
-	{ "GAMER_GAME=", T(DECLARED) }, { "SteamAppId=", T(STEAM_APP) },
-	{ "SteamGameId=", T(STEAM_APP) }, { "LUTRIS_GAME_UUID=", T(LAUNCHER_APP) },
-	{ "HEROIC_APP_NAME=", T(LAUNCHER_APP) }, { "UMU_ID=", T(LAUNCHER_APP) },
-	{ "STEAM_COMPAT_DATA_PATH=", T(WINE_ENV) }, { "PROTON_", T(WINE_ENV) },
-	{ "WINEPREFIX=", T(WINE_ENV) }, { "WINELOADER=", T(WINE_ENV) },
+#define X(name, trait) { name, T(trait) },
+	ENV_NAMES(X)
+	X("STEAM_COMPAT_DATA_PATH=", WINE_ENV) X("PROTON_", WINE_ENV)
+	X("WINEPREFIX=", WINE_ENV) X("WINELOADER=", WINE_ENV)
+#undef X
+};
+
+/* Names of what starts games and nothing else. */
+static const char *const game_starters[] = {
+	"reaper", "pv-adverb", "steam-launch-wr", "lutris-wrapper", "umu-run", "legendary", "gogdl",
+	"nile", "bottles-cli",
+};
+
+/* Parts of the names of launchers' applications. */
+static const char *const game_launchers[] = { "steam", "lutris", "heroic", "bottles" };
+
+/* Where applications say what they are; NAME.desktop. */
+static const char *const app_dirs[] = {
+	"/usr/share/applications", "/usr/local/share/applications",
+	"/var/lib/flatpak/exports/share/applications", "/var/lib/snapd/desktop/applications",
 };
 
 static const struct { const char *comm; u8 class; } game_servers[] = {
@@ -4235,7 +4258,7 @@ static const struct { const char *comm; u8 class; } game_servers[] = {
 #undef X
 };
 
-/* Not games, though they come with one, look like one or draw as fast; as long as known. */
+/* Not games, though they come with one, look like one or draw as fast: a hint, as names are. */
 static const char *const game_helpers[] = {
 	/* parts of Wine and Proton; the loader takes the program's name when it has loaded it */
 	"wine", "wine64", "wine-preloader", "wine64-preloader",
@@ -4261,19 +4284,27 @@ static const char *const game_helpers[] = {
 	"ghostty", "wezterm-gui", "konsole", "gnome-terminal-server", "ptyxis",
 };
 
+/* What is known of a process that may be the game. */
+struct seen {
+	u32 is;			/* traits that it has by what it is; slot_told() */
+	u32 does;		/* by what it does now; slot_judge() */
+};
+
 /* A process that may be the game, or serves it; a slot is free where pid is 0. */
 struct game_slot {
 	s32 pid;		/* slot_add() */
 	int pidfd;		/* of pid, in the epoll set; slot_add() */
 	u32 hints;		/* enum hint, all so far; game_hint() */
 	u64 hint_at_ns;		/* the first of them; game_hint() */
-	s32 score;		/* slot_told() */
+	struct seen seen;
+	u64 frame_at_ns;	/* its last frame, CLOCK_MONOTONIC, 0: none; slot_judge() */
+	u64 ahead_ns;		/* since when it is ahead of the game, 0: it is not; game_choose() */
+	s32 above[ANCESTORS];	/* its ancestors, the nearest first, 0: no more; slot_told() */
 	u32 uid;		/* effective; -1: not known yet; slot_told() */
 	struct wine_file *wine;	/* its ntdll.so or NULL; wine_attach() */
 	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; slot_due(), reader_next() */
-	u64 looked_ns;		/* the last one, CLOCK_MONOTONIC; slot_told() */
 	u8 class;		/* enum class as last written to BPF; slot_class() */
-	u8 seen;		/* 1: comm, score and uid are known; slot_told() */
+	u8 known;		/* 1: comm, uid and what it is are known; slot_told() */
 	u8 again;		/* looks to come after the next; game_hint(), slot_told() */
 	u8 asked;		/* 1: the child looks at it; reader_next(), reader_told() */
 	char comm[16];		/* not trusted; slot_told() */
@@ -4287,6 +4318,7 @@ static struct game {
 	u64 scan_due_ns;	/* next look at all processes, 0: none; game_scan_soon() */
 	u64 scanned_at_ns;	/* the last one; game_scan() */
 	u64 check_due_ns;	/* next look at what BPF lost, 0: none; game_hint() */
+	u64 judge_due_ns;	/* next look at what processes do, 0: none; game_judge() */
 	u64 lost;		/* hints that BPF had lost by the last look; game_lost() */
 	u64 first_frame;	/* frames_logged when it became that; game_switch() */
 	u64 detected_us;	/* from its first hint until then, 0: it ran before us; game_switch() */
@@ -4313,8 +4345,9 @@ struct order {
 struct facts {
 	s32 pid;
 	u32 last;		/* the order is done */
-	u32 traits;
+	u32 traits;		/* what it is */
 	u32 uid;		/* effective */
+	s32 above[ANCESTORS];
 	char comm[16];
 	struct wine_facts wine;	/* where an open file comes along */
 };
@@ -4362,61 +4395,84 @@ static size_t proc_read(s32 pid, const char *name, char *buf, size_t size)
 	return len;
 }
 
-/* Name, start after boot in clock ticks, and what else /proc/PID/stat tells. Cannot hang. */
-static u32 proc_stat(s32 pid, char comm[16], u64 *start)
+/* What /proc/PID/stat tells. Cannot hang. */
+struct proc_stat {
+	char comm[16];
+	u64 start;		/* after boot, in clock ticks */
+	s32 parent, tty;
+	bool nothing;		/* gone, dead, the kernel's or gamer itself */
+};
+
+static struct proc_stat proc_stat(s32 pid)
 {
+	struct proc_stat p = { .nothing = true };
 	char *at, *end;
-	u64 field[25] = { 0 };
+	u64 field[23] = { 0 };
 	u32 i;
 
-	comm[0] = 0;
-	*start = 0;
 	proc_read(pid, "stat", game.buf, 1024);
 	at = strchr(game.buf, '(');
 	end = strrchr(game.buf, ')');	/* the name may hold anything */
 	if (!at || !end || strlen(end) < 4)
-		return T(NOTHING);
+		return p;
 	*end = 0;
-	snprintf(comm, 16, "%s", at + 1);
+	snprintf(p.comm, 16, "%s", at + 1);
 	at = end + 3;
 	for (i = 4; i < ARRAY_SIZE(field); i++)
 		field[i] = strtoll(at, &at, 10);
-	*start = field[22];
+	p.start = field[22];
+	p.parent = field[4];
+	p.tty = field[7];
 	/* a zombie, PF_KTHREAD, gamer and its children */
-	if (end[2] == 'Z' || (field[9] & 0x00200000) || pid == st.pid || (s32)field[4] == st.pid)
-		return T(NOTHING);
-	field[24] *= sysconf(_SC_PAGESIZE);
-	return (field[20] >= MANY_THREADS ? T(THREADS) : 0) |
-	       (field[24] >= MUCH_MEMORY ? T(MEMORY) : 0) |
-	       (field[24] >= HUGE_MEMORY ? T(MORE_MEMORY) : 0);
+	p.nothing = end[2] == 'Z' || (field[9] & 0x00200000) || pid == st.pid || p.parent == st.pid;
+	return p;
 }
 
-static u32 proc_environ(s32 pid)
+/* Of one string of an environment. */
+static u32 env_traits(const char *var)
 {
-	size_t len = proc_read(pid, "environ", game.buf, sizeof(game.buf)), i;
-	const char *at, *value;
+	const char *value;
 	u32 traits = 0;
+	size_t i;
 
-	for (at = game.buf; at < game.buf + len; at += strlen(at) + 1)
-		for (i = 0; i < ARRAY_SIZE(game_env); i++) {
-			value = at + strlen(game_env[i].name);
-			if (!strncmp(at, game_env[i].name, value - at) && *value &&
-			    strcmp(value, "0"))
-				traits |= game_env[i].trait;
-		}
+	for (i = 0; i < ARRAY_SIZE(game_env); i++) {
+		value = var + strlen(game_env[i].name);
+		if (!strncmp(var, game_env[i].name, value - var) && *value && strcmp(value, "0"))
+			traits |= game_env[i].trait;
+	}
 	return traits;
 }
 
-/* The program's path: only looked at, never opened. Cannot hang. */
-static u32 proc_exe(s32 pid)
+/* Of one argument: so browsers, and what is built on them, start their parts. */
+static u32 arg_traits(const char *arg)
 {
-	char *path = game.buf, link[32], *at;
-	ssize_t n;
+	return !strncmp(arg, "--type=", 7) || !strcmp(arg, "-contentproc") ? T(PARTS) : 0;
+}
 
-	snprintf(link, sizeof(link), "/proc/%d/exe", pid);
-	n = readlink(link, path, PATH_MAX);
-	path[MAX(n, 0)] = 0;
-	at = strrchr(path, '/');
+/* Of the strings of a file in /proc/PID. */
+static u32 proc_strings(s32 pid, const char *name, u32 (*traits_of)(const char *string))
+{
+	size_t len = proc_read(pid, name, game.buf, sizeof(game.buf));
+	const char *at;
+	u32 traits = 0;
+
+	for (at = game.buf; at < game.buf + len; at += strlen(at) + 1)
+		traits |= traits_of(at);
+	return traits;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t a = strlen(s), b = strlen(end);
+
+	return a >= b && !strcmp(s + a - b, end);
+}
+
+/* Of a program's path. */
+static u32 exe_traits(const char *path)
+{
+	const char *at = strrchr(path, '/');
+
 	if (at && !strncmp(at, "/wine", 5) && strncmp(at, "/wineserver", 11))
 		return T(WINE_LOADER);
 	at = strstr(path, "/steamapps/common/");
@@ -4424,6 +4480,133 @@ static u32 proc_exe(s32 pid)
 	if (at && strncmp(at + 18, "Proton", 6) && strncmp(at + 18, "SteamLinuxRuntime", 17))
 		return T(STEAM_FOLDER);
 	return 0;
+}
+
+/* A program's path: only looked at, never opened. Cannot hang. */
+static void proc_exe(s32 pid, char path[PATH_MAX])
+{
+	char link[32];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/%d/exe", pid);
+	n = readlink(link, path, PATH_MAX - 1);
+	path[MAX(n, 0)] = 0;
+}
+
+/*
+ * Of the path of a control group; `app` becomes the application that systemd's names tell:
+ * app[-DESKTOP]-NAME-NUMBER.scope or app[-DESKTOP]-NAME@NUMBER.service, escaped.
+ */
+static u32 cgroup_traits(const char *path, u32 uid, char app[128])
+{
+	const char *unit = strrchr(path, '/'), *at;
+	size_t i, n = 0;
+
+	app[0] = 0;
+	/* root's and those of users that nobody is, systemd's dynamic ones too */
+	if (!strncmp(path, "/system.slice/", 14) &&
+	    (uid < 1000 || uid == 65534 || (uid >= 61184 && uid < 65520)))
+		return T(SERVICE);
+	if (strstr(path, "/session.slice/") || strstr(path, "/background.slice/"))
+		return T(SHELL);
+	/* a terminal's own are what somebody started by hand */
+	if (!unit || !strstr(path, "/app.slice/") || !strncmp(unit, "/vte-spawn-", 11))
+		return 0;
+	for (at = unit + 1 + 4 * !strncmp(unit, "/app-", 5); *at && *at != '@' && n < 127; at++) {
+		u32 c = (u8)*at;
+
+		if (sscanf(at, "\\x%2x", &c) == 1)
+			at += 3;
+		app[n++] = c;
+	}
+	app[n] = 0;
+	at = strrchr(app, '-');
+	if (ends_with(app, ".scope"))
+		app[at ? (size_t)(at - app) : n - 6] = 0;
+	else if (ends_with(app, ".service"))
+		app[n - 8] = 0;
+	for (i = 0; i < ARRAY_SIZE(game_launchers); i++)
+		if (strcasestr(app, game_launchers[i]))
+			return app[0] = 0;
+	return T(APP);
+}
+
+/* Does an application's own description say that it is a game? */
+static bool desktop_is_game(const char *text)
+{
+	const char *at = strstr(text, "\nCategories="), *end = at ? strchrnul(at + 1, '\n') : NULL;
+
+	for (; at && at < end; at = strpbrk(at + 1, "=;\n"))
+		if (!strncmp(at + 1, "Game;", 5) || !strncmp(at + 1, "Game\n", 5))
+			return true;
+	return false;
+}
+
+/* The same of an application that a control group names, under its name or without its desktop's. */
+static bool app_is_game(const char *app)
+{
+	const char *name, *next;
+	char path[256];
+	struct stat s;
+	ssize_t len;
+	size_t i;
+	int fd;
+
+	for (name = app; name; name = next) {
+		next = strchr(name, '-');
+		next = next ? next + 1 : NULL;
+		for (i = 0; i < ARRAY_SIZE(app_dirs) && *name && !strchr(name, '/'); i++) {
+			snprintf(path, sizeof(path), "%s/%s.desktop", app_dirs[i], name);
+			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+			len = fd >= 0 && !fstat(fd, &s) && S_ISREG(s.st_mode) ?
+			      read(fd, game.buf, sizeof(game.buf) - 1) : 0;
+			if (fd >= 0)
+				close(fd);
+			game.buf[MAX(len, 0)] = 0;
+			if (fd >= 0)
+				return desktop_is_game(game.buf);
+		}
+	}
+	return false;
+}
+
+static u32 proc_cgroup(s32 pid, u32 uid, bool tty)
+{
+	char app[128], *at, *end;
+	u32 traits;
+
+	proc_read(pid, "cgroup", game.buf, sizeof(game.buf));
+	at = strstr(game.buf, "0::/");
+	if (!at)
+		return 0;
+	end = strchrnul(at, '\n');
+	*end = 0;
+	traits = cgroup_traits(at + 3, uid, app);
+	if (!(traits & T(APP)))
+		return traits;
+	if (app_is_game(app))
+		return T(GAME_APP);
+	return tty ? 0 : T(APP);	/* with a terminal: the application is the terminal */
+}
+
+/* Does its user sit at another seat than the first one? So systemd-logind says. */
+static bool user_is_elsewhere(u32 uid)
+{
+	char line[1024], *at, path[64];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/run/systemd/users/%u", uid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, line, sizeof(line) - 1);
+	if (fd >= 0)
+		close(fd);
+	line[MAX(n, 0)] = 0;
+	at = strstr(line, "\nSEATS=");
+	if (!at || at[7] == '\n')
+		return false;
+	*strchrnul(at + 7, '\n') = 0;
+	return !strstr(at + 7, "seat0");
 }
 
 /* Of a name that the kernel cut to 15 bytes. */
@@ -4443,6 +4626,17 @@ static u32 comm_traits(const char *comm)
 		if (!strncasecmp(comm, game_helpers[i], 15))
 			traits |= T(HELPER);
 	return traits;
+}
+
+/* Is this one of the table's names, which may go on? */
+static bool comm_starts_games(const char *comm)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(game_starters); i++)
+		if (!strncmp(comm, game_starters[i], strlen(game_starters[i])))
+			return true;
+	return false;
 }
 
 /* Class of a server of the game by its name, CLASS_OTHER where it is none. */
@@ -4478,42 +4672,129 @@ static bool reader_may(s32 pid, u64 start, u32 uid, const char *comm)
 	return true;
 }
 
-/* One look at a process. True: files of it may be read that can make the child hang. */
-static bool proc_facts(s32 pid, struct facts *f)
+/* A browser without a process for its drawing: its children are its program's parts. */
+static u32 proc_parts(s32 pid, const char *exe)
 {
+	char name[48], path[PATH_MAX], list[512], *at = list, *end;
+	u32 traits = 0, left = 16;
 	struct stat s;
-	char dir[32];
-	u64 start;
+	s32 child;
 
-	*f = (struct facts){ .pid = pid, .uid = -1 };
-	f->traits = proc_stat(pid, f->comm, &start);
-	if (f->traits & T(NOTHING))
+	snprintf(name, sizeof(name), "task/%d/children", pid);
+	proc_read(pid, name, list, sizeof(list));
+	for (; !traits && left-- && (child = strtol(at, &end, 10)) > 0; at = end) {
+		struct proc_stat p = proc_stat(child);
+
+		proc_exe(child, path);
+		snprintf(name, sizeof(name), "/proc/%d", child);
+		if (!p.nothing && !strcmp(path, exe) && !stat(name, &s) &&
+		    reader_may(child, p.start, s.st_uid, p.comm))
+			traits = proc_strings(child, "cmdline", arg_traits);
+	}
+	return traits;
+}
+
+/*
+ * The ancestors, and whether one of them starts games or was told by a launcher to be one: what a launcher
+ * tells its child may be lost on the way to the game.
+ */
+static u32 proc_ancestors(s32 parent, u32 uid, bool read, s32 above[ANCESTORS])
+{
+	u32 traits = 0, i;
+
+	for (i = 0; i < ANCESTORS && parent > 1; i++) {
+		struct proc_stat p = proc_stat(parent);
+
+		if (p.nothing)
+			break;
+		above[i] = parent;
+		if (comm_starts_games(p.comm))
+			traits |= T(LAUNCHED);
+		if (read && !traits && reader_may(parent, p.start, uid, p.comm))
+			traits |= proc_strings(parent, "environ", env_traits) & T(LAUNCHED);
+		parent = p.parent;
+	}
+	return traits;
+}
+
+/* One look at a process. True: files of it may be read that can make the child hang. */
+static bool proc_facts(s32 pid, bool whole, struct facts *f)
+{
+	struct proc_stat p = proc_stat(pid);
+	char dir[32], exe[PATH_MAX];
+	struct stat s;
+	bool may;
+
+	*f = (struct facts){ .pid = pid, .uid = -1, .traits = p.nothing ? T(NOTHING) : 0 };
+	memcpy(f->comm, p.comm, sizeof(f->comm));
+	if (p.nothing)
 		return false;
 	snprintf(dir, sizeof(dir), "/proc/%d", pid);
 	if (!stat(dir, &s))
 		f->uid = s.st_uid;
-	f->traits |= proc_exe(pid) | comm_traits(f->comm);
-	if (!reader_may(pid, start, f->uid, f->comm))
-		return false;
-	f->traits |= proc_environ(pid);
-	return true;
+	proc_exe(pid, exe);
+	f->traits |= exe_traits(exe) | comm_traits(f->comm);
+	may = reader_may(pid, p.start, f->uid, f->comm);
+	if (may)
+		f->traits |= proc_strings(pid, "environ", env_traits);
+	if (!whole)
+		return may;
+	f->traits |= proc_cgroup(pid, f->uid, p.tty) | (user_is_elsewhere(f->uid) ? T(NOTHING) : 0);
+	if (may)
+		f->traits |= proc_strings(pid, "cmdline", arg_traits);
+	/* Wine's loader is the program of all that Wine runs */
+	if (may && !(f->traits & (T(WINE_LOADER) | T(PARTS))))
+		f->traits |= proc_parts(pid, exe);
+	f->traits |= proc_ancestors(p.parent, f->uid, may && !(f->traits & T(LAUNCHED)), f->above);
+	return may && reader_may(pid, p.start, f->uid, f->comm);
 }
 
-static s32 traits_score(u32 traits)
+/* What is done now, of what BPF has counted. */
+static u32 activity_traits(const struct activity *a, u64 now)
 {
-	s32 score = 0;
-	u32 i;
+	u32 newest = now >> ACTIVITY_BIN_SHIFT, sum = 0, uneven = 0, traits = 0, i;
+	u8 frames[STEADY_BINS];
 
+	/* the bin that has only begun does not count */
+	for (i = 0; i < STEADY_BINS; i++) {
+		u32 bin = newest - 1 - i, age = a->bin - bin;
+
+		frames[i] = a->frame_at_ns && age < ACTIVITY_BINS ? a->bins[bin % ACTIVITY_BINS] : 0;
+		sum += frames[i];
+	}
+	for (i = 0; i < STEADY_BINS; i++)
+		uneven += frames[i] * 2 * STEADY_BINS < sum || frames[i] * STEADY_BINS > 2 * sum;
+	traits |= sum >= STEADY_BINS && uneven <= UNEVEN_BINS ? T(DRAWS) : 0;
+	traits |= a->nvidia && now - a->frame_at_ns < NVIDIA_NS ? T(NVIDIA) : 0;
+	traits |= a->input_at_ns && now - a->input_at_ns < PLAYS_NS ? T(PLAYS) : 0;
+	traits |= a->sound_at_ns && now - a->sound_at_ns < PLAYS_NS ? T(SOUNDS) : 0;
+	return traits;
+}
+
+static s32 game_score(const struct seen *seen)
+{
+	u32 traits = seen->is | seen->does, i;
+	s32 score = 0;
+
+	/* whom a launcher started, and what says itself that it is a game, is no desktop program */
+	if (traits & (T(LAUNCHED) | T(GAME_APP)))
+		traits &= ~T(APP);
 	for (i = 0; i < TRAIT_NR; i++)
-		score += traits & (1u << i) ? trait_weight[i] : 0;
+		score += traits & (1u << i) ? game_traits[i].weight : 0;
 	return score;
 }
 
-static bool ends_with(const char *s, const char *end)
+/* Could it be the game by what it does now, or because somebody says so? */
+static bool game_plays(const struct seen *seen)
 {
-	size_t a = strlen(s), b = strlen(end);
+	return game_score(seen) >= GAME_SCORE && ((seen->is & T_TOLD) || (seen->does & T_DOES));
+}
 
-	return a >= b && !strcmp(s + a - b, end);
+/* Could it, once it draws again? */
+static bool game_stands(const struct seen *seen)
+{
+	return game_score(&(struct seen){ seen->is, seen->does | T(DRAWS) }) >=
+	       GAME_SCORE - GAME_MARGIN;
 }
 
 /*
@@ -4582,9 +4863,9 @@ static void reader_scan(int sock, struct facts *f, s32 from)
 				next = pid;
 				break;
 			}
-			proc_facts(pid, f);
-			if (traits_score(f->traits) >= GAME_SCORE || comm_class(f->comm) ||
-			    (f->traits & T(WINE_LOADER)))
+			proc_facts(pid, false, f);
+			if ((f->traits & (T_TOLD | T(WINE_LOADER) | T(WINDOWS_NAME))) ||
+			    comm_class(f->comm))
 				message_send(sock, f, sizeof(*f), NULL, 0, 0);
 		}
 	if (fd >= 0)
@@ -4609,7 +4890,7 @@ static void reader_work(int sock)
 			snprintf(path, sizeof(path), "%s/wine/x86_64-unix/ntdll.so", wine_dirs[o.pid]);
 			if (reader_may(f.pid, 0, 0, path))
 				fd = wine_read(path, true, &f.wine);
-		} else if (proc_facts(o.pid, &f) && o.wine &&
+		} else if (proc_facts(o.pid, true, &f) && o.wine &&
 			   (o.wine == 2 || f.traits & T_WINE)) {
 			fd = proc_wine(o.pid, &f.wine);
 		}
@@ -4624,7 +4905,7 @@ static void reader_work(int sock)
 /* Where nobody tells of programs that start, /proc is read every GAME_POLL_NS. */
 static bool game_must_poll(void)
 {
-	return st.hook_why[HOOK_GAME] && st.hook_why[HOOK_EXEC];
+	return st.hook_why[HOOK_GAME];
 }
 
 /* The earlier of two times, of which 0 is none. */
@@ -4649,6 +4930,7 @@ static void timer_arm(void)
 		due = now_ns() + GAME_POLL_NS;
 	/* a scan is not begun anew before it is over, or it might never be */
 	due = first_of(first_of(due, scanning() ? 0 : game.scan_due_ns), game.check_due_ns);
+	due = first_of(due, game.judge_due_ns);
 	if (wine.pending && !wine.told)
 		due = first_of(due, wine.since_ns + READ_NS);
 	for (i = 0; i < GAME_SLOTS && !reader.deadline_ns; i++)
@@ -4710,10 +4992,11 @@ static struct game_slot *slot_least(void)
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++) {
 		if (!s->pid)
 			return s;
-		if (s->class != CLASS_OTHER || !s->seen)
+		if (s->class != CLASS_OTHER || !s->known)
 			continue;
 		rank = slot_rank(s);
-		if (!least || rank < lowest || (rank == lowest && s->score < least->score)) {
+		if (!least || rank < lowest ||
+		    (rank == lowest && game_score(&s->seen) < game_score(&least->seen))) {
 			least = s;
 			lowest = rank;
 		}
@@ -4778,7 +5061,7 @@ static void slot_serve(struct game_slot *s)
 	u32 servers = 0;
 
 	/* BPF took it for a compositor when it flipped; a program that is a game says more */
-	if (class == CLASS_OTHER && (s->hints & HINT_FLIP) && s->score < GAME_SCORE)
+	if (class == CLASS_OTHER && (s->seen.is & T(FLIPS)) && !game_plays(&s->seen))
 		class = CLASS_COMPOSITOR;
 	for (o = game.slot; o < game.slot + GAME_SLOTS; o++)
 		if (o->pid && o->class > CLASS_GAME) {
@@ -4856,11 +5139,24 @@ static void game_scan_soon(void)
 		game.scan_due_ns = MAX(now_ns(), game.scanned_at_ns + GAME_POLL_NS);
 }
 
+/* Why a process has its score, in words. */
+static void game_why(const struct seen *seen, char *text, size_t size)
+{
+	u32 traits = seen->is | seen->does, i;
+	size_t n = 0;
+
+	text[0] = 0;
+	for (i = 0; i < TRAIT_NR && n < size; i++)
+		if (traits & (1u << i))
+			n += snprintf(text + n, size - n, "%s%s", n ? ", " : "", game_traits[i].text);
+}
+
 /* From now on this process is the game, or none is. */
 static void game_switch(struct game_slot *s)
 {
 	bool ended = game.now && !slot_alive(game.now);
 	struct game_slot *o;
+	char why[512];
 
 	/* before class_gen moves: a thread that then looks again must find the new game */
 	st.skel->bss->game_tgid = s ? s->pid : 0;
@@ -4868,73 +5164,144 @@ static void game_switch(struct game_slot *s)
 		slot_class(game.now, CLASS_OTHER);
 	game.now = s;
 	game.first_frame = st.skel->bss->frames_logged;
+	for (o = game.slot; o < game.slot + GAME_SLOTS; o++)
+		o->ahead_ns = 0;
 	if (s) {
 		game.detected_us = s->hint_at_ns ? (now_ns() - s->hint_at_ns) / NSEC_PER_USEC : 0;
 		slot_class(s, CLASS_GAME);
 		if (!s->wine)
 			slot_due(s, 0);
 		for (o = game.slot; o < game.slot + GAME_SLOTS; o++)
-			if (o->pid && o->seen && o != s)
+			if (o->pid && o->known && o != s)
 				slot_serve(o);
 		if (game.full)
 			game_scan_soon();	/* for its user's servers */
-		note("game: %d %s (score %d)", s->pid, s->comm, s->score);
+		game_why(&s->seen, why, sizeof(why));
+		note("game: %d %s (score %d: %s)", s->pid, s->comm, game_score(&s->seen),
+		     game.wanted ? "--game" : why);
 	} else {
 		note(ended ? "the game has ended" : "game: none");
 	}
 	threads_settle();
 }
 
-static void game_choose(void)
+static bool slot_descends(const struct game_slot *s, s32 pid)
+{
+	u32 i;
+
+	for (i = 0; i < ANCESTORS && s->above[i]; i++)
+		if (s->above[i] == pid)
+			return true;
+	return false;
+}
+
+/* Takes this process the place of the game? Asked again and again as long as it could be one. */
+static bool slot_takes_over(struct game_slot *s, u64 now)
+{
+	const struct game_slot *g = game.now;
+	s32 score = game_score(&s->seen), other = game_score(&g->seen);
+
+	if (comm_class(g->comm) || !game_stands(&g->seen))
+		return true;
+	/* a game that somebody named wins while it lives */
+	if (g->seen.is & T_TOLD)
+		return false;
+	if ((s->seen.is & T_TOLD) || (slot_descends(s, g->pid) && score > other))
+		return true;
+	if (now - g->frame_at_ns >= GAME_STILL_NS && !(g->seen.does & T(PLAYS)) &&
+	    (s->seen.does & (T(DRAWS) | T(PLAYS))))
+		return true;
+	if (score < other + GAME_MARGIN) {
+		s->ahead_ns = 0;
+		return false;
+	}
+	s->ahead_ns = s->ahead_ns ? s->ahead_ns : now;
+	return now - s->ahead_ns >= GAME_HOLD_NS;
+}
+
+static bool slot_may_play(const struct game_slot *s)
+{
+	return s->pid && s->known && s->class <= CLASS_GAME && !comm_class(s->comm);
+}
+
+/* The best of those that play now, but the game; of two the same, whom the other has started. */
+static struct game_slot *game_best(void)
 {
 	struct game_slot *s, *best = NULL;
+
+	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
+		if (s != game.now && slot_may_play(s) && game_plays(&s->seen) &&
+		    (!game.now || s->uid == game.now->uid) &&
+		    (!best || game_score(&s->seen) > game_score(&best->seen) ||
+		     (game_score(&s->seen) == game_score(&best->seen) && slot_descends(s, best->pid))))
+			best = s;
+	return best;
+}
+
+static void game_choose(void)
+{
+	struct game_slot *best;
 
 	/* while all are being looked at, the first that is found need not be the best */
 	if (game.wanted ||
 	    (!game.now && scanning() && now_ns() - game.scanned_at_ns < GAME_POLL_NS))
 		return;
-	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
-		if (s->pid && s->class <= CLASS_GAME && s->score >= GAME_SCORE &&
-		    !comm_class(s->comm) && (!game.now || s->uid == game.now->uid) &&
-		    (!best || s->score > best->score))
-			best = s;
-	if (best == game.now)
-		return;
-	/* the game that runs stays, unless another is clearly more of one */
-	if (game.now && !comm_class(game.now->comm) && game.now->score >= GAME_SCORE - GAME_MARGIN &&
-	    (!best || best->score < game.now->score + GAME_MARGIN))
-		return;
-	if (game.now && now_ns() - game.now->looked_ns > LOOK_SOON_NS) {
-		slot_due(game.now, 0);	/* it may have grown since its last look */
-		return;
-	}
-	game_switch(best);
-	if (!best)
+	best = game_best();
+	if (best && (!game.now || slot_takes_over(best, now_ns()))) {
+		game_switch(best);
+	} else if (game.now && (comm_class(game.now->comm) || !game_stands(&game.now->seen))) {
+		game_switch(NULL);
 		game_choose();	/* another user's may be one now */
+	}
+}
+
+/* What a process does now. True: it may become or stay a game by it. */
+static bool slot_judge(struct game_slot *s, u64 now)
+{
+	struct activity a;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.activities), &s->pidfd, &a))
+		memset(&a, 0, sizeof(a));	/* it did nothing yet */
+	s->seen.does = activity_traits(&a, now);
+	s->frame_at_ns = a.frame_at_ns;
+	return slot_may_play(s) && game_stands(&s->seen) &&
+	       ((s->seen.does & T(PLAYS)) || (a.frame_at_ns && now - a.frame_at_ns < GAME_STILL_NS));
+}
+
+/* Who plays? Again soon, while anyone but the game may. */
+static void game_judge(void)
+{
+	struct game_slot *s;
+	bool others = false;
+	u64 now = now_ns();
+
+	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
+		if (s->pid)
+			others |= slot_judge(s, now) && s != game.now;
+	game.judge_due_ns = others ? now + JUDGE_NS : 0;
+	game_choose();
 }
 
 /* What a look has found. */
 static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 {
-	u32 traits = f->traits | (s->hints & HINT_GPU ? T(GPU) : 0) |
-		     (s->hints & HINT_INPUT ? T(INPUT) : 0) | (s->hints & HINT_FLIP ? T(FLIPS) : 0);
-
 	if (!slot_alive(s))
 		return;		/* its exit is about to be told */
 	/* /proc tells nothing once the first thread has ended, and others may run: what was known stays */
-	if (!(f->traits & T(NOTHING)) || !s->seen) {
-		s->score = f->traits & T(NOTHING) ? trait_weight[TRAIT_NOTHING] : traits_score(traits);
+	if (!(f->traits & T(NOTHING)) || !s->known) {
+		s->seen.is = f->traits | (s->hints & HINT_FLIP ? T(FLIPS) : 0);
 		s->uid = f->uid;
+		memcpy(s->above, f->above, sizeof(s->above));
 	}
 	memcpy(s->comm, f->comm, sizeof(s->comm));
-	s->seen = 1;
-	s->looked_ns = now_ns();
+	s->known = 1;
 	if (s->again)
 		slot_due(s, s->again-- > 1 ? LOOK_SOON_NS : LOOK_AGAIN_NS);
 	if (fd >= 0 && !s->wine)
 		wine_attach(s, fd, &f->wine);
 	if (s != game.now)
 		slot_serve(s);
+	game.judge_due_ns = now_ns();
 }
 
 /* One answer of the child that reads. */
@@ -4955,6 +5322,7 @@ static void reader_told(const struct facts *f, int fd)
 	} else if (o.look == LOOK_ALL && !f->last && !s && (s = slot_add(f->pid))) {
 		s->again = 2;
 		slot_told(s, f, -1);
+		slot_due(s, 0);
 	} else if (o.look == LOOK_FILE && fd >= 0) {
 		wine_attach(NULL, fd, &f->wine);
 	}
@@ -5152,6 +5520,8 @@ static void game_looks(void)
 		game.check_due_ns = 0;
 		game_lost();
 	}
+	if (game.judge_due_ns && game.judge_due_ns <= now)
+		game_judge();
 	if (game_must_poll())
 		game_scan_soon();
 	if (game.scan_due_ns && game.scan_due_ns <= now && !scanning())
@@ -5199,6 +5569,8 @@ static void game_hint(const struct event_game *e)
 		game_scan_soon();
 	/* what BPF loses after this hint it loses within a second, and wakes nobody for it */
 	game.check_due_ns = now_ns() + LOOK_AGAIN_NS + LOOK_SOON_NS;
+	if (s && e->what != HINT_NAME)
+		game.judge_due_ns = now_ns();
 	timer_arm();
 	/* a name comes again when another program took over the process */
 	if (!s || !((e->what & HINT_NAME) || (e->what & ~s->hints)))
@@ -5272,25 +5644,68 @@ static void game_close(void)
 	game.now = NULL;
 }
 
+static void slot_json(struct json *j, const char *key, const struct game_slot *s)
+{
+	char why[512];
+
+	json_open(j, key, '{');
+	json_u64(j, "pid", s->pid);
+	json_str(j, "comm", s->comm);
+	json_key(j, "score");
+	out_f(j->o, "%d", game_score(&s->seen));
+	game_why(&s->seen, why, sizeof(why));
+	json_str(j, "why", game.wanted && s == game.now ? "--game" : why);
+	json_close(j, '}');
+}
+
+/* Who would be the game if the game were not; NULL: nobody does what games do. */
+static const struct game_slot *game_next(void)
+{
+	const struct game_slot *s, *next = NULL;
+
+	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
+		if (s != game.now && slot_may_play(s) && (s->frame_at_ns || s->seen.does) &&
+		    (!next || game_score(&s->seen) > game_score(&next->seen)))
+			next = s;
+	return next;
+}
+
 static void game_json(struct json *j)
 {
-	if (!game.now)
-		return;
-	json_open(j, "game", '{');
-	json_u64(j, "pid", game.now->pid);
-	json_str(j, "comm", game.now->comm);
-	json_key(j, "score");
-	out_f(j->o, "%d", game.now->score);
-	json_close(j, '}');
+	const struct game_slot *next;
+
+	game_judge();
+	timer_arm();
+	next = game_next();
+	if (game.now)
+		slot_json(j, "game", game.now);
+	if (next)
+		slot_json(j, "game_next", next);
+}
+
+static void slot_text(struct out *o, const char *what, const struct game_slot *s)
+{
+	char why[512];
+
+	game_why(&s->seen, why, sizeof(why));
+	out_f(o, "%s: %d %s (score %d: %s)", what, s->pid, s->comm, game_score(&s->seen),
+	      game.wanted && s == game.now ? "--game" : why);
 }
 
 static void game_text(struct out *o)
 {
+	const struct game_slot *next;
+
+	game_judge();
+	timer_arm();
+	next = game_next();
 	if (game.now)
-		out_f(o, "game: %d %s (score %d)\n", game.now->pid,
-		      game.now->comm, game.now->score);
+		slot_text(o, "game", game.now);
 	else
-		out_f(o, "game: none\n");
+		out_f(o, "game: none");
+	if (next)
+		slot_text(o, "; next", next);
+	out_f(o, "\n");
 }
 
 /* ===================================================================================== */
@@ -11179,7 +11594,7 @@ static int cmd_status(void)
 /* What a hook attaches to, of what this kernel has: "fentry drm_ioctl, ..." */
 static const char *hook_places(u32 id)
 {
-	static const char *const kinds[] = { "tp_btf", "fentry", "fexit", "lsm", "kretprobe",
+	static const char *const kinds[] = { "tp_btf", "fentry", "fexit", "kretprobe",
 					     "uprobe" };
 	static char text[256];
 	size_t n = 0, i;

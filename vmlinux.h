@@ -124,6 +124,11 @@ struct pid {
 	struct upid numbers[];
 };
 
+struct mm_struct {
+	unsigned long env_start;
+	unsigned long env_end;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
@@ -134,6 +139,7 @@ struct task_struct {
 	struct sched_ext_entity scx;
 	int nr_cpus_allowed;
 	const struct cpumask *cpus_ptr;
+	struct mm_struct *mm;
 	unsigned short migration_disabled;
 	s32 pid;
 	s32 tgid;

@@ -908,7 +908,7 @@ dev_many() { : "5000 threads of the game are all registered, those that come and
 }
 # Each hook, and the thread whose role it finds; those that find none, together
 off() { echo "-$1" | sed "s/[ ,]/,-/g"; }
-HOOKS_DEV="gpu:submit readers:evdev audio:pcm_write network:udp_send runtime,nvidia,frame,wine,input,game,exec,name:-"
+HOOKS_DEV="gpu:submit readers:evdev audio:pcm_write network:udp_send runtime,nvidia,frame,wine,input,game,name:-"
 role_of() { case $1 in submit) echo gpu gpu 100 ;; evdev) echo input input 95 ;; pcm_write) echo audio audio 95 ;; udp_send) echo network network 90 ;; esac; }
 dev_hooks() { : "each hook can be switched off, is said to be off, and takes only its own roles with it"
 	gpu_here
