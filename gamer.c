@@ -4165,7 +4165,7 @@ static void wine_take(void)
 #define NVIDIA_NS	(10 * NSEC_PER_SEC)	/* and that driver was asked for something */
 #define JUDGE_NS	(500 * NSEC_PER_MSEC)	/* between two looks at what processes do */
 #define STEADY_BINS	12	/* 3.2 s of frames at a steady rate */
-#define UNEVEN_BINS	2	/* of them, with less than half or more than twice the average */
+#define UNEVEN_BINS	2	/* of them, with less than a quarter of the average or more than three times it */
 #define ANCESTORS	12
 #define LOOK_SOON_NS	(100 * NSEC_PER_MSEC)	/* an exec is over, threads have started */
 #define LOOK_AGAIN_NS	(1 * NSEC_PER_SEC)	/* libraries, memory and threads have come */
@@ -4196,7 +4196,7 @@ static void wine_take(void)
 	X(WINDOWS_NAME, 10, "has the name of a Windows program")		\
 	X(APP, -40, "was started from the desktop")				\
 	X(SHELL, -40, "belongs to the desktop")					\
-	X(PARTS, -40, "is one of a program's many processes")			\
+	X(PARTS, -60, "is one of a program's many processes")			\
 	X(LAUNCHER_NAME, -20, "is called launcher")				\
 	X(HELPER, -60, "has the name of a helper or desktop program")		\
 	X(SERVICE, -500, "is a service")					\
@@ -4763,7 +4763,7 @@ static u32 activity_traits(const struct activity *a, u64 now)
 		sum += frames[i];
 	}
 	for (i = 0; i < STEADY_BINS; i++)
-		uneven += frames[i] * 2 * STEADY_BINS < sum || frames[i] * STEADY_BINS > 2 * sum;
+		uneven += frames[i] * 4 * STEADY_BINS < sum || frames[i] * STEADY_BINS > 3 * sum;
 	traits |= sum >= STEADY_BINS && uneven <= UNEVEN_BINS ? T(DRAWS) : 0;
 	traits |= a->nvidia && now - a->frame_at_ns < NVIDIA_NS ? T(NVIDIA) : 0;
 	traits |= a->input_at_ns && now - a->input_at_ns < PLAYS_NS ? T(PLAYS) : 0;
@@ -5238,21 +5238,30 @@ static struct game_slot *game_best(void)
 	return best;
 }
 
+/* Who is to be the game. */
+static struct game_slot *game_pick(u64 now)
+{
+	struct game_slot *best = game_best();
+
+	if (!game.now || (best && slot_takes_over(best, now)))
+		return best;
+	return comm_class(game.now->comm) || !game_stands(&game.now->seen) ? NULL : game.now;
+}
+
 static void game_choose(void)
 {
-	struct game_slot *best;
+	struct game_slot *next;
 
 	/* while all are being looked at, the first that is found need not be the best */
 	if (game.wanted ||
 	    (!game.now && scanning() && now_ns() - game.scanned_at_ns < GAME_POLL_NS))
 		return;
-	best = game_best();
-	if (best && (!game.now || slot_takes_over(best, now_ns()))) {
-		game_switch(best);
-	} else if (game.now && (comm_class(game.now->comm) || !game_stands(&game.now->seen))) {
-		game_switch(NULL);
+	next = game_pick(now_ns());
+	if (next == game.now)
+		return;
+	game_switch(next);
+	if (!next)
 		game_choose();	/* another user's may be one now */
-	}
 }
 
 /* What a process does now. True: it may become or stay a game by it. */
