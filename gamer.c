@@ -107,7 +107,7 @@ typedef int64_t s64;
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define MIN(a, b)	((a) < (b) ? (a) : (b))
 #define MAX(a, b)	((a) > (b) ? (a) : (b))
-#define CMP(x, y)	(((x) > (y)) - ((x) < (y)))	/* for what sorts upwards */
+#define CMP(x, y)	(((x) > (y)) - ((x) < (y)))	/* for qsort(), upwards */
 #define NSEC_PER_USEC	1000ULL
 #define NSEC_PER_MSEC	1000000ULL
 #define NSEC_PER_SEC	1000000000ULL
@@ -116,17 +116,17 @@ typedef int64_t s64;
 #define CLIENT_LINE	256		/* the longest request of a client */
 #define CLIENT_OUT	OUT_SIZE	/* bytes waiting for a client: an answer, 70 ms at 8 kHz */
 #define CLIENT_IDLE_NS	(3 * NSEC_PER_SEC)	/* top asks each second */
-#define BATCH_NS	(20 * NSEC_PER_MSEC)	/* how long frequent events may lie in their ring */
+#define BATCH_NS	(20 * NSEC_PER_MSEC)	/* how long frequent events wait in their ring */
 #define METRICS_NS	(10 * NSEC_PER_SEC)	/* how old the metrics file gets */
-#define BACK_OFF_MAX_S	60		/* between restarts after failures: 1, 2, 4 s, no more than that */
-#define FAILURES_NS	(3600 * NSEC_PER_SEC)	/* of work between two that are not in a row */
+#define BACK_OFF_MAX_S	60		/* wait between restarts after failures: 1, 2, 4 s, at most this */
+#define FAILURES_NS	(3600 * NSEC_PER_SEC)	/* failures are not in a row where gamer worked so long between them */
 #define CPUPERF_ONE	1024		/* SCX_CPUPERF_ONE: full speed */
 #define SCX_DIR		"/sys/kernel/sched_ext/"
 
 /* Output: gathers text and writes it to fd when full or flushed; no allocation. */
 struct out {
-	int fd;			/* destination, or -1: keep, and cut what does not fit */
-	int failed;		/* errno of the write that failed, or E2BIG where text was cut; 0 */
+	int fd;			/* where text goes, or -1: text is kept, and cut where it does not fit */
+	int failed;		/* errno of the write that failed, or E2BIG: text was cut; 0: neither */
 	size_t len;		/* bytes in buf */
 	char buf[OUT_SIZE];
 };
@@ -383,7 +383,7 @@ static const struct hook {
 	u8 need;		/* enum need */
 	const char *what;	/* type or function, or NULL */
 	const char *part;	/* member or value, or NULL */
-	u8 optional;		/* 0: nothing works without it; cannot be switched off */
+	u8 optional;		/* 0: gamer does not work without it, and nobody can switch it off */
 	const char *fallback;	/* what is used instead */
 	const char *help;
 } hooks[HOOK_NR] = {
@@ -393,7 +393,7 @@ static const struct hook {
 #undef X
 };
 
-/* How a program gets to its place. */
+/* How a program is attached. */
 enum prog_kind { PROG_TP, PROG_FENTRY, PROG_FEXIT, PROG_KRETPROBE, PROG_UPROBE };
 
 /*
@@ -427,8 +427,8 @@ static const struct prog {
 	const char *name;	/* of the BPF program */
 	u8 hook;		/* enum hook_id that it serves */
 	u8 kind;		/* enum prog_kind */
-	const char *target;	/* function or tracepoint; of a kretprobe: any */
-	const char *module;	/* where the target is if not in the kernel itself */
+	const char *target;	/* function or tracepoint; a kretprobe takes the first that exists */
+	const char *module;	/* that has the target, or NULL: the kernel itself has it */
 } progs[PROG_NR] = {
 #define X(name, hook, kind, target, module) { #name, HOOK_##hook, PROG_##kind, target, module },
 	PROGS(X)
@@ -538,10 +538,10 @@ static const struct stat_desc {
 	u8 type;		/* enum stat_type */
 	u8 user;		/* 1: kept by user space, at: enum user_stat */
 	u8 shift;		/* of a histogram: ns >> shift is what its slots count */
-	u32 at;			/* of BPF's: offset of the (first) value in struct cpu_state */
-	u32 n;			/* values */
-	const char *label;	/* what they are for each of, NULL: there is one */
-	const char *const *members;	/* names of those */
+	u32 at;			/* offset of the first value in struct cpu_state, where BPF keeps it */
+	u32 n;			/* number of values */
+	const char *label;	/* by what there are several values; NULL: there is one */
+	const char *const *members;	/* names of the values */
 	const char *help;
 } stats[] = {
 #define AT(field) offsetof(struct cpu_state, field)
@@ -574,35 +574,35 @@ static const struct stat_desc {
 /* 4. state                                                                              */
 /* ===================================================================================== */
 
-/* What a request line asks for. */
+/* What a client's request asks for. */
 struct request {
 	enum request_what {
 		ASK_NOTHING, ASK_EVENTS, ASK_STATUS, ASK_TEXT, ASK_METRICS, ASK_THREADS, ASK_TOP,
 	} what;
-	u32 types;			/* bits by enum event_type; 0: one does not exist */
-	u32 tid, pid;			/* only of this thread, of this process; 0: of all */
-	bool records;			/* events as records, not as JSON; union record */
+	u32 types;			/* bits by enum event_type; 0: the request names an unknown one */
+	u32 tid, pid;			/* events of this thread and this process alone; 0: of all */
+	bool records;			/* events come as union record, not as JSON */
 };
 
 /* One connected client; a slot is free where fd < 0. */
 struct client {
 	int fd;
 	uid_t uid;			/* who connected */
-	u32 waits;			/* what epoll wakes us for; client_flush() */
-	u64 asked_ns;			/* when it came, or was last answered; CLOCK_MONOTONIC */
+	u32 waits;			/* events that epoll waits for; client_flush() */
+	u64 asked_ns;			/* when it connected, or was last answered; CLOCK_MONOTONIC */
 	struct request events;		/* what gamer sends it; types 0: no events */
-	u32 gathered;			/* bytes in its row of client_out, not sent yet */
+	u32 gathered;			/* bytes in its row of client_out that are not sent yet */
 	u32 len;			/* bytes in line that are not answered yet */
 	char line[CLIENT_LINE];
 };
 
-/* A ring of BPF's, mapped while somebody reads it. */
+/* A ring that BPF fills, mapped while somebody reads it. */
 struct ring {
-	u64 *taken;			/* how far we have read; the kernel looks there. NULL: not mapped */
+	u64 *taken;			/* how far gamer has read; the kernel looks there. NULL: not mapped */
 	const u64 *written;		/* how far BPF has written */
 	const char *data;		/* mapped twice in a row, so that no record is torn */
 	u32 size;			/* bytes, a power of two */
-	u64 lost;			/* events that found it full, as far as clients were told */
+	u64 lost;			/* lost events that clients were told of */
 };
 
 static struct state {
@@ -617,17 +617,17 @@ static struct state {
 	struct client clients[MAX_CLIENTS];
 	bool attached;			/* allocations are counted while set */
 	bool stop;			/* a signal asked to stop */
-	bool verbose;			/* what libbpf says is shown; cmd_run() and others */
+	bool verbose;			/* -v: libbpf's messages are shown; cmd_run(), cmd_check(), cmd_profile() */
 	bool accept_failed;		/* somebody waits for a place; client_accept() */
 	char fair_why[160];		/* why it advises; backend_choose() */
 	bool observing;			/* schedules nothing: --observe, or fair; backend_choose() */
 	bool fair;			/* advises, and schedules nothing; backend_choose() */
 	bool roles_changed;		/* since fair_look(); ring_take(), slot_class() */
-	bool modules_came;		/* with functions that hooks want: load again; on_module() */
-	bool exited;			/* the kernel let the scheduler go; see end */
-	struct scx_end end;		/* last exit; scx_look() */
+	bool modules_came;		/* hooks want their functions, so gamer loads again; on_module() */
+	bool exited;			/* the kernel has ended the scheduler; `end` says why */
+	struct scx_end end;		/* why it did so last; scx_look() */
 	u64 scx_looked_ns;		/* when the kernel was asked last; scx_look() */
-	u32 rings_due;			/* bits by enum event_type: has something to take; on_ring() */
+	u32 rings_due;			/* bits by enum event_type: rings to be read in this turn; on_ring() */
 	u64 allocs;			/* since attach */
 	u64 attach_at_ns;		/* CLOCK_MONOTONIC */
 	u64 load_us, attach_us;
@@ -646,12 +646,12 @@ static struct state {
 	struct bpf_link *prog_links[PROG_NR];	/* NULL: not attached, or a uprobe; wine_work() */
 	struct bpf_link *threads_link;	/* the thread iterator */
 	const char *refused;		/* program that the verifier refused last, or NULL */
-	char **argv;			/* the command behind "--", NULL: none; parse_options() */
+	char **argv;			/* the words behind "--", NULL: none; parse_options() */
 	pid_t pid;			/* of gamer itself, also in its children; main() */
 	void (*died)(int code, const char *why);	/* run_died(); NULL: not `run` */
 } st;		/* no initial values, which the file would hold; main() sets what is not 0 */
 
-/* On its way to clients. */
+/* What waits for each client. */
 static char client_out[MAX_CLIENTS][CLIENT_OUT];
 
 /* ===================================================================================== */
@@ -662,7 +662,7 @@ void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t size);
 
-/* Counts an allocation; false: it is the one that the build with sanitizers lets fail. */
+/* Counts an allocation. False: the build with sanitizers lets this one fail. */
 static bool alloc_counted(void)
 {
 	st.allocs += st.attached;
@@ -679,7 +679,7 @@ static bool alloc_counted(void)
 	return true;
 }
 
-/* Linked in place of the malloc family (-Wl,--wrap): proves that the loop allocates nothing. */
+/* The linker puts these in place of malloc and its family (-Wl,--wrap), so that the count is complete. */
 void *__wrap_malloc(size_t size)
 {
 	return alloc_counted() ? __real_malloc(size) : NULL;
@@ -714,15 +714,15 @@ static size_t write_now(int fd, const char *s, size_t len)
 }
 
 /*
- * Names, paths and messages come from outside: from other processes, files, the kernel. Nothing
- * of them may steer a terminal, forge a line or break JSON. So text has one way out, text_vf(), and
- * JSON has one, json_text(). Callers pass on what they have, as it is.
+ * Names, paths and messages come from other processes, from files and from the kernel. They must not
+ * steer a terminal, forge a line or break JSON. So all text is printed by text_vf(), and all JSON by
+ * json_text(); their callers clean nothing.
  */
 
-/* The character at `s`, of at most `max` bytes, into *c; U+FFFD: it is none. Returns its bytes. */
+/* Reads the character at `s`, of at most `max` bytes, into *c; U+FFFD: broken. Returns its bytes. */
 static size_t utf8_next(const char *s, size_t max, u32 *c)
 {
-	static const u32 least[] = { 0, 0, 0x80, 0x800, 0x10000 };	/* that needs so many bytes */
+	static const u32 least[] = { 0, 0, 0x80, 0x800, 0x10000 };	/* character that needs so many bytes */
 	const u8 *b = (const u8 *)s;
 	size_t len = *b < 0x80 ? 1 : *b < 0xc0 ? 0 : *b < 0xe0 ? 2 : *b < 0xf0 ? 3 : *b < 0xf8 ? 4 : 0;
 	size_t i;
@@ -817,7 +817,7 @@ static size_t text_vf(char *buf, size_t size, const char *fmt, va_list ap)
 			buf[at] = *fmt;
 			continue;
 		}
-		/* The flags as they are. What follows is made an argument, and of one type. */
+		/* Flags stay. Width, precision and value become arguments of one type. */
 		for (i = 1; strchr("-+ #0", *fmt); fmt++)
 			spec[i++] = *fmt;
 		width = text_number(&fmt);
@@ -878,13 +878,13 @@ static const char *vlog(const char *fmt, va_list ap)
 			missed = 0;
 		missed += !write_now(STDERR_FILENO, line, n);
 	} else if (write(STDERR_FILENO, line, n) < 0) {
-		missed = 0;	/* nobody is left to tell */
+		missed = 0;	/* nobody is left to be told */
 	}
 	line[n - 1] = 0;
 	return line + strlen("gamer: ");
 }
 
-/* One line to stderr; goes on. */
+/* Prints one line to stderr. */
 __attribute__((format(printf, 1, 2)))
 static void note(const char *fmt, ...)
 {
@@ -895,7 +895,7 @@ static void note(const char *fmt, ...)
 	va_end(ap);
 }
 
-/* One line to stderr, then exit with `code` (sysexits.h). */
+/* Prints one line to stderr and exits with `code` (sysexits.h). */
 __attribute__((noreturn, format(printf, 2, 3)))
 static void die(int code, const char *fmt, ...)
 {
@@ -944,7 +944,7 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 	va_copy(copy, ap);
 	i = vsnprintf(text, sizeof(text), fmt, copy);
 	va_end(copy);
-	/* only what the verifier says is so long, and nothing in that is another program's */
+	/* only the verifier says so much, and its text holds no names of other programs */
 	if (i >= (int)sizeof(text))
 		return vfprintf(stderr, fmt, ap);
 	for (line = text; *line; line += strcspn(line, "\n"), line += *line == '\n')
@@ -1016,10 +1016,10 @@ static bool pids_are_other(void)
  * Finds a regular file that another process named, without opening it: no device, FIFO or server
  * behind a file system learns that somebody looks. The path counts from the
  * directory `root` ("/proc/PID/root") and cannot leave it; its last name is no link. `resolve`
- * says more (RESOLVE_* of openat2()): NO_SYMLINKS for a path as mappings show it, CACHED where
- * nothing may be waited for. Without a root (NULL) the path is gamer's own choice, links in
- * /proc included. Returns a descriptor that only names the file, with the attributes that are
- * known of it in *s, or -1. The caller compares those, and then reads by file_reopen().
+ * says more (RESOLVE_* of openat2()): NO_SYMLINKS for a path as mappings show it, CACHED where gamer
+ * must not wait. Without a root (NULL) gamer itself chose the path, and links in /proc are
+ * followed. Returns a descriptor that names the file and cannot read it, with the file's attributes,
+ * as far as they are known, in *s; or -1. The caller compares those, and then reads by file_reopen().
  */
 static int open_checked(const char *root, const char *path, u64 resolve, struct stat *s)
 {
@@ -1064,7 +1064,7 @@ static bool mapped_as(const struct stat *s, u64 dev, u64 ino)
 				    dev == ((u64)major(s->st_dev) << 32 | minor(s->st_dev)));
 }
 
-/* Has this timer ended since it was last asked? epoll tells of a timer until somebody asks. */
+/* Has this timer ended since the last call? epoll reports a timer until somebody reads it. */
 static bool timer_ended(int fd)
 {
 	u64 ticks;
@@ -1179,7 +1179,7 @@ HOT static void json_text(struct json *j, const char *s)
 	out_put(j->o, "\"", 1);
 }
 
-/* A key of ours, NULL inside arrays. Events are thousands a second: no formats on their way. */
+/* A key that needs no escapes, NULL inside arrays. Without a format: there are thousands a second. */
 static void json_key(struct json *j, const char *key)
 {
 	if (j->comma & (1ULL << j->depth))
@@ -1232,7 +1232,7 @@ HOT static void json_str(struct json *j, const char *key, const char *s)
 	json_text(j, s);
 }
 
-/* Every answer begins so. */
+/* Begins an answer: every answer has these members. */
 static void json_begin(struct json *j, struct out *o, const char *command)
 {
 	*j = (struct json){ .o = o };
@@ -1247,7 +1247,7 @@ static void json_end(struct json *j)
 	out_put(j->o, "\n", 1);
 }
 
-/* Where the socket, status and last_exit live; of several folders that systemd lists, the first. */
+/* The folder of the socket, status and last_exit: the first one, where systemd lists several. */
 static const char *runtime_dir(void)
 {
 	static char dir[80];
@@ -1260,7 +1260,7 @@ static const char *runtime_dir(void)
 	return dir;
 }
 
-/* The folder of a path, "./" where it names none, into `dir`; returns the rest, NULL: too long. */
+/* Copies the folder of a path, or "./", to `dir`; returns the name behind it, NULL: the folder is too long. */
 static const char *path_split(const char *path, char *dir, size_t size)
 {
 	const char *slash = strrchr(path, '/');
@@ -1273,17 +1273,17 @@ static const char *path_split(const char *path, char *dir, size_t size)
 }
 
 /*
- * Files are written whole, or not at all, and all of them in this way: file_begin(), writes to fd,
- * file_end(). A file of ours grows beside the one that is wanted, and takes its name in the end. It
- * takes it from a regular file that we may write, or from nothing: never from a device, pipe, socket,
- * link or folder. Who swaps what stands under the name between that check and the rename must be able
- * to write to the folder, and loses what he put there himself: rename follows no link.
+ * gamer writes every file whole or not at all: file_begin(), writes to fd, file_end(). A temporary file
+ * grows beside the file that is wanted, and takes its name in the end. Under that name may stand a
+ * regular file that gamer may write, or nothing: no device, pipe, socket, link or folder. A user who puts
+ * something else there between that check and the rename can write to the folder, and loses only what
+ * that user put there: rename follows no link.
  */
 struct file {
 	int dir_fd, fd;
-	const char *name;	/* in the folder; the caller's */
-	mode_t mode;		/* for the end */
-	char tmp[NAME_MAX + 1];	/* its name until then */
+	const char *name;	/* of the file in that folder; the caller keeps it */
+	mode_t mode;		/* that the file gets in the end */
+	char tmp[NAME_MAX + 1];	/* the temporary file's name */
 };
 
 static const char *file_why;	/* why the last file could not be written */
@@ -1295,8 +1295,8 @@ static int file_fails(int code, const char *why)
 }
 
 /*
- * May a file of ours take that name? 0 or an exit code. *mode: that of the file that has it, where
- * that is our user's; nobody else chooses who may write to ours.
+ * May a new file take that name? Returns 0 or an exit code. *mode: the mode of the file that has the
+ * name now, if gamer's user owns it; no other user chooses who may write to the new one.
  */
 static int file_check(int dir_fd, const char *name, mode_t *mode)
 {
@@ -1336,9 +1336,9 @@ static void file_sweep(int dir_fd, const char *tmp)
 }
 
 /*
- * 0, or an exit code; then file_why says why. `path` is seen from the folder at_fd, and stays. The
- * temporary name is always the same, so that no more than one such file is ever left; where the name
- * is taken, by another writer or by somebody who wants the write to fail, a random name is used.
+ * Returns 0, or an exit code; then file_why says why. `path` counts from the folder at_fd, and the caller
+ * keeps it. The temporary name is always the same, so that at most one such file is left behind; where
+ * another writer has the name, or somebody who wants the write to fail, a random name is used.
  */
 static int file_begin(struct file *f, int at_fd, const char *path)
 {
@@ -1377,8 +1377,8 @@ static int file_begin(struct file *f, int at_fd, const char *path)
 }
 
 /*
- * Gives it its name where `err` is 0, else (an errno) nothing of it is left. `durable`: so that not
- * even a power cut shows half of it, or the old one again. 0 or an exit code, see file_why.
+ * Gives the file its name if `err` is 0; else (an errno) removes it. `durable`: after a power cut neither
+ * half a file nor the old one is there. Returns 0 or an exit code, see file_why.
  */
 static int file_end(struct file *f, int err, bool durable)
 {
@@ -1409,7 +1409,7 @@ static int file_write(int at_fd, const char *path, const void *data, size_t len,
 	return code ? : file_end(&f, write_all(f.fd, data, len) ? 0 : errno, durable);
 }
 
-/* To stdout, or to a file where `path` is not NULL; NULL: it cannot be, file_why says why. */
+/* Opens stdout, or the file `path` where that is not NULL. NULL: not possible, file_why says why. */
 static struct out *out_open(struct file *f, const char *path)
 {
 	struct out *o = out_stdout();
@@ -1421,7 +1421,7 @@ static struct out *out_open(struct file *f, const char *path)
 	return o;
 }
 
-/* Ends what out_open() began. 0 or an exit code; then it has been said, for the command `who`. */
+/* Ends what out_open() began. Returns 0, or an exit code after a message of the command `who`. */
 static int out_close(struct out *o, struct file *f, const char *path, const char *who)
 {
 	int code = EX_CANTCREAT;
@@ -1436,7 +1436,7 @@ static int out_close(struct out *o, struct file *f, const char *path, const char
 	return code;
 }
 
-/* Finds out now what would fail after a long run, and leaves nothing. */
+/* Tries now what would fail only after a long run, and leaves no file behind. */
 static void out_check(const char *path, const char *who)
 {
 	struct file f;
@@ -1528,7 +1528,7 @@ static void message_init(struct message *m, void *data, size_t size)
 				   .msg_control = m->files.buf, .msg_controllen = sizeof(m->files.buf) };
 }
 
-/* The first `n` of `fds` go along. False: the other end has gone, or with MSG_DONTWAIT is slow. */
+/* Sends a message with the first `n` of `fds`. False: the other end has gone, or (MSG_DONTWAIT) is slow. */
 static bool message_send(int sock, void *data, size_t size, const int *fds, u32 n, int flags)
 {
 	struct cmsghdr *c;
@@ -1546,7 +1546,7 @@ static bool message_send(int sock, void *data, size_t size, const int *fds, u32 
 	return sendmsg(sock, &m.head, flags | MSG_NOSIGNAL) == (ssize_t)size;
 }
 
-/* Its size, 0: the other end has gone, or -1 (errno). The caller owns the `fds` that are not -1. */
+/* Returns the message's size, 0: the other end has gone, or -1 (errno). The caller closes all `fds` that are not -1. */
 static ssize_t message_receive(int sock, void *data, size_t size, int fds[MESSAGE_FILES], int flags)
 {
 	struct cmsghdr *c;
@@ -1587,7 +1587,7 @@ static void loop_add(int fd, u64 data)
 	loop_add_as(fd, data, EPOLLIN);
 }
 
-/* Are the `len` bytes at `at`, which go on, that word? */
+/* Are the first `len` bytes at `at` that word? */
 static bool word_is(const char *at, size_t len, const char *word)
 {
 	return strlen(word) == len && !strncmp(at, word, len);
@@ -1628,7 +1628,7 @@ static u32 list_parse(const char *option, const char *list, const char *const *n
 	die(EX_USAGE, "--%s: '%.*s' is none of%s", option, (int)strcspn(bad, ","), bad, all);
 }
 
-/* A descriptor that is readable once one of these signals (to a 0) has come; they do nothing else any more. */
+/* Blocks these signals (the list ends with 0); returns a descriptor that is readable once one has come. */
 static int signals_open(const int *signals)
 {
 	sigset_t set;
@@ -11296,7 +11296,7 @@ static void run_spare(void)
 		close(fd);
 }
 
-/* One instance: the lock goes with the process, however it ends. */
+/* Lets one gamer run at a time. The kernel drops the lock with the process, however that ends. */
 static void run_lock(void)
 {
 	char path[128];
@@ -11316,7 +11316,7 @@ static void run_lock(void)
 	st.lock_fd = fd;
 }
 
-/* What this kernel offers, into st; NULL, or why it cannot run gamer. */
+/* Fills st with what this kernel offers; returns NULL, or why the kernel cannot run gamer. */
 static const char *kernel_check(void)
 {
 	const char *why = NULL;
@@ -11440,14 +11440,14 @@ static int run_ended(const char *what)
 	return code;
 }
 
-/* Did the kernel let go only because CPUs came or went? */
+/* Did the kernel end the scheduler only because CPUs came or went? */
 static bool run_wants_restart(void)
 {
 	return st.exited &&
 	       (st.end.exit_code & st.kernel_const[KCONST_SCX_ECODE_ACT_RESTART]);
 }
 
-/* Attach, serve, detach once. Returns an exit code, or -1: start again, CPUs or modules have changed. */
+/* Attaches, serves and detaches once. Returns an exit code, or -1: CPUs or modules have changed, start again. */
 static int run_once(void)
 {
 	int err, code = EX_OK;
@@ -11493,7 +11493,7 @@ static int run_once(void)
 	return code;
 }
 
-/* Wait before the next try; a signal to stop ends that at once. */
+/* Waits before the next try; a signal to stop ends the wait at once. */
 static void run_back_off(u32 seconds, u32 try)
 {
 	struct pollfd fds[] = {
@@ -11529,7 +11529,7 @@ static u32 run_failures(u64 now)
 	return failures;
 }
 
-/* Until somebody asks to stop, or the kernel has ended it too often; the exit code. */
+/* Runs until somebody asks to stop or the kernel has ended the scheduler too often; returns the exit code. */
 static int run_again_and_again(void)
 {
 	u32 failures;
@@ -11564,7 +11564,7 @@ static int cmd_run(void)
 	st.tests = list_parse("test", args.run.test, tests, TEST_NR);
 	game_check_option();
 	if (args.run.fast_cpus)
-		topo_read();		/* the list is wrong before anything else is */
+		topo_read();		/* a wrong list is told before anything else */
 	limits_check(true);
 	run_check_kernel();
 	run_spare();
@@ -11600,7 +11600,7 @@ static int cmd_status(void)
 	return conn_print(args.status.json ? "status" : args.status.metrics ? "metrics" : "text");
 }
 
-/* What a hook attaches to, of what this kernel has: "fentry drm_ioctl, ..." */
+/* What a hook attaches to on this kernel: "fentry drm_ioctl, ..." */
 static const char *hook_places(u32 id)
 {
 	static const char *const kinds[] = { "tp_btf", "fentry", "fexit", "kretprobe",
@@ -11767,7 +11767,7 @@ static int db_export(void)
 	return EX_OK;
 }
 
-/* Where both know a program, whoever observed it more often is right. */
+/* Where both databases know a program, the one that observed it more often counts. */
 static int db_import(void)
 {
 	static struct db_table other;
@@ -11821,8 +11821,8 @@ static int cmd_db(void)
 {
 	static const struct {
 		int (*fn)(void);
-		bool writes;	/* the database, which nobody else may do meanwhile */
-		bool file;	/* --file is another than the database */
+		bool writes;	/* changes the database, which no other gamer may do meanwhile */
+		bool file;	/* --file names another file than the database */
 	} actions[] = {
 		{ db_list, false, false }, { db_export, false, true }, { db_import, true, true },
 		{ db_check, false, false }, { db_clear, true, false },
@@ -11932,7 +11932,7 @@ static void man_entry(const char *term, const char *text)
 	man_text(text);
 }
 
-/* The option at *i or behind it that a command takes and people should know of; NULL: no more. */
+/* The next option from *i on that a command takes and people may know of; NULL: no more. */
 static const struct option_desc *option_next(u32 cmd, u32 *i)
 {
 	const struct option_desc *d;
