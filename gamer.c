@@ -11957,6 +11957,18 @@ static const struct option_desc *option_word(u32 cmd, u32 n)
 	return d + n;
 }
 
+/* What an option means, with its bounds or its choices. */
+static void option_help(const struct option_desc *d, char *text, size_t size)
+{
+	int n = snprintf(text, size, "%s", d->help);
+
+	if (d->type == OPT_CHOICE)
+		snprintf(text + n, size - n, " (%s)", d->arg);
+	if (d->type == OPT_NUM)
+		snprintf(text + n, size - n, " (%" PRId64 "..%" PRId64 ", default %" PRId64 ")", d->min,
+			 d->max, d->def);
+}
+
 static void man_options(u32 cmd)
 {
 	const struct option_desc *d;
@@ -11968,12 +11980,7 @@ static void man_options(u32 cmd)
 			continue;
 		snprintf(term, sizeof(term), "--%s%s%s%s%c", d->name, *option_value(d) ? " " : "",
 			 option_value(d), d->letter ? ", -" : "", d->letter);
-		snprintf(text, sizeof(text), "%s", d->help);
-		if (d->type == OPT_NUM)
-			snprintf(text, sizeof(text), "%s (%" PRId64 " to %" PRId64 ", default %" PRId64 ")",
-				 d->help, d->min, d->max, d->def);
-		if (d->type == OPT_CHOICE)
-			snprintf(text, sizeof(text), "%s (%s)", d->help, d->arg);
+		option_help(d, text, sizeof(text));
 		man_entry(term, text);
 	}
 }
@@ -12165,25 +12172,11 @@ static int cmd_completions(void)
 /* 22. main                                                                              */
 /* ===================================================================================== */
 
-static void help_option(const struct option_desc *d)
-{
-	char left[48];
-
-	snprintf(left, sizeof(left), "%c%c --%s%s%s", d->letter ? '-' : ' ',
-		 d->letter ? d->letter : ' ', d->name, d->type == OPT_FLAG ? "" : " ",
-		 option_value(d));
-	printf("  %-26s %s", left, d->help);
-	if (d->type == OPT_CHOICE)
-		printf(" (%s)", d->arg);
-	if (d->type == OPT_NUM)
-		printf(" (%" PRId64 "..%" PRId64 ", default %" PRId64 ")", d->min, d->max, d->def);
-	printf("\n");
-}
-
 /* Help for one command, or for all where cmd is CMD_all. */
 static void help(enum command_id cmd)
 {
 	const struct option_desc *d;
+	char left[48], text[512];
 	u32 i;
 
 	if (cmd == CMD_all) {
@@ -12195,8 +12188,13 @@ static void help(enum command_id cmd)
 		return;
 	}
 	printf("usage: gamer %s [OPTION]...\n%s\n\n", commands[cmd].name, commands[cmd].help);
-	for (i = 0; (d = option_next(cmd, &i)); )
-		help_option(d);
+	for (i = 0; (d = option_next(cmd, &i)); ) {
+		snprintf(left, sizeof(left), "%c%c --%s%s%s", d->letter ? '-' : ' ',
+			 d->letter ? d->letter : ' ', d->name, d->type == OPT_FLAG ? "" : " ",
+			 option_value(d));
+		option_help(d, text, sizeof(text));
+		printf("  %-26s %s\n", left, text);
+	}
 }
 
 static s64 parse_number(const struct option_desc *d, const char *text)
