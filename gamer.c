@@ -117,6 +117,7 @@ typedef int64_t s64;
 #define CLIENT_OUT	OUT_SIZE	/* bytes waiting for a client: an answer, 70 ms at 8 kHz */
 #define CLIENT_IDLE_NS	(3 * NSEC_PER_SEC)	/* top asks each second */
 #define BATCH_NS	(20 * NSEC_PER_MSEC)	/* how long frequent events wait in their ring */
+#define MODULE_NS	NSEC_PER_SEC	/* how long a module gets to start */
 #define METRICS_NS	(10 * NSEC_PER_SEC)	/* how old the metrics file gets */
 #define BACK_OFF_MAX_S	60		/* wait between restarts after failures: 1, 2, 4 s, at most this */
 #define FAILURES_NS	(3600 * NSEC_PER_SEC)	/* failures are not in a row where gamer worked so long between them */
@@ -1072,6 +1073,17 @@ static bool timer_ended(int fd)
 	return read(fd, &ticks, sizeof(ticks)) == sizeof(ticks);
 }
 
+/* Has this timer end after `first_ns`, and then every `period_ns`; 0: never. */
+static void timer_set(int fd, u64 first_ns, u64 period_ns)
+{
+	const struct itimerspec its = {
+		.it_value = { first_ns / NSEC_PER_SEC, first_ns % NSEC_PER_SEC },
+		.it_interval = { period_ns / NSEC_PER_SEC, period_ns % NSEC_PER_SEC },
+	};
+
+	timerfd_settime(fd, 0, &its, NULL);
+}
+
 /* Writes all of it, if need be in parts; false: errno says why not. */
 static bool write_all(int fd, const char *data, size_t len)
 {
@@ -1585,6 +1597,15 @@ static void loop_add_as(int fd, u64 data, u32 events)
 static void loop_add(int fd, u64 data)
 {
 	loop_add_as(fd, data, EPOLLIN);
+}
+
+/* A new timer, which timer_set() starts. */
+static int loop_add_timer(u64 data)
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+
+	loop_add(fd, data);
+	return fd;
 }
 
 /* Are the first `len` bytes at `at` that word? */
@@ -6916,11 +6937,9 @@ static void status_publish(void)
 static void status_changed(void)
 {
 	u64 period = game.now ? NSEC_PER_SEC : args.run.metrics_file ? METRICS_NS : 0;
-	struct itimerspec its = { 0 };
 	char text[128];
 
-	its.it_interval.tv_sec = its.it_value.tv_sec = period / NSEC_PER_SEC;
-	timerfd_settime(st.publish_fd, 0, &its, NULL);
+	timer_set(st.publish_fd, period, period);
 	status_publish();
 	summary(text, sizeof(text));
 	sd_notify_("READY=1\nSTATUS=%s", text);
@@ -7029,15 +7048,8 @@ static void client_put(struct client *c, const char *s, size_t len)
 	c->gathered += len;
 }
 
-__attribute__((format(printf, 1, 2)))
-static void answer_error(const char *fmt, ...)
+static void answer_error(const char *why)
 {
-	char why[128];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(why, sizeof(why), fmt, ap);
-	va_end(ap);
 	out_keep(&answer);
 	out_f(&answer, "{\"v\":1,\"error\":\"%s\"}\n", why);
 }
@@ -7091,6 +7103,7 @@ static void client_accept(void)
 	struct ucred peer = { .uid = -1 };
 	socklen_t size = sizeof(peer);
 	struct client *c;
+	char why[96];
 
 	st.accept_failed = fd < 0 && errno != EAGAIN;
 	if (fd < 0)
@@ -7103,7 +7116,8 @@ static void client_accept(void)
 				      .asked_ns = now_ns() };
 		return;
 	}
-	answer_error("gamer runs, but all its %d places for clients are taken", MAX_CLIENTS);
+	snprintf(why, sizeof(why), "gamer runs, but all its %d places for clients are taken", MAX_CLIENTS);
+	answer_error(why);
 	send(fd, answer.buf, answer.len, MSG_NOSIGNAL);
 	close(fd);
 	st.clients_dropped++;
@@ -7505,13 +7519,11 @@ static void on_batch(void)
 /* Frequent events wait in their ring for BATCH_NS, so that gamer wakes once for many of them. */
 static void on_ring(enum event_type type)
 {
-	struct itimerspec its = { .it_value.tv_nsec = BATCH_NS };
-
 	if (!type_frequent[type]) {
 		st.rings_due |= 1U << type;
 	} else if (!st.batch_armed) {
 		st.batch_armed = true;
-		timerfd_settime(st.batch_fd, 0, &its, NULL);
+		timer_set(st.batch_fd, BATCH_NS, 0);
 	}
 }
 
@@ -7583,13 +7595,6 @@ static bool module_wanted(const char *name)
 	return false;
 }
 
-static void module_wait(void)
-{
-	const struct itimerspec its = { .it_value.tv_sec = 1 };
-
-	timerfd_settime(st.module_fd, 0, &its, NULL);
-}
-
 /* The kernel tells of a module when its start begins; hooks find its functions when the start is over. */
 static void on_module(void)
 {
@@ -7603,7 +7608,7 @@ static void on_module(void)
 		    read_line(state, sizeof(state), "/sys/module/%s/initstate", progs[i].module) <= 0)
 			continue;
 		if (!strcmp(state, "coming")) {
-			module_wait();
+			timer_set(st.module_fd, MODULE_NS, 0);
 			return;
 		}
 		if (!st.modules_came)
@@ -7628,7 +7633,7 @@ static void on_uevent(void)
 			status_changed();
 		}
 		if (!strncmp(buf, module, strlen(module)) && module_wanted(buf + strlen(module)))
-			module_wait();
+			timer_set(st.module_fd, MODULE_NS, 0);
 	}
 }
 
@@ -7748,16 +7753,12 @@ static void loop_open_socket(void)
 static void loop_open_watchdog(void)
 {
 	const char *usec = getenv("WATCHDOG_USEC");
-	u64 period = usec ? strtoull(usec, NULL, 10) / 2 : 0;
-	struct itimerspec its;
+	u64 period = usec ? strtoull(usec, NULL, 10) * NSEC_PER_USEC / 2 : 0;
 
 	if (!period)
 		return;
-	its.it_value.tv_sec = period / 1000000;
-	its.it_value.tv_nsec = period % 1000000 * 1000;
-	its.it_interval = its.it_value;
-	st.watchdog_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	timerfd_settime(st.watchdog_fd, 0, &its, NULL);
+	st.watchdog_fd = loop_add_timer(EV_WATCHDOG);
+	timer_set(st.watchdog_fd, period, period);
 }
 
 static void loop_open(void)
@@ -7779,18 +7780,13 @@ static void loop_open(void)
 		close(st.uevent_fd);
 		st.uevent_fd = -1;
 	}
-	st.module_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	st.batch_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	st.publish_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	fair.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	loop_add(fair.timer_fd, EV_FAIR);
-	loop_add(st.batch_fd, EV_BATCH);
-	loop_add(st.publish_fd, EV_PUBLISH);
+	st.module_fd = loop_add_timer(EV_MODULE);
+	st.batch_fd = loop_add_timer(EV_BATCH);
+	st.publish_fd = loop_add_timer(EV_PUBLISH);
+	fair.timer_fd = loop_add_timer(EV_FAIR);
 	loop_add(st.signal_fd, EV_SIGNAL);
 	loop_add_as(st.listen_fd, EV_LISTEN, EPOLLIN | EPOLLET);
 	loop_add(st.uevent_fd, EV_UEVENT);
-	loop_add(st.module_fd, EV_MODULE);
-	loop_add(st.watchdog_fd, EV_WATCHDOG);
 }
 
 /* ===================================================================================== */
@@ -8151,23 +8147,21 @@ static void events_ask(struct conn *c)
 /* The first line is a greeting, or says why there will be no events. */
 static bool events_greeting(char *line)
 {
-	const char *error = conn_error(line), *at = NULL;
+	const char *why = conn_error(line), *at = strstr(line, "\"at_ns\":");
 	char records[32];
 
 	snprintf(records, sizeof(records), "\"record_bytes\":%zu", sizeof(union record));
-	if (error)
-		note("events: %s", error);
-	else if (strncmp(line, "{\"v\":1,", 7) || !strstr(line, "\"at_ns\":"))
-		note("events: the answer does not come from gamer");
-	else if (args.events.trace && !strstr(line, records))
-		note("events: the running gamer is of another version, whose records this one cannot read");
-	else
-		at = strstr(line, "\"at_ns\":");
-	if (at)
+	if (!why && (strncmp(line, "{\"v\":1,", 7) || !at))
+		why = "the answer does not come from gamer";
+	else if (!why && args.events.trace && !strstr(line, records))
+		why = "the running gamer is of another version, whose records this one cannot read";
+	if (why)
+		note("events: %s", why);
+	else if (args.events.trace)
 		trace.base_ns = strtoull(at + strlen("\"at_ns\":"), NULL, 10);
-	if (at && !args.events.trace)
+	else
 		out_f(out_stdout(), "%s\n", line);
-	return at;
+	return !why;
 }
 
 /* Takes what has come whole; false: nothing has. */
