@@ -296,12 +296,12 @@ static const struct command {
 	X(completions, shell, "shell", 0, CHOICE, 0, 0, 0, "bash|zsh|fish",	\
 	  "shell to print completions for, also as the first word")
 
-/* Each command's arguments, by its name; the parser fills them, and nobody changes them. */
 typedef bool arg_FLAG;
 typedef s64 arg_NUM;
-typedef s32 arg_CHOICE;		/* index, or the default */
+typedef s32 arg_CHOICE;		/* index of the word, or the default */
 typedef const char *arg_STR;	/* points into argv; NULL: not given */
 
+/* The arguments of each command, args.COMMAND.FIELD. The parser fills them, and nobody changes them. */
 static struct {
 #define FIELD(cmd, field, name, letter, type, ...) arg_##type field;
 #define X(cmd, ...) struct { OPTIONS_##cmd(FIELD) } cmd;
