@@ -1856,7 +1856,6 @@ static void write_svg(FILE *o)
  *              cc1, then an as: time
  *   build      for SHARE seconds a make of real programs, cc1 that waits for what it reads before it
  *              compiles, as, and now and then ld: units per second
- *   schbench   threads woken by message threads for small requests: wakeup latency, rate
  *   idle       ten seconds of nothing: switches, wakeups, interrupts, runs of BPF programs
  *   cost       one second of wakeups next to busy processes: BPF time and runs per switch;
  *              in the lab busy CPUs take turns, and one's turn is time for the others too: the
@@ -1874,9 +1873,6 @@ static void write_svg(FILE *o)
 #define READS		6	/* of a cc1, that the disk lets wait */
 #define LINKED		8	/* units, by an ld */
 #define PROGRAMS	"/tmp/side-programs/"	/* one place: programs are known by their path */
-#define REQUESTS	4000	/* of all workers together */
-#define MESSENGERS	2
-#define MAX_WORKERS	64
 
 static int cpus, share = 1, jobs = JOBS;
 static int start_pipe[2];		/* children wait until it is closed */
@@ -2157,91 +2153,6 @@ static void build(void)
 	       started / ((now_ns() - start) / 1e9));
 }
 
-/* ---- schbench */
-
-enum { WAITING, WOKEN };
-
-/* Owner: the worker; its message thread wakes it. */
-static struct worker {
-	pthread_t thread;
-	_Atomic u32 state;		/* futex */
-	u64 woken_ns;		/* when the messenger did it */
-	u32 done;
-} workers[MAX_WORKERS];
-static int nr_workers;
-static _Atomic u32 asked[MESSENGERS];	/* requests to be woken, futex */
-static _Atomic u32 requests;		/* taken so far by all workers */
-static u64 late_ns[REQUESTS];
-
-static void *worker(void *arg)
-{
-	struct worker *w = arg;
-	_Atomic u32 *messenger = &asked[(w - workers) % MESSENGERS];
-	u32 n;
-
-	for (;;) {
-		atomic_store(&w->state, WAITING);
-		atomic_fetch_add(messenger, 1);
-		futex(messenger, FUTEX_WAKE_PRIVATE, 1, NULL);
-		while (atomic_load(&w->state) == WAITING)
-			futex(&w->state, FUTEX_WAIT_PRIVATE, WAITING, NULL);
-		n = atomic_fetch_add(&requests, 1);
-		if (n >= REQUESTS)
-			return NULL;
-		late_ns[n] = now_ns() - w->woken_ns;
-		work_ns(dice(n, 100000, 300000));
-	}
-}
-
-static void *messenger(void *arg)
-{
-	_Atomic u32 *word = arg;
-	u32 seen = 0, now;
-
-	for (;;) {
-		while ((now = atomic_load(word)) == seen)
-			futex(word, FUTEX_WAIT_PRIVATE, seen, NULL);
-		seen = now;
-		for (int i = word - asked; i < nr_workers; i += MESSENGERS) {
-			if (atomic_load(&workers[i].state) != WAITING)
-				continue;
-			workers[i].woken_ns = now_ns();
-			atomic_store(&workers[i].state, WOKEN);
-			futex(&workers[i].state, FUTEX_WAKE_PRIVATE, 1, NULL);
-		}
-	}
-	return NULL;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	u64 x = *(const u64 *)a, y = *(const u64 *)b;
-
-	return (x > y) - (x < y);
-}
-
-static void schbench(void)
-{
-	pthread_t t;
-	u64 start = now_ns();
-	double seconds;
-
-	nr_workers = 2 * cpus < MAX_WORKERS ? 2 * cpus : MAX_WORKERS;
-	for (int i = 0; i < nr_workers; i++)
-		must(!pthread_create(&workers[i].thread, NULL, worker, &workers[i]), "side: thread");
-	for (int i = 0; i < MESSENGERS; i++)
-		must(!pthread_create(&t, NULL, messenger, &asked[i]), "side: thread");
-	for (int i = 0; i < nr_workers; i++)
-		pthread_join(workers[i].thread, NULL);
-	seconds = (now_ns() - start) / 1e9;
-	qsort(late_ns, REQUESTS, sizeof(*late_ns), by_value);
-	printf("{\"v\":1,\"side\":\"schbench\",\"cpus\":%d,\"requests\":%d,\"p50_us\":%.3f,"
-	       "\"p99_us\":%.3f,\"p999_us\":%.3f,\"max_us\":%.3f,\"requests_per_s\":%.1f}\n", cpus,
-	       REQUESTS, late_ns[REQUESTS / 2] / 1e3, late_ns[REQUESTS * 99 / 100] / 1e3,
-	       late_ns[REQUESTS * 999 / 1000] / 1e3, late_ns[REQUESTS - 1] / 1e3,
-	       REQUESTS / seconds);
-}
-
 /* ---- what the kernel counts: idle, cost */
 
 static struct counters {
@@ -2391,7 +2302,7 @@ static const struct workload {
 	void (*run)(void);		/* prints for itself */
 } workloads[] = {
 	{ "messaging", messaging }, { "pipe", pipes }, { "fork", forks }, { "compile", compile },
-	{ "build", NULL, build }, { "schbench", NULL, schbench }, { "idle", NULL, idle }, { "cost", NULL, cost },
+	{ "build", NULL, build }, { "idle", NULL, idle }, { "cost", NULL, cost },
 };
 
 /* `side` as a command: argv[1] names the workload. Returns the exit code. */
@@ -2413,7 +2324,7 @@ static int side_main(int argc, char **argv)
 			w->run();
 		return 0;
 	}
-	fprintf(stderr, "usage: side messaging|pipe|fork|compile|build|schbench|idle|cost [SHARE]\n");
+	fprintf(stderr, "usage: side messaging|pipe|fork|compile|build|idle|cost [SHARE]\n");
 	return EX_USAGE;
 }
 
@@ -2435,6 +2346,7 @@ static int side_main(int argc, char **argv)
 #define SHAPE_RING	8	/* frames, more than IN_FLIGHT */
 #define CGROUPS		"/sys/fs/cgroup/"
 
+enum { WAITING, WOKEN };
 enum does { BUSY, TIMER, NAP, FRAMES, WRITE, READ, ANSWER, ASK, DESKTOP };
 
 struct row {
@@ -2455,6 +2367,7 @@ struct row {
 	bool same;		/* in the process of the row before */
 	u32 pin;		/* not 0: task i to CPU pin - 1 + i */
 	bool pin0;		/* all to CPU 0 */
+	bool gpu;		/* FRAMES: submits, where there is a device */
 	bool spin;		/* FRAMES: waits by sched_yield() */
 	bool clock;		/* works until that time has passed, not that many iterations */
 	bool late;		/* starts when the measured time does */
@@ -2468,7 +2381,7 @@ struct shape {
 };
 
 #define FRAME_US	(1000000 / FPS)
-#define GAME60		{ "game", FRAMES, .period_us = FRAME_US, .work_us = 2000, .stage_us = { 1500, 500 }, .game = true }
+#define GAME60		{ "game", FRAMES, .period_us = FRAME_US, .work_us = 2000, .stage_us = { 1500, 500 }, .gpu = true, .game = true }
 #define HOSTILE(name, others...)						\
 	{ name, .alone = true, .row = {						\
 		{ "crowd", NAP, .period_us = 100, others },			\
@@ -2478,16 +2391,17 @@ struct shape {
 
 static const struct shape shapes[] = {
 	{ "desktop", .row = { { "game", DESKTOP, .n = 1, .game = true } } },
-	{ "onethread", .row = { { "game", FRAMES, .period_us = FRAME_US, .work_us = 12000, .game = true } } },
-	{ "uncapped", .row = { { "game", FRAMES, .work_us = 7500, .stage_us = { 5250 }, .game = true } } },
+	{ "onethread", .row = { { "game", FRAMES, .period_us = FRAME_US, .work_us = 12000, .gpu = true, .game = true } } },
+	{ "uncapped", .row = { { "game", FRAMES, .work_us = 6000, .stage_us = { 4200 }, .game = true } } },
+	{ "uncapped-gpu", .row = { { "game", FRAMES, .work_us = 6000, .stage_us = { 4200 }, .gpu = true, .game = true } } },
 	{ "spin", .row = { { "game", FRAMES, .period_us = FRAME_US, .work_us = 4000, .stage_us = { 3000, 2000 },
-			     .spin = true, .game = true } } },
+			     .spin = true, .gpu = true, .game = true } } },
 	{ "forkjoin", .row = { { "game", FRAMES, .period_us = 2000, .work_us = 100, .fan = 3, .fan_us = 300,
 				 .game = true } } },
 	{ "ownthreads", .alone = true, .row = {
 		GAME60, { "shaders", BUSY, .n = 4, .game = true, .same = true }, { "others", BUSY, .n = 4 } } },
 	{ "twogames", .row = { GAME60, { "second", FRAMES, .period_us = FRAME_US, .work_us = 2000,
-					 .stage_us = { 1500, 500 }, .game = true } } },
+					 .stage_us = { 1500, 500 }, .gpu = true, .game = true } } },
 	{ "loading", .alone = true, .row = {
 		{ "game", BUSY, .per_cpu = 2, .game = true },
 		{ "interactive", TIMER, .n = 1, .period_us = 10000, .work_us = 1000 } } },
@@ -2561,7 +2475,7 @@ struct task {
 	u32 index;		/* within the row; runner */
 	bool first;		/* it has seen the start of the measured time */
 	u64 cpu_ns[2];		/* CPU time when it first saw that start, and last before the end */
-	_Atomic u32 state;	/* ANSWER: futex */
+	_Atomic u32 state;	/* ANSWER: WAITING or WOKEN, futex */
 	u64 asked_ns;		/* ANSWER: by whoever asked */
 	u64 done;		/* pieces of work that ended in the measured time */
 };
@@ -2877,7 +2791,7 @@ static int member_main(int fd, u32 first)
 	cfg = shape_run->cfg;
 	bench = &shape_run->bench;
 	sigemptyset(&signals);
-	if (shape_run->group[first].row.does == FRAMES)
+	if (shape_run->group[first].row.gpu)
 		shape_run->group[first].gpu = gpu_open();
 	if (shape_run->group[first].row.does == DESKTOP) {
 		member_desktop(&shape_run->group[first]);
@@ -3163,10 +3077,20 @@ static void shape_figure(const char *group, const char *figure, double v, enum b
 	json_close(stdout);
 }
 
+static void figures_wake(const struct group *g, const double *us)
+{
+	char figure[24];
+
+	for (u32 rank = 0; rank < RANKS; rank++) {
+		snprintf(figure, sizeof(figure), "wake_%s_us", ranks[rank].key);
+		shape_figure(g->row.name, figure, us[rank], LESS);
+	}
+}
+
 static void figures_desktop(const struct group *g)
 {
 	const struct result *r = &g->result;
-	double worst[RANKS] = { 0 };
+	double worst[RANKS] = { 0 };	/* of all its threads */
 
 	for (u32 stage = 0; stage < STAGES; stage++)
 		for (u32 rank = 0; rank < RANKS; rank++)
@@ -3178,17 +3102,13 @@ static void figures_desktop(const struct group *g)
 	shape_figure(g->row.name, "xruns", r->xruns, LESS);
 	shape_figure(g->row.name, "input_p99_ms", r->input_ms.v[RANK_P99], LESS);
 	shape_figure(g->row.name, "frame_p99_ms", r->frame_ms.v[RANK_P99], LESS);
-	shape_figure(g->row.name, "wake_p50_us", worst[RANK_P50], LESS);
-	shape_figure(g->row.name, "wake_p99_us", worst[RANK_P99], LESS);
-	shape_figure(g->row.name, "wake_p999_us", worst[RANK_P999], LESS);
-	shape_figure(g->row.name, "wake_max_us", worst[RANK_MAX], LESS);
+	figures_wake(g, worst);
 }
 
 /* Who competes for CPU time wants its share, whoever waits for something wants to wait shortly. */
 static void figures_of(struct group *g)
 {
 	double seconds = cfg.seconds, cpu = 0, done = 0;
-	struct dist wake;
 	u32 n = 0;
 
 	for (u32 i = 0; i < g->n; i++) {
@@ -3199,16 +3119,12 @@ static void figures_of(struct group *g)
 		cpu += k->cpu_ns[1] - k->cpu_ns[0];
 		done += k->done;
 	}
-	wake = dist_of(g->task->t.wake_ns, n, NSEC_PER_USEC);
 	if (g->row.does == FRAMES)
 		shape_figure(g->row.name, "fps", g->frames / seconds, MORE);
 	if (done)
 		shape_figure(g->row.name, "rate", done / seconds, MORE);
 	shape_figure(g->row.name, "late", percent(g->late, g->judged), LESS);
-	shape_figure(g->row.name, "wake_p50_us", wake.v[RANK_P50], LESS);
-	shape_figure(g->row.name, "wake_p90_us", n ? g->task->t.wake_ns[(u32)ceil(n * 0.9) - 1] / 1e3 : NAN, LESS);
-	shape_figure(g->row.name, "wake_p99_us", wake.v[RANK_P99], LESS);
-	shape_figure(g->row.name, "wake_max_us", wake.v[RANK_MAX], LESS);
+	figures_wake(g, dist_of(g->task->t.wake_ns, n, NSEC_PER_USEC).v);
 	shape_figure(g->row.name, "share", cpu / 1e7 / seconds / bench->cpus, g->row.does == BUSY ? SAME : LESS);
 }
 

@@ -110,7 +110,15 @@ game() { # LOAD
 		--load-threads "$LOAD_THREADS" $WORK $([ "$LABEL" != fifo ] || echo --realtime)
 }
 games() { local load; for load in $LOADS; do game "$load"; done; }
-sides() { local side; [ "$LABEL" = fifo ] || for side in $SIDES; do cell "side-$side" side "$side" "$SHARE"; done; }
+sides() {
+	local side
+	[ "$LABEL" = fifo ] || for side in $SIDES; do
+		case $side in
+		schbench) cell side-schbench shapes --json --shape requests --as stranger ${WORK%% --frame*} ;;
+		*) cell "side-$side" side "$side" "$SHARE" ;;
+		esac
+	done
+}
 # shapes: each once, those with a game as gamer may know it; FIFO is for a game or a subject.
 shape() { # NAME AS
 	cell "$1@$2" shapes --json --shape "$1" --as "$2" --seconds "$SECONDS_EACH" $WORK \
@@ -162,8 +170,8 @@ if [ -z "$WORK" ]; then # no lab: the same work for everybody all the same
 	gamer-bench --json --seconds 1 --warmup-ms 0 >/tmp/calibrate
 	WORK="--iters-per-ms $(sed -n 's/.*"iters_per_ms": *\([0-9]*\).*/\1/p' /tmp/calibrate)"
 fi
+ln -s gamer-bench /bin/shapes # gamer takes whoever is called gamer-bench for a game
 if [ -n "$SHAPES" ]; then
-	ln -s gamer-bench /bin/shapes # gamer takes whoever is called gamer-bench for a game
 	each shapes
 	exit
 fi
