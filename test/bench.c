@@ -58,6 +58,7 @@
 #include <linux/futex.h>
 #include <linux/uinput.h>
 #include "bpf.h"
+#include "../gamer.bpf.c"	/* the ABI: its words for roles, the name by which it knows the game */
 
 typedef uint8_t u8;
 typedef uint32_t u32;
@@ -74,7 +75,6 @@ typedef int64_t s64;
 
 /* ==== 1. types ======================================================================= */
 
-#define GAME_COMM		"gamer-bench"	/* by this name gamer knows the game */
 #define FPS			60		/* frame limiter and vblank, Hz */
 #define INPUT_HZ		1000
 #define IN_FLIGHT		2	/* frames between limiter and present call */
@@ -104,14 +104,10 @@ static const char *const shape_as[AS_NR] = { "name", "stranger", "env" };
 enum load { LOAD_NONE, LOAD_HOGS, LOAD_FORK, LOAD_PIPE, LOAD_IO, LOAD_MIXED, LOAD_NR };
 
 /* gamer's roles by its own words */
-enum role {
-	ROLE_NONE, ROLE_INPUT, ROLE_AUDIO, ROLE_GPU, ROLE_RENDER, ROLE_COMPOSITOR, ROLE_NETWORK,
-	ROLE_PHYSICS, ROLE_WORKER, ROLE_CPU_BOUND, ROLE_BACKGROUND, ROLE_NR
-};
-
 static const char *const role_names[ROLE_NR] = {
-	"none", "input", "audio", "gpu", "render", "compositor", "network", "physics", "worker",
-	"cpu_bound", "background",
+#define X(id, name, ...) #name,
+	ROLES(X)
+#undef X
 };
 
 /* What the caller asks for; 0 means the default where one is named. Set before anything starts. */
@@ -1145,7 +1141,7 @@ static void game_setup(void)
 		load_start(s);
 	}
 	if (!cfg.shape)
-		prctl(PR_SET_NAME, GAME_COMM);	/* now: no child may have it */
+		prctl(PR_SET_NAME, BENCH_COMM);	/* now: no child may have it */
 	threads_start();
 	want = bench->children + bench->threads - 1;	/* the compositor is a child */
 	while ((ready = atomic_load(&bench->ready)) < want) {
@@ -2851,7 +2847,7 @@ static void cgroup_make(const struct row *r)
 }
 
 /* Three programs, each a copy of this one: what is not the game, a game unknown to all, a known one */
-static const char *const shape_programs[] = { "others", "stranger", GAME_COMM };
+static const char *const shape_programs[] = { "others", "stranger", BENCH_COMM };
 
 static const char *shape_program(u32 i)
 {
