@@ -2404,11 +2404,11 @@ static const struct shape shapes[] = {
 	{ "crowd", .alone = true, .row = {
 		GAME60, { "browser", NAP, .n = 20, .period_us = 40000, .work_us = 5000, .to_us = 20000 } } },
 	{ "interactive1", .row = { { "task", TIMER, .n = 1, .period_us = 10000, .work_us = 1000, .subject = true } } },
-	{ "interactive5", .row = { { "task", TIMER, .n = 1, .period_us = 30000, .work_us = 5000, .subject = true } } },
-	{ "interactive12", .row = { { "task", TIMER, .n = 1, .period_us = 60000, .work_us = 12000, .subject = true } } },
+	{ "interactive5", .row = { { "task", NAP, .n = 1, .period_us = 50000, .work_us = 5000, .subject = true } } },
+	{ "interactive12", .row = { { "task", NAP, .n = 1, .period_us = 60000, .work_us = 12000, .subject = true } } },
 	{ "relay1", .row = { { "writer", WRITE, .n = 1, .period_us = 10000, .work_us = 50 },
 			     { "reader", READ, .n = 1, .work_us = 1000, .subject = true } } },
-	{ "relay5", .row = { { "writer", WRITE, .n = 1, .period_us = 30000, .work_us = 50 },
+	{ "relay5", .row = { { "writer", WRITE, .n = 1, .period_us = 50000, .work_us = 50 },
 			     { "reader", READ, .n = 1, .work_us = 5000, .subject = true } } },
 	{ "relay-go", .row = { { "writer", WRITE, .n = 1, .work_us = 5000 },
 			       { "reader", READ, .n = 1, .work_us = 50, .subject = true } } },
@@ -3000,30 +3000,40 @@ static int shape_setup(void)
 	return fd;
 }
 
-/* Until all tasks wait at the barrier, and a running gamer, if it may, knows the game */
+/* Does a gamer run? And is a game of ours the one that it knows? */
+static bool shape_asked(void)
+{
+	char game[32];
+
+	bench->known = false;
+	if (!gamer_says("status", "\n"))
+		return false;
+	for (u32 i = 0; i < shape_run->groups; i++) {
+		snprintf(game, sizeof(game), "\"game\":{\"pid\":%d,", shape_run->group[i].pid);
+		bench->known |= shape_run->group[i].row.game && strstr(answer, game);
+	}
+	return true;
+}
+
+/* Until all tasks wait at the barrier, and a running gamer, if it can, knows the game */
 static void shape_ready(void)
 {
 	const struct timespec ts = timespec(NSEC_PER_SEC / 5);
 	u64 limit_ns = now_ns() + SETUP_NS;
-	u32 want = 0, ready;
-	char game[32] = "";
+	u32 want = 0, games = 0, ready;
 
-	for (u32 i = 0; i < shape_run->groups; i++) {
-		const struct group *g = &shape_run->group[i];
-
-		if (!g->row.late)
-			want += g->n;
-		if (g->row.game && g->pid && !*game)
-			snprintf(game, sizeof(game), "\"game\":{\"pid\":%d,", g->pid);
-	}
+	for (u32 i = 0; i < shape_run->groups; i++)
+		if (!shape_run->group[i].row.late) {
+			want += shape_run->group[i].n;
+			games += shape_run->group[i].row.game;
+		}
 	while ((ready = atomic_load(&bench->ready)) < want) {
 		if (child_died() || now_ns() > limit_ns)
 			fatal(EX_OSERR, "only %u of %u tasks started", ready, want);
 		futex(&bench->ready, FUTEX_WAIT, ready, &ts);
 	}
 	limit_ns = now_ns() + ANSWER_NS;
-	while (*game && cfg.as != AS_STRANGER && gamer_says("status", "\n") && now_ns() < limit_ns &&
-	       !(bench->known = strstr(answer, game)))
+	while (games && cfg.as != AS_STRANGER && shape_asked() && !bench->known && now_ns() < limit_ns)
 		usleep(20 * NSEC_PER_MSEC / NSEC_PER_USEC);
 }
 
@@ -3043,6 +3053,7 @@ static void shape_measure(int fd)
 	if (!main_wait(t1_ns))
 		fatal(128 + SIGINT, "interrupted, no figures");
 	scheduler(bench->sched, sizeof(bench->sched));
+	shape_asked();
 	for (u32 i = 0; i < shape_run->groups; i++)
 		if (shape_run->group[i].row.does == DESKTOP)
 			waitpid(shape_run->group[i].pid, NULL, 0);
