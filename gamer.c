@@ -5755,7 +5755,8 @@ static void game_text(struct out *o)
 
 #define FAIR_THREADS	8192		/* the list's room */
 #define FAIR_RESET_ON_FORK 1		/* SCHED_FLAG_RESET_ON_FORK */
-#define FAIR_PAUSE_NS	(20 * NSEC_PER_MSEC)	/* between two looks, at least */
+#define FAIR_PAUSE_NS	(20 * NSEC_PER_MSEC)	/* between two looks, at least, */
+#define FAIR_REST	10		/* and so many times what a look took */
 #define FAIR_SHARE	500		/* looks take this part of a CPU, */
 #define FAIR_BURST_NS	(50 * NSEC_PER_MSEC)	/* and at once no more than that */
 #define FAIR_TICK_NS	(NSEC_PER_SEC / 100)	/* the unit of starts in /proc */
@@ -6141,27 +6142,23 @@ static u32 fair_plan(void)
 	return todo;
 }
 
-/* After the calls: whoever is still the thread that was meant has its values rightly. */
-static void fair_verify(const struct thread_row *row, void *ctx)
+/*
+ * After the calls: whoever is still the thread that was meant has its values rightly. Threads come in the
+ * order of their numbers, as the list has them; *at: how far it is compared. One out of order is looked at
+ * in fair_gone().
+ */
+static void fair_verify(const struct thread_row *row, void *at)
 {
-	u32 from = 0, to = fair_next.nr, mid;
-	struct fair_thread *t;
+	struct fair_thread *end = fair_next.thread + fair_next.nr, *t = *(struct fair_thread **)at;
 
-	(void)ctx;
-	while (from < to) {
-		mid = (from + to) / 2;
-		if (fair_next.thread[mid].tid < row->tid)
-			from = mid + 1;
-		else
-			to = mid;
-	}
-	t = &fair_next.thread[from];
-	if (from < fair_next.nr && t->tid == row->tid && t->start == row->start_ns / FAIR_TICK_NS &&
-	    t->state == FAIR_TO_SET)
+	while (t < end && t->tid < row->tid)
+		t++;
+	*(struct fair_thread **)at = t;
+	if (t < end && t->tid == row->tid && t->start == row->start_ns / FAIR_TICK_NS && t->state == FAIR_TO_SET)
 		t->state = FAIR_HELD;
 }
 
-/* The thread that was meant is gone. If its number is another's already, that one gets back what it had. */
+/* The thread that was meant may be gone. If its number is another's already, that one gets back what it had. */
 static bool fair_gone(struct fair_thread *t)
 {
 	struct fair_attr now;
@@ -6175,10 +6172,11 @@ static bool fair_gone(struct fair_thread *t)
 	return true;
 }
 
-/* Does what was planned; the next list becomes the list. */
-static void fair_apply(void)
+/* Does what was planned; the next list becomes the list. True: some threads are on it no more. */
+static bool fair_apply(void)
 {
 	struct fair_thread *t, *end = fair_next.thread + fair_next.nr, *to = fair_list.thread;
+	struct fair_thread *at = fair_next.thread;
 	bool set = false;
 
 	for (t = fair_next.thread; t < end; t++)
@@ -6187,11 +6185,12 @@ static void fair_apply(void)
 		else if (t->state == FAIR_TO_SET)
 			set |= fair_set(t->tid, &t->is);
 	if (set)
-		threads_each(fair_verify, NULL);
+		threads_each(fair_verify, &at);
 	for (t = fair_next.thread; t < end; t++)
 		if (t->state != FAIR_TO_UNDO && !(t->state == FAIR_TO_SET && fair_gone(t)))
 			*to++ = *t;
 	fair_list.nr = to - fair_list.thread;
+	return fair_list.nr != fair_next.nr;
 }
 
 /* Looks at all threads, and does what follows from it. */
@@ -6210,8 +6209,8 @@ static void fair_look(void)
 		qsort(fair.seen, fair.nr_seen, sizeof(fair.seen[0]), fair_compare);
 	if (fair_plan()) {
 		if (fair_save(&fair_next)) {
-			fair_apply();
-			fair_save(&fair_list);
+			if (fair_apply())
+				fair_save(&fair_list);
 		} else if (!told) {
 			note("fair: no thread is advised, since the list cannot be written: %s", file_why);
 			told = true;
@@ -6223,7 +6222,7 @@ static void fair_look(void)
 	fair.spent_ns -= MIN(fair.spent_ns, (now - fair.spent_at_ns) / FAIR_SHARE);
 	fair.spent_ns += cost;
 	fair.spent_at_ns = now;
-	fair.due_ns = now + FAIR_PAUSE_NS;
+	fair.due_ns = now + MAX(FAIR_PAUSE_NS, FAIR_REST * cost);
 	if (fair.spent_ns > FAIR_BURST_NS)
 		fair.due_ns += (fair.spent_ns - FAIR_BURST_NS) * FAIR_SHARE;
 }
