@@ -11850,13 +11850,13 @@ static int cmd_unit(void)
 	static const char unit[] =
 		"[Unit]\n"
 		"Description=gamer, a scheduler that runs the next frame first\n"
-		"ConditionPathExists=/sys/kernel/sched_ext\n"
 		"StartLimitIntervalSec=300\n"
 		"StartLimitBurst=5\n"
 		"\n"
 		"[Service]\n"
 		"Type=notify\n"
-		"ExecStart=%s run\n"
+		"ExecStart=%1$s run\n"
+		"ExecStopPost=-%1$s restore\n"	/* a gamer that was killed may have left threads advised */
 		"RuntimeDirectory=gamer\n"
 		"RuntimeDirectoryPreserve=yes\n"	/* last_exit is read after the end */
 		"StateDirectory=gamer\n"
@@ -11868,7 +11868,7 @@ static int cmd_unit(void)
 		"\n"
 		/* SYS_ADMIN: BTF of modules; from SYS_PTRACE on see privileges_drop() */
 		"CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_CHOWN CAP_SYS_PTRACE "
-		"CAP_CHECKPOINT_RESTORE CAP_DAC_READ_SEARCH\n"
+		"CAP_CHECKPOINT_RESTORE CAP_DAC_READ_SEARCH CAP_SYS_NICE\n"
 		"OOMScoreAdjust=-1000\n"
 		"NoNewPrivileges=yes\n"
 		"ProtectSystem=strict\n"	/* but for the two directories above */
