@@ -2141,7 +2141,7 @@ static void privileges_drop(bool foreign_folders)
 	static bool hardened;
 	u64 run = (foreign_folders ? caps_for(CAP_FILES) : 0) | (st.fair ? caps_for(CAP_FAIR) : 0);
 
-	caps_set(run, run | caps_for(CAP_START) | caps_for(CAP_READ));
+	caps_set(run, run | caps_for(CAP_START) | caps_for(CAP_READ) | (st.fair ? caps_for(CAP_FILES) : 0));
 	if (hardened)
 		return;
 	hardened = true;
@@ -5759,6 +5759,9 @@ static void game_text(struct out *o)
 #define FAIR_REST	10		/* and so many times what a look took */
 #define FAIR_SHARE	500		/* looks take this part of a CPU, */
 #define FAIR_BURST_NS	(50 * NSEC_PER_MSEC)	/* and at once no more than that */
+#define FAIR_WEIGHT	8		/* times the weight that the game's cgroup had */
+#define FAIR_GROUP_NICE	-9		/* of its autogroup: about as much */
+#define CGROUPS		"/sys/fs/cgroup"
 #define FAIR_TICK_NS	(NSEC_PER_SEC / 100)	/* the unit of starts in /proc */
 
 /* A role's advice. The slice counts where a thread wakes and where its turn ends; 0: the kernel's own. */
@@ -5811,12 +5814,24 @@ struct fair_thread {
 };
 _Static_assert(sizeof(struct fair_thread) == 48, "file");
 
+/* Where nice ranks among the game's own threads only, the group of the game gets a weight too. */
+enum fair_group_kind { FAIR_NO_GROUP, FAIR_AUTOGROUP, FAIR_CGROUP };
+struct fair_group {
+	u64 start;		/* of the game */
+	u32 pid;		/* the game, 0: none */
+	u32 kind;		/* enum fair_group_kind */
+	s32 was, is;		/* nice value of the autogroup, cpu.weight of the cgroup */
+	char path[232];		/* of the cgroup, below CGROUPS */
+};
+_Static_assert(sizeof(struct fair_group) == 256, "file");
+
 /* The list, as the file has it. */
 static struct fair_list {
 	char magic[8];
 	u32 crc;		/* of all behind it */
 	u32 nr;
 	char boot[40];		/* the kernel's name for this boot: starts count from there */
+	struct fair_group group;
 	struct fair_thread thread[FAIR_THREADS];	/* by tid */
 } fair_list, fair_next;		/* the next one: fair_plan() */
 #define FAIR_MAGIC	"GAMERF1\n"
@@ -5839,6 +5854,7 @@ static struct fair {
 	u64 spent_ns, spent_at_ns;	/* what looks took of their share by then; fair_look() */
 	int timer_fd;		/* fires then; fair_turn() */
 	u64 looks, calls, cpu_ns, theirs, full;	/* sums */
+	char limit[320];	/* what limits the effect; fair_group_look() */
 	int refused;		/* errno of the last call that failed, 0: none */
 } fair;
 
@@ -5947,6 +5963,165 @@ static void fair_undo(const struct fair_thread *t)
 		fair_set(t->tid, &to);
 }
 
+/* The parent of a process; 0: it has none, or is gone. */
+static s32 fair_parent(s32 pid)
+{
+	char line[512], *at;
+
+	read_line(line, sizeof(line), "/proc/%d/stat", pid);
+	at = strrchr(line, ')');
+	return at && strlen(at) > 4 ? atoi(at + 4) : 0;
+}
+
+static bool fair_descends(s32 pid, s32 from)
+{
+	u32 depth = 0;
+
+	while (pid > 1 && pid != from && depth++ < 64)
+		pid = fair_parent(pid);
+	return pid == from;
+}
+
+/* Is a process the game, did it start the game, or did the game start it? gamer itself is no company either. */
+static bool fair_kin(s32 pid, s32 of)
+{
+	return pid == st.pid || fair_parent(pid) == st.pid || fair_descends(pid, of) || fair_descends(of, pid);
+}
+
+/* The cgroup of a process that has weights, as a path below CGROUPS. "": it is in none. */
+static void fair_cgroup(s32 pid, char *path, size_t size)
+{
+	char buf[2048], file[320], *at;
+	size_t len;
+
+	path[0] = 0;
+	len = proc_read(pid, "cgroup", buf, sizeof(buf));
+	at = strncmp(buf, "0::", 3) ? strstr(buf, "\n0::") : buf - 1;
+	if (!len || !at || strcspn(at + 4, "\n") >= size)
+		return;
+	snprintf(path, size, "%.*s", (int)strcspn(at + 4, "\n"), at + 4);
+	for (;;) {
+		snprintf(file, sizeof(file), CGROUPS "%s/cpu.weight", path);
+		at = strrchr(path, '/');
+		if (!access(file, F_OK) || !at)
+			return;
+		*at = 0;
+	}
+}
+
+/* Are the game and its kin alone in its cgroup (path) or, NULL, in its autogroup? */
+static bool fair_alone(s32 pid, const char *path)
+{
+	char own[64], other[64], dir[4096], *at;
+	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool alone = true;
+	long n, i;
+
+	read_line(own, sizeof(own), "/proc/%d/autogroup", pid);
+	own[strcspn(own, " ")] = 0;
+	while (fd >= 0 && alone && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
+		for (i = 0; i < n && alone; i += ((struct dirent *)(dir + i))->d_reclen) {
+			s32 p = atoi(((struct dirent *)(dir + i))->d_name);
+			char in[232];
+
+			if (p <= 0 || p == pid)
+				continue;
+			if (path)
+				fair_cgroup(p, in, sizeof(in));
+			else
+				read_line(other, sizeof(other), "/proc/%d/autogroup", p);
+			at = other + strlen(own);
+			alone = (path ? strcmp(in, path) : strncmp(own, other, at - other) || *at != ' ') ||
+				fair_kin(p, pid);
+		}
+	if (fd >= 0)
+		close(fd);
+	return alone;
+}
+
+/* The value of a group now; INT_MIN: there is none. */
+static s32 fair_group_get(const struct fair_group *g)
+{
+	char line[64], *at;
+
+	if (g->kind == FAIR_CGROUP)
+		return read_line(line, sizeof(line), CGROUPS "%s/cpu.weight", g->path) > 0 ? atoi(line) : INT_MIN;
+	read_line(line, sizeof(line), "/proc/%u/autogroup", g->pid);
+	at = strstr(line, " nice ");
+	return at ? atoi(at + 6) : INT_MIN;
+}
+
+/*
+ * Files of groups belong to their users, so gamer needs CAP_DAC_OVERRIDE there, and for a moment. Without
+ * CAP_SYS_ADMIN the kernel takes one autogroup's nice value each 100 ms.
+ */
+static bool fair_group_set(const struct fair_group *g, s32 value)
+{
+	u64 run = caps_get(true);
+	char path[320], text[16];
+	int fd, n, i;
+	bool done;
+
+	if (g->kind == FAIR_CGROUP)
+		snprintf(path, sizeof(path), CGROUPS "%s/cpu.weight", g->path);
+	else
+		snprintf(path, sizeof(path), "/proc/%u/autogroup", g->pid);
+	caps_set(run | caps_for(CAP_FILES) | caps_for(CAP_START), caps_get(false));
+	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	n = snprintf(text, sizeof(text), "%d", value);
+	done = fd >= 0 && write(fd, text, n) == n;
+	for (i = 0; fd >= 0 && !done && errno == EAGAIN && i < 6; i++) {
+		poll(NULL, 0, 20);
+		done = write(fd, text, n) == n;
+	}
+	caps_set(run, caps_get(false));
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+/* The game's group gets back what it had, if it still has what gamer gave it. */
+static void fair_group_undo(struct fair_group *g)
+{
+	if (g->kind && (g->kind == FAIR_CGROUP || fair_start(g->pid, g->pid) == g->start) &&
+	    fair_group_get(g) == g->is)
+		fair_group_set(g, g->was);
+	*g = (struct fair_group){ 0 };
+}
+
+/*
+ * nice ranks within a cgroup that has a weight, or within an autogroup (a session). Where the game is alone
+ * there, its group gets a weight. Where others are there too, they would get it with the game: then gamer
+ * says what limits its effect. Returns whether a group is to be set.
+ */
+static bool fair_group_look(struct fair_group *g, s32 pid)
+{
+	bool alone;
+
+	*g = (struct fair_group){ .pid = pid, .start = pid ? fair_start(pid, pid) : 0 };
+	fair.limit[0] = 0;
+	if (!pid)
+		return false;
+	fair_cgroup(pid, g->path, sizeof(g->path));
+	if (g->path[0])
+		g->kind = FAIR_CGROUP;
+	else if (read_num(0, "/proc/sys/kernel/sched_autogroup_enabled"))
+		g->kind = FAIR_AUTOGROUP;
+	if (!g->kind || (g->was = fair_group_get(g)) == INT_MIN) {
+		g->kind = FAIR_NO_GROUP;
+		return false;
+	}
+	alone = fair_alone(pid, g->path[0] ? g->path : NULL);
+	if (!alone)
+		text_f(fair.limit, sizeof(fair.limit), "nice values rank within the game's %s only, where others are too: %s",
+		       g->path[0] ? "cgroup" : "session", g->path[0] ? g->path : "autogroup");
+	g->is = g->kind == FAIR_AUTOGROUP ? FAIR_GROUP_NICE : MIN(g->was * FAIR_WEIGHT, 10000);
+	/* a group whose weight somebody chose stays */
+	if (!alone || g->was != (g->kind == FAIR_AUTOGROUP ? 0 : 100))
+		g->kind = FAIR_NO_GROUP;
+	return g->kind;
+}
+
 static void fair_path(char path[128])
 {
 	snprintf(path, 128, "%s/fair", runtime_dir());
@@ -5964,7 +6139,7 @@ static bool fair_save(struct fair_list *l)
 	char path[128];
 
 	fair_path(path);
-	if (!l->nr)
+	if (!l->nr && !l->group.kind)
 		return !unlink(path) || errno == ENOENT;
 	memcpy(l->magic, FAIR_MAGIC, sizeof(l->magic));
 	read_line(l->boot, sizeof(l->boot), "/proc/sys/kernel/random/boot_id");
@@ -6008,12 +6183,15 @@ static const char *fair_load(struct fair_list *l)
 		     l->nr > FAIR_THREADS || n != s.st_size ||
 		     n != (ssize_t)(FAIR_HEAD + l->nr * sizeof(l->thread[0])) || l->crc != fair_crc(l)))
 		why = "it is damaged";
+	if (!why && (l->group.kind > FAIR_CGROUP || strnlen(l->group.path, sizeof(l->group.path)) == sizeof(l->group.path) ||
+		     strstr(l->group.path, "..") || (l->group.kind == FAIR_CGROUP && l->group.path[0] != '/')))
+		why = "it holds what gamer does not write";
 	for (i = 0; !why && i < l->nr; i++)
 		if (!fair_plausible(&l->thread[i]))
 			why = "it holds what gamer does not write";
 	read_line(boot, sizeof(boot), "/proc/sys/kernel/random/boot_id");
 	if (why || strncmp(l->boot, boot, sizeof(boot)))
-		l->nr = 0;	/* those threads ended with their boot */
+		l->nr = l->group.kind = 0;	/* all that ended with its boot */
 	return why;
 }
 
@@ -6031,6 +6209,7 @@ static int fair_restore(void)
 		return -1;
 	}
 	fair.refused = 0;
+	fair_group_undo(&l->group);
 	for (i = 0; i < l->nr; i++)
 		fair_undo(&l->thread[i]);
 	if (fair.refused) {
@@ -6197,7 +6376,9 @@ static bool fair_apply(void)
 static void fair_look(void)
 {
 	u64 start = fair_cpu_ns(), cost, now;
+	s32 pid = game.now ? game.now->pid : 0;
 	static bool told;
+	bool group = pid != (s32)fair_list.group.pid;
 	u32 i;
 
 	fair.looks++;
@@ -6207,8 +6388,16 @@ static void fair_look(void)
 		;
 	if (i < fair.nr_seen)
 		qsort(fair.seen, fair.nr_seen, sizeof(fair.seen[0]), fair_compare);
-	if (fair_plan()) {
+	if (group) {
+		fair_group_undo(&fair_list.group);
+		group = fair_group_look(&fair_list.group, pid);
+	}
+	fair_next.group = fair_list.group;
+	if (fair_plan() || group) {
 		if (fair_save(&fair_next)) {
+			if (group && !fair_group_set(&fair_list.group, fair_list.group.is))
+				text_f(fair.limit, sizeof(fair.limit), "nice values rank within the game's group only, "
+				       "whose weight cannot be set: %s", strerror(errno));
 			if (fair_apply())
 				fair_save(&fair_list);
 		} else if (!told) {
@@ -6719,6 +6908,10 @@ static void status_json(struct out *o)
 	json_begin(&j, o, "status");
 	json_str(&j, "version", GAMER_VERSION);
 	json_str(&j, "mode", st.fair ? "fair" : st.observing ? "observe" : "schedule");
+	if (st.fair) {
+		json_str(&j, "fair_why", st.fair_why);
+		json_str(&j, "fair_limit", fair.limit);
+	}
 	json_str(&j, "profile", profile_name(st.profile));
 	json_u64(&j, "at_ns", now_ns());
 	json_u64(&j, "cpus", topo.nr_cpus);
@@ -6763,6 +6956,8 @@ static void status_text(struct out *o)
 
 	summary(text, sizeof(text));
 	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
+	if (fair.limit[0])
+		out_f(o, "limit: %s\n", fair.limit);
 	for (i = 0; i < HOOK_NR; i++)
 		if (st.hook_why[i])
 			out_f(o, "hook %s: %s; instead: %s\n", hooks[i].name, st.hook_why[i],

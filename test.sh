@@ -1604,7 +1604,7 @@ host_locked() { : "processes whose memory is locked hold up no start, answer, ga
 }
 
 # --- the fair back end ---
-# fair_begin [GAME-ARGS]: a process of test/fair.c that takes lines at descriptor 8 and answers in $WORK/said
+# fair_begin [THREADS [COMMAND]]: a process of test/fair.c that takes lines at descriptor 8 and answers in $WORK/said
 fair_begin() {
 	[ "$(id -u)" = 0 ] || skip "needs root"
 	helpers_build
@@ -1613,7 +1613,7 @@ fair_begin() {
 	mkdir "$WORK/run"
 	mkfifo "$WORK/line"
 	trap fair_end EXIT
-	"$BUILD/test/fair" game "${1:-3}" <"$WORK/line" >"$WORK/said" 8>&- &
+	${2:-} "$BUILD/test/fair" game "${1:-3}" <"$WORK/line" >"$WORK/said" 8>&- &
 	B=$!
 	exec 8>"$WORK/line"
 	SLICES=$("$GAMER" check --json | sed -n 's/.*"slices":\([01]\).*/\1/p')
@@ -1763,16 +1763,17 @@ host_fair_list() { : "fair: a list that is damaged, another's, another boot's or
 	edit() { python3 -c 'if 1:
 		import sys, struct, zlib
 		d = bytearray(open(sys.argv[1], "rb").read())
-		at = 56
+		at = 312
 		if sys.argv[3] == "nice": d[at + 16] = 99
 		if sys.argv[3] == "slice": d[at + 20:at + 24] = struct.pack("<I", 100001)
 		if sys.argv[3] == "policy": d[at + 17] = 1
 		if sys.argv[3] == "boot": d[16] ^= 1
+		if sys.argv[3] == "group": d[68:72] = struct.pack("<I", 2); d[80:96] = b"/../../../../etc"
 		if sys.argv[3] == "start":
 			for i in range(at, len(d), 48): d[i:i + 8] = struct.pack("<Q", struct.unpack_from("<Q", d, i)[0] - 1)
 		d[8:12] = struct.pack("<I", zlib.crc32(d[12:]))
 		open(sys.argv[2], "wb").write(d)' "$WORK/good" "$WORK/run/fair" "$1"; }
-	for i in nice slice policy; do
+	for i in nice slice policy group; do
 		edit $i
 		bad "a $i that cannot be"
 	done
@@ -1800,6 +1801,35 @@ host_fair_many() { : "fair: 5000 threads that start at once are advised within 5
 	wait $G || fail "exit $?"
 	fair_wants fair_back 5003
 	echo "$us us of CPU time, $calls calls"
+}
+host_fair_group() { : "fair: a game that is alone in its session gets a weight for all of that, and its end takes it back; what limits nice is said"
+	[ "$(cat /proc/sys/kernel/sched_autogroup_enabled 2>/dev/null)" = 1 ] || skip "no autogroups"
+	fair_begin
+	group_is() { grep -q " nice $1\$" /proc/$B/autogroup; }
+	fair_runs
+	fair_wants fair_advised
+	group_is 0 || fail "a session with others: $(cat /proc/$B/autogroup)"
+	grep -q "^limit: .*session only" <<<"$("$GAMER" status)" || fail "says nothing: $("$GAMER" status | head -n3)"
+	kill -INT $G
+	wait $G
+	fair_end
+	fair_begin 3 setsid
+	local sig
+	for sig in INT KILL; do
+		fair_runs
+		fair_wants group_is -9
+		! grep -q ^limit: <<<"$("$GAMER" status)" || fail "$("$GAMER" status | grep ^limit)"
+		kill -$sig $G
+		wait $G 2>/dev/null || true
+		[ $sig != KILL ] || exits 0 "$GAMER" restore
+		group_is 0 || fail "SIG$sig: $(cat /proc/$B/autogroup)"
+	done
+	fair_runs
+	fair_wants group_is -9
+	echo 5 >/proc/$B/autogroup
+	kill -INT $G
+	wait $G
+	group_is 5 || fail "another's value: $(cat /proc/$B/autogroup)"
 }
 host_fair_rights() { : "fair: without CAP_SYS_NICE exit 77 that names it; the capability is kept where threads are advised, and only there"
 	fair_begin
