@@ -409,7 +409,9 @@ struct thread_row {
 	__u64 run_ns;		/* on a CPU, since first seen */
 	__u64 wait_ns;		/* ready, and waiting for one */
 	__u64 start_ns;		/* after boot: with tid, what no other thread has */
-	__u64 slice_ns;		/* that somebody asked for, 0: nobody did */
+	__u8 own_slice;		/* 1: somebody asked for a slice */
+	__u8 overran;		/* 1: it ran too long for a real-time thread; runtime_overruns() */
+	__u8 pad[6];
 	__u32 tid;
 	__u32 tgid;
 	__u8 class;		/* enum class */
@@ -461,6 +463,10 @@ _Static_assert(sizeof(struct frame_state) == 120, "ABI");
 	X("etnaviv", 0x46, ETNAVIV_GEM_SUBMIT) X("powervr", 0x4d, PVR_SUBMIT_JOBS) \
 	X("asahi", 0x4a, ASAHI_SUBMIT) X("virtio_gpu", 0x42, VIRTGPU_EXECBUFFER) \
 	X("vgem", 0x41, VGEM_FENCE_ATTACH)
+
+/* With --realtime: so long a burst of SCHED_FIFO may be, and so many wakeups come before; not measured */
+#define REALTIME_NS	2000000
+#define REALTIME_WAKEUPS 500
 
 #define BENCH_COMM	"gamer-bench"	/* our own synthetic game */
 
@@ -715,7 +721,7 @@ char _license[] SEC("license") = "GPL";
 #define PF_KTHREAD	0x00200000
 #define MAX_RT_PRIO	100	/* task_struct.prio below: SCHED_FIFO, SCHED_RR, SCHED_DEADLINE */
 #define CGROUP_DEPTH	8	/* cgroups above a task whose weights count */
-enum { SCHED_NORMAL = 0, SCHED_BATCH = 3, SCHED_IDLE = 5 };
+enum { SCHED_NORMAL = 0, SCHED_FIFO = 1, SCHED_BATCH = 3, SCHED_IDLE = 5 };
 
 /* ===================================================================================== */
 /* 2. tunables                                                                           */
@@ -740,6 +746,7 @@ const volatile u8 have_names;			/* 1: thread names are evidence */
 const volatile u8 learning;			/* 1: tasks are observed for the database */
 const volatile u8 observing;			/* 1: no scheduler; contexts are made when needed */
 const volatile u8 advising;			/* 1: user space advises threads by what they act as */
+const volatile u32 realtime_ns;			/* so long the bursts of a real-time thread may be, 0: there is none */
 const volatile struct prefix thread_names[THREAD_NAME_MAX];	/* from THREAD_NAMES */
 const volatile u8 thread_name_roles[THREAD_NAME_MAX];		/* enum role of each */
 const volatile struct prefix program_names[PROGRAM_NAME_MAX];	/* from PROGRAM_NAMES */
@@ -994,6 +1001,7 @@ struct task_ctx {
 	u16 preemptions;	/* by it, since the program began; preempt() */
 	u8 began_as;		/* enum tier that it began in; learn_begin() */
 	u8 foretold;		/* 1: its averages began as the database's; learn_begin() */
+	u8 overran;		/* 1: it ran too long for a real-time thread; runtime_overruns() */
 	struct evidence evidence[SOURCE_NR];	/* evidence_set() */
 };
 
@@ -3299,6 +3307,20 @@ static __always_inline void input_taken(struct cpu_state *cs, u64 now)
 /* --- runtime, for the observer: what the scheduler's callbacks see otherwise --- */
 
 /*
+ * Tells user space to look: a thread has shown enough bursts for a real-time thread; or it is one, and took
+ * longer than it may.
+ */
+static __always_inline void runtime_overruns(struct task_struct *p, struct task_ctx *t, u64 ran_ns)
+{
+	bool over = p->policy == SCHED_FIFO && t->burst_ns + ran_ns > realtime_ns;
+
+	if (!realtime_ns || t->overran || (!over && t->wakeups != REALTIME_WAKEUPS))
+		return;
+	t->overran = over;
+	classification_send(t, task_ids(p), t->role);
+}
+
+/*
  * One look at a context per switch: that of a task that gets the CPU is looked at when the task leaves
  * the CPU, and before only if the task wakes another one (PRIO_UNKNOWN, see runtime_waking).
  */
@@ -3325,6 +3347,7 @@ int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task
 			runtime_waited(t, cs, cs->run_at_ns);
 			if (input_path.event_ns && t->evidence[SOURCE_INPUT].role)
 				input_taken(cs, now);
+			runtime_overruns(prev, t, now - cs->run_at_ns);
 			runtime_ran(prev, t, cs, now, now - cs->run_at_ns,
 				    preempt || !prev_state);
 		}
@@ -4120,10 +4143,10 @@ int threads(struct bpf_iter__task *ctx)
 		.tid = p->pid, .tgid = p->tgid, .cpu = p->thread_info.cpu,
 		.class = t->class, .role = t->role, .source = t->source, .confidence = t->confidence,
 		.primary = primary_tid == (u32)p->pid && primary_tgid == (u32)p->tgid,
-		.acts_as = t->acts_as,
+		.acts_as = t->acts_as, .overran = t->overran,
 	};
 	if (bpf_core_field_exists(p->se.custom_slice) && p->se.custom_slice)
-		row.slice_ns = p->se.slice;
+		row.own_slice = 1;
 	__builtin_memcpy(row.comm, p->comm, sizeof(row.comm));
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;

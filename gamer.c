@@ -216,6 +216,8 @@ static const struct command {
 	X(run, backend, "backend", 0, CHOICE, BACKEND_UNSAID, 0, 0, "auto|scx|fair",	\
 	  "schedule (scx), or advise by nice value and slice whoever schedules (fair); auto: scx where it can " \
 	  "be had and is free, else fair; unsaid: auto, but exit 75 beside another scheduler") \
+	X(run, realtime, "realtime", 0, FLAG, 0, 0, 0, NULL,			\
+	  "fair: the game's input, audio and submit threads whose bursts are short run under SCHED_FIFO") \
 	X(run, game, "game", 0, NUM, 0, 0, 4194304, NULL,			\
 	  "treat this process as the game; 0: find it")				\
 	X(run, game_weight, "game-weight", 0, NUM, 8, 1, 64, NULL,		\
@@ -623,6 +625,7 @@ static struct state {
 	char fair_why[160];		/* why it advises; backend_choose() */
 	bool observing;			/* schedules nothing: --observe, or fair; backend_choose() */
 	bool fair;			/* advises, and schedules nothing; backend_choose() */
+	bool fair_realtime;		/* --realtime, and the kernel stops who runs away; backend_choose() */
 	bool roles_changed;		/* since fair_look(); ring_take(), slot_class() */
 	bool modules_came;		/* hooks want their functions, so gamer loads again; on_module() */
 	bool exited;			/* the kernel has ended the scheduler; `end` says why */
@@ -3496,6 +3499,7 @@ static void bpf_configure(struct gamer_bpf *skel)
 	skel->rodata->tests = st.tests;
 	skel->rodata->observing = st.observing;
 	skel->rodata->advising = st.fair;
+	skel->rodata->realtime_ns = st.fair_realtime ? REALTIME_NS : 0;
 	skel->rodata->irq_mask = st.hook_why[HOOK_IRQ] ? 0 : st.irq_mask;
 	skel->rodata->irq_from_rq = st.irq_from_rq;
 	skel->rodata->have_patterns = !st.hook_why[HOOK_RUNTIME];
@@ -5765,10 +5769,10 @@ static void game_text(struct out *o)
 #define FAIR_TICK_NS	(NSEC_PER_SEC / 100)	/* the unit of starts in /proc */
 
 /* A role's advice. The slice counts where a thread wakes and where its turn ends; 0: the kernel's own. */
-static const struct { int8_t nice; u32 slice_us; } fair_advice[ROLE_NR] = {
-	[ROLE_INPUT] = { -19, 100 },
-	[ROLE_AUDIO] = { -19, 100 },
-	[ROLE_GPU] = { -19, 100 },
+static const struct { int8_t nice; u32 slice_us; u8 realtime; /* 1: SCHED_FIFO with --realtime */ } fair_advice[ROLE_NR] = {
+	[ROLE_INPUT] = { -19, 100, 1 },
+	[ROLE_AUDIO] = { -19, 100, 1 },
+	[ROLE_GPU] = { -19, 100, 1 },
 	[ROLE_RENDER] = { -12, 300 },
 	[ROLE_COMPOSITOR] = { -15, 300 },
 	[ROLE_NETWORK] = { -10, 1000 },
@@ -5810,7 +5814,8 @@ struct fair_thread {
 	struct fair_attr is, then;	/* what gamer gives it, and gave it before: one of both it has */
 	u8 role;		/* enum role that the advice is for */
 	u8 state;		/* enum fair_state */
-	u8 pad[6];
+	u8 realtime;		/* 1: it has SCHED_FIFO */
+	u8 pad[5];
 };
 _Static_assert(sizeof(struct fair_thread) == 48, "file");
 
@@ -5842,6 +5847,7 @@ struct fair_seen {
 	u64 start;
 	u32 tid, tgid;
 	u8 role;		/* enum role */
+	u8 realtime;		/* 1: its bursts are short enough for SCHED_FIFO */
 	bool own_slice;
 };
 
@@ -6244,7 +6250,9 @@ static void fair_row(const struct thread_row *row, void *ctx)
 	}
 	fair.seen[fair.nr_seen++] = (struct fair_seen){
 		.start = row->start_ns / FAIR_TICK_NS, .tid = row->tid, .tgid = row->tgid, .role = role,
-		.own_slice = row->slice_ns,
+		.own_slice = row->own_slice,
+		.realtime = st.fair_realtime && fair_advice[role].realtime && !row->overran &&
+			    row->wakeups >= REALTIME_WAKEUPS && row->burst_ns <= REALTIME_NS / 4,
 	};
 }
 
@@ -6260,14 +6268,17 @@ static bool fair_may(const struct fair_seen *s, struct fair_attr *now)
 	       (now->policy == SCHED_OTHER || now->policy == SCHED_BATCH);
 }
 
-static void fair_advise(struct fair_thread *t, u8 role)
+static void fair_advise(struct fair_thread *t, const struct fair_seen *s)
 {
-	t->role = role;
+	t->role = s->role;
+	t->realtime = s->realtime;
 	t->then = t->is;
 	t->is = (struct fair_attr){
-		.nice = fair_advice[role].nice, .policy = t->was.policy, .fork = 1,
-		.slice_us = fair.slices ? fair_advice[role].slice_us : 0,
+		.nice = fair_advice[s->role].nice, .policy = t->was.policy, .fork = 1,
+		.slice_us = fair.slices ? fair_advice[s->role].slice_us : 0,
 	};
+	if (s->realtime)
+		t->is = (struct fair_attr){ .policy = SCHED_FIFO, .priority = 1, .fork = 1 };
 	t->state = FAIR_TO_SET;
 }
 
@@ -6276,10 +6287,11 @@ static void fair_again(struct fair_thread *t, const struct fair_seen *s)
 {
 	struct fair_attr now;
 
-	if (t->state == FAIR_THEIRS || t->role == s->role || !fair_get(t->tid, &now))
+	if (t->state == FAIR_THEIRS || (t->role == s->role && t->realtime == s->realtime) ||
+	    !fair_get(t->tid, &now))
 		return;
 	if (fair_same(&now, &t->is)) {
-		fair_advise(t, s->role);
+		fair_advise(t, s);
 		return;
 	}
 	t->state = FAIR_THEIRS;
@@ -6313,7 +6325,7 @@ static u32 fair_plan(void)
 				continue;
 			}
 			t->is = t->was;
-			fair_advise(t, s++->role);
+			fair_advise(t, s++);
 		}
 		todo += t->state == FAIR_TO_SET || t->state == FAIR_TO_UNDO;
 		fair_next.nr++;
@@ -6377,7 +6389,7 @@ static void fair_look(void)
 {
 	u64 start = fair_cpu_ns(), cost, now;
 	s32 pid = game.now ? game.now->pid : 0;
-	static bool told;
+	static bool told, refused;
 	bool group = pid != (s32)fair_list.group.pid;
 	u32 i;
 
@@ -6405,6 +6417,9 @@ static void fair_look(void)
 			told = true;
 		}
 	}
+	if (fair.refused && !refused)
+		note("fair: the kernel refuses to change some threads: %s", strerror(fair.refused));
+	refused |= fair.refused;
 	cost = fair_cpu_ns() - start;
 	now = now_ns();
 	fair.cpu_ns += cost;
@@ -11543,6 +11558,12 @@ static void backend_choose(enum backend backend)
 		text_f(st.fair_why, sizeof(st.fair_why), "%s", why);
 	st.fair = st.fair_why[0];
 	st.observing = st.fair;
+	st.fair_realtime = st.fair && args.run.realtime;
+	if (st.fair_realtime && read_num(0, "/proc/sys/kernel/sched_rt_runtime_us") < 0) {
+		note("--realtime: no thread gets SCHED_FIFO, for the kernel would not stop one that runs away "
+		     "(kernel.sched_rt_runtime_us is -1)");
+		st.fair_realtime = false;
+	}
 }
 
 static void run_check_kernel(void)

@@ -1831,6 +1831,25 @@ host_fair_group() { : "fair: a game that is alone in its session gets a weight f
 	wait $G
 	group_is 5 || fail "another's value: $(cat /proc/$B/autogroup)"
 }
+host_fair_realtime() { : "fair --realtime: short bursts run under SCHED_FIFO; one that runs away has lost that within 2 s; all is put back"
+	fair_begin
+	fair_says pulse
+	fair_runs
+	fair_wants fair_has AudioThread '0 -19 0 1 100'
+	kill -INT $G
+	wait $G
+	fair_wants fair_has AudioThread "$FAIR_PLAIN"
+	fair_runs --realtime
+	fair_wants fair_has AudioThread '1 0 1 1 0'
+	fair_advised || fail "others: $(fair_shown)"
+	fair_says spin
+	sleep 2
+	fair_has AudioThread '0 -19 0 1 100' || fair_has AudioThread '0 -8 0 1 0' || fail "it spins on: $(fair_shown)"
+	kill -INT $G
+	wait $G
+	fair_wants fair_has AudioThread "$FAIR_PLAIN"
+	fair_wants fair_back
+}
 host_fair_rights() { : "fair: without CAP_SYS_NICE exit 77 that names it; the capability is kept where threads are advised, and only there"
 	fair_begin
 	have setpriv || skip "no setpriv"

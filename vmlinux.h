@@ -111,7 +111,6 @@ struct cfs_rq {
 struct sched_entity {
 	u64 sum_exec_runtime;
 	struct cfs_rq *cfs_rq;
-	u64 slice;
 	unsigned char custom_slice;	/* since 6.12, as slices that threads ask for */
 };
 

@@ -3,7 +3,8 @@
  *
  * fair game THREADS: a process with so many plain threads, and one each that chose something for itself:
  *	nice, slice, fifo, idle, batch. A line `spawn N` on standard input starts N more at once, `short`
- *	makes one more that ends by itself, and `fork` starts a child; each is answered by `done` and its
+ *	makes one more that ends by itself, `pulse` one that works for 100 us each 1 ms and is called
+ *	AudioThread, until `spin` makes it work without a pause for 3 s, and `fork` starts a child; each is answered by `done` and its
  *	number. Ends with its input.
  * fair sweep [PID]: a line for each thread (of that process): pid, tid, start, policy, nice, real-time
  *	priority, reset on fork, slice in us (0: the kernel's own), name.
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -83,6 +85,31 @@ static void spawn(int n, const char *name)
 	pthread_barrier_wait(&ready);
 }
 
+static volatile int spins;
+
+static void *pulse(void *unused)
+{
+	struct timespec now, next;
+	long work;
+
+	prctl(PR_SET_NAME, "AudioThread");
+	clock_gettime(CLOCK_MONOTONIC, &next);
+	for (;; spins = 0) {
+		next.tv_nsec += 1000000;
+		if (next.tv_nsec >= 1000000000) {
+			next.tv_nsec -= 1000000000;
+			next.tv_sec++;
+		}
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+		clock_gettime(CLOCK_MONOTONIC, &next);
+		do {
+			clock_gettime(CLOCK_MONOTONIC, &now);
+			work = (now.tv_sec - next.tv_sec) * 1000000 + (now.tv_nsec - next.tv_nsec) / 1000;
+		} while (work < (spins ? 3000000 : 50));
+	}
+	return unused;
+}
+
 static void *briefly(void *unused)
 {
 	usleep(1000);
@@ -108,6 +135,10 @@ static void game(int threads)
 		} else if (!strncmp(line, "short", 5)) {
 			pthread_create(&t, NULL, briefly, NULL);
 			pthread_join(t, NULL);
+		} else if (!strncmp(line, "pulse", 5)) {
+			pthread_create(&t, NULL, pulse, NULL);
+		} else if (!strncmp(line, "spin", 4)) {
+			spins = 1;
 		} else if (!strncmp(line, "fork", 4)) {
 			n = fork();
 			if (!n)
