@@ -3282,6 +3282,15 @@ bench_profile() { # [ROUNDS]
 	echo "Goals: added by --only offcpu at most 0.7 of offcputime's, by --only syscalls at most 0.7 of syscount's."
 }
 
+# The fair back end on this machine, which needs no sched_ext; on a quiet one
+bench_fair() { # [ROUNDS [SECONDS [SHAPE,...]]]
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	python3 "$ROOT/test/native.py" "$GAMER" "$BENCH" "${1:-5}" "${2:-5}" "${3:-desktop,uncapped,onethread,interactive5,crowd}"
+	echo "Goals: late frames and sound dropouts at most 0.1 of eevdf's; 1 % low at least 1.4 times where eevdf's is below 45;"
+	echo "uncapped at least 2 times eevdf's fps; desktop's load at least 0.95; no figure worse than eevdf's; gamer itself 0.2 % of a CPU."
+}
+
 # What telling costs on this machine; an observer does, so a kernel without sched_ext is enough
 bench_events() {
 	deps_or_die
@@ -3362,6 +3371,7 @@ VERBS="
 	bench      bench          [options] [SCHED...]: gamer beside other schedulers in the lab; bench --help
 	bench-shapes bench_shapes [options] [SCHED...]: games and work of many shapes in the lab; bench-shapes --help
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
+	bench-fair bench_fair     [ROUNDS [SECONDS [SHAPE,...]]]: this machine's scheduler, the same with gamer's advice, SCHED_FIFO
 	bench-events bench_events delay of an event, CPU of gamer while it is told of 8000 a second
 	bench-profile bench_profile [ROUNDS]: what gamer profile costs beside offcputime and syscount
 	verifier   verifier       [SERIES...]: instructions and states that each BPF program costs the verifier
