@@ -153,24 +153,47 @@ static int drm_open(const char *driver, const char *nodes)
 }
 
 /* A fence that a buffer waits for, as work of a GPU has one; what it waits for is done at once. */
+static int vgem_open(struct drm_mode_create_dumb *buffer)
+{
+	int fd = drm_open("vgem", "/dev/dri/card*");
+
+	*buffer = (struct drm_mode_create_dumb){ .height = 16, .width = 16, .bpp = 32 };
+	if (ioctl(fd, DRM_IOCTL_MODE_CREATE_DUMB, buffer))
+		die("dumb buffer");
+	return fd;
+}
+
+static void vgem_submit(struct job *j, int fd, uint32_t handle)
+{
+	struct drm_vgem_fence_attach attach = { .handle = handle };
+	struct drm_vgem_fence_signal signal = { 0 };
+
+	begin(j);
+	if (ioctl(fd, DRM_IOCTL_VGEM_FENCE_ATTACH, &attach))
+		die("fence");
+	done(j);
+	signal.fence = attach.out_fence;
+	ioctl(fd, DRM_IOCTL_VGEM_FENCE_SIGNAL, &signal);
+}
+
 static void submit(struct job *j)
 {
-	struct drm_mode_create_dumb buffer = { .height = 16, .width = 16, .bpp = 32 };
-	int fd = drm_open("vgem", "/dev/dri/card*"), hz = atoi(j->arg[0]);
+	struct drm_mode_create_dumb buffer;
+	int fd = vgem_open(&buffer), hz = atoi(j->arg[0]);
 
-	if (ioctl(fd, DRM_IOCTL_MODE_CREATE_DUMB, &buffer))
-		die("dumb buffer");
-	for (ready(j);; pace(j, hz)) {
-		struct drm_vgem_fence_attach attach = { .handle = buffer.handle };
-		struct drm_vgem_fence_signal signal = { 0 };
+	for (ready(j);; pace(j, hz))
+		vgem_submit(j, fd, buffer.handle);
+}
 
-		begin(j);
-		if (ioctl(fd, DRM_IOCTL_VGEM_FENCE_ATTACH, &attach))
-			die("fence");
-		done(j);
-		signal.fence = attach.out_fence;
-		ioctl(fd, DRM_IOCTL_VGEM_FENCE_SIGNAL, &signal);
-	}
+/* As a desktop program draws: when there is something new, and then for a moment */
+static void demand(struct job *j)
+{
+	struct drm_mode_create_dumb buffer;
+	int fd = vgem_open(&buffer), hz = atoi(j->arg[0]), n;
+
+	for (ready(j);; usleep(700000 + random() % 1500000), j->next = 0)
+		for (n = 5 + random() % hz; n; n--, pace(j, hz))
+			vgem_submit(j, fd, buffer.handle);
 }
 
 /* What is asked for HZ times a second counts; FIRST_END is 0 as long as it is refused. */
@@ -593,6 +616,25 @@ static void exec_here(struct job *j)
 	die(j->arg[0]);
 }
 
+/* A child that runs a command, when this program has run for a time */
+static void start(struct job *j)
+{
+	ready(j);
+	usleep(atoi(j->arg[0]) * 1000);
+	begin(j);
+	if (!fork()) {
+		sigset_t none;
+
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		execl("/bin/sh", "sh", "-c", j->arg[1], NULL);
+		_exit(1);
+	}
+	done(j);
+	for (;;)
+		pause();
+}
+
 static char *exec_path;
 
 /* The same out of the first thread, which sigwait() leaves with this. */
@@ -606,6 +648,7 @@ static void exec_first(struct job *j)
 /* ------------------------------------------------------------------ main */
 static const struct kind kinds[] = {
 	{ "submit", 1, submit, "HZ: work for vgem, which stands for a GPU; HZ 0: once" },
+	{ "demand", 1, demand, "HZ: the same, on and off" },
 	{ "request", 5, request, "NODE|DRIVER TYPE NR HZ WORD[,WORD]...: ioctl NR of a node, or of the driver's render node" },
 	{ "look", 2, look, "NODE|- HZ: read without waiting, - a UDP socket to which nobody sends" },
 	{ "input", 1, input, "mouse|keyboard|gamepad|touch: a device that does what stdin says" },
@@ -619,6 +662,7 @@ static const struct kind kinds[] = {
 	{ "hog", 2, hog, "CPU MS: real-time work that leaves that CPU to nobody else" },
 	{ "threads", 1, threads, "N: threads that sleep" },
 	{ "storm", 0, storm, "fork, exec, rename, exit" },
+	{ "start", 2, start, "MS COMMAND: a child that runs it after that time" },
 	{ "exec", 1, exec_here, "PROGRAM: become it" },
 	{ "exec_first", 1, exec_first, "PROGRAM: the first thread becomes it" },
 };
