@@ -625,6 +625,8 @@ struct prof_thread {
 	__u64 n[PROF_STATE_NR];	/* by state; one event may count in its state and in runqueue */
 	__u64 ns[PROF_STATE_NR];
 	__u64 futex_n, futex_ns;	/* of sleep: inside of a futex call */
+	__u64 wait_max_ns;	/* from a wakeup until the thread ran, the longest */
+	__u32 waits[HIST_SLOTS];	/* all of these by their time: hist_slot(ns >> HIST_SHIFT) */
 	__u64 minor_faults, major_faults;
 	__u64 voluntary, involuntary;	/* context switches as the kernel counts them */
 	__u64 cpu_ns;		/* time on CPUs, likewise */
@@ -633,7 +635,10 @@ struct prof_thread {
 	__u32 gone;		/* 1: the thread has ended */
 	char comm[16];		/* not trusted */
 };
-_Static_assert(sizeof(struct prof_thread) == 256, "ABI");
+_Static_assert(sizeof(struct prof_thread) == 520, "ABI");
+
+/* Who is followed. */
+enum prof_scope { PROF_TREE, PROF_THREAD, PROF_SYSTEM };
 
 /* Where and why a thread was off its CPU. */
 struct prof_key {
@@ -4163,6 +4168,7 @@ int threads(struct bpf_iter__task *ctx)
  * its own storage until it ends; only stacks and what happened at them are in shared maps.
  */
 
+#define PROF_WAKE_NS		(50 * NSEC_PER_USEC)	/* from a wakeup to the switch that it overtook; not measured */
 #define PF_USER_WORKER		0x00004000
 #define TS_COMPAT		2	/* in thread_info.status: in a 32-bit call */
 #define TASK_INTERRUPTIBLE	1
@@ -4176,9 +4182,10 @@ const volatile u64 prof_min_ns, prof_max_ns;	/* shorter and longer times off the
 const volatile u8 prof_state;			/* enum prof_state + 1 that alone counts, 0: all */
 const volatile u8 prof_offcpu;			/* 1: times off the CPU are wanted */
 const volatile u8 prof_kernel_stacks;		/* 1: kernel stacks too */
+const volatile u8 prof_scope;			/* enum prof_scope */
 const volatile u8 prof_command;			/* 1: prof_root is followed from its exec on */
 const volatile u64 prof_entry, prof_entry_end;	/* do_syscall_64 in memory, 0, 0: unknown */
-u32 prof_root;		/* process whose tree is followed, as gamer sees it; user space */
+u32 prof_root;		/* process whose tree is followed, or thread, as gamer sees it; user space */
 u32 prof_root_tgid;	/* the same as the kernel counts; prof_threads() */
 u32 prof_level;		/* of gamer's PID namespace, 0: the first one; prof_threads() */
 u32 prof_walk;		/* enum prof_walk; user space */
@@ -4280,11 +4287,11 @@ static __always_inline struct prof_task *prof_mark(struct task_struct *p, u64 no
 	return t;
 }
 
-/* The record as user space gets it. */
-static __always_inline void prof_record(struct task_struct *p, const struct prof_task *t,
-					struct prof_thread *to, u64 now)
+/* Completes the record for user space. */
+static __always_inline void prof_record(struct task_struct *p, struct prof_task *t, u64 now)
 {
-	*to = t->sum;
+	struct prof_thread *to = &t->sum;
+
 	to->end_ns = now;
 	to->minor_faults = p->min_flt - t->base[0];
 	to->major_faults = p->maj_flt - t->base[1];
@@ -4303,8 +4310,9 @@ static __always_inline void prof_tell(struct task_struct *p, struct prof_task *t
 {
 	struct prof_thread *e = bpf_ringbuf_reserve(&prof_ended, sizeof(*e), 0);
 
+	prof_record(p, t, now);
 	if (e)
-		prof_record(p, t, e, now);
+		*e = t->sum;
 	if (ends)
 		t->sum.gone = 1;
 	else
@@ -4477,6 +4485,7 @@ static __always_inline void prof_in(struct prof_task *t, u64 now)
 {
 	u64 off_ns = now - t->off_at_ns, wait_ns = 0;
 	struct prof_thread *sum = &t->sum;
+	u32 slot;
 
 	/* the wakeup may have begun before the thread was off its CPU */
 	if (t->key.state != PROF_PREEMPTED && t->wake_at_ns && t->wake_at_ns < now)
@@ -4494,8 +4503,15 @@ static __always_inline void prof_in(struct prof_task *t, u64 now)
 		return;
 	if (off_ns)
 		prof_sum(sum, t->key.state, off_ns);
-	if (wait_ns)
+	if (wait_ns) {
 		prof_sum(sum, PROF_RUNQUEUE, wait_ns);
+		slot = hist_slot(wait_ns >> HIST_SHIFT);
+		asm volatile("" : "+r"(slot));	/* or the bound is taken off one register and used with another */
+		if (slot < HIST_SLOTS)
+			sum->waits[slot]++;
+		if (wait_ns > sum->wait_max_ns)
+			sum->wait_max_ns = wait_ns;
+	}
 	if (off_ns && t->key.state == PROF_SLEEP && prof_is_futex(t->key.nr)) {
 		sum->futex_n++;
 		sum->futex_ns += off_ns;
@@ -4531,6 +4547,9 @@ static __always_inline void prof_out(void *ctx, struct task_struct *p, struct pr
 	prof_catch_up(p, t, now);
 	if (state == PROF_STATE_NR || !b)
 		return;
+	/* a wakeup that found the thread awake has nothing to do with this sleep */
+	if (t->wake_at_ns && now - t->wake_at_ns > PROF_WAKE_NS)
+		t->wake_at_ns = 0;
 	t->ran_ns = p->se.sum_exec_runtime;
 	t->off_at_ns = now;
 	t->key.id = t->sum.id;
@@ -4604,7 +4623,7 @@ int BPF_PROG(prof_fork, struct task_struct *child, u64 clone_flags)
 	u64 now = bpf_ktime_get_ns();
 	struct prof_task *t;
 
-	t = prof_task_of(bpf_get_current_task_btf()) ? prof_mark(child, now) : NULL;
+	t = prof_scope != PROF_THREAD && prof_task_of(bpf_get_current_task_btf()) ? prof_mark(child, now) : NULL;
 	if (!t || !prof_offcpu)
 		return 0;
 	/* it waits for a CPU, as if it were woken now */
@@ -4684,15 +4703,14 @@ int BPF_PROG(prof_io_done, struct request *rq)
 SEC("?iter/task")
 int prof_threads(struct bpf_iter__task *ctx)
 {
-	struct task_struct *p = ctx->task;
+	struct task_struct *p = ctx->task, *gamer = bpf_get_current_task_btf();
 	u64 now = bpf_ktime_get_ns();
-	struct prof_thread row;
 	struct prof_task *t;
-	bool is_root;
+	bool wanted;
 
 	if (!p || !p->real_parent)
 		return 0;
-	prof_level = BPF_CORE_READ(bpf_get_current_task_btf(), thread_pid, level);
+	prof_level = BPF_CORE_READ(gamer, thread_pid, level);
 	t = prof_task_of(p);
 	if (prof_walk != PROF_WALK_MARK) {
 		if (!t || t->sum.gone)
@@ -4700,14 +4718,18 @@ int prof_threads(struct bpf_iter__task *ctx)
 		/* nothing else changes the record any more: the switch hook is gone */
 		if (prof_walk == PROF_WALK_COLLECT && t->off_at_ns)
 			prof_in(t, now);
-		prof_record(p, t, &row, now);
-		bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+		prof_record(p, t, now);
+		bpf_seq_write(ctx->meta->seq, &t->sum, sizeof(t->sum));
 		return 0;
 	}
-	is_root = prof_number(p->group_leader) == prof_root;
-	if (is_root)
+	wanted = prof_number(prof_scope == PROF_THREAD ? p : p->group_leader) == prof_root;
+	if (wanted)
 		prof_root_tgid = p->tgid;
-	if (t || prof_command || (!is_root && !prof_task_of(p->real_parent)))
+	else if (prof_scope == PROF_TREE)
+		wanted = prof_task_of(p->real_parent);
+	else if (prof_scope == PROF_SYSTEM)
+		wanted = p->tgid != gamer->tgid;
+	if (t || prof_command || !wanted)
 		return 0;
 	t = prof_mark(p, now);
 	if (!t)

@@ -159,7 +159,7 @@ enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWE
 	X(top, 0, "live view of a running gamer")				\
 	X(events, 0, "a running gamer's event stream as JSON lines")		\
 	X(db, 2, "the process database: list, export, import, check, clear")	\
-	X(profile, 0, "where a process tree's time goes: -p PID, or -- COMMAND") \
+	X(profile, 0, "where time goes: of a process tree (-p PID, or -- COMMAND), a thread (-t), all (-a)") \
 	X(check, 0, "what this kernel offers, hook by hook")			\
 	X(unit, 0, "print a systemd unit")					\
 	X(man, 0, "print the manual page, for man -l")				\
@@ -271,6 +271,10 @@ static const struct command {
 	OPTION_SECONDS(X, profile)						\
 	X(profile, pid, "pid", 'p', NUM, 0, 0, 4194304, NULL,			\
 	  "process to follow, with all that it started and starts")		\
+	X(profile, tid, "tid", 't', NUM, 0, 0, 4194304, NULL,			\
+	  "thread to follow, alone")						\
+	X(profile, all, "all", 'a', FLAG, 0, 0, 0, NULL,			\
+	  "follow all processes; ends by -s or Ctrl-C")				\
 	X(profile, only, "only", 0, CHOICE, 0, 0, 0, "all|offcpu|syscalls",	\
 	  "what to record; the rest costs next to nothing then")		\
 	X(profile, state, "state", 0, CHOICE, 0, 0, 0,				\
@@ -8977,7 +8981,8 @@ static const char *const prof_category_names[PROF_CAT_NR] = {
 };
 
 static struct prof {
-	s32 root;		/* process that is followed */
+	enum prof_scope scope;
+	s32 root;		/* process, or thread, that is followed; 0: all are */
 	s32 child;		/* the command, 0: none; prof_spawn() */
 	int go_fd;		/* a byte sent here lets the command execute; prof_spawn() */
 	int status;		/* of the command, as wait() says; -1: the command runs */
@@ -10110,6 +10115,7 @@ static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
 		;
 	skel->rodata->prof_entry = i < k->n ? k->list[i].addr : 0;
 	skel->rodata->prof_entry_end = i < k->n ? k->list[i].addr + k->list[i].size : 0;
+	skel->rodata->prof_scope = prof.scope;
 	skel->rodata->prof_command = prof.child > 0;
 	skel->bss->prof_root = prof.root;
 }
@@ -10210,12 +10216,14 @@ static void prof_mark_all(void)
 		prof_walk(PROF_WALK_MARK);
 	} while (st.skel->bss->prof_marked != before);
 	if (!before)
-		die(EX_NOINPUT, "profile: there is no process %d", prof.root);
+		die(EX_NOINPUT, "profile: there is no %s %d", prof.scope == PROF_THREAD ? "thread" : "process",
+		    prof.root);
 	prof_walk(PROF_WALK_LIST);
 	for (i = 0; i < prof.nr_threads; i++) {
 		if (prof_image_of(prof.threads[i].tgid) < 0)
 			prof_image_add(prof.threads[i].tgid, -1, 0);
-		prof_cache_open(prof.threads[i].tid);
+		if (prof.scope != PROF_SYSTEM)
+			prof_cache_open(prof.threads[i].tid);
 	}
 	prof.nr_threads = 0;
 }
@@ -10282,7 +10290,8 @@ static void prof_loop(void)
 		if (fds[2].revents)
 			ring_buffer__consume(prof.ring);
 		prof_signals_read();
-		if (prof.signal || prof.status >= 0 || (!prof.child && fds[1].revents))
+		if (prof.signal || prof.status >= 0 || (!prof.child && fds[1].revents) ||
+		    (prof.scope == PROF_THREAD && prof.nr_threads))
 			break;
 	}
 	prof.end_ns = now_ns();
@@ -10447,6 +10456,9 @@ static void prof_row_add(struct prof_row *to, const struct prof_row *r)
 	to->t.events += r->t.events;
 	to->t.futex_n += r->t.futex_n;
 	to->t.futex_ns += r->t.futex_ns;
+	to->t.wait_max_ns = MAX(to->t.wait_max_ns, r->t.wait_max_ns);
+	for (i = 0; i < HIST_SLOTS; i++)
+		to->t.waits[i] += r->t.waits[i];
 	to->t.minor_faults += r->t.minor_faults;
 	to->t.major_faults += r->t.major_faults;
 	to->t.voluntary += r->t.voluntary;
@@ -10878,6 +10890,47 @@ static void prof_report_threads(struct prof_report *r)
 	prof_put_close(r, '}');
 }
 
+static int prof_row_cmp_wait(const void *a, const void *b)
+{
+	const struct prof_row *x = a, *y = b;
+
+	return CMP(y->t.wait_max_ns, x->t.wait_max_ns) ? : prof_row_cmp_ids(a, b);
+}
+
+/* The last slot of a histogram has no bound: the longest wait is one. */
+static u64 prof_wait_ns(const struct prof_thread *t, double us)
+{
+	return us < hist_slot_us(HIST_SLOTS - 1, HIST_SHIFT) ? MIN(us * NSEC_PER_USEC, t->wait_max_ns) :
+	       t->wait_max_ns;
+}
+
+/* From wakeup to run, a thread a row, the longest wait first; sorts the rows anew. */
+static void prof_report_waits(struct prof_report *r)
+{
+	u32 i, k;
+
+	prof_sort(prof.rows, prof.nr_rows, sizeof(*prof.rows), prof_row_cmp_wait);
+	prof_put_open(r, "wakeup_to_run", '[', PROF_AS_HEADING);
+	for (i = 0; i < (r->text ? MIN(prof.nr_rows, 2 * PROF_TOP) : prof.nr_rows); i++) {
+		const struct prof_thread *t = &prof.rows[i].t;
+		struct histogram h;
+
+		for (k = 0; k < HIST_SLOTS; k++)
+			h.slot[k] = t->waits[k];
+		hist_sum(&h, HIST_SHIFT);
+		if (!h.n)
+			break;
+		prof_put_open(r, NULL, '{', PROF_AS_ROW);
+		prof_report_thread(r, t);
+		prof_put_u64(r, "count", h.n);
+		prof_put_u64(r, "p50_ns", prof_wait_ns(t, h.p50));
+		prof_put_u64(r, "p99_ns", prof_wait_ns(t, h.p99));
+		prof_put_u64(r, "max_ns", t->wait_max_ns);
+		prof_put_close(r, '}');
+	}
+	prof_put_close(r, ']');
+}
+
 /* Frames of one kind; in the text they stand below the row of their stack. */
 static void prof_report_frames(struct prof_report *r, const char *key, const char *name, char kind)
 {
@@ -11015,6 +11068,7 @@ static void prof_bpf_report(struct prof_report *r)
 		prof_report_by_call(r);
 		prof_report_threads(r);
 		prof_report_stacks(r);
+		prof_report_waits(r);
 		prof_put_close(r, '}');
 	}
 	if (args.profile.only != PROF_OFFCPU)
@@ -11351,12 +11405,17 @@ static void prof_bpf_start(void)
 
 static void prof_report_print(struct out *o)
 {
+	static const char *const scopes[] = {
+		[PROF_TREE] = "process %d and what it started", [PROF_THREAD] = "thread %d",
+		[PROF_SYSTEM] = "all processes",
+	};
 	static struct prof_report r;
 
 	r.o = o;
 	r.text = !args.profile.json;
 	if (r.text) {
-		out_f(o, "process %d and what it started, for %.3f s", prof.root, prof_seconds());
+		out_f(o, scopes[prof.scope], prof.root);
+		out_f(o, ", for %.3f s", prof_seconds());
 		if (!prof.lacks)
 			out_f(o, ": %u threads, %.3f s on CPUs\n", prof.nr_rows, prof.total.t.cpu_ns / 1e9);
 		else
@@ -11364,7 +11423,8 @@ static void prof_report_print(struct out *o)
 	} else {
 		json_begin(&r.j, o, "profile");
 		json_str(&r.j, "source", prof.lacks ? "proc" : "ebpf");
-		json_u64(&r.j, "pid", prof.root);
+		if (prof.root)
+			json_u64(&r.j, prof.scope == PROF_THREAD ? "tid" : "pid", prof.root);
 		json_f64(&r.j, "seconds", prof_seconds(), 3);
 		if (prof.status >= 0)
 			json_u64(&r.j, "exit_status", prof_exit_code());
@@ -11411,8 +11471,8 @@ static void prof_check_options(void)
 {
 	const char *needs;
 
-	if (!!args.profile.pid == !!st.argv)
-		die(EX_USAGE, "profile: one of -p PID and -- COMMAND is needed");
+	if (!!args.profile.pid + !!args.profile.tid + args.profile.all + !!st.argv != 1)
+		die(EX_USAGE, "profile: one of -p PID, -t TID, -a and -- COMMAND is needed");
 	if (args.profile.json && args.profile.folded)
 		die(EX_USAGE, "profile: --json and --folded exclude each other");
 	if (args.profile.folded && args.profile.only == PROF_SYSCALL)
@@ -11423,7 +11483,8 @@ static void prof_check_options(void)
 	prof.lacks = missing_capability();
 	needs = args.profile.folded ? "folded" : args.profile.only ? "only" :
 		args.profile.state ? "state" : args.profile.min_us ? "min-us" :
-		args.profile.max_us ? "max-us" : args.profile.user_stacks ? "user-stacks" : NULL;
+		args.profile.max_us ? "max-us" : args.profile.user_stacks ? "user-stacks" :
+		args.profile.tid ? "tid" : args.profile.all ? "all" : NULL;
 	if (prof.lacks && needs)
 		die(EX_NOPERM, "profile: not permitted: --%s needs %s", needs, prof.lacks);
 	if (prof.lacks)
@@ -11456,11 +11517,12 @@ static int cmd_profile(void)
 	st.verbose = args.profile.verbose;
 	prof.status = prof.signal_fd = prof.pidfd = -1;
 	prof_check_options();
-	prof.root = args.profile.pid;
+	prof.root = args.profile.pid + args.profile.tid;
+	prof.scope = args.profile.tid ? PROF_THREAD : args.profile.all ? PROF_SYSTEM : PROF_TREE;
 	prof.signal_fd = signals_open((const int[]){ SIGINT, SIGTERM, SIGCHLD, 0 });
 	if (st.argv)
 		prof_spawn(st.argv);
-	else
+	else if (prof.scope == PROF_TREE)
 		prof.pidfd = syscall(SYS_pidfd_open, prof.root, 0);
 	if (prof.lacks)
 		prof_proc_open();

@@ -2421,6 +2421,10 @@ host_profile_starts() { : "profile: what a new thread waits for its first run co
 		first = [s for s in off["stacks"] if s["state"] == "runqueue"]
 		assert len(first) == 20 and all("clone" in s["syscall"] for s in first), first
 		near(sum(s["runqueue_ns"] for s in first), truth["ns"], 0.05)
+		waits = off["wakeup_to_run"]
+		assert sum(w["count"] for w in waits) == off["by_state"]["runqueue"]["count"], waits
+		assert all(w["p50_ns"] <= w["p99_ns"] <= w["max_ns"] for w in waits), waits
+		assert 0.95 * truth["ns"] <= sum(w["max_ns"] for w in waits) <= ns, (waits, truth)
 	EOT
 	rm -rf "$WORK"
 }
@@ -2503,6 +2507,8 @@ host_profile_options() { : "profile: what it is called with, bounds, states, exi
 	exits 64 "$GAMER" profile
 	exits 64 "$GAMER" profile --
 	exits 64 "$GAMER" profile -p $$ -- true
+	exits 64 "$GAMER" profile -a -t $$
+	exits 66 "$GAMER" profile -t 4194304
 	exits 64 "$GAMER" profile --json --folded -- true
 	exits 64 "$GAMER" profile -m 5 -M 4 -- true
 	exits 73 "$GAMER" profile -o /nonexistent/file -- true
@@ -2524,6 +2530,14 @@ host_profile_options() { : "profile: what it is called with, bounds, states, exi
 	profile --seconds 1 -p $pid
 	echo "took_ns $(($(date +%s%N) - from))" >>"$WORK/truth"
 	profile_is <<<'assert 1 <= d["seconds"] <= truth["took_ns"] / 1e9 and "exit_status" not in d and calls["analysis"]["behaviour"] == "cpu_bound", (d["seconds"], calls)'
+	sleep 60 &
+	profile --seconds 1 -t $pid
+	echo "spin $pid" >"$WORK/truth"
+	profile_is <<<'assert d["tid"] == truth["spin"] and [t["tid"] for t in off["thread_stats"].values()] == [d["tid"]] and d["ebpf"]["cpu_time_ns"] > 0, d'
+	profile --seconds 1 -a
+	printf '%s\n' "spin $pid" "sleep $!" >"$WORK/truth"
+	profile_is <<<'pids = {t["pid"] for t in off["thread_stats"].values()}; assert {truth["sleep"], truth["spin"]} <= pids and "pid" not in d, pids'
+	kill $!
 	"$GAMER" profile --json -o "$WORK/json" -p $pid &
 	profiler=$!
 	wait_for 10 attached $profiler || fail "does not attach"
