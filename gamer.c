@@ -17,12 +17,12 @@
  *  13. child processes       which do what may never come to an end
  *  14. wine                  uprobes on the ntdll.so of whatever Wine the game brings
  *  15. game                  which process is the game, which serve it
- *  16. fair back end        roles as nice values and slices, for whoever schedules
+ *  16. fair back end         roles as nice values and slices, for whoever schedules
  *  17. output                status as text, JSON and OpenMetrics
  *  18. server                the epoll loop: signals, BPF events, power changes, the clients on the socket
  *  19. client commands       what asks a running gamer: events, traces of them, top
  *  20. profile               times off the CPU and system calls of a process tree
- *  21. commands              run, status, db, check, unit, man, completions
+ *  21. commands              run, restore, status, db, check, unit, man, completions
  *  22. main                  option parser
  *
  * `gamer run` is cmd_run -> run_once -> bpf_load -> bpf_attach -> loop. Start reading there;
@@ -6438,18 +6438,16 @@ static void fair_look(void)
 /* Once a turn of the loop: a role or a class has changed since the last look. */
 static void fair_turn(void)
 {
-	struct itimerspec its = { 0 };
+	u64 now = now_ns();
 
 	if (!st.fair || !st.roles_changed)
 		return;
-	if (now_ns() >= fair.due_ns) {
-		st.roles_changed = false;
-		fair_look();
+	if (now < fair.due_ns) {
+		timer_set(fair.timer_fd, fair.due_ns - now, 0);
 		return;
 	}
-	its.it_value.tv_sec = fair.due_ns / NSEC_PER_SEC;
-	its.it_value.tv_nsec = fair.due_ns % NSEC_PER_SEC;
-	timerfd_settime(fair.timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+	st.roles_changed = false;
+	fair_look();
 }
 
 /* ===================================================================================== */
