@@ -2839,6 +2839,7 @@ GROUPS_VM="
 	tell --cpus 4 --gpu --with modetest
 	fault --cpus 4 --with stress-ng --with bpftool
 	lab  --lab 7
+	shapes --lab 7 --even --timeout 3600
 	wine --cpus 4 --mem 2048 --with wine
 	boot --cpus 4
 	closed --cpus 2 --append isolcpus=1
@@ -2895,7 +2896,7 @@ group() {
 
 # With the caller's variables
 group_boot() {
-	vm --kernel "$series" $opts "${again[@]}" --timeout 900 --log "$log" --out "$out" -- "$cmd" 2>"$said.err" | group_clock "$series" >"$said"
+	vm --kernel "$series" --timeout 900 $opts "${again[@]}" --log "$log" --out "$out" -- "$cmd" 2>"$said.err" | group_clock "$series" >"$said"
 }
 # How long each check of a boot took, by the host's clock, which is also the lab's price. The first
 # one has the time that the boot took.
@@ -2952,7 +2953,7 @@ all_tests() {
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in lab | wine | fault | boot | closed | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
+			case $group in lab | shapes | wine | fault | boot | closed | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
 			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done

@@ -13,8 +13,9 @@
 #   6  tell: events by real causes, read back through the socket (test/events.c); its files
 #   7  fault: whatever goes wrong, the machine goes on
 #   8  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
-#   9  boot: what outlives a reboot; test.sh boots twice
-#  10  closed: kernels that refuse gamer
+#   9  shapes: games and other work of many shapes, beside the kernel's own scheduler
+#  10  boot: what outlives a reboot; test.sh boots twice
+#  11  closed: kernels that refuse gamer
 #
 # wine.sh has the group wine, deploy.sh systemd and busybox.
 #
@@ -1879,7 +1880,94 @@ learn_build() { : "a build next to the game: learned, 95 % of its tasks begin in
 	grep -q '"comm":"cc1","exe":[0-9]*,"tier":"batch"' /out/learned.json || fail "cc1 is not known as batch"
 }
 # ---------------------------------------------------------------------------
-# 8  boot: what the first boot leaves in /out lies in /before in the second
+# 9  shapes: games and other work of many shapes, beside what the kernel's own scheduler does in the same boot
+# ---------------------------------------------------------------------------
+# must: has to hold; later: is only told. Then the shape, how gamer may know its game, group and figure as
+# gamer-bench --shape prints them, and the bound, with a margin that noise does not reach: x: so many times EEVDF's.
+SHAPE_BOUNDS="
+later onethread        stranger game    fps         >= 0.9 x
+later onethread        name     game    fps         >= 54
+later uncapped         stranger game    fps         >= 0.9 x
+later uncapped         name     game    fps         >= 1.7 x
+later uncapped         name     load    share       >= 8
+later spin             stranger game    fps         >= 0.9 x
+later spin             name     game    fps         >= 54
+later latestart        stranger game    fps         >= 0.9 x
+later latestart        stranger game    late        <= 1.3 x
+later interactive1     stranger task    wake_p99_us <= 1.5 x
+later interactive5     stranger task    wake_p50_us <= 1.5 x
+later interactive5     stranger task    wake_p99_us <= 1.5 x
+later interactive12    stranger task    wake_p99_us <= 1.5 x
+later relay1           stranger reader  wake_p99_us <= 1.5 x
+later relay5           stranger reader  wake_p99_us <= 1.5 x
+later relay-go         stranger reader  wake_p95_us <= 500
+later requests         stranger workers wake_p50_us <= 1.2 x
+later rt-share         stranger waker   wake_p50_us <= 300
+later fifo-audio       stranger audio   wake_p99_us <= 1.5 x
+later nice19           stranger nice19  share       <= 4
+later nices            stranger nice5   share       <= 1.5 x
+later nices            stranger nice0   share       >= 0.7 x
+later idle4            stranger idle    share       <= 5
+later idlenap          stranger idle    share       <= 5
+later batch            stranger batch   share       >= 0.7 x
+later cgroups          stranger w100    share       <= 1.5 x
+later nested           stranger p100    share       <= 1.5 x
+later quota            stranger limited share       <= 1.3 x
+later pinned           stranger pinned  share       >= 0.7 x
+later crowd50          stranger others  share       >= 0.85 x
+later timers8          stranger others  share       >= 0.85 x
+later timers8-19       stranger others  share       >= 0.85 x
+later timers8-idle     stranger others  share       >= 0.85 x
+later game-crowd50     name     game    late        <= 3
+later game-timers8     name     game    late        <= 3
+later game-timers8-19  name     game    late        <= 3
+later game-timers8-idle name    game    late        <= 3
+"
+# shapes_run LABEL SHAPE@AS...: under the scheduler that runs
+shapes_run() {
+	local label=$1 shape; shift
+	for shape; do
+		timeout -s KILL 300 /tmp/shapes --json --shape "${shape%@*}" --as "${shape#*@}" --seconds 1 \
+			--iters-per-ms $((62464 / CPUS)) >"/tmp/$shape.$label" || fail "$shape under $label: exit $?"
+	done
+}
+figure() { tr '{' '\n' <"$1" | sed -n "s/.*\"group\":\"$2\",\"figure\":\"$3\",\"value\":\([-0-9.]*\).*/\1/p"; }
+# shapes_hold SHAPE...: under EEVDF, then under gamer; every row of these shapes that must hold does.
+shapes_hold() {
+	local wanted=" $* " when shape as group figure op bound times value base
+	printf '%s' "$SHAPE_BOUNDS" | awk -v wanted="$wanted" 'index(wanted, " " $2 " ")' >/tmp/bounds
+	cp /bin/gamer-bench /tmp/shapes # gamer takes whoever is called gamer-bench for a game
+	set -- $(awk '!seen[$2 $3]++ { print $2 "@" $3 }' /tmp/bounds)
+	shapes_run eevdf "$@"
+	start
+	shapes_run gamer "$@"
+	stops TERM
+	while read -r when shape as group figure op bound times; do
+		value=$(figure "/tmp/$shape@$as.gamer" "$group" "$figure") base=1
+		[ -z "$times" ] || base=$(figure "/tmp/$shape@$as.eevdf" "$group" "$figure")
+		[ -n "$value" ] && [ -n "$base" ] || fail "$shape: $group has no $figure"
+		echo "$when $shape as $as: $group $figure $value $op $bound${times:+ x $base}" |
+			awk -v v="$value" -v op="$op" -v b="$bound" -v base="$base" \
+				'{ print "#", (op == "<=" ? v <= b * base : v >= b * base) ? "holds" : "misses", $0 }'
+	done </tmp/bounds >/tmp/held
+	tee -a /out/shapes </tmp/held
+	! grep '^# misses must' /tmp/held >/tmp/missed || fail "$(paste -sd ';' /tmp/missed)"
+}
+shapes_games() { : "no game is worse off than under the kernel's own scheduler, whatever its shape; a recognised one is well off"
+	shapes_hold onethread uncapped spin latestart
+}
+shapes_waiters() { : "whoever waits and works for milliseconds waits no longer than under the kernel's own scheduler"
+	shapes_hold interactive1 interactive5 interactive12 relay1 relay5 relay-go requests rt-share fifo-audio
+}
+shapes_shares() { : "nice, policies, control groups, quotas and affinity give the shares that they give under the kernel's own scheduler"
+	shapes_hold nice19 nices idle4 idlenap batch cgroups nested quota pinned
+}
+shapes_hostile() { : "nobody gets the machine by short naps: what others keep, and a recognised game"
+	shapes_hold crowd50 timers8 timers8-19 timers8-idle game-crowd50 game-timers8 game-timers8-19 game-timers8-idle
+}
+
+# ---------------------------------------------------------------------------
+# 10  boot: what the first boot leaves in /out lies in /before in the second
 # ---------------------------------------------------------------------------
 boot_learned() { : "what was learned is known after a reboot, also where the battery of the clock is flat"
 	local n
@@ -1900,7 +1988,7 @@ boot_learned() { : "what was learned is known after a reboot, also where the bat
 }
 
 # ---------------------------------------------------------------------------
-# 10  closed: kernels that refuse gamer
+# 11  closed: kernels that refuse gamer
 # ---------------------------------------------------------------------------
 # refused WORDS COMMAND...: exit 69 with these words in the last line; nothing was tried again
 refused() {
