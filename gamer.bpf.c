@@ -950,23 +950,30 @@ struct evidence {
 
 /* All that gamer knows of a thread. Times are scheduler-clock ns. */
 struct task_ctx {
+	/* 64 bytes that the scheduler itself lives on */
 	u64 fair_at_ns;		/* fair time that it has had, by its cache's clock; task_charge(), task_in_bounds() */
 	u64 run_at_ns;		/* got a CPU; running() */
 	u64 wake_at_ns;		/* became runnable by a wakeup, 0 once running; task_woke() */
 	u64 ready_at_ns;	/* became runnable, 0 once running; task_woke(), runtime_ran() */
+	u64 boost_until_ns;	/* end of a boost received by a wakeup; task_woke() */
+	u32 burst_ns;		/* run time since the last sleep; stopping() */
+	u32 burst_avg_ns;	/* EWMA of bursts; stopping() */
+	u32 inv_weight;		/* charge factor, 1024 = nice 0 and default cgroups; task_set_weight() */
+	u32 class_gen;		/* class_gen that class knows of; class_refresh() */
+	u16 llc;		/* cache whose clock fair_at_ns goes by; task_enters() */
+	u16 irq_woken;		/* EWMA of wakeups by a device, a timer or a boost, 0..256; task_woke() */
+	u8 acts_as;		/* enum role by which it is scheduled; role_settle() */
+	u8 class;		/* enum class of its process; class_refresh() */
+	u8 policy;		/* SCHED_*; task_set_weight() */
+	u8 placed_by;		/* enum reason why it runs where it does; select_cpu(), enqueue() */
+	/* what tells the role, and what is told */
 	u64 run_ns, wait_ns;	/* sums; runtime_ran(), runtime_waited() */
 	u64 last_wake_ns;	/* last wakeup, kept for the rate; task_woke() */
 	u64 slept_at_ns;	/* last went to sleep; stopping() */
 	u64 waker_ns;		/* run_at_ns of that waker, 0: something else woke it; task_woke() */
-	u64 boost_until_ns;	/* end of a boost received by a wakeup; task_woke() */
-	u32 burst_ns;		/* run time since the last sleep; stopping() */
-	u32 burst_avg_ns;	/* EWMA of bursts; stopping() */
 	u32 gap_avg_ns;		/* EWMA of the time between wakeups; task_woke() */
 	u32 gap_dev_ns;		/* EWMA of its deviation; task_woke() */
-	u32 inv_weight;		/* charge factor, 1024 = nice 0 and default cgroups; task_set_weight() */
 	u32 weights_gen;	/* cgroup_gen that inv_weight knows of; task_reweigh() */
-	u16 llc;		/* cache whose clock fair_at_ns goes by; task_enters() */
-	u16 irq_woken;		/* EWMA of wakeups by a device, a timer or a boost, 0..256; task_woke() */
 	u16 preempted;		/* switches by force since the last sleep; stopping() */
 	u16 last_cpu;		/* where it ran last, plus 1; task_moved() */
 	u16 match;		/* bursts that agreed with pattern_role; stopping() */
@@ -979,15 +986,10 @@ struct task_ctx {
 	u8 role;		/* enum role in force; role_settle() */
 	u8 confidence;		/* 0..100 of role */
 	u8 source;		/* enum source of role */
-	u8 acts_as;		/* enum role by which it is scheduled; role_settle() */
-	u8 class;		/* enum class of its process; class_refresh() */
 	s8 wine_priority;	/* last thread priority set by Windows' means; wine_set_thread() */
 	u8 wine_class;		/* of a first thread: its process's priority class, 0: not set */
 	u8 boost_depth;		/* hops left while boosted */
 	u8 late_gaps;		/* gaps that told of our delay; task_woke() */
-	u8 policy;		/* SCHED_*; task_set_weight() */
-	u8 placed_by;			/* enum reason why it runs where it does; select_cpu(), enqueue() */
-	u32 class_gen;		/* class_gen that class knows of; class_refresh() */
 	u32 wakeups;		/* real ones; task_woke() */
 	u32 role_wakeups;	/* wakeups when the role last changed; role_settle() */
 	u32 network_wakeups;	/* wakeups when it last sent or received; network_used() */
@@ -1009,6 +1011,7 @@ struct task_ctx {
 	u8 overran;		/* 1: it ran too long for a real-time thread; runtime_overruns() */
 	struct evidence evidence[SOURCE_NR];	/* evidence_set() */
 };
+_Static_assert(__builtin_offsetof(struct task_ctx, run_ns) == 64, "the hot part is one line long");
 
 MAP_STORAGE(TASK, task_ctxs, struct task_ctx);
 

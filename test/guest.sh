@@ -1832,9 +1832,6 @@ part_urgent() { : "urgency by interrupts: a timer's thread without a role wakes 
 }
 # moved PART: how often a task came to another CPU by way of a shared queue
 moved() { awk '$1 == "migrations.queue" { print $2 }' "$(part_bench "$1").status"; }
-part_keep() { : "turns that are kept: tasks change their CPU a sixth less often than without it"
-	worth keep 12 "$(moved '')" "$(moved keep)" changes
-}
 # where_is PART HOGS FIELD: what `where` counts next to busy threads
 where_is() {
 	part_run where$2 "$1" where 2 20000 500 200 "$2" || exit
