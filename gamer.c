@@ -11993,19 +11993,29 @@ static void db_list_json(void)
 	json_end(&j);
 }
 
+/* A time in us; what a 32-bit average could not hold is no figure. */
+static const char *db_us(char text[16], u64 ns)
+{
+	snprintf(text, 16, ns < UINT32_MAX ? "%.1f" : ">4000000", ns / 1e3);
+	return text;
+}
+
 static void db_list_text(void)
 {
 	struct out *o = out_stdout();
+	char burst[16], dev[16], seen[16], days[16];
 	struct db_profile *p;
 
 	out_f(o, "%-15s %-8s %-12s %5s %6s %10s %10s %8s %-10s %5s\n", "program", "path", "tier",
 	      "sure%", "seen", "burst us", "varies us", "wakes/s", "role", "days");
-	for (p = db.known.profile; p < db.known.profile + db.known.count; p++)
-		out_f(o, "%-15s %08x %-12s %5.0f %6u %10.1f %10.1f %8" PRIu64 " %-10s %5.0f\n",
-		      p->comm, (u32)p->exe, tier_names[db_tier(p)],
-		      db_confidence(p) * 100, (u32)p->observations, p->burst_ns / 1e3,
-		      p->dev_ns / 1e3, p->wakeups_hz, role_names[p->role],
-		      (double)(db_now(&db.known) - MIN(p->seen_s, db_now(&db.known))) / 86400);
+	for (p = db.known.profile; p < db.known.profile + db.known.count; p++) {
+		snprintf(seen, sizeof(seen), p->observations < UINT32_MAX ? "%" PRIu64 : "many", p->observations);
+		snprintf(days, sizeof(days), p->seen_s ? "%.0f" : "-",
+			 (double)(db_now(&db.known) - MIN(p->seen_s, db_now(&db.known))) / 86400);
+		out_f(o, "%-15s %08x %-12s %5.0f %6s %10s %10s %8" PRIu64 " %-10s %5s\n",
+		      p->comm, (u32)p->exe, tier_names[db_tier(p)], db_confidence(p) * 100, seen,
+		      db_us(burst, p->burst_ns), db_us(dev, p->dev_ns), p->wakeups_hz, role_names[p->role], days);
+	}
 }
 
 static int db_list(void)
@@ -12226,13 +12236,35 @@ static const struct option_desc *option_word(u32 cmd, u32 n)
 	return d + n;
 }
 
+/* The words that an option takes, with '|' between; NULL: it takes anything. *list: several, with commas between. */
+static const char *option_words(const struct option_desc *d, bool *list)
+{
+#define X(id, name, ...) "|" #name
+	static const char types[] = EVENTS(X);
+#undef X
+#define X(id, name, ...) "|-" name
+	static const char switches[] = HOOKS(X);
+#undef X
+
+	*list = true;
+	if (d->to.STR == &args.events.type)
+		return types + 1;
+	if (d->to.STR == &args.run.hooks || d->to.STR == &args.check.hooks)
+		return switches + sizeof("|-sched");	/* which cannot be switched */
+	*list = false;
+	return d->type == OPT_CHOICE ? d->arg : NULL;
+}
+
 /* What an option means, with its bounds or its choices. */
 static void option_help(const struct option_desc *d, char *text, size_t size)
 {
 	int n = snprintf(text, size, "%s", d->help);
+	const char *words;
+	bool list;
 
-	if (d->type == OPT_CHOICE)
-		snprintf(text + n, size - n, " (%s)", d->arg);
+	words = option_words(d, &list);
+	if (words)
+		snprintf(text + n, size - n, " (%s)", words);
 	if (d->type == OPT_NUM)
 		snprintf(text + n, size - n, " (%" PRId64 "..%" PRId64 ", default %" PRId64 ")", d->min,
 			 d->max, d->def);
@@ -12353,13 +12385,17 @@ static void offer(const char *typed, size_t kept, const char *word, size_t len, 
 		printf("%.*s%.*s\t%s\n", (int)kept, typed, (int)len, word, help);
 }
 
-/* Offers the words of a choice. */
+/* Offers the words that an option takes; in a list, behind those that are typed. */
 static void offer_choices(const struct option_desc *d, const char *typed, size_t kept)
 {
-	const char *word = d && d->type == OPT_CHOICE ? d->arg : "";
+	const char *word, *last = strrchr(typed + kept, ',');
+	bool list = false;
 	size_t len;
 
-	for (; *word; word += len + (word[len] == '|')) {
+	word = d ? option_words(d, &list) : NULL;
+	if (list && last)
+		kept = last + 1 - typed;
+	for (; word && *word; word += len + (word[len] == '|')) {
 		len = strcspn(word, "|");
 		offer(typed, kept, word, len, "");
 	}
@@ -12456,7 +12492,10 @@ static void help(enum command_id cmd)
 		printf("\ngamer COMMAND --help shows the options of a command.\n");
 		return;
 	}
-	printf("usage: gamer %s [OPTION]...\n%s\n\n", commands[cmd].name, commands[cmd].help);
+	printf("usage: gamer %s [OPTION]...", commands[cmd].name);
+	for (i = 0; (d = option_word(cmd, i)); i++)
+		printf(" [%s]", d->arg);
+	printf("%s\n%s\n\n", cmd == CMD_profile ? " [-- COMMAND [ARGUMENT]...]" : "", commands[cmd].help);
 	for (i = 0; (d = option_next(cmd, &i)); ) {
 		snprintf(left, sizeof(left), "%c%c --%s%s%s", d->letter ? '-' : ' ',
 			 d->letter ? d->letter : ' ', d->name, d->type == OPT_FLAG ? "" : " ",
