@@ -6,13 +6,15 @@
 #   3. library objects (compiled from the archives as they are)
 #   4. BPF object, packed, and skeleton
 #   5. the binaries
-#   6. install, dist, clean, and the aliases for test.sh
+#   6. install, dist, packages, clean, and the aliases for test.sh
 #
 # Start reading at 5.
 
 # --- 1. settings -----------------------------------------------------------------------
 PREFIX  ?= /usr/local
 DESTDIR ?=
+# 1: install also makes the link scx_gamer, the name by which scx_loader would start it.
+SCX_LINK ?=
 # A folder that already holds the three archives (offline, or not on Debian).
 DISTDIR ?=
 CC      := musl-gcc
@@ -28,7 +30,7 @@ say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2);)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all demo test install dist clean
+.PHONY: all demo test install stage dist deb sysext pkgbuild clean
 # Bytes depend on neither the language of who builds nor the folder.
 export LC_ALL := C
 HERE := -ffile-prefix-map=$(CURDIR)=.
@@ -179,11 +181,57 @@ $(B)/gamer-bench: test/bench.c test/bpf.h gamer.bpf.c $(L)/uapi/.made
 # --- 6. the rest -----------------------------------------------------------------------
 install: $(B)/gamer
 	$(Q)install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/gamer
+	$(if $(SCX_LINK),$(Q)ln -sf gamer $(DESTDIR)$(PREFIX)/bin/scx_gamer)
 
 # What is handed on: the binaries, what is linked into gamer, and the checksums of all.
 dist: $(B)/gamer $(B)/gamer-bench
 	$(call say,DIST,$(B)/dist)set -e; rm -rf $(B)/dist; mkdir $(B)/dist; cd $(B)/dist; \
 	cp ../gamer ../gamer-bench .; ./gamer --version >LIBRARIES; sha256sum gamer gamer-bench LIBRARIES >SHA256SUMS
+
+# What a package holds: the program, and what it prints about itself.
+STAGE ?= $(B)/stage
+stage: $(B)/gamer
+	$(Q)set -e; rm -rf '$(STAGE)/usr'; $(MAKE) -s install PREFIX=/usr DESTDIR='$(STAGE)'; cd '$(STAGE)/usr'; \
+	put() { mkdir -p "$${1%/*}"; cat >"$$1"; chmod 644 "$$1"; }; \
+	bin/gamer man | gzip -9nc | put share/man/man8/gamer.8.gz; \
+	bin/gamer completions bash | put share/bash-completion/completions/gamer; \
+	bin/gamer completions zsh | put share/zsh/site-functions/_gamer; \
+	bin/gamer completions fish | put share/fish/vendor_completions.d/gamer.fish; \
+	$(abspath $(B)/gamer) unit | sed 's|^ExecStart=[^ ]*|ExecStart=/usr/bin/gamer|' | put lib/systemd/system/gamer.service; \
+	find . -type d -exec chmod 755 {} +; find . -exec touch -hd $(DATE)T00:00Z {} +
+
+# For Debian and what comes from it. The service ends with the package.
+deb: stage
+	$(call say,DEB,$(B)/gamer_$(VERSION)_amd64.deb)set -e; d=$(B)/stage; rm -rf $$d/DEBIAN; mkdir -m 755 $$d/DEBIAN; \
+	printf '%s\n' 'Package: gamer' 'Version: $(VERSION)' 'Architecture: amd64' 'Section: utils' 'Priority: optional' \
+	'Maintainer: gamer <root@localhost>' "Installed-Size: $$(du -sk $$d/usr | cut -f1)" \
+	'Description: scheduler for gaming machines (sched_ext)' >$$d/DEBIAN/control; \
+	printf '%s\n' '#!/bin/sh' 'set -e' '# not while another system is being built' \
+	'if [ "$$1" = remove ] && [ -z "$$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then' \
+	'	systemctl disable --now gamer.service || true' 'fi' >$$d/DEBIAN/prerm; \
+	chmod 644 $$d/DEBIAN/control; chmod 755 $$d/DEBIAN/prerm; \
+	SOURCE_DATE_EPOCH=$$(date -d $(DATE)T00:00Z +%s) dpkg-deb --root-owner-group -Zxz -b $$d $(B)/gamer_$(VERSION)_amd64.deb >/dev/null; \
+	rm -r $$d/DEBIAN
+
+# For systems whose /usr is not to be written: a folder for /var/lib/extensions, and an image where squashfs can be made.
+sysext: stage
+	$(call say,SYSEXT,$(B)/sysext/gamer)set -e; d=$(B)/sysext/gamer; rm -rf $(B)/sysext; mkdir -p $$d; cp -a $(B)/stage/usr $$d; \
+	mkdir -p $$d/usr/lib/extension-release.d; \
+	printf '%s\n' ID=_any ARCHITECTURE=x86-64 >$$d/usr/lib/extension-release.d/extension-release.gamer; \
+	if command -v mksquashfs >/dev/null; then mksquashfs $$d $$d.raw -all-root -noappend -quiet; \
+	else echo 'gamer: no mksquashfs (squashfs-tools): the folder alone' >&2; fi
+
+# For Arch: makepkg in this folder builds from what lies beside it.
+pkgbuild: $(foreach l,zlib elfutils libbpf,$(L)/$(l)/.unpacked)
+	$(call say,ARCH,$(B)/arch)set -e; rm -rf $(B)/arch; mkdir -p $(B)/arch; \
+	dir='$(DISTDIR)'; for a in $(ARCHIVES); do cp "$${dir:-$(B)/archives}/$$a" $(B)/arch/; done; \
+	git archive --prefix=gamer-$(VERSION)/ -o $(B)/arch/gamer-$(VERSION).tar.gz HEAD; cd $(B)/arch; \
+	printf '%s\n' 'pkgname=gamer' 'pkgver=$(VERSION)' 'pkgrel=1' "pkgdesc='scheduler for gaming machines (sched_ext)'" \
+	'arch=(x86_64)' 'license=(GPL-2.0-only)' 'makedepends=(bpf clang musl linux-api-headers)' 'options=(!strip !debug)' \
+	'source=(gamer-$(VERSION).tar.gz $(ARCHIVES))' 'noextract=($(ARCHIVES))' \
+	"sha256sums=($$(sha256sum gamer-$(VERSION).tar.gz | cut -d' ' -f1) $(ZLIB_SHA256) $(ELF_SHA256) $(BPF_SHA256))" \
+	'build() { make -C gamer-$(VERSION) DISTDIR="$$srcdir"; }' \
+	'package() { make -C gamer-$(VERSION) DISTDIR="$$srcdir" STAGE="$$pkgdir" stage; }' >PKGBUILD
 
 clean:
 	$(Q)rm -rf $(B)

@@ -2702,6 +2702,49 @@ host_install() { : "make install puts one file under DESTDIR and PREFIX"
 	make -s -C "$ROOT" install DESTDIR="$dir" PREFIX=/opt >/dev/null
 	[ "$(cd "$dir" && find . -type f)" = ./opt/bin/gamer ] || fail "installs: $(cd "$dir" && find . -type f -exec echo {} +)"
 	"$dir/opt/bin/gamer" --version >/dev/null
+	# as scx_loader would start it, with the flags of its modes
+	make -s -C "$ROOT" install DESTDIR="$dir" PREFIX=/usr SCX_LINK=1 >/dev/null
+	exits 0 "$dir/usr/bin/scx_gamer" -p performance --help
+	exits 0 "$dir/usr/bin/scx_gamer" -p powersave --help
+	rm -rf "$dir"
+}
+host_packages() { : "make deb, sysext and pkgbuild: each is installed and removed and leaves nothing; makepkg's steps build the same program"
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	have dpkg-deb || skip "no dpkg-deb"
+	local dir srcdir pkgdir said
+	dir=$(mktemp -d)
+	git clone -q "$ROOT" "$dir/clone"
+	make -s -C "$dir/clone" DISTDIR="$BUILD/archives" deb sysext pkgbuild >/dev/null 2>"$dir/said" || fail "$(tail -n1 "$dir/said")"
+	mkdir -p "$dir/root/var/lib/dpkg/info" "$dir/root/var/lib/dpkg/updates"
+	: >"$dir/root/var/lib/dpkg/status"
+	packaged() { dpkg --root="$dir/root" --force-script-chrootless --log=/dev/null "$@" >"$dir/said" 2>&1 || fail "dpkg $1: $(tail -n1 "$dir/said")"; }
+	packaged -i "$dir"/clone/build/gamer_*.deb
+	cmp "$dir/root/usr/bin/gamer" "$dir/clone/build/gamer" || fail "another program is installed"
+	grep -q '^ExecStart=/usr/bin/gamer run' "$dir/root/usr/lib/systemd/system/gamer.service" || fail "the unit starts another program"
+	zcat "$dir/root/usr/share/man/man8/gamer.8.gz" | grep -q '^.TH' || fail "no manual page"
+	packaged -P gamer
+	[ ! -e "$dir/root/usr/bin/gamer" ] && [ -z "$(find "$dir/root" -name '*gamer*')" ] || fail "left: $(find "$dir/root" -name '*gamer*' | head -n1)"
+	(
+		# shellcheck disable=SC1091
+		cd "$dir/clone/build/arch" && . ./PKGBUILD || exit
+		# shellcheck disable=SC2154
+		paste -d' ' <(printf '%s \n' "${sha256sums[@]}") <(printf '%s\n' "${source[@]}") | sha256sum -c --quiet || exit
+		srcdir=$dir/src pkgdir=$dir/pkg
+		mkdir "$srcdir" "$pkgdir"
+		tar xf "${source[0]}" -C "$srcdir"
+		cp -- "${noextract[@]}" "$srcdir"
+		cd "$srcdir" && build && package
+	) >"$dir/said" 2>&1 || fail "PKGBUILD: $(tail -n1 "$dir/said")"
+	cmp "$dir/pkg/usr/bin/gamer" "$dir/clone/build/gamer" || fail "PKGBUILD makes another program"
+	have systemd-sysext || { rm -rf "$dir"; skip "no systemd-sysext; the other packages are well"; }
+	mkdir -p "$dir/root/usr/lib" "$dir/root/var/lib/extensions"
+	printf '%s\n' ID=test VERSION_ID=1 >"$dir/root/usr/lib/os-release"
+	cp -a "$dir/clone/build/sysext/gamer" "$dir/root/var/lib/extensions/"
+	extended() { said=$(systemd-sysext --root="$dir/root" "$1" 2>&1); }
+	extended merge || { rm -rf "$dir"; skip "systemd-sysext cannot merge here: $(tail -n1 <<<"$said"); the other packages are well"; }
+	"$dir/root/usr/bin/gamer" --version >/dev/null || fail "the extension's program does not run"
+	extended unmerge || fail "unmerge: $said"
+	[ ! -e "$dir/root/usr/bin/gamer" ] || fail "the extension stays"
 	rm -rf "$dir"
 }
 host_dist() { : "make dist: the same bytes from clones in different folders, by users with other settings; checksums; libraries"
