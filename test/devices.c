@@ -191,7 +191,7 @@ static void demand(struct job *j)
 	struct drm_mode_create_dumb buffer;
 	int fd = vgem_open(&buffer), hz = atoi(j->arg[0]), n;
 
-	for (ready(j);; usleep(700000 + random() % 1500000), j->next = 0)
+	for (ready(j);; usleep(1300000 + random() % 1500000), j->next = 0)
 		for (n = 5 + random() % hz; n; n--, pace(j, hz))
 			vgem_submit(j, fd, buffer.handle);
 }
