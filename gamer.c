@@ -369,7 +369,7 @@ enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_P
 	X(NAME, "name", PROG, NULL, NULL, 1,					\
 	  "names at the time a game is found", "threads and processes that get a name") \
 	X(CGROUP, "cgroup", MEMBER, "sched_ext_ops", "cgroup_set_weight", 1,	\
-	  "nice values alone", "CPU weights of control groups")			\
+	  "nice values alone", "CPU weights of control groups; cpu.max is not kept")			\
 	X(CPUPERF, "cpuperf", FUNC, "scx_bpf_cpuperf_set", NULL, 1,		\
 	  "the governor's own choice", "CPU frequency targets by role")		\
 	X(KICK, "kick", FUNC, "scx_bpf_kick_cpu", NULL, 1,			\

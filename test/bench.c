@@ -1361,15 +1361,12 @@ static struct dist dist_of(u32 *ns, u64 n, double unit_ns)
 	return d;
 }
 
-/* As MangoHud does it: the mean fps of the slowest 1 % (0.1 %) of all frames, rounded up */
+/* The frame that MangoHud's fps_metrics takes: the last of the slowest part of the frames, or the slowest. */
 static double low_fps(const u32 *sorted_ns, u64 n, double part)
 {
-	u64 worst = ceil(n * part);
-	double sum = 0;
+	u64 slowest = n * part;
 
-	for (u64 i = n - worst; i < n; i++)
-		sum += (double)NSEC_PER_SEC / MAX(sorted_ns[i], 1U);
-	return worst ? sum / worst : NAN;
+	return n ? (double)NSEC_PER_SEC / MAX(sorted_ns[n - MAX(slowest, 1ULL)], 1U) : NAN;
 }
 
 static double percent(u64 n, u64 of)
