@@ -5777,11 +5777,11 @@ static const struct { int8_t nice; u32 slice_us; u8 realtime; /* 1: SCHED_FIFO w
 	[ROLE_INPUT] = { -19, 100, 1 },
 	[ROLE_AUDIO] = { -19, 100, 1 },
 	[ROLE_GPU] = { -19, 100, 1 },
-	[ROLE_RENDER] = { -12, 300 },
-	[ROLE_COMPOSITOR] = { -15, 300 },
-	[ROLE_NETWORK] = { -10, 1000 },
-	[ROLE_PHYSICS] = { -10, 1000 },
-	[ROLE_WORKER] = { -10, 1000 },
+	[ROLE_RENDER] = { -15, 100 },
+	[ROLE_COMPOSITOR] = { -17, 100 },
+	[ROLE_NETWORK] = { -12, 300 },
+	[ROLE_PHYSICS] = { -12, 300 },
+	[ROLE_WORKER] = { -12, 300 },
 	[ROLE_CPU_BOUND] = { -8, 0 },
 };
 

@@ -47,6 +47,10 @@ begin() {
 	dmesg -c >>$OUT/dmesg-bench
 	$COMMAND >"/tmp/$LABEL.log" 2>&1 </dev/null &
 	G=$!
+	if [ "$NAME" = -fair ]; then
+		wait_for 100 "${COMMAND%% *}" status >/dev/null 2>&1 || { WHY="does not advise: $(last_words)"; return 1; }
+		return
+	fi
 	if ! wait_for 600 attached_or_dead || ! attached; then
 		WHY="did not attach: $(last_words)"
 		return 1
@@ -55,7 +59,10 @@ begin() {
 	sleep 1
 }
 stayed() {
-	[ "$NAME" != - ] || return 0
+	case $NAME in
+	-) return 0 ;;
+	-fair) alive && return ;;
+	esac
 	attached && alive && [ "$(cat $SCX/enable_seq)" = "$SEQ" ] && return
 	WHY="left in the middle: $(last_words)"
 	false

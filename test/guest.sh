@@ -1668,6 +1668,94 @@ fault_foreign() { : "another scheduler attached before, beside and after: gamer 
 	stops TERM
 }
 
+# --- the fair back end: on kernels without sched_ext, beside another scheduler, in a cgroup ---
+# advised NAME VALUES: all threads of that name in the process $B have those: policy, nice, priority, fork, slice
+advised() {
+	local values=$2
+	[ "$SLICES" = 1 ] || values="${2% *} 0"
+	fair sweep $B | awk -v name="$1" -v values="$values" '
+		$9 == name { n++; if ($4 " " $5 " " $6 " " $7 " " $8 != values) bad++ } END { exit !n || bad }'
+}
+# advice_starts: a process $B of test/fair.c, which a gamer $G advises
+advice_starts() {
+	SLICES=$(gamer check --json | sed -n 's/.*"slices": *\([01]\).*/\1/p')
+	[ "$SLICES" = 1 ] || note_kernel_without_slices
+	mkfifo /tmp/line
+	fair game 3 </tmp/line >/tmp/said &
+	B=$!
+	exec 8>/tmp/line
+	wait_for 10 grep -q ready /tmp/said || fail "the game does not start"
+	[ -z "$1" ] || echo $B >"$1/cgroup.procs"
+	gamer run --backend "${2:-fair}" --game $B --db= >/tmp/gamer.log 2>&1 8>&- &
+	G=$!
+	wait_for 20 advised plain '0 -12 0 1 300' || fail "no advice: $(fair sweep $B | tr '\n' ';') $(tail -n 2 /tmp/gamer.log)"
+	advised nice '0 3 0 0 0' || fail "a chosen nice value is changed: $(fair sweep $B)"
+}
+# Only kernels before 6.12 may say so.
+note_kernel_without_slices() {
+	case $(uname -r) in [0-5].* | 6.[0-9].* | 6.1[01].*) ;; *) fail "check finds no slices on $(uname -r)" ;; esac
+}
+advice_ends() {
+	kill -INT $G
+	wait $G || fail "exit $?"
+	advised plain '0 0 0 0 0' || fail "not put back: $(fair sweep $B | tr '\n' ';')"
+	exec 8>&-
+	wait_for 10 ended $B
+	rm -f /tmp/line
+}
+fair_auto() { : "auto schedules where the kernel has sched_ext, else advises; check says which, and whether slices go along"
+	local want=scx
+	[ -e $SCX ] || want=fair
+	grep -q "\"backend\": *\"$want\"" <<-EOT || fail "$(gamer check | head -n 4)"
+		$(gamer check --json)
+	EOT
+	[ $want = scx ] || { advice_starts '' auto; advice_ends; }
+}
+fair_foreign() { : "beside another scheduler auto ends with 75 and names it; --backend fair advises threads there and takes nothing over"
+	[ -e $SCX ] || skip "this kernel has no sched_ext"
+	mount -t bpf bpf /sys/fs/bpf
+	foreign || fail "it does not attach: $(cat /tmp/foreign)"
+	timeout 60 gamer run --db= >/tmp/gamer.log 2>&1
+	is "exit code" $? 75
+	grep -q "'foreign' is attached (--backend fair" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
+	advice_starts ''
+	is "root/ops" "$(cat $SCX/root/ops)" foreign
+	grep -q "'foreign' is attached" /run/gamer/status || fail "$(cat /run/gamer/status)"
+	advice_ends
+	is "root/ops" "$(cat $SCX/root/ops)" foreign
+	foreign_ends || fail "it does not end"
+}
+fair_cgroup() { : "a game that is alone in its cgroup gets a weight there, until gamer ends or is killed; beside others in it that is said"
+	local at=/sys/fs/cgroup/game other
+	weight() { [ "$(cat $at/cpu.weight)" = "$1" ]; }
+	mkdir -p /sys/fs/cgroup
+	mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup || skip "no cgroup2"
+	echo +cpu >/sys/fs/cgroup/cgroup.subtree_control || skip "no weights of cgroups"
+	mkdir $at
+	advice_starts $at
+	wait_for 10 weight 800 || fail "weight $(cat $at/cpu.weight)"
+	advice_ends
+	weight 100 || fail "SIGINT leaves weight $(cat $at/cpu.weight)"
+	advice_starts $at
+	wait_for 10 weight 800 || fail "weight $(cat $at/cpu.weight)"
+	kill -KILL $G
+	wait $G
+	gamer restore || fail "restore: exit $?"
+	weight 100 || fail "restore leaves weight $(cat $at/cpu.weight)"
+	exec 8>&-
+	wait_for 10 ended $B
+	rm /tmp/line
+	sleep 1000 & other=$!
+	echo $other >$at/cgroup.procs
+	advice_starts $at
+	weight 100 || fail "the weight of others is $(cat $at/cpu.weight)"
+	gamer status | grep -q '^limit: .*cgroup only.*/game' || fail "$(gamer status | head -n 4)"
+	advice_ends
+	kill $other
+	wait $other
+	rmdir $at
+}
+
 # ---------------------------------------------------------------------------
 # 8  lab, and for benches part and learn
 # ---------------------------------------------------------------------------
