@@ -338,7 +338,7 @@ def check_exits(d):
     expect(code == 77, f"12 descriptors: exits {code}: {said}")
     left(code, said.removeprefix("gamer: ").splitlines()[-1].removeprefix("gamer: "), "12 descriptors")
     if not os.path.exists("/sys/kernel/sched_ext"):
-        expect(gamer(d, "run")[0] == 69, "a kernel without sched_ext")
+        expect(gamer(d, "run", "--backend", "scx")[0] == 69, "a kernel without sched_ext")
         left(69, "sched_ext", "a kernel without sched_ext")
     os.chown(d, NOBODY, NOBODY)
     code, _, said = gamer(d, "run", "--observe", user=NOBODY, group=NOBODY, extra_groups=[])
