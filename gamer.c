@@ -5174,7 +5174,7 @@ static void game_why(const struct seen *seen, char *text, size_t size)
 	u32 traits = seen->is | seen->does, i;
 	size_t n = 0;
 
-	text[0] = 0;
+	snprintf(text, size, "it does nothing now");
 	for (i = 0; i < TRAIT_NR && n < size; i++)
 		if (traits & (1u << i))
 			n += snprintf(text + n, size - n, "%s%s", n ? ", " : "", game_traits[i].text);
@@ -5306,17 +5306,24 @@ static bool slot_judge(struct game_slot *s, u64 now)
 	       ((s->seen.does & T(PLAYS)) || (a.frame_at_ns && now - a.frame_at_ns < GAME_STILL_NS));
 }
 
-/* Who plays? Again soon, while anyone but the game may. */
-static void game_judge(void)
+/* What all do now. True: any but the game may become one by it. */
+static bool game_look(u64 now)
 {
 	struct game_slot *s;
 	bool others = false;
-	u64 now = now_ns();
 
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
 		if (s->pid)
 			others |= slot_judge(s, now) && s != game.now;
-	game.judge_due_ns = others ? now + JUDGE_NS : 0;
+	return others;
+}
+
+/* Who plays? Again soon, while anyone but the game may. */
+static void game_judge(void)
+{
+	u64 now = now_ns();
+
+	game.judge_due_ns = game_look(now) ? now + JUDGE_NS : 0;
 	game_choose();
 }
 
@@ -5544,7 +5551,7 @@ static void slot_exited(struct game_slot *s)
 	slot_free(s);
 	if (was_game) {
 		game_scan_soon();
-		game_choose();
+		game.judge_due_ns = now_ns() + JUDGE_NS;	/* others may be ending with it */
 	}
 }
 
@@ -5712,8 +5719,7 @@ static void game_json(struct json *j)
 {
 	const struct game_slot *next;
 
-	game_judge();
-	timer_arm();
+	game_look(now_ns());
 	next = game_next();
 	if (game.now)
 		slot_json(j, "game", game.now);
@@ -5726,7 +5732,7 @@ static void slot_text(struct out *o, const char *what, const struct game_slot *s
 	char why[512];
 
 	game_why(&s->seen, why, sizeof(why));
-	out_f(o, "%s: %d %s (score %d: %s)", what, s->pid, s->comm, game_score(&s->seen),
+	out_f(o, "%s%d %s (score %d: %s)", what, s->pid, s->comm, game_score(&s->seen),
 	      game.wanted && s == game.now ? "--game" : why);
 }
 
@@ -5734,15 +5740,14 @@ static void game_text(struct out *o)
 {
 	const struct game_slot *next;
 
-	game_judge();
-	timer_arm();
+	game_look(now_ns());
 	next = game_next();
 	if (game.now)
-		slot_text(o, "game", game.now);
+		slot_text(o, "game: ", game.now);
 	else
 		out_f(o, "game: none");
 	if (next)
-		slot_text(o, "; next", next);
+		slot_text(o, " before ", next);
 	out_f(o, "\n");
 }
 
