@@ -3238,18 +3238,22 @@ bench() {
 }
 
 SHAPES_USAGE="usage: test.sh bench-shapes [--shapes S,...|all] [--as name,stranger,env] [--seeds S,...] [--cpus N]
-	[--kernel SERIES] [--seconds N] [--loads -] [--peers DIR] [--jobs N] [--out DIR] [--json FILE] [SCHED...]
+	[--kernel SERIES] [--seconds N] [--loads -] [--quick] [--peers DIR] [--jobs N] [--out DIR] [--json FILE] [SCHED...]
 Games and other work of many shapes (gamer-bench --shape list) under each scheduler, all of a seed in
 one boot of the lab; beside each figure its ratio to EEVDF's of that boot, and ! where it misses the
 goals in test/compare.py. SCHED as with bench; none: eevdf, fifo, gamer. gamer@PATH may be a checkout.
---as: how gamer knows a shape's game (default: name,stranger). --loads -: nothing beside it. The figures
+--as: how gamer knows a shape's game (default: name,stranger). --loads -: nothing beside it. --quick:
+CPUs that are not equally fast, for shares and waits in about half the time; frames per second mean little. The figures
 of all seeds stay in FILE, or in build/bench-shapes/shapes.json."
 bench_shapes() {
 	local seeds=7 cpus=4 kernel=6.18 seconds=2 shapes=all as=name,stranger loads='' peers='' out=$BUILD/bench-shapes
-	local jobs=1 json='' opt env known
+	local jobs=1 json='' even=--even opt env known
 	while case ${1:-} in -*) ;; *) false ;; esac do
 		opt=$1
-		case $opt in --help | -h) echo "$SHAPES_USAGE"; return ;; esac
+		case $opt in
+		--help | -h) echo "$SHAPES_USAGE"; return ;;
+		--quick) even=''; shift; continue ;;
+		esac
 		[ $# -gt 1 ] || usage "bench-shapes: $opt wants a value"
 		case $opt in
 		--seeds | --cpus | --kernel | --seconds | --shapes | --as | --loads | --peers | --out | --jobs | --json) declare "${opt#--}=$2" ;;
@@ -3272,7 +3276,7 @@ bench_shapes() {
 	env+="$([ "$loads" != - ] || echo ' --load none')'"
 	helpers_build
 	xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" --kernel "$kernel" --cpus "$cpus" --mem 2048 \
-		--timeout 7200 --even --lab {} <<<"${seeds//,/$'\n'}" || note "some runs are missing"
+		--timeout 7200 $even --lab {} <<<"${seeds//,/$'\n'}" || note "some runs are missing"
 	python3 "$ROOT/test/compare.py" --shapes "$out" --json "${json:-$out/shapes.json}"
 }
 bench_scheds() { # PEERSDIR SCHED...
