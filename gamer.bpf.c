@@ -1832,7 +1832,7 @@ static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx
 
 	for (i = 0; i < VICTIM_SCAN; i++) {
 		cost = cpu_cost(t, of, cpu, now);
-		if (cost < least && bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
+		if (cost < least && bpf_cpumask_test_cpu(cpu, p->cpus_ptr) && !cpu_foreign(cpu)) {
 			least = cost;
 			best = cpu;
 			if (cost <= COST_LITTLE)
@@ -1842,7 +1842,7 @@ static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx
 		if (cpu == start)
 			break;
 	}
-	return best >= 0 && !cpu_foreign(best) ? best : -1;
+	return best;
 }
 
 /*

@@ -12197,13 +12197,15 @@ static const char *option_value(const struct option_desc *d)
 	return d->type == OPT_FLAG ? "" : d->type == OPT_CHOICE ? "WORD" : d->arg ? d->arg : "N";
 }
 
-/* Text for roff: dashes stay dashes, and no line is taken for a request. */
+/* Text for roff: dashes stay dashes, no line is taken for a request, and a list of words may break. */
 static void man_text(const char *s)
 {
 	fputs("\\&", stdout);
 	for (; *s; s++)
 		if (*s == '-' || *s == '\\')
 			fputs(*s == '-' ? "\\-" : "\\e", stdout);
+		else if (*s == '|')
+			fputs("|\\:", stdout);
 		else
 			putchar(*s);
 	putchar('\n');

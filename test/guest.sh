@@ -1970,43 +1970,25 @@ learn_build() { : "a build next to the game: learned, 95 % of its tasks begin in
 # must: has to hold; later: is only told. Then the shape, how gamer may know its game, group and figure as
 # gamer-bench --shape prints them, and the bound, with a margin that noise does not reach: x: so many times EEVDF's.
 SHAPE_BOUNDS="
-must  onethread        stranger game    fps         >= 0.9 x
 must  onethread        name     game    fps         >= 54
-must  uncapped         stranger game    fps         >= 0.9 x
 must  uncapped         name     game    fps         >= 1.7 x
 must  uncapped         name     load    share       >= 8
-must  spin             stranger game    fps         >= 0.9 x
 must  spin             name     game    fps         >= 54
 must  latestart        stranger game    fps         >= 0.9 x
 must  latestart        stranger game    late        <= 1.3 x
-later interactive1     stranger task    wake_p99_us <= 1.5 x
 later interactive5     stranger task    wake_p50_us <= 1.5 x
 must  interactive5     stranger task    wake_p99_us <= 1.5 x
-must  interactive12    stranger task    wake_p99_us <= 1.5 x
-must  relay1           stranger reader  wake_p99_us <= 1.5 x
-must  relay5           stranger reader  wake_p99_us <= 1.5 x
 must  relay-go         stranger reader  wake_p95_us <= 500
-later requests         stranger workers wake_p50_us <= 1.2 x
 must  rt-share         stranger waker   wake_p50_us <= 300
 must  fifo-audio       stranger audio   wake_p99_us <= 1.5 x
-must  nice19           stranger nice19  share       <= 4
 must  nices            stranger nice5   share       <= 1.5 x
 must  nices            stranger nice0   share       >= 0.7 x
 must  idle4            stranger idle    share       <= 5
-must  idlenap          stranger idle    share       <= 5
-later batch            stranger batch   share       >= 0.7 x
-must  cgroups          stranger w100    share       <= 1.5 x
 must  nested           stranger p100    share       <= 1.5 x
-later quota            stranger limited share       <= 1.3 x
 must  pinned           stranger pinned  share       >= 0.7 x
-later crowd50          stranger others  share       >= 0.85 x
 must  timers8          stranger others  share       >= 0.85 x
 later timers8-19       stranger others  share       >= 0.85 x
-later timers8-idle     stranger others  share       >= 0.85 x
-later game-crowd50     name     game    late        <= 3
 later game-timers8     name     game    late        <= 3
-later game-timers8-19  name     game    late        <= 3
-later game-timers8-idle name    game    late        <= 3
 "
 # shapes_run LABEL SHAPE@AS...: under the scheduler that runs
 shapes_run() {
@@ -2042,13 +2024,13 @@ shapes_games() { : "no game is worse off than under the kernel's own scheduler, 
 	shapes_hold onethread uncapped spin latestart
 }
 shapes_waiters() { : "whoever waits and works for milliseconds waits no longer than under the kernel's own scheduler"
-	shapes_hold interactive1 interactive5 interactive12 relay1 relay5 relay-go requests rt-share fifo-audio
+	shapes_hold interactive5 relay-go rt-share fifo-audio
 }
-shapes_shares() { : "nice, policies, control groups, quotas and affinity give the shares that they give under the kernel's own scheduler"
-	shapes_hold nice19 nices idle4 idlenap batch cgroups nested quota pinned
+shapes_shares() { : "nice, policies, control groups and affinity give the shares that they give under the kernel's own scheduler"
+	shapes_hold nices idle4 nested pinned
 }
 shapes_hostile() { : "nobody gets the machine by short naps: what others keep, and a recognised game"
-	shapes_hold crowd50 timers8 timers8-19 timers8-idle game-crowd50 game-timers8 game-timers8-19 game-timers8-idle
+	shapes_hold timers8 timers8-19 game-timers8
 }
 
 # ---------------------------------------------------------------------------

@@ -27,6 +27,7 @@ wine_start() {
 		ln -s / tmp/prefix/dosdevices/z:
 		cp usr/lib/x86_64-linux-gnu/wine/x86_64-windows/*.dll tmp/prefix/drive_c/windows/system32/
 		cp "$1" "tmp/$2.exe"
+		[ "$2" = services ] || export GAMER_GAME=1 # it draws nothing, so it has to say so
 		mount -o move . / && exec chroot . /usr/lib/wine/wine64 "/tmp/$2.exe"
 	' "$WINES/$version" "$PRIO" "$name" <"$WORK/$name.in" >"$WORK/$name.out" 2>"$WORK/$name.err" &
 	eval "${name}_pid=$!"
@@ -87,7 +88,7 @@ ROLES="critical:render,wine,97 highest:render,wine,95 raised:render,wine,95 poll
 	above:physics,wine,95 below:background,wine,95 lowest:background,wine,95 idle:background,wine,95
 	normal setter victim main"
 
-# found VERSION NAME: a game in that Wine is found without being named, and its probes are on.
+# found VERSION NAME: a game in that Wine is found, and its probes are on.
 found() {
 	local before
 	before=$(uprobes)
