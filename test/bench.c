@@ -2920,15 +2920,17 @@ static void shape_start(int fd, bool late)
 {
 	for (u32 i = 0; i < shape_run->groups; i++) {
 		struct group *g = &shape_run->group[i];
+		pid_t pid;
 
 		if (g->row.same || g->row.late != late)
 			continue;
-		g->pid = fork_as("others");
-		if (g->pid == 0)
+		pid = fork_as("others");
+		if (pid == 0)
 			shape_exec(i, fd);
+		g->pid = pid;	/* the child sees this memory too */
 		if (!bench->group)
-			bench->group = g->pid;
-		setpgid(g->pid, bench->group);
+			bench->group = pid;
+		setpgid(pid, bench->group);
 	}
 }
 
