@@ -6011,10 +6011,12 @@ static void fair_cgroup(s32 pid, char *path, size_t size)
 
 	path[0] = 0;
 	len = proc_read(pid, "cgroup", buf, sizeof(buf));
-	at = strncmp(buf, "0::", 3) ? strstr(buf, "\n0::") : buf - 1;
-	if (!len || !at || strcspn(at + 4, "\n") >= size)
+	at = strstr(buf, "0::");
+	while (at && at != buf && at[-1] != '\n')
+		at = strstr(at + 1, "0::");
+	if (!len || !at || strcspn(at + 3, "\n") >= size)
 		return;
-	snprintf(path, size, "%.*s", (int)strcspn(at + 4, "\n"), at + 4);
+	snprintf(path, size, "%.*s", (int)strcspn(at + 3, "\n"), at + 3);
 	for (;;) {
 		snprintf(file, sizeof(file), CGROUPS "%s/cpu.weight", path);
 		at = strrchr(path, '/');
