@@ -1640,6 +1640,7 @@ fair_has() {
 FAIR_PLAIN='0 0 0 0 0' FAIR_WORKER='0 -12 0 1 300'
 # shellcheck disable=SC2120 # fair_wants passes the number
 fair_advised() { fair_has plain "$FAIR_WORKER" "${1:-3}"; }
+# shellcheck disable=SC2120 # likewise
 fair_back() { fair_has plain "$FAIR_PLAIN" "${1:-3}"; }
 # fair_chosen: whoever chose something has it still
 fair_chosen() {
