@@ -19,7 +19,8 @@
  * and what serves it weigh --game-weight times more. All run time is charged, critical or not.
  * The clock moves to the fair time of the first task that waits, so it tells what a task at its
  * share has had. A task ahead of the clock has had more than its share, a task behind it less.
- * A task keeps LAG_MAX_NS of what it did not use while it slept, and owes DEBT_MAX_NS at most.
+ * A task keeps LAG_MAX_NS of what it did not use while it slept, and owes at most what the clock
+ * makes good in half a second of real time, and never more than DEBT_MAX_NS.
  *
  * The scheduler sees three importances: critical, normal, batch. Critical is who has had no more
  * than its share, weighs as much as nice 0, and has one of four reasons: its role; a boost, which a
@@ -34,8 +35,8 @@
  * shorter; where no CPU gives way, the task waits in its cache's critical queue. A waker that
  * is about to sleep hands its CPU over to whom it wakes, within SLICE_NORMAL_NS of the slice
  * start. A light task that is not critical takes a CPU from batch work only. All else waits in the
- * queues. A cache has three: critical, by who needs least; normal,
- * by fair time; idle, for SCHED_IDLE, by arrival. A CPU has one for pinned tasks, by fair time.
+ * queues. A cache has three: critical, shortest burst first; normal, by fair time; idle, for
+ * SCHED_IDLE, by arrival. A CPU has one for pinned tasks, by fair time.
  *
  * A CPU serves the critical queue; then whoever has had least of three: the task that ran until
  * now, the first of the normal and the first of the pinned queue; then the idle queue; then
@@ -1563,21 +1564,26 @@ static __always_inline u64 task_charge(const struct task_ctx *t, u64 used)
 /* --- slice --- */
 
 /* waiting: tasks per CPU that wait, 1024 is one. Many tasks get short slices, so that all have a turn. */
+static __always_inline u64 normal_slice(u64 waiting)
+{
+	return !waiting ? SLICE_NORMAL_NS :
+	       waiting < CROWD * 1024 ? SLICE_CONTENDED_NS :
+	       waiting < THRONG * 1024 ? SLICE_CROWD_NS : SLICE_THRONG_NS;
+}
+
 static __always_inline u64 task_slice(const struct task_ctx *t, u8 prio, u64 waiting)
 {
 	u64 slice;
 
 	if (prio != PRIO_CRITICAL)
-		return !waiting ? SLICE_NORMAL_NS :
-		       waiting < CROWD * 1024 ? SLICE_CONTENDED_NS :
-		       waiting < THRONG * 1024 ? SLICE_CROWD_NS : SLICE_THRONG_NS;
+		return normal_slice(waiting);
 	slice = 2ULL * t->burst_avg_ns;
 	if (slice < SLICE_CRITICAL_MIN_NS)
 		return SLICE_CRITICAL_MIN_NS;
 	return min_u64(slice, SLICE_CRITICAL_MAX_NS);
 }
 
-/* The key in the critical queue, by the real clock: who needs least is first. */
+/* The key in the critical queue, by the real clock: of two tasks that wake together the shorter is first. */
 static __always_inline u64 critical_key(const struct task_ctx *t, u64 now)
 {
 	return now + min_u64(t->burst_avg_ns, SLICE_CRITICAL_MAX_NS);
@@ -1877,7 +1883,7 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u8
 /*
  * A waker that is about to sleep (pipes, sockets, a child's end) leaves its CPU to the woken
  * task without a trip through the queues, as long as the two together stay within one slice:
- * then the others are due. Who says so and by its average goes on for longer is not believed.
+ * then the others are due. A waker whose average burst goes on for longer keeps its CPU.
  */
 static __always_inline bool handoff(struct task_struct *p, struct task_ctx *t,
 				    struct cpu_state *cs, u64 wake_flags, u64 now)
@@ -2107,7 +2113,7 @@ static int slices_end(void *map, u32 *key, struct slice_timer *timer)
 {
 	u32 llc = *key & (MAX_LLCS - 1), i;
 	u64 waiting = llc_waiting(llc), now = compat_now();
-	u64 slice = waiting < THRONG * 1024 ? SLICE_CROWD_NS : SLICE_THRONG_NS;
+	u64 slice = normal_slice(waiting);
 	struct cpu_state *cs;
 
 	if (waiting < CROWD * 1024) {
@@ -2130,7 +2136,7 @@ static __always_inline void crowd_begins(u32 llc)
 
 	if (!timer || !compat_can_kick())
 		return;
-	llc_states[llc & (MAX_LLCS - 1)].crowded = 1;
+	llc_state_of(llc)->crowded = 1;
 	bpf_timer_start(&timer->timer, SLICE_CROWD_NS, 0);
 }
 

@@ -4424,7 +4424,7 @@ static size_t proc_read(s32 pid, const char *name, char *buf, size_t size)
 	return len;
 }
 
-/* What /proc/PID/stat tells. Cannot hang. */
+/* What /proc/PID/stat tells, of any thread. Cannot hang. */
 struct proc_stat {
 	char comm[16];
 	u64 start;		/* after boot, in clock ticks */
@@ -4599,18 +4599,30 @@ static bool app_is_game(const char *app)
 	return false;
 }
 
-static u32 proc_cgroup(s32 pid, u32 uid, bool tty)
+/* The path of a process in the tree of cgroup2, in game.buf; NULL: it has none. */
+static const char *proc_cgroup2(s32 pid)
 {
-	char app[128], *at, *end;
-	u32 traits;
+	char *at;
 
 	proc_read(pid, "cgroup", game.buf, sizeof(game.buf));
 	at = strstr(game.buf, "0::/");
+	while (at && at != game.buf && at[-1] != '\n')
+		at = strstr(at + 1, "0::/");
 	if (!at)
+		return NULL;
+	*strchrnul(at, '\n') = 0;
+	return at + 3;
+}
+
+static u32 proc_cgroup(s32 pid, u32 uid, bool tty)
+{
+	const char *path = proc_cgroup2(pid);
+	char app[128];
+	u32 traits;
+
+	if (!path)
 		return 0;
-	end = strchrnul(at, '\n');
-	*end = 0;
-	traits = cgroup_traits(at + 3, uid, app);
+	traits = cgroup_traits(path, uid, app);
 	if (!(traits & T(APP)))
 		return traits;
 	if (app_is_game(app))
@@ -5703,11 +5715,12 @@ static void slot_json(struct json *j, const char *key, const struct game_slot *s
 	json_close(j, '}');
 }
 
-/* Who would be the game if the game were not; NULL: nobody does what games do. */
+/* Looks at all candidates. Who would be the game if the game were not; NULL: nobody does what games do. */
 static const struct game_slot *game_next(void)
 {
 	const struct game_slot *s, *next = NULL;
 
+	game_look(now_ns());
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
 		if (s != game.now && slot_may_play(s) && (s->frame_at_ns || s->seen.does) &&
 		    (!next || game_score(&s->seen) > game_score(&next->seen)))
@@ -5717,10 +5730,8 @@ static const struct game_slot *game_next(void)
 
 static void game_json(struct json *j)
 {
-	const struct game_slot *next;
+	const struct game_slot *next = game_next();
 
-	game_look(now_ns());
-	next = game_next();
 	if (game.now)
 		slot_json(j, "game", game.now);
 	if (next)
@@ -5738,10 +5749,8 @@ static void slot_text(struct out *o, const char *what, const struct game_slot *s
 
 static void game_text(struct out *o)
 {
-	const struct game_slot *next;
+	const struct game_slot *next = game_next();
 
-	game_look(now_ns());
-	next = game_next();
 	if (game.now)
 		slot_text(o, "game: ", game.now);
 	else
@@ -5881,19 +5890,6 @@ static u64 fair_cpu_ns(void)
 	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
 }
 
-/* Start of a thread in ticks after boot; 0: there is none. Cannot hang. */
-static u64 fair_start(u32 tgid, u32 tid)
-{
-	char line[512], *at;
-	int i;
-
-	read_line(line, sizeof(line), "/proc/%u/task/%u/stat", tgid, tid);
-	at = strrchr(line, ')');	/* the name may hold anything */
-	for (i = 2; at && i < 22; i++)
-		at = strchr(at + 1, ' ');
-	return at ? strtoull(at, NULL, 10) : 0;
-}
-
 /* What a thread (0: gamer) has now; false: there is none. */
 static bool fair_get(u32 tid, struct fair_attr *a)
 {
@@ -5960,7 +5956,7 @@ static void fair_undo(const struct fair_thread *t)
 {
 	struct fair_attr now, to;
 
-	if (fair_start(t->tgid, t->tid) != t->start || !fair_get(t->tid, &now))
+	if (proc_stat(t->tid).start != t->start || !fair_get(t->tid, &now))
 		return;
 	to = now;
 	if (now.policy != t->is.policy && now.policy != t->then.policy)
@@ -5978,45 +5974,31 @@ static void fair_undo(const struct fair_thread *t)
 		fair_set(t->tid, &to);
 }
 
-/* The parent of a process; 0: it has none, or is gone. */
-static s32 fair_parent(s32 pid)
-{
-	char line[512], *at;
-
-	read_line(line, sizeof(line), "/proc/%d/stat", pid);
-	at = strrchr(line, ')');
-	return at && strlen(at) > 4 ? atoi(at + 4) : 0;
-}
-
 static bool fair_descends(s32 pid, s32 from)
 {
 	u32 depth = 0;
 
 	while (pid > 1 && pid != from && depth++ < 64)
-		pid = fair_parent(pid);
+		pid = proc_stat(pid).parent;
 	return pid == from;
 }
 
 /* Is a process the game, did it start the game, or did the game start it? gamer itself is no company either. */
 static bool fair_kin(s32 pid, s32 of)
 {
-	return pid == st.pid || fair_parent(pid) == st.pid || fair_descends(pid, of) || fair_descends(of, pid);
+	return pid == st.pid || proc_stat(pid).parent == st.pid || fair_descends(pid, of) || fair_descends(of, pid);
 }
 
 /* The cgroup of a process that has weights, as a path below CGROUPS. "": it is in none. */
 static void fair_cgroup(s32 pid, char *path, size_t size)
 {
-	char buf[2048], file[320], *at;
-	size_t len;
+	const char *all = proc_cgroup2(pid);
+	char file[320], *at;
 
 	path[0] = 0;
-	len = proc_read(pid, "cgroup", buf, sizeof(buf));
-	at = strstr(buf, "0::");
-	while (at && at != buf && at[-1] != '\n')
-		at = strstr(at + 1, "0::");
-	if (!len || !at || strcspn(at + 3, "\n") >= size)
+	if (!all || strlen(all) >= size)
 		return;
-	snprintf(path, size, "%.*s", (int)strcspn(at + 3, "\n"), at + 3);
+	snprintf(path, size, "%s", all);
 	for (;;) {
 		snprintf(file, sizeof(file), CGROUPS "%s/cpu.weight", path);
 		at = strrchr(path, '/');
@@ -6100,7 +6082,7 @@ static bool fair_group_set(const struct fair_group *g, s32 value)
 /* The game's group gets back what it had, if it still has what gamer gave it. */
 static void fair_group_undo(struct fair_group *g)
 {
-	if (g->kind && (g->kind == FAIR_CGROUP || fair_start(g->pid, g->pid) == g->start) &&
+	if (g->kind && (g->kind == FAIR_CGROUP || proc_stat(g->pid).start == g->start) &&
 	    fair_group_get(g) == g->is)
 		fair_group_set(g, g->was);
 	*g = (struct fair_group){ 0 };
@@ -6115,7 +6097,7 @@ static bool fair_group_look(struct fair_group *g, s32 pid)
 {
 	bool alone;
 
-	*g = (struct fair_group){ .pid = pid, .start = pid ? fair_start(pid, pid) : 0 };
+	*g = (struct fair_group){ .pid = pid, .start = pid ? proc_stat(pid).start : 0 };
 	fair.limit[0] = 0;
 	if (!pid)
 		return false;
@@ -6365,7 +6347,7 @@ static bool fair_gone(struct fair_thread *t)
 {
 	struct fair_attr now;
 
-	if (fair_start(t->tgid, t->tid) == t->start) {
+	if (proc_stat(t->tid).start == t->start) {
 		t->state = FAIR_HELD;
 		return false;
 	}

@@ -1652,7 +1652,7 @@ fair_wants() { wait_for 10 "$@" || fail "not '$*': $(fair_shown)"; }
 # fair_says LINE: the game does it
 fair_says() {
 	local n
-	n=$(grep -c done "$WORK/said" || true)
+	n=$(grep -c 'done' "$WORK/said" || true)
 	echo "$1" >&8
 	wait_for 30 eval '[ "$(grep -c done "$WORK/said")" -gt '"$n"' ]' || fail "the game does not '$1'"
 }
@@ -1661,7 +1661,6 @@ fair_stat() { "$GAMER" status --json | sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
 
 host_fair_roles() { : "fair: a role becomes nice value and slice, of a new thread too, and ends with gamer; what a thread chose, and everybody else's thread, stays as it was"
 	fair_begin
-	local others
 	others() { "$BUILD/test/fair" sweep | awk -v b=$B -v g="${G:-0}" '$1 != b && $1 != g' | sort -n -k2; }
 	others >"$WORK/before"
 	fair_chosen || skip "threads cannot choose here: $(fair_shown)"
@@ -2735,6 +2734,7 @@ host_packages() { : "make deb, sysext and pkgbuild: each is installed and remove
 		srcdir=$dir/src pkgdir=$dir/pkg
 		mkdir "$srcdir" "$pkgdir"
 		tar xf "${source[0]}" -C "$srcdir"
+		# shellcheck disable=SC2154
 		cp -- "${noextract[@]}" "$srcdir"
 		cd "$srcdir" && build && package
 	) >"$dir/said" 2>&1 || fail "PKGBUILD: $(tail -n1 "$dir/said")"
@@ -3127,6 +3127,15 @@ demo() {
 # ---------------------------------------------------------------------------
 # 11  bench
 # ---------------------------------------------------------------------------
+# bench_ready OUT: programs of its own, for someone may build while it runs
+bench_ready() {
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	mkdir -p "$1"
+	rm -rf "$1"/[0-9]*
+	cp "$GAMER" "$BENCH" "$1/"
+	export GAMER=$1/gamer BENCH=$1/gamer-bench
+}
 BENCH_USAGE="usage: test.sh bench [--seeds N] [--cpus N | --cpus 8,cores=4,threads=2] [--kernel SERIES]
 	[--seconds N] [--loads L,...|-] [--side S,...|none] [--peers DIR] [--parallel] [--jobs N]
 	[--out DIR] [--json FILE] [--svg FILE] [SCHED...]
@@ -3221,12 +3230,7 @@ bench() {
 	done
 	[ "$loads" != - ] || loads=''
 	case $side in all) side=$BENCH_SIDES ;; none) side='' ;; esac
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
-	mkdir -p "$out"
-	rm -rf "$out"/[0-9]*
-	cp "$GAMER" "$BENCH" "$out/" # someone may build while this runs
-	export GAMER=$out/gamer BENCH=$out/gamer-bench
+	bench_ready "$out"
 	bench_scheds "$peers" "$@" >"$out/scheds"
 	env="LOADS='${loads//,/ }' SIDES='${side//,/ }' SECONDS_EACH=$seconds LOAD_THREADS=$((${cpus%%,*} * 2))"
 	# In the lab one instruction is one ns, so the work of a millisecond is known. Its busy CPUs
@@ -3263,12 +3267,7 @@ bench_shapes() {
 		esac
 		shift 2
 	done
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
-	mkdir -p "$out"
-	rm -rf "$out"/[0-9]*
-	cp "$GAMER" "$BENCH" "$out/" # someone may build while this runs
-	export GAMER=$out/gamer BENCH=$out/gamer-bench
+	bench_ready "$out"
 	known=$("$BENCH" --shape list | awk -v only=",$shapes," 'only == ",all," || index(only, "," $1 ",") { print $1 ":" $2 }' | xargs)
 	[ -n "$known" ] || usage "bench-shapes: no shape '$shapes'; gamer-bench --shape list tells them"
 	[ $# -gt 0 ] || set -- eevdf fifo gamer

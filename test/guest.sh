@@ -1918,8 +1918,6 @@ part_boost() { : "the boost along wakeups: job workers wake 3 times faster (p99)
 part_urgent() { : "urgency by interrupts: a timer's thread without a role wakes 10 times faster (p99) next to busy threads than without it"
 	worth urgent 100 "$(timer_p99 '')" "$(timer_p99 urgent)" us
 }
-# moved PART: how often a task came to another CPU by way of a shared queue
-moved() { awk '$1 == "migrations.queue" { print $2 }' "$(part_bench "$1").status"; }
 # where_is PART HOGS FIELD: what `where` counts next to busy threads
 where_is() {
 	part_run where$2 "$1" where 2 20000 500 200 "$2" || exit
