@@ -1604,7 +1604,7 @@ host_locked() { : "processes whose memory is locked hold up no start, answer, ga
 }
 
 # --- the fair back end ---
-# fair_begin [THREADS [COMMAND]]: a process of test/fair.c that takes lines at descriptor 8 and answers in $WORK/said
+# fair_begin [THREADS [COMMAND...]]: a process of test/fair.c that takes lines at descriptor 8 and answers in $WORK/said
 fair_begin() {
 	[ "$(id -u)" = 0 ] || skip "needs root"
 	helpers_build
@@ -1613,7 +1613,7 @@ fair_begin() {
 	mkdir "$WORK/run"
 	mkfifo "$WORK/line"
 	trap fair_end EXIT
-	${2:-} "$BUILD/test/fair" game "${1:-3}" <"$WORK/line" >"$WORK/said" 8>&- &
+	"${@:2}" "$BUILD/test/fair" game "${1:-3}" <"$WORK/line" >"$WORK/said" 8>&- &
 	B=$!
 	exec 8>"$WORK/line"
 	SLICES=$("$GAMER" check --json | sed -n 's/.*"slices":\([01]\).*/\1/p')
@@ -1806,7 +1806,8 @@ host_fair_many() { : "fair: 5000 threads that start at once are advised by a cal
 }
 host_fair_group() { : "fair: a game that is alone in its session gets a weight for all of that, and its end takes it back; what limits nice is said"
 	[ "$(cat /proc/sys/kernel/sched_autogroup_enabled 2>/dev/null)" = 1 ] || skip "no autogroups"
-	fair_begin
+	# A session of its own: that of this shell may have no autogroup. The other process ends with the game.
+	fair_begin 3 setsid sh -c 'tail --pid=$$ -f /dev/null & exec "$@"' sh
 	group_is() { grep -q " nice $1\$" /proc/$B/autogroup; }
 	fair_runs
 	fair_wants fair_advised
