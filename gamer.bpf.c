@@ -1852,13 +1852,10 @@ static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx
 }
 
 /*
- * A wakeup at importance `of` takes a CPU from what is less important: the CPU, or -1 where none gives way. The task
- * goes to the head of that CPU's local queue. In gamer_select_cpu() (`waking`) that costs no more than the
- * CPU's reschedule, because the kernel is about to queue the task there anyway; a kick would cost an
- * interrupt on this CPU besides.
+ * The CPU that a task of importance `of` takes from what is less important, or -1 where none gives way.
+ * Other wakers are told of it.
  */
-static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u8 of, u32 near,
-				   u64 now, u64 enq_flags, bool waking)
+static __always_inline s32 take_victim(struct task_struct *p, struct task_ctx *t, u8 of, u32 near, u64 now)
 {
 	u32 me = bpf_get_smp_processor_id();
 	s32 cpu;
@@ -1875,8 +1872,6 @@ static __always_inline s32 preempt(struct task_struct *p, struct task_ctx *t, u8
 	t->placed_by = REASON_PREEMPT;
 	t->preemptions++;
 	cpu_expect(cpu_state_of(cpu), of, now);
-	compat_insert(p, waking ? k_SCX_DSQ_LOCAL : k_SCX_DSQ_LOCAL_ON | cpu,
-		      task_slice(t, of, 1), enq_flags | k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
 	return cpu;
 }
 
@@ -1984,8 +1979,15 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 		if (prio != PRIO_NORMAL || !task_light(t))
 			return cpu;
 	}
-	victim = preempt(p, t, prio, prev_cpu, now, 0, true);
-	return victim < 0 ? cpu : victim;
+	victim = take_victim(p, t, prio, prev_cpu, now);
+	if (victim < 0)
+		return cpu;
+	/*
+	 * To the head of the victim's local queue. That costs no more than the CPU's reschedule, because
+	 * the kernel is about to queue the task there anyway; a kick would cost an interrupt here besides.
+	 */
+	compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, 1), k_SCX_ENQ_PREEMPT | k_SCX_ENQ_IMMED);
+	return victim;
 }
 
 /* --- enqueue --- */
@@ -2147,6 +2149,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	struct cpu_state *cs = cpu_here();
 	bool pinned = task_pinned(p);
 	u64 now = compat_now(), waiting;
+	s32 victim = -1;
 	u8 prio;
 
 	if (injected(p))
@@ -2167,11 +2170,17 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	}
 	if (prio == PRIO_CRITICAL) {
 		stat_inc(cs, BPF_STAT_CRITICAL_QUEUED);
-		/* What something yet shorter has displaced displaces others as well. */
-		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && preempt(p, t, prio, cpu, now, enq_flags, false) >= 0)
-			return;
+		/*
+		 * What something yet shorter has displaced displaces others as well. By a kick: an insert
+		 * into another CPU's local queue is done later from here, and before 7.0 it loses
+		 * SCX_ENQ_PREEMPT on the way.
+		 */
+		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && compat_can_kick())
+			victim = take_victim(p, t, prio, cpu, now);
 		enqueue_shared(p, DSQ_CRITICAL(llc), task_slice(t, prio, 0), critical_key(t, now),
 			       enq_flags);
+		if (victim >= 0)
+			scx_bpf_kick_cpu(victim, k_SCX_KICK_PREEMPT);
 		return;
 	}
 	stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
