@@ -30,7 +30,7 @@
  * So a lead decides when a task runs, and not how much. Nobody keeps a lead by sleeping briefly.
  *
  * A wakeup goes to an idle CPU's local queue. Where no CPU is idle, a critical wakeup takes the
- * CPU with the least important work out of VICTIM_SCAN of the same cache, then of the next one.
+ * CPU with the least important work of the same cache, then of the next one.
  * The task goes to the head of that CPU's local queue. Critical work gives way only to what is far
  * shorter; where no CPU gives way, the task waits in its cache's critical queue. A waker that
  * is about to sleep hands its CPU over to whom it wakes, within SLICE_NORMAL_NS of the slice
@@ -70,6 +70,7 @@
 
 #define MAX_CPUS		512	/* kernels with more are refused with a message */
 #define MAX_LLCS		64
+#define LLC_CPUS		64	/* a cache with more counts as several */
 #define HIST_SLOTS		64	/* quarter-octave slots, see hist_slot() */
 
 /* id, name, importance (enum prio) */
@@ -255,12 +256,11 @@ struct cpu_state {
 	__u8 class;		/* enum class of the running task; runtime_runs() */
 	__u8 pinned_critical;	/* 1: that queue, or the local one, begins with critical work; enqueue_pinned(), running() */
 	__u8 pinned_waits;	/* 0: that queue is empty; under the CPU's lock, take_pinned() */
-	__u8 expects;		/* enum prio of what was sent here and does not run yet; cpu_expect() */
 	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
 	__u64 fanout_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
 	__u64 ends_at_ns;	/* when the running task sleeps, by its average; gamer_running() */
-	__u64 expects_at_ns;	/* since when; cpu_expect() */
 	__u64 pinned_served_ns;	/* the pinned queue was served, or empty; dispatch(), enqueue_pinned() */
+	__u64 spare;		/* of the hot line */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
 	__u64 misses[ROLE_NR];				/* deadlines missed; deadline_check() */
@@ -285,8 +285,10 @@ struct llc_state {
 	__u64 debt_max_ns;	/* what a task may owe, by the clock's speed; clock_moves() */
 	__u32 crowded;		/* 1: a timer ends slices; slices_end() */
 	__u32 pad;
+	__u64 runs[4];		/* by enum prio: CPUs that run such work and may be asked for; cpu_shows() */
+	__u64 pad2[4];
 } __attribute__((aligned(64)));
-_Static_assert(sizeof(struct llc_state) == 64, "one line per cache");
+_Static_assert(__builtin_offsetof(struct llc_state, runs) == 64, "the masks have a line of their own");
 
 /* Every record begins so. at_ns: CLOCK_MONOTONIC; tid, tgid: 0 where no thread did it. */
 #define EVENT_HEAD						\
@@ -764,8 +766,8 @@ const volatile u32 irq_mask;			/* interrupt bits of the preemption counter, 0: u
 const volatile s32 irq_from_rq;			/* from the CPU's runqueue to the counter, 0: by its symbol */
 const volatile u16 cpu_llc[MAX_CPUS];		/* cache index of a CPU */
 const volatile u16 cpu_sibling[MAX_CPUS];	/* SMT sibling, itself where none */
-const volatile u16 cpu_next[MAX_CPUS];		/* ring through the CPUs of one cache */
-const volatile u16 cpu_far[MAX_CPUS];		/* a CPU of the next cache, itself where none */
+const volatile u8 cpu_bit[MAX_CPUS];		/* its bit in the masks of its cache */
+const volatile u16 cpu_at[MAX_LLCS * LLC_CPUS];	/* by cache and bit: the CPU */
 const volatile u8 cpu_fast[MAX_CPUS];		/* 1: of the fastest class; hybrid parts only */
 const volatile u8 hybrid;			/* 1: CPUs differ in capacity or preference */
 const volatile u32 llc_depth_recip[MAX_LLCS];	/* 1024 / CPUs of the cache, at least 1 */
@@ -829,13 +831,11 @@ u32 perf_target[PRIO_FOREIGN + 1];
 /* --- preemption, handoff --- */
 #define HANDOFF_SOON_NS		(200 * NSEC_PER_USEC)	/* a waker sleeps within this, by its average; not measured */
 /*
- * Critical work gives way to what is done in half of the time that it still needs, less this; and
- * a CPU that was told of a task runs it within EXPECT_NS, or the task has found another CPU.
- * Lab, of both together: late 11.7 -> 1 to 3 % beside hogs, 42 -> 1 to 3 % beside pipes.
+ * Critical work gives way to what is done in half of the time that it still needs, less this. Lab, with
+ * what keeps two wakeups from one CPU: late 11.7 -> 1 to 3 % beside hogs, 42 -> 1 to 3 % beside pipes.
  */
 #define SHORTER_NS		(100 * NSEC_PER_USEC)
-#define EXPECT_NS		(1 * NSEC_PER_MSEC)
-#define VICTIM_SCAN		8	/* CPUs looked at: bounds the wakeup path; not measured */
+#define VICTIM_TRIES		8	/* CPUs of an importance that are asked: bounds the wakeup path; not measured */
 /* A kernel thread of one CPU is critical while its bursts are shorter. Not measured. */
 #define KTHREAD_BURST_NS	(1 * NSEC_PER_MSEC)
 
@@ -1006,7 +1006,7 @@ struct task_ctx {
 	u32 exe;		/* hash of its program's path, 0: unknown; game_exec() */
 	u16 bursts;		/* since the program began, restarts at LEARN_DOUBT; learn_slept() */
 	u16 observe_at;		/* bursts at which it is observed next; learn_observe() */
-	u16 preemptions;	/* by it, since the program began; preempt() */
+	u16 preemptions;	/* by it, since the program began; take_victim() */
 	u8 began_as;		/* enum tier that it began in; learn_begin() */
 	u8 foretold;		/* 1: its averages began as the database's; learn_begin() */
 	u8 overran;		/* 1: it ran too long for a real-time thread; runtime_overruns() */
@@ -1761,56 +1761,49 @@ static __always_inline void task_woke(struct task_struct *p, struct task_ctx *t,
 
 /* --- select: an idle CPU, or one that runs less important work --- */
 
-/* Tells other wakers what this CPU is about to run, so that they look elsewhere. */
-static __always_inline void cpu_expect(struct cpu_state *cs, u8 prio, u64 now)
+/*
+ * Each cache has a mask of its CPUs for each importance, so that a wakeup finds the least important
+ * work in a few steps. A CPU that changes to work of another importance moves its bit, and a wakeup
+ * that takes the CPU clears the bit: of two wakeups only one gets it. The CPU's next task, or the
+ * same one that goes on, sets the bit again. An idle CPU, or one that a higher class has, has no bit.
+ */
+static __always_inline u64 cpu_bit_of(u32 cpu)
 {
-	cs->expects_at_ns = now;
-	cs->expects = prio;
+	return 1ULL << (cpu_bit[cpu & (MAX_CPUS - 1)] & 63);
+}
+
+static __always_inline bool cpu_claim(u32 cpu, u8 prio)
+{
+	u64 bit = cpu_bit_of(cpu);
+
+	return __sync_fetch_and_and(&llc_state_of(llc_of(cpu))->runs[prio & 3], ~bit) & bit;
+}
+
+/* On the CPU itself: what it runs is of that importance. A look costs less than an atomic step. */
+static __always_inline void cpu_shows(struct cpu_state *cs, u32 cpu, u8 prio)
+{
+	struct llc_state *ls = llc_state_of(llc_of(cpu));
+	u64 bit = cpu_bit_of(cpu);
+
+	if (!observing && prio != cs->prio && ls->runs[cs->prio & 3] & bit)
+		cpu_claim(cpu, cs->prio);
+	cs->prio = prio;
+	if (!observing && prio != PRIO_IDLE && prio != PRIO_FOREIGN && !(ls->runs[prio & 3] & bit))
+		__sync_fetch_and_or(&ls->runs[prio & 3], bit);
 }
 
 /*
- * How much what the CPU runs, or is about to run, minds a critical wakeup. Who was expected
- * may have found another CPU: nothing takes as long as EXPECT_NS otherwise. CPUs' clocks differ
- * a little. An expectation that lies in the future is ignored: obeyed, it made more frames late.
+ * Does what this CPU runs, at importance `prio`, give way to a wakeup of `t`? Critical work does so to
+ * what is far shorter: that a moment's work waits for the end of a long burst costs more than the long
+ * burst loses.
  */
-static __always_inline u8 cpu_prio(const struct cpu_state *cs, u64 now)
+static __always_inline bool cpu_yields(const struct cpu_state *cs, u8 prio, const struct task_ctx *t,
+				       u64 now)
 {
-	return cs->expects > cs->prio && now - cs->expects_at_ns < EXPECT_NS ? cs->expects :
-									      cs->prio;
-}
-
-/*
- * May a wakeup of `t`, at importance `of`, displace what this CPU runs, at importance `prio`? Critical
- * work gives way to what is far shorter: that a moment's work waits for the end of a long
- * burst costs more than the long burst loses.
- */
-static __always_inline bool cpu_yields(const struct cpu_state *cs, u8 prio,
-				       const struct task_ctx *t, u8 of, u64 now)
-{
-	if (prio < PRIO_CRITICAL || of < PRIO_CRITICAL)
-		return prio < of;
-	return has_part(PART_DISPLACE) && prio == PRIO_CRITICAL &&
-	       cs->expects < PRIO_CRITICAL && t->burst_avg_ns &&
+	if (prio < PRIO_CRITICAL)
+		return true;
+	return has_part(PART_DISPLACE) && t->burst_avg_ns &&
 	       (s64)(cs->ends_at_ns - now) > (s64)(2 * t->burst_avg_ns + SHORTER_NS);
-}
-
-#define COST_NEVER	255
-#define COST_LITTLE	(PRIO_BATCH * 2)
-
-/*
- * What it costs to displace what a CPU runs; COST_NEVER: it stays. A function of its own,
- * because 6.18's verifier warns when it compares two numbers whose few values it knows.
- */
-__noinline u32 cpu_cost(struct task_ctx *t __arg_nonnull, u32 of, u32 cpu, u64 now)
-{
-	struct cpu_state *cs = cpu_state_of(cpu);
-	u8 prio = cpu_prio(cs, now);
-
-	if (!cpu_yields(cs, prio, t, of, now))
-		return COST_NEVER;
-	return prio * 2 +
-	       (smt_on &&
-		cpu_prio(cpu_state_of(cpu_sibling[cpu & (MAX_CPUS - 1)]), now) == PRIO_CRITICAL);
 }
 
 /*
@@ -1828,51 +1821,60 @@ static __always_inline bool cpu_foreign(u32 cpu)
 	return true;
 }
 
-/* Walk one cache's ring from `cpu` for the allowed CPU with the least important work. */
-static __always_inline s32 victim_in_ring(struct task_struct *p, struct task_ctx *t, u8 of,
-					  u32 cpu, u64 now)
+/*
+ * A CPU of a cache that runs work of importance `prio`, from `near` on, which gives way and is taken by
+ * this; or -1. Best one whose core runs no critical work. A function that the verifier sees once.
+ */
+__noinline s32 victim_in(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull, u32 prio,
+			 u32 llc, u32 near)
 {
-	u32 start = cpu, least = COST_NEVER, cost;
-	s32 best = -1;
+	u64 runs = llc_state_of(llc)->runs[prio & 3], now = prio == PRIO_CRITICAL ? compat_now() : 0;
+	u32 from = llc_of(near) == llc ? cpu_bit[near & (MAX_CPUS - 1)] & 63 : 0, cpu;
+	s32 beside = -1;
 	int i;
 
-	for (i = 0; i < VICTIM_SCAN; i++) {
-		cost = cpu_cost(t, of, cpu, now);
-		if (cost < least && bpf_cpumask_test_cpu(cpu, p->cpus_ptr) && !cpu_foreign(cpu)) {
-			least = cost;
-			best = cpu;
-			if (cost <= COST_LITTLE)
-				break;
-		}
-		cpu = cpu_next[cpu & (MAX_CPUS - 1)];
-		if (cpu == start)
-			break;
+	runs = runs >> from | runs << (-from & 63);
+	for (i = 0; i < VICTIM_TRIES && runs; i++) {
+		cpu = cpu_at[(llc & (MAX_LLCS - 1)) * LLC_CPUS + ((from + __builtin_ctzll(runs)) & 63)];
+		runs &= runs - 1;
+		if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr) || !cpu_yields(cpu_state_of(cpu), prio, t, now))
+			continue;
+		if (smt_on && cpu_state_of(cpu_sibling[cpu & (MAX_CPUS - 1)])->prio == PRIO_CRITICAL)
+			beside = cpu;
+		else if (cpu_claim(cpu, prio) && !cpu_foreign(cpu))
+			return cpu;
 	}
-	return best;
+	return beside >= 0 && cpu_claim(beside, prio) && !cpu_foreign(beside) ? beside : -1;
 }
 
 /*
- * The CPU that a task of importance `of` takes from what is less important, or -1 where none gives way.
- * Other wakers are told of it.
+ * The CPU that a task of importance `of` takes from what is less important, in the same cache or in the
+ * next one; -1 where none gives way.
  */
-static __always_inline s32 take_victim(struct task_struct *p, struct task_ctx *t, u8 of, u32 near, u64 now)
+static __always_inline s32 take_victim(struct task_struct *p, struct task_ctx *t, u8 of, u32 near)
 {
-	u32 me = bpf_get_smp_processor_id();
+	u32 llc, i, prio, most = of == PRIO_CRITICAL ? PRIO_CRITICAL : of - 1;
 	s32 cpu;
 
 	if (!has_part(PART_PREEMPT))
 		return -1;
 	/* Who was woken by an interrupt best takes the CPU that it came to. */
-	cpu = victim_in_ring(p, t, of, compat_in_interrupt() ? me : near, now);
-	if (cpu < 0 && nr_llcs > 1)
-		cpu = victim_in_ring(p, t, of, cpu_far[near & (MAX_CPUS - 1)], now);
-	if (cpu < 0)
-		return cpu;
-	stat_inc(cpu_state_of(me), BPF_STAT_PREEMPTIONS);
-	t->placed_by = REASON_PREEMPT;
-	t->preemptions++;
-	cpu_expect(cpu_state_of(cpu), of, now);
-	return cpu;
+	if (compat_in_interrupt())
+		near = bpf_get_smp_processor_id();
+	llc = llc_of(near);
+	for (i = 0; i < 2 && i < nr_llcs; i++) {
+		for (prio = PRIO_BATCH; prio <= PRIO_CRITICAL && prio <= most; prio++) {
+			cpu = victim_in(p, t, prio, llc, near);
+			if (cpu < 0)
+				continue;
+			stat_inc(cpu_here(), BPF_STAT_PREEMPTIONS);
+			t->placed_by = REASON_PREEMPT;
+			t->preemptions++;
+			return cpu;
+		}
+		llc = llc + 1 < nr_llcs ? llc + 1 : 0;
+	}
+	return -1;
 }
 
 /*
@@ -1968,7 +1970,6 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	if (idle) {
 		stat_inc(cs, BPF_STAT_IDLE_HITS);
 		t->placed_by = REASON_IDLE;
-		cpu_expect(cpu_state_of(cpu), prio, now);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, 0), 0);
 		return cpu;
 	}
@@ -1979,7 +1980,7 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 		if (prio != PRIO_NORMAL || !task_light(t))
 			return cpu;
 	}
-	victim = take_victim(p, t, prio, prev_cpu, now);
+	victim = take_victim(p, t, prio, prev_cpu);
 	if (victim < 0)
 		return cpu;
 	/*
@@ -2035,8 +2036,7 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 		return;
 	}
 	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) &&
-	    cpu_yields(cs, cpu_prio(cs, now), t, prio, now)) {
-		cpu_expect(cs, prio, now);
+	    cpu_yields(cs, cs->prio, t, now) && cpu_claim(cpu, cs->prio)) {
 		stat_inc(me, BPF_STAT_PREEMPTIONS);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, 0),
 			      enq_flags | k_SCX_ENQ_PREEMPT);
@@ -2176,7 +2176,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		 * SCX_ENQ_PREEMPT on the way.
 		 */
 		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && compat_can_kick())
-			victim = take_victim(p, t, prio, cpu, now);
+			victim = take_victim(p, t, prio, cpu);
 		enqueue_shared(p, DSQ_CRITICAL(llc), task_slice(t, prio, 0), critical_key(t, now),
 			       enq_flags);
 		if (victim >= 0)
@@ -2251,7 +2251,7 @@ static __always_inline bool take_critical(struct cpu_state *cs, u32 cpu, u32 llc
 {
 	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->pinned_critical && take_pinned(cs, cpu, now)))
 		return false;
-	cs->expects = PRIO_CRITICAL;	/* also where the tick made room */
+	cpu_claim(cpu, cs->prio);	/* no wakeup takes the CPU from it before it runs */
 	return true;
 }
 
@@ -2305,6 +2305,7 @@ static __always_inline bool prev_is_first(struct task_struct *prev, struct cpu_s
 	if (nr_llcs > 1 && steal(cs, llc, now, 1 + waiting))
 		return false;
 	stat_inc(cs, BPF_STAT_KEPT);
+	cpu_shows(cs, cpu, cs->prio);
 	compat_set_slice(prev, task_slice(t, PRIO_NORMAL, waiting));
 	return true;
 }
@@ -2315,7 +2316,6 @@ static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u
 	u64 clock = llc_state_of(llc)->clock_ns;
 	bool pinned_first = cs->pinned_next;
 
-	cs->expects = 0;	/* somebody else has taken it */
 	cs->slice_start_ns = now;
 	if (cs->pinned_waits && have_peek)
 		pinned_first = (s64)(compat_first_key(DSQ_NORMAL(llc), clock + 2 * DEBT_MAX_NS) -
@@ -2349,14 +2349,18 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	if (runs && prev_is_first(prev, cs, cpu, llc, now))
 		return;
 	if (take_other(cs, cpu, llc, now) || take_idle(llc, now, false) ||
-	    (nr_llcs > 1 && steal(cs, llc, now, 0)) || runs)
+	    (nr_llcs > 1 && steal(cs, llc, now, 0)))
 		return;
+	if (runs) {
+		cpu_shows(cs, cpu, cs->prio);
+		return;
+	}
 	/*
 	 * Nothing of ours runs here from now on, and enqueue_pinned() must know. Taking from
 	 * the shared queues may drop this CPU's lock, so look once more for what came before
 	 * the mark was set.
 	 */
-	cs->prio = PRIO_IDLE;
+	cpu_shows(cs, cpu, PRIO_IDLE);
 	take_pinned(cs, cpu, now);
 }
 
@@ -2379,9 +2383,9 @@ static __always_inline void runtime_waited(struct task_ctx *t, struct cpu_state 
 }
 
 /* What the running task means to those that it will wake. */
-static __always_inline void runtime_judge(const struct task_ctx *t, struct cpu_state *cs, u64 now)
+static __always_inline void runtime_judge(const struct task_ctx *t, struct cpu_state *cs, u32 cpu, u64 now)
 {
-	cs->prio = task_prio(t, now);
+	cpu_shows(cs, cpu, task_prio(t, now));
 	/* What is critical by itself starts a chain; a boosted task passes on what is left. */
 	cs->boost_depth = cs->prio != PRIO_CRITICAL ? 0 :
 			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
@@ -2424,7 +2428,7 @@ static __always_inline void runtime_runs(struct task_struct *p, struct task_ctx 
 	cs->run_at_ns = now;
 	cs->tgid = p->tgid;
 	cs->fanout = 0;
-	runtime_judge(t, cs, now);
+	runtime_judge(t, cs, p->thread_info.cpu, now);
 	t->run_at_ns = now;
 	task_moved(p, t, cs, p->thread_info.cpu, now);
 	runtime_waited(t, cs, now);
@@ -2463,8 +2467,6 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 		if (first || !scx_bpf_dsq_nr_queued(DSQ_NORMAL(t->llc)))
 			clock_moves(llc_state_of(t->llc), t->fair_at_ns, now, first);
 	}
-	if (cs->prio >= cs->expects)
-		cs->expects = 0;
 	/* The dispatch would have taken a critical pinned task first; one that still waits is like any other. */
 	if (cs->prio < PRIO_CRITICAL)
 		cs->pinned_critical = 0;
@@ -2536,7 +2538,7 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 /* A higher class takes the CPU: what waits in its local queue must not wait for that. */
 void BPF_OPS(gamer_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
 {
-	cpu_state_of(cpu)->prio = PRIO_FOREIGN;
+	cpu_shows(cpu_state_of(cpu), cpu, PRIO_FOREIGN);
 	if (bpf_ksym_exists(scx_bpf_reenqueue_local___v1))
 		scx_bpf_reenqueue_local___v1();
 }
@@ -3405,7 +3407,7 @@ int BPF_PROG(runtime_waking, struct task_struct *p)
 	if (cs->prio == PRIO_UNKNOWN && !compat_in_interrupt()) {
 		waker = task_ctx_of(bpf_get_current_task_btf());
 		if (waker)
-			runtime_judge(waker, cs, now);
+			runtime_judge(waker, cs, bpf_get_smp_processor_id(), now);
 	}
 	task_woke(p, t, cs, now);
 	return 0;

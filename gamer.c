@@ -1697,7 +1697,8 @@ static struct topology {
 	u32 nr_llcs;
 	bool smt, hybrid;
 	bool online[MAX_CPUS];
-	u16 llc[MAX_CPUS];		/* cache index */
+	u16 llc[MAX_CPUS];		/* cache index; a cache of more than LLC_CPUS counts as several */
+	u8 bit[MAX_CPUS];		/* which of its cache's CPUs it is */
 	u16 sibling[MAX_CPUS];		/* itself where none */
 	u32 rank[MAX_CPUS];		/* capacity or preferred-core rank, larger is faster */
 	u32 llc_cpus[MAX_LLCS];		/* online CPUs of a cache */
@@ -1773,8 +1774,8 @@ static void topo_read_cpu(u32 cpu, u32 *leaders)
 	char buf[256];
 	u32 leader, i, first;
 
-	leader = topo_llc_leader(cpu);
-	for (i = 0; i < topo.nr_llcs && leaders[i] != leader; i++)
+	leader = st.tests & 1U << PART_LLC ? 0 : topo_llc_leader(cpu);
+	for (i = 0; i < topo.nr_llcs && (leaders[i] != leader || topo.llc_cpus[i] == LLC_CPUS); i++)
 		;
 	if (i == topo.nr_llcs) {
 		if (i == MAX_LLCS)
@@ -1782,7 +1783,7 @@ static void topo_read_cpu(u32 cpu, u32 *leaders)
 		leaders[topo.nr_llcs++] = leader;
 	}
 	topo.llc[cpu] = i;
-	topo.llc_cpus[i]++;
+	topo.bit[cpu] = topo.llc_cpus[i]++;
 	topo.sibling[cpu] = cpu;
 	if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list",
 		      cpu) > 0) {
@@ -1826,11 +1827,6 @@ static void topo_read(void)
 	topo.hybrid = worst != best;
 	if (st.tests & 1U << PART_SMT)
 		topo.smt = false;
-	if (st.tests & 1U << PART_LLC) {
-		memset(topo.llc, 0, sizeof(topo.llc));
-		topo.llc_cpus[0] = topo.nr_cpus;
-		topo.nr_llcs = 1;
-	}
 	if (args.run.fast_cpus) {
 		bool fast[MAX_CPUS] = { 0 };
 
@@ -1842,19 +1838,6 @@ static void topo_read(void)
 			topo.rank[cpu] = fast[cpu];
 		topo.hybrid = true;
 	}
-}
-
-/* Next online CPU after `cpu` in cyclic order whose cache is `llc`; `cpu` where none. */
-static u32 topo_next(u32 cpu, u32 llc)
-{
-	u32 i, next = cpu;
-
-	for (i = 0; i < topo.nr_cpus; i++) {
-		next = next + 1 < topo.nr_cpus ? next + 1 : 0;
-		if (topo.online[next] && topo.llc[next] == llc)
-			return next;
-	}
-	return cpu;
 }
 
 /* Hands the topology to BPF as constants. */
@@ -1877,8 +1860,9 @@ static void topo_to_bpf(struct gamer_bpf *skel)
 		llc = topo.llc[cpu];
 		skel->rodata->cpu_llc[cpu] = llc;
 		skel->rodata->cpu_sibling[cpu] = topo.sibling[cpu];
-		skel->rodata->cpu_next[cpu] = topo_next(cpu, llc);
-		skel->rodata->cpu_far[cpu] = topo_next(cpu, (llc + 1) % topo.nr_llcs);
+		skel->rodata->cpu_bit[cpu] = topo.bit[cpu];
+		if (topo.online[cpu])
+			skel->rodata->cpu_at[llc * LLC_CPUS + topo.bit[cpu]] = cpu;
 		/* a CPU is fast where its rank is within 1/8 of the best */
 		skel->rodata->cpu_fast[cpu] = topo.online[cpu] && topo.rank[cpu] >= best - best / 8;
 	}
