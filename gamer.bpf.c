@@ -71,6 +71,7 @@
 #define MAX_CPUS		512	/* kernels with more are refused with a message */
 #define MAX_LLCS		64
 #define LLC_CPUS		64	/* a cache with more counts as several */
+#define PERF_STEPS		16	/* of a frequency request; not measured */
 #define HIST_SLOTS		64	/* quarter-octave slots, see hist_slot() */
 
 /* id, name, importance (enum prio) */
@@ -131,8 +132,11 @@ enum class { CLASSES(X) CLASS_NR };
 enum part { PARTS(X) PART_NR };
 #undef X
 
-/* Failures that tests ask for. CALL: user space makes a system call that the filter forbids. */
-enum failure { TEST_ERROR = PART_NR, TEST_STALL, TEST_CALL, TEST_NR };
+/*
+ * What tests ask for. Failures, of which CALL is that user space makes a system call that the filter
+ * forbids. PERF: frequencies are asked for where no driver heeds them.
+ */
+enum failure { TEST_ERROR = PART_NR, TEST_STALL, TEST_CALL, TEST_PERF, TEST_NR };
 
 /* What runs on a CPU, by how little it minds being interrupted. */
 enum prio {
@@ -249,18 +253,19 @@ struct cpu_state {
 	__u64 run_at_ns;	/* when the running task got the CPU; running() */
 	__u64 slice_start_ns;	/* when it last began with other than critical work; dispatch() */
 	__u32 tgid;		/* process of the running task; running() */
-	__u16 perf;		/* last frequency request, 0..1024; running() */
+	__u32 util;		/* how busy the CPU was lately, out of 1 << 20; cpu_busy(), cpu_idled() */
 	__u8 prio;		/* enum prio of what has the CPU; running(), dispatch() */
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
 	__u8 pinned_next;		/* 1: the pinned queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
 	__u8 pinned_critical;	/* 1: that queue, or the local one, begins with critical work; enqueue_pinned(), running() */
 	__u8 pinned_waits;	/* 0: that queue is empty; under the CPU's lock, take_pinned() */
-	__u16 fanout;		/* threads of its process woken in this stint; task_woke() */
+	__u8 perf;		/* last frequency request, in PERF_STEPS; cpu_set_perf() */
+	__u8 fanout;		/* threads of its process woken in this stint, it may wrap; task_woke() */
 	__u64 fanout_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
 	__u64 ends_at_ns;	/* when the running task sleeps, by its average; gamer_running() */
 	__u64 pinned_served_ns;	/* the pinned queue was served, or empty; dispatch(), enqueue_pinned() */
-	__u64 spare;		/* of the hot line */
+	__u64 util_at_ns;	/* until when util counts; cpu_busy(), cpu_idled() */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
 	__u64 misses[ROLE_NR];				/* deadlines missed; deadline_check() */
@@ -745,7 +750,7 @@ const volatile u32 cpu_mask = MAX_CPUS - 1;	/* possible CPUs, to the next power 
 const volatile u32 nr_llcs = 1;			/* last-level caches; topology */
 const volatile u32 tests;			/* run --test: bits of parts left out and of failures */
 const volatile u8 smt_on;			/* 1: some core has two threads */
-const volatile u8 perf_control;			/* 1: set CPU frequency targets */
+const volatile u8 perf_control;			/* 1: ask for CPU frequencies */
 const volatile u8 have_cgroups;			/* 1: the kernel passes cgroup weights */
 const volatile u8 have_patterns;		/* 1: run and sleep patterns are evidence */
 const volatile u8 have_gpu;			/* 1: submits are evidence */
@@ -772,8 +777,8 @@ const volatile u8 cpu_fast[MAX_CPUS];		/* 1: of the fastest class; hybrid parts 
 const volatile u8 hybrid;			/* 1: CPUs differ in capacity or preference */
 const volatile u32 llc_depth_recip[MAX_LLCS];	/* 1024 / CPUs of the cache, at least 1 */
 
-/* Changed while running: frequency targets 0..1024 by importance, from the power profile. */
-u32 perf_target[PRIO_FOREIGN + 1];
+/* Changed while running: the least frequency out of 1024, for all and for the game's critical work; power profile. */
+u32 perf_floor, perf_game_floor;
 
 /*
  * All thresholds, and where each number comes from. "Lab" is the benchmark's game on virtual CPUs
@@ -838,6 +843,10 @@ u32 perf_target[PRIO_FOREIGN + 1];
 #define VICTIM_TRIES		8	/* CPUs of an importance that are asked: bounds the wakeup path; not measured */
 /* A kernel thread of one CPU is critical while its bursts are shorter. Not measured. */
 #define KTHREAD_BURST_NS	(1 * NSEC_PER_MSEC)
+
+/* --- frequency --- */
+#define UTIL_SHIFT		25	/* 34 ms; the kernel's average forgets half in 32 ms */
+#define UTIL_ONE		(1U << 20)
 
 /* --- learning --- */
 #define LONG_BURST_NS		(5 * NSEC_PER_MSEC)	/* longer bursts are batch work; by design */
@@ -1163,6 +1172,7 @@ s32 scx_bpf_dsq_nr_queued(u64 dsq_id) __ksym __weak;
 bool scx_bpf_test_and_clear_cpu_idle(s32 cpu) __ksym __weak;
 s32 scx_bpf_pick_idle_cpu(const struct cpumask *allowed, u64 flags) __ksym __weak;
 void scx_bpf_cpuperf_set(s32 cpu, u32 perf) __ksym __weak;
+u32 scx_bpf_cpuperf_cur(s32 cpu) __ksym __weak;
 void scx_bpf_put_idle_cpumask(const struct cpumask *mask) __ksym __weak;
 bool bpf_cpumask_empty(const struct cpumask *mask) __ksym __weak;
 bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *mask) __ksym __weak;
@@ -2436,15 +2446,36 @@ static __always_inline void runtime_runs(struct task_struct *p, struct task_ctx 
 		input_taken(cs, now);
 }
 
-/* Frequency requests cost a write to the hardware: only when the target changes. */
-static __always_inline void cpu_set_perf(struct cpu_state *cs, s32 cpu, u8 prio)
+/*
+ * A CPU's frequency follows its utilization as the kernel's own governor has it: what ran counts by the
+ * frequency that it ran at, the average forgets in UTIL_SHIFT's time, and a quarter is added. The power
+ * profile has floors. A request may cost a write to the hardware: only where it changes.
+ */
+static __always_inline void cpu_busy(struct cpu_state *cs, s32 cpu, u64 now)
 {
-	u32 perf = perf_target[prio];
+	u64 ran = min_u64(now - cs->util_at_ns, 1ULL << UTIL_SHIFT);
+	u32 at = bpf_ksym_exists(scx_bpf_cpuperf_cur) ? scx_bpf_cpuperf_cur(cpu) << 10 : UTIL_ONE;
 
+	cs->util += (s64)((s64)at - cs->util) * (s64)ran >> UTIL_SHIFT;
+	cs->util_at_ns = now;
+}
+
+static __always_inline void cpu_idled(struct cpu_state *cs, u64 now)
+{
+	cs->util -= (u64)cs->util * min_u64(now - cs->util_at_ns, 1ULL << UTIL_SHIFT) >> UTIL_SHIFT;
+	cs->util_at_ns = now;
+}
+
+static __always_inline void cpu_set_perf(struct cpu_state *cs, s32 cpu)
+{
+	u32 floor = cs->class && cs->prio == PRIO_CRITICAL ? perf_game_floor : perf_floor;
+	u32 util = (cs->util + (cs->util >> 2)) >> 10, perf;
+
+	perf = (min_u64(util > floor ? util : floor, 1024) + 1024 / PERF_STEPS - 1) / (1024 / PERF_STEPS);
 	if (perf == cs->perf || !bpf_ksym_exists(scx_bpf_cpuperf_set))
 		return;
 	cs->perf = perf;
-	scx_bpf_cpuperf_set(cpu, perf);
+	scx_bpf_cpuperf_set(cpu, perf * (1024 / PERF_STEPS));
 }
 
 void BPF_OPS(gamer_running, struct task_struct *p)
@@ -2472,8 +2503,10 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 		cs->pinned_critical = 0;
 	cs->ends_at_ns = now + t->burst_avg_ns -
 			 (t->burst_ns < t->burst_avg_ns ? t->burst_ns : 0);
-	if (perf_control)
-		cpu_set_perf(cs, cpu, cs->prio);
+	if (perf_control) {
+		cpu_idled(cs, now);
+		cpu_set_perf(cs, cpu);
+	}
 }
 
 /* --- stopping --- */
@@ -2506,6 +2539,8 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 	if ((s64)used < 0)
 		used = 0;
 	t->fair_at_ns += task_charge(t, used);
+	if (perf_control)
+		cpu_busy(cs, p->thread_info.cpu, now);
 	runtime_ran(p, t, cs, now, used, runnable);
 }
 
@@ -2521,6 +2556,10 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 	 * The kernel enforces slices at the tick only, and refills 20 ms where nothing
 	 * waited at the time: so look again here.
 	 */
+	if (perf_control) {
+		cpu_busy(cs, cpu, compat_now());
+		cpu_set_perf(cs, cpu);
+	}
 	if (cs->prio >= PRIO_CRITICAL)
 		return;
 	if (!cs->pinned_critical && !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc))) {

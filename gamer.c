@@ -500,6 +500,8 @@ static const struct unit_desc {
 	X(CPU, cpu, US, COUNTER, cpu_us(), "CPU time of gamer itself, outside BPF") \
 	X(REJECTED, nr_rejected, NONE, COUNTER, read_num(0, SCX_DIR "nr_rejected"), \
 	  "tasks that sched_ext refused") \
+	X(FREQUENCY, frequency, NONE, GAUGE, power_asked(), \
+	  "mean frequency that CPUs are asked for, percent of the highest") \
 	X(FAIR_THREADS, fair_threads, NONE, GAUGE, st.fair ? fair_list.nr : NAN, \
 	  "threads that have the nice value and slice of their role") \
 	X(FAIR_CALLS, fair_calls, NONE, COUNTER, st.fair ? fair.calls : NAN, \
@@ -1925,19 +1927,31 @@ static enum profile power_profile(void)
 	return power_on_battery() ? PROFILE_BALANCED : PROFILE_PERFORMANCE;
 }
 
-/* Frequency targets by importance, out of CPUPERF_ONE. */
+/* The least frequency that CPUs are asked for, out of 1024: for all work, for the game's critical work. */
 static void power_apply(void)
 {
-	static const u16 target[][PRIO_FOREIGN + 1] = {
-		[PROFILE_PERFORMANCE] = { 1024, 1024, 1024, 1024, 1024 },
-		[PROFILE_BALANCED] = { 768, 768, 896, 1024, 1024 },
-		[PROFILE_POWERSAVE] = { 448, 448, 640, 832, 1024 },
+	static const u16 floors[][2] = {
+		[PROFILE_PERFORMANCE] = { 1024, 1024 },
+		[PROFILE_BALANCED] = { 0, 512 },
+		[PROFILE_POWERSAVE] = { 0, 256 },
 	};
-	size_t i;
 
 	st.profile = power_profile();
-	for (i = 0; i <= PRIO_FOREIGN; i++)
-		st.skel->bss->perf_target[i] = target[st.profile][i];
+	st.skel->bss->perf_floor = floors[st.profile][0];
+	st.skel->bss->perf_game_floor = floors[st.profile][1];
+}
+
+/* The mean of what CPUs are asked for now, percent of their highest frequency; NAN: gamer does not ask. */
+static double power_asked(void)
+{
+	u32 cpu, nr = 0, sum = 0;
+
+	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
+		if (topo.online[cpu]) {
+			sum += st.skel->bss_cpus->cpu_states[cpu].perf;
+			nr++;
+		}
+	return st.skel->rodata->perf_control && nr ? 100.0 * sum / (PERF_STEPS * nr) : NAN;
 }
 
 /* ===================================================================================== */
@@ -3468,7 +3482,8 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 	skel->rodata->game_weight_recip = 1024 / args.run.game_weight;
 	skel->rodata->have_peek = !st.hook_why[HOOK_PEEK];
 	skel->rodata->perf_control = !st.hook_why[HOOK_CPUPERF] &&
-				     !access("/sys/devices/system/cpu/cpu0/cpufreq", F_OK);
+				     (st.tests & 1U << TEST_PERF ||
+				      !access("/sys/devices/system/cpu/cpu0/cpufreq", F_OK));
 	/* The kernel refuses to attach where CPUs came or went since this was read. */
 	skel->struct_ops.gamer_ops->hotplug_seq = read_num(0, SCX_DIR "hotplug_seq");
 }
@@ -11796,6 +11811,7 @@ static int cmd_run(void)
 		PARTS(X)
 #undef X
 		[TEST_ERROR] = "error", [TEST_STALL] = "stall", [TEST_CALL] = "call",
+		[TEST_PERF] = "perf",
 	};
 	int code;
 

@@ -157,6 +157,28 @@ life_irq() { : "a thread of the game that only a timer wakes gets a role within 
 	kill $t
 	stops TERM
 }
+life_frequency() { : "frequencies asked for follow utilization: little for light work, all for busy CPUs, little again; performance always asks for all"
+	local cpu pids=''
+	asked() { [ "$(status_number frequency)" "$1" "$2" ]; }
+	for cpu in $(seq 0 $(($(nproc) - 1))); do
+		taskset $((1 << cpu)) sh -c 'while :; do usleep 20000; done' &
+		pids="$pids $!"
+	done
+	start --test perf --profile powersave
+	wait_for 60 asked -le 60 || fail "light work: $(status_number frequency) %"
+	for cpu in $(seq "$(nproc)"); do
+		while :; do :; done &
+		pids="$pids $!"
+	done
+	wait_for 60 asked -ge 90 || fail "busy CPUs: $(status_number frequency) %"
+	kill $(echo "$pids" | tr ' ' '\n' | tail -n "$(nproc)")
+	wait_for 60 asked -le 60 || fail "light work again: $(status_number frequency) %"
+	stops TERM
+	start --test perf --profile performance
+	wait_for 60 asked -ge 99 || fail "performance: $(status_number frequency) %"
+	kill $pids 2>/dev/null
+	stops TERM
+}
 life_bare() { : "runs on a root that cannot be written, with nothing but /run"
 	mount -o remount,ro / || fail "the root stays writable"
 	trap 'mount -o remount,rw /' EXIT
