@@ -103,7 +103,7 @@ $(B)/syscalls.h: Makefile $(L)/uapi/.made
 	END { if (!(450 in name)) exit 1; for (n = 0; n < 512; n++) if (n in name) printf "S(%d, %s)\n", n, name[n] }' \
 	>$@ || { echo "gamer: the kernel's headers (linux-libc-dev) are older than 6.1" >&2; exit 1; }
 
-LIBCFLAGS := $(OPT) $(HERE) -w -ffunction-sections -fdata-sections -idirafter $(L)/uapi
+LIBCFLAGS := $(OPT) $(HERE) -w -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -idirafter $(L)/uapi
 
 # $(1) name, $(2) sources relative to the tree, $(3) flags, $(4) trees whose headers it needs
 define library
@@ -114,8 +114,8 @@ $(L)/lib$(1).a: $(L)/$(4)/.unpacked $(L)/uapi/.made $(5)
 	xargs -P $$$$(nproc) -I {} sh -c '$(CC) $(subst $(L),..,$(LIBCFLAGS)) $(3) -c {} -o o/$$$$(basename {} .c).o'; \
 	rm -f ../lib$(1).a; $(AR) rcsD ../lib$(1).a o/*.o
 endef
-ZLIB_SRC := $(addsuffix .c,adler32 crc32 deflate infback inffast inflate inftrees trees \
-	compress uncompr zutil gzlib gzread gzwrite gzclose)
+# What packs is for libelf, and is linked where nothing drops it; what reads files is in gamer.c.
+ZLIB_SRC := $(addsuffix .c,adler32 crc32 deflate inffast inflate inftrees trees zutil)
 $(eval $(call library,z,$(ZLIB_SRC),-DHAVE_UNISTD_H -D_LARGEFILE64_SOURCE=1,zlib))
 $(eval $(call library,elf,libelf/*.c lib/next_prime.c lib/crc32.c lib/eu-search.c,\
 	-std=gnu11 -D_GNU_SOURCE -DHAVE_CONFIG_H -I. -Ilib -Ilibelf -I../zlib,elfutils,\
