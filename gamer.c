@@ -452,27 +452,15 @@ static const char *const input_names[] = { INPUT_KINDS(X) };
 static const char *const tier_names[] = { TIERS(X) };
 #undef X
 
-/* Units of values: id, suffix of names, the suffix in OpenMetrics, what 1 is in that unit */
-#define UNITS(X)			\
-	X(NONE, "", "", 1)		\
-	X(S, "_s", "_seconds", 1)	\
-	X(MS, "_ms", "_seconds", 1e-3)	\
-	X(US, "_us", "_seconds", 1e-6)	\
-	X(NS, "_ns", "_seconds", 1e-9)	\
-	X(KB, "_kb", "_bytes", 1024)
-
-#define X(id, suffix, base, scale) UNIT_##id,
-enum unit { UNITS(X) };
-#undef X
+enum unit { UNIT_NONE, UNIT_S, UNIT_US, UNIT_NS, UNIT_KB };
 
 static const struct unit_desc {
 	const char *suffix;	/* of names in text and JSON */
 	const char *base;	/* of names in OpenMetrics */
 	double scale;		/* value * scale is in that base unit */
 } units[] = {
-#define X(id, suffix, base, scale) { suffix, base, scale },
-	UNITS(X)
-#undef X
+	[UNIT_NONE] = { "", "", 1 }, [UNIT_S] = { "_s", "_seconds", 1 }, [UNIT_US] = { "_us", "_seconds", 1e-6 },
+	[UNIT_NS] = { "_ns", "_seconds", 1e-9 }, [UNIT_KB] = { "_kb", "_bytes", 1024 },
 };
 
 /* What BPF counts by role, source, reason or type: field of cpu_state, name, unit, by what, help. */
@@ -975,10 +963,14 @@ static u64 now_ns(void)
 	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
 }
 
-/* First line of a small file without its newline; returns its length or -errno. */
+/*
+ * Reads a file, up to size - 1 bytes, and puts a 0 in place of the newline at its end, or behind it.
+ * Returns the length; 0: the file cannot be read, or is empty.
+ */
 __attribute__((format(printf, 3, 4)))
-static int read_line(char *buf, size_t size, const char *fmt, ...)
+static size_t read_line(char *buf, size_t size, const char *fmt, ...)
 {
+	size_t len = 0;
 	char path[256];
 	va_list ap;
 	ssize_t n;
@@ -987,19 +979,14 @@ static int read_line(char *buf, size_t size, const char *fmt, ...)
 	va_start(ap, fmt);
 	n = vsnprintf(path, sizeof(path), fmt, ap);
 	va_end(ap);
-	buf[0] = 0;
-	if (n >= (ssize_t)sizeof(path))
-		return -ENAMETOOLONG;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	n = read(fd, buf, size - 1);
-	close(fd);
-	if (n < 0)
-		return -EIO;
-	buf[n] = 0;
-	buf[strcspn(buf, "\n")] = 0;
-	return strlen(buf);
+	fd = n < (ssize_t)sizeof(path) ? open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1;
+	while (fd >= 0 && len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
+		len += n;
+	if (fd >= 0)
+		close(fd);
+	len -= len && buf[len - 1] == '\n';
+	buf[len] = 0;
+	return len;
 }
 
 /* Whole number in a one-line file, or `fallback`. */
@@ -1008,8 +995,7 @@ static s64 read_num(s64 fallback, const char *path)
 	char buf[64], *end;
 	s64 n;
 
-	if (read_line(buf, sizeof(buf), "%s", path) <= 0)
-		return fallback;
+	read_line(buf, sizeof(buf), "%s", path);
 	n = strtoll(buf, &end, 0);
 	return end == buf ? fallback : n;
 }
@@ -1810,13 +1796,13 @@ static void topo_read(void)
 	int n;
 
 	memset(&topo, 0, sizeof(topo));
-	if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/possible") <= 0)
+	if (!read_line(buf, sizeof(buf), "/sys/devices/system/cpu/possible"))
 		die(EX_UNAVAILABLE, "cannot read /sys/devices/system/cpu/possible: is /sys mounted?");
 	n = topo_parse_list(buf, possible);
 	if (n <= 0)
 		die(EX_UNAVAILABLE, "this machine has more than %d CPUs (%s)", MAX_CPUS, buf);
 	topo.nr_cpus = n;
-	if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/online") <= 0 ||
+	if (!read_line(buf, sizeof(buf), "/sys/devices/system/cpu/online") ||
 	    topo_parse_list(buf, topo.online) <= 0)
 		memcpy(topo.online, possible, sizeof(possible));
 	for (cpu = 0; cpu < topo.nr_cpus; cpu++) {
@@ -1964,16 +1950,6 @@ static double power_asked(void)
  * other processes; FILES: only where a file that gamer writes lies in a folder of another user; FAIR:
  * where gamer advises threads. The first two are all that gamer cannot do without if it does not.
  */
-#define CAPS(X)										\
-	X(BPF, START, "")								\
-	X(PERFMON, START, "")							\
-	X(SYS_ADMIN, START, "no hooks in kernel modules")				\
-	X(SYS_PTRACE, READ, "other users' games are known by what they do alone")	\
-	X(CHECKPOINT_RESTORE, READ, "no wine hook")					\
-	X(DAC_READ_SEARCH, READ, "no wine hook on files that users keep closed")	\
-	X(DAC_OVERRIDE, FILES, "")						\
-	X(SYS_NICE, FAIR, "")
-
 enum cap_when { CAP_START, CAP_READ, CAP_FILES, CAP_FAIR };
 
 static const struct cap {
@@ -1982,9 +1958,15 @@ static const struct cap {
 	u8 when;		/* enum cap_when */
 	const char *lost;
 } caps[] = {
-#define X(name, when, lost) { "CAP_" #name, CAP_##name, CAP_##when, lost },
-	CAPS(X)
-#undef X
+#define CAP(name, when, lost) { "CAP_" #name, CAP_##name, CAP_##when, lost }
+	CAP(BPF, START, ""),
+	CAP(PERFMON, START, ""),
+	CAP(SYS_ADMIN, START, "no hooks in kernel modules"),
+	CAP(SYS_PTRACE, READ, "other users' games are known by what they do alone"),
+	CAP(CHECKPOINT_RESTORE, READ, "no wine hook"),
+	CAP(DAC_READ_SEARCH, READ, "no wine hook on files that users keep closed"),
+	CAP(DAC_OVERRIDE, FILES, ""),
+	CAP(SYS_NICE, FAIR, ""),
 };
 #define CAPS_REQUIRED	2	/* rows */
 
@@ -2164,9 +2146,9 @@ static bool scx_attached(char *buf, size_t size)
 {
 	char state[32];
 
-	if (read_line(state, sizeof(state), SCX_DIR "state") <= 0 || !strcmp(state, "disabled"))
+	if (!read_line(state, sizeof(state), SCX_DIR "state") || !strcmp(state, "disabled"))
 		return false;
-	if (read_line(buf, size, SCX_DIR "root/ops") <= 0)
+	if (!read_line(buf, size, SCX_DIR "root/ops"))
 		snprintf(buf, size, "unknown");
 	return true;
 }
@@ -2180,7 +2162,7 @@ static const char *scx_isolated(void)
 	static char text[320];
 	char cpus[256];
 
-	if (read_line(cpus, sizeof(cpus), "/sys/devices/system/cpu/isolated") <= 0)
+	if (!read_line(cpus, sizeof(cpus), "/sys/devices/system/cpu/isolated"))
 		return NULL;
 	snprintf(text, sizeof(text), "isolcpus=%s: the kernel takes no scheduler", cpus);
 	return text;
@@ -4427,24 +4409,6 @@ static struct reader {
 	} *shown;		/* memory that both have; game_open() */
 } reader;
 
-/* Up to size - 1 bytes of /proc/PID/NAME and a 0; returns their number. */
-static size_t proc_read(s32 pid, const char *name, char *buf, size_t size)
-{
-	size_t len = 0;
-	char path[64];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	while (fd >= 0 && len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
-		len += n;
-	if (fd >= 0)
-		close(fd);
-	buf[len] = 0;
-	return len;
-}
-
 /* What /proc/PID/stat tells, of any thread. Cannot hang. */
 struct proc_stat {
 	char comm[16];
@@ -4460,7 +4424,7 @@ static struct proc_stat proc_stat(s32 pid)
 	u64 field[23] = { 0 };
 	u32 i;
 
-	proc_read(pid, "stat", game.buf, 1024);
+	read_line(game.buf, 1024, "/proc/%d/stat", pid);
 	at = strchr(game.buf, '(');
 	end = strrchr(game.buf, ')');	/* the name may hold anything */
 	if (!at || !end || strlen(end) < 4)
@@ -4502,7 +4466,7 @@ static u32 arg_traits(const char *arg)
 /* Of the strings of a file in /proc/PID. */
 static u32 proc_strings(s32 pid, const char *name, u32 (*traits_of)(const char *string))
 {
-	size_t len = proc_read(pid, name, game.buf, sizeof(game.buf));
+	size_t len = read_line(game.buf, sizeof(game.buf), "/proc/%d/%s", pid, name);
 	const char *at;
 	u32 traits = 0;
 
@@ -4587,7 +4551,7 @@ static bool desktop_is_game(const char *text)
 	const char *at = strstr(text, "\nCategories="), *end = at ? strchrnul(at + 1, '\n') : NULL;
 
 	for (; at && at < end; at = strpbrk(at + 1, "=;\n"))
-		if (!strncmp(at + 1, "Game;", 5) || !strncmp(at + 1, "Game\n", 5))
+		if (word_is(at + 1, strcspn(at + 1, ";\n"), "Game"))
 			return true;
 	return false;
 }
@@ -4596,26 +4560,14 @@ static bool desktop_is_game(const char *text)
 static bool app_is_game(const char *app)
 {
 	const char *name, *next;
-	char path[256];
-	struct stat s;
-	ssize_t len;
 	size_t i;
-	int fd;
 
 	for (name = app; name; name = next) {
 		next = strchr(name, '-');
 		next = next ? next + 1 : NULL;
-		for (i = 0; i < ARRAY_SIZE(app_dirs) && *name && !strchr(name, '/'); i++) {
-			snprintf(path, sizeof(path), "%s/%s.desktop", app_dirs[i], name);
-			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-			len = fd >= 0 && !fstat(fd, &s) && S_ISREG(s.st_mode) ?
-			      read(fd, game.buf, sizeof(game.buf) - 1) : 0;
-			if (fd >= 0)
-				close(fd);
-			game.buf[MAX(len, 0)] = 0;
-			if (fd >= 0)
+		for (i = 0; i < ARRAY_SIZE(app_dirs) && *name && !strchr(name, '/'); i++)
+			if (read_line(game.buf, sizeof(game.buf), "%s/%s.desktop", app_dirs[i], name))
 				return desktop_is_game(game.buf);
-		}
 	}
 	return false;
 }
@@ -4625,7 +4577,7 @@ static const char *proc_cgroup2(s32 pid)
 {
 	char *at;
 
-	proc_read(pid, "cgroup", game.buf, sizeof(game.buf));
+	read_line(game.buf, sizeof(game.buf), "/proc/%d/cgroup", pid);
 	at = strstr(game.buf, "0::/");
 	while (at && at != game.buf && at[-1] != '\n')
 		at = strstr(at + 1, "0::/");
@@ -4654,18 +4606,11 @@ static u32 proc_cgroup(s32 pid, u32 uid, bool tty)
 /* Does its user sit at another seat than the first one? So systemd-logind says. */
 static bool user_is_elsewhere(u32 uid)
 {
-	char line[1024], *at, path[64];
-	ssize_t n;
-	int fd;
+	char line[1024], *at;
 
-	snprintf(path, sizeof(path), "/run/systemd/users/%u", uid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? 0 : read(fd, line, sizeof(line) - 1);
-	if (fd >= 0)
-		close(fd);
-	line[MAX(n, 0)] = 0;
+	read_line(line, sizeof(line), "/run/systemd/users/%u", uid);
 	at = strstr(line, "\nSEATS=");
-	if (!at || at[7] == '\n')
+	if (!at || !at[7] || at[7] == '\n')
 		return false;
 	*strchrnul(at + 7, '\n') = 0;
 	return !strstr(at + 7, "seat0");
@@ -4742,8 +4687,7 @@ static u32 proc_parts(s32 pid, const char *exe)
 	struct stat s;
 	s32 child;
 
-	snprintf(name, sizeof(name), "task/%d/children", pid);
-	proc_read(pid, name, list, sizeof(list));
+	read_line(list, sizeof(list), "/proc/%d/task/%d/children", pid, pid);
 	for (; !traits && left-- && (child = strtol(at, &end, 10)) > 0; at = end) {
 		struct proc_stat p = proc_stat(child);
 
@@ -5722,17 +5666,23 @@ static void game_close(void)
 	game.now = NULL;
 }
 
-static void slot_json(struct json *j, const char *key, const struct game_slot *s)
+/* As JSON where `j` is not NULL, else as text to `o`. */
+static void slot_print(struct out *o, struct json *j, const char *what, const struct game_slot *s)
 {
-	char why[512];
+	s32 score = game_score(&s->seen);
+	char why[512] = "--game";
 
-	json_open(j, key, '{');
+	if (!game.wanted || s != game.now)
+		game_why(&s->seen, why, sizeof(why));
+	if (!j) {
+		out_f(o, "%s%d %s (score %d: %s)", what, s->pid, s->comm, score, why);
+		return;
+	}
+	json_open(j, what, '{');
 	json_u64(j, "pid", s->pid);
 	json_str(j, "comm", s->comm);
-	json_key(j, "score");
-	out_f(j->o, "%d", game_score(&s->seen));
-	game_why(&s->seen, why, sizeof(why));
-	json_str(j, "why", game.wanted && s == game.now ? "--game" : why);
+	json_f64(j, "score", score, 0);
+	json_str(j, "why", why);
 	json_close(j, '}');
 }
 
@@ -5749,36 +5699,18 @@ static const struct game_slot *game_next(void)
 	return next;
 }
 
-static void game_json(struct json *j)
+static void game_print(struct out *o, struct json *j)
 {
 	const struct game_slot *next = game_next();
 
 	if (game.now)
-		slot_json(j, "game", game.now);
-	if (next)
-		slot_json(j, "game_next", next);
-}
-
-static void slot_text(struct out *o, const char *what, const struct game_slot *s)
-{
-	char why[512];
-
-	game_why(&s->seen, why, sizeof(why));
-	out_f(o, "%s%d %s (score %d: %s)", what, s->pid, s->comm, game_score(&s->seen),
-	      game.wanted && s == game.now ? "--game" : why);
-}
-
-static void game_text(struct out *o)
-{
-	const struct game_slot *next = game_next();
-
-	if (game.now)
-		slot_text(o, "game: ", game.now);
-	else
+		slot_print(o, j, j ? "game" : "game: ", game.now);
+	else if (!j)
 		out_f(o, "game: none");
 	if (next)
-		slot_text(o, " before ", next);
-	out_f(o, "\n");
+		slot_print(o, j, j ? "game_next" : " before ", next);
+	if (!j)
+		out_f(o, "\n");
 }
 
 /* ===================================================================================== */
@@ -6579,7 +6511,7 @@ static double rss_kb(void)
 	char buf[128];
 
 	/* statm counts pages: size, then resident */
-	if (read_line(buf, sizeof(buf), "/proc/self/statm") <= 0 || !strchr(buf, ' '))
+	if (!read_line(buf, sizeof(buf), "/proc/self/statm") || !strchr(buf, ' '))
 		return NAN;
 	return strtoull(strchr(buf, ' '), NULL, 10) * 4;
 }
@@ -6658,12 +6590,7 @@ static void stats_each(void (*print)(const struct stat_now *s, void *ctx), void 
 	}
 }
 
-static const char *profile_name(enum profile p)
-{
-	static const char *const names[] = { "auto", "performance", "balanced", "powersave" };
-
-	return names[p];
-}
+static const char *const profile_names[] = { "auto", "performance", "balanced", "powersave" };
 
 /* One line that says what gamer does. */
 static int summary(char *buf, size_t size)
@@ -6675,7 +6602,7 @@ static int summary(char *buf, size_t size)
 		return snprintf(buf, size, "observing, the kernel's own scheduler decides");
 	return snprintf(buf, size, "scheduling %u CPU%s, %u cache%s, profile %s", topo.nr_cpus,
 			topo.nr_cpus == 1 ? "" : "s", topo.nr_llcs, topo.nr_llcs == 1 ? "" : "s",
-			profile_name(st.profile));
+			profile_names[st.profile]);
 }
 
 struct threads_out {
@@ -6753,19 +6680,28 @@ static void threads_lines(struct out *o)
 
 static const char *const frame_sources[] = { "none", "cadence", "flip" };
 
-/* Two percentiles of one of BPF's histograms; no data, no figure. */
-static void hist_json(struct json *j, const char *name, enum hist id)
+/* An input's way to the display, stage by stage: half and 99 of 100 took less. No data, no figure. */
+static void input_print(struct out *o, struct json *j)
 {
+	static const struct { enum hist id; const char *key, *name; } stages[] = {
+		{ HIST_INPUT_READER, "to_reader", "reader" }, { HIST_INPUT_SUBMIT, "to_submit", "submit" },
+		{ HIST_INPUT_PRESENT, "to_present", "screen" },
+	};
 	struct histogram h;
 	char key[64];
+	size_t i;
 
-	hist_read(&h, offsetof(struct cpu_state, hist[id]), HIST_SHIFT);
-	if (!h.n)
-		return;
-	snprintf(key, sizeof(key), "%s_p50_us", name);
-	json_f64(j, key, h.p50, 1);
-	snprintf(key, sizeof(key), "%s_p99_us", name);
-	json_f64(j, key, h.p99, 1);
+	for (i = 0; i < ARRAY_SIZE(stages); i++) {
+		hist_read(&h, offsetof(struct cpu_state, hist[stages[i].id]), HIST_SHIFT);
+		if (h.n && !j)
+			out_f(o, "  %s %.2f/%.2f ms", stages[i].name, h.p50 / 1e3, h.p99 / 1e3);
+		if (!h.n || !j)
+			continue;
+		snprintf(key, sizeof(key), "%s_p50_us", stages[i].key);
+		json_f64(j, key, h.p50, 1);
+		snprintf(key, sizeof(key), "%s_p99_us", stages[i].key);
+		json_f64(j, key, h.p99, 1);
+	}
 }
 
 #define FRAMES_SHOWN	240	/* frames whose times are told one by one */
@@ -6807,7 +6743,7 @@ static void detection_json(struct json *j, struct out *o)
 {
 	struct threads_out to = { .o = o, .j = j, .as = THREADS_JSON };
 
-	game_json(j);
+	game_print(o, j);
 	json_open(j, "threads", '[');
 	threads_each(thread_print, &to);
 	json_close(j, ']');
@@ -6820,9 +6756,7 @@ static void detection_json(struct json *j, struct out *o)
 #undef X
 	json_u64(j, "held", st.skel->bss->input_held);
 	json_u64(j, "window_open", st.skel->bss->input_open);
-	hist_json(j, "to_reader", HIST_INPUT_READER);
-	hist_json(j, "to_submit", HIST_INPUT_SUBMIT);
-	hist_json(j, "to_present", HIST_INPUT_PRESENT);
+	input_print(o, j);
 	json_close(j, '}');
 }
 
@@ -6831,7 +6765,7 @@ static void detection_text(struct out *o)
 	const struct frame_state *f = &st.skel->bss->frame;
 
 	threads_settle();	/* sets input_open too */
-	game_text(o);
+	game_print(o, NULL);
 	out_f(o, "frame: %s presented %llu dropped %llu missed %llu interval_us %.1f "
 	      "submit_to_present_us %.1f compositor_us %.1f\n",
 	      frame_sources[f->source % 3], f->presented, f->dropped, f->missed,
@@ -6939,7 +6873,7 @@ static void status_json(struct out *o)
 		json_str(&j, "fair_why", st.fair_why);
 		json_str(&j, "fair_limit", fair.limit);
 	}
-	json_str(&j, "profile", profile_name(st.profile));
+	json_str(&j, "profile", profile_names[st.profile]);
 	json_u64(&j, "at_ns", now_ns());
 	json_u64(&j, "cpus", topo.nr_cpus);
 	json_u64(&j, "caches", topo.nr_llcs);
@@ -6995,16 +6929,6 @@ static void status_text(struct out *o)
 	threads_text(o);
 }
 
-/* Half and 99 of 100 took less; nothing where there was none. */
-static void latency_top(struct out *o, const char *name, enum hist id)
-{
-	struct histogram h;
-
-	hist_read(&h, offsetof(struct cpu_state, hist[id]), HIST_SHIFT);
-	if (h.n)
-		out_f(o, "  %s %.2f/%.2f ms", name, h.p50 / 1e3, h.p99 / 1e3);
-}
-
 /* What top shows: lines for its head, the titles of its columns, threads, an empty line. */
 static void status_top(struct out *o)
 {
@@ -7026,9 +6950,7 @@ static void status_top(struct out *o)
 		out_f(o, "no frames yet");
 	}
 	out_f(o, "\ninput until seen (p50/p99):");
-	latency_top(o, "reader", HIST_INPUT_READER);
-	latency_top(o, "submit", HIST_INPUT_SUBMIT);
-	latency_top(o, "screen", HIST_INPUT_PRESENT);
+	input_print(o, NULL);
 	out_f(o, "\nevents lost:");
 	for (i = n = 0; i < EVENT_NR; i++) {
 		lost = cpu_sum(offsetof(struct cpu_state, lost[i]));
@@ -7826,7 +7748,7 @@ static void on_module(void)
 		return;
 	for (i = 0; i < PROG_NR; i++) {
 		if (!progs[i].module || !module_wanted(progs[i].module) ||
-		    read_line(state, sizeof(state), "/sys/module/%s/initstate", progs[i].module) <= 0)
+		    !read_line(state, sizeof(state), "/sys/module/%s/initstate", progs[i].module))
 			continue;
 		if (!strcmp(state, "coming")) {
 			timer_set(st.module_fd, MODULE_NS, 0);
@@ -11224,15 +11146,14 @@ static void prof_proc_call(const char *text)
 static void prof_proc_look(struct prof_sampled *s, u64 now)
 {
 	const char *at, *from = "", *file = "";
-	char text[4096], name[64];
+	char text[4096];
 	u32 i, words;
 
 	s->last_ns = now;
 	for (i = 0; i < PROF_PROC_NR; i++) {
 		if (strcmp(file, prof_proc_files[i].file)) {
 			file = prof_proc_files[i].file;
-			snprintf(name, sizeof(name), "task/%d/%s", s->tid, file);
-			proc_read(s->pid, name, text, sizeof(text));
+			read_line(text, sizeof(text), "/proc/%d/task/%d/%s", s->pid, s->tid, file);
 			from = strcmp(file, "stat") ? text : prof_proc_stat(s, text);
 		}
 		at = *from ? strstr(from, prof_proc_files[i].text) : NULL;
@@ -11246,8 +11167,7 @@ static void prof_proc_look(struct prof_sampled *s, u64 now)
 		s->now[i] = strtoull(at, NULL, 10);
 		s->have |= 1u << i;
 	}
-	snprintf(name, sizeof(name), "task/%d/syscall", s->tid);
-	if (proc_read(s->pid, name, text, sizeof(text)))
+	if (read_line(text, sizeof(text), "/proc/%d/task/%d/syscall", s->pid, s->tid))
 		prof_proc_call(text);
 }
 
@@ -11280,7 +11200,7 @@ static void prof_proc_thread(s32 pid, s32 tid, u64 now)
 /* Looks at a process's threads, and at their children. */
 static void prof_proc_tree(s32 pid, u64 now, u32 depth)
 {
-	char way[64], name[64], text[16 * 1024], *at, *end;
+	char way[64], text[16 * 1024], *at, *end;
 	struct dirent *d;
 	s32 child;
 	DIR *dir;
@@ -11291,8 +11211,7 @@ static void prof_proc_tree(s32 pid, u64 now, u32 depth)
 		if (d->d_name[0] == '.')
 			continue;
 		prof_proc_thread(pid, atoi(d->d_name), now);
-		snprintf(name, sizeof(name), "task/%.16s/children", d->d_name);
-		proc_read(pid, name, text, sizeof(text));
+		read_line(text, sizeof(text), "/proc/%d/task/%.16s/children", pid, d->d_name);
 		for (at = text; (child = strtol(at, &end, 10)) > 0 && end > at; at = end)
 			prof_proc_tree(child, now, depth + 1);
 	}
