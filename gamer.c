@@ -139,9 +139,8 @@ struct json {
 	u64 comma;
 };
 
-#define X(name, type, required) KCONST_##name,
-enum kernel_const { KERNEL_CONSTS(X) KCONST_NR };
-#undef X
+#define KCONST_ID(name, type, required) KCONST_##name,
+enum kernel_const { KERNEL_CONSTS(KCONST_ID) KCONST_NR };
 
 enum opt_type { OPT_FLAG, OPT_NUM, OPT_STR, OPT_CHOICE };
 enum backend { BACKEND_UNSAID = -1, BACKEND_AUTO, BACKEND_SCX, BACKEND_FAIR };
@@ -166,15 +165,13 @@ enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWE
 	X(completions, 1, "print completions for bash, zsh or fish")
 
 enum command_id {
-#define X(name, words, help) CMD_##name,
-	COMMANDS(X)
-#undef X
+#define CMD_ID(name, words, help) CMD_##name,
+	COMMANDS(CMD_ID)
 	CMD_all		/* of an option: every command takes it */
 };
 
-#define X(name, words, help) static int cmd_##name(void);
-COMMANDS(X)
-#undef X
+#define CMD_FUNCTION(name, words, help) static int cmd_##name(void);
+COMMANDS(CMD_FUNCTION)
 
 static const struct command {
 	const char *name;
@@ -182,9 +179,8 @@ static const struct command {
 	u32 words;		/* options that also come as bare words */
 	const char *help;
 } commands[] = {
-#define X(name, words, help) { #name, cmd_##name, words, help },
-	COMMANDS(X)
-#undef X
+#define CMD_ROW(name, words, help) { #name, cmd_##name, words, help },
+	COMMANDS(CMD_ROW)
 };
 
 /*
@@ -310,10 +306,9 @@ typedef const char *arg_STR;	/* points into argv; NULL: not given */
 /* The arguments of each command, args.COMMAND.FIELD. The parser fills them, and nobody changes them. */
 static struct {
 #define FIELD(cmd, field, name, letter, type, ...) arg_##type field;
-#define X(cmd, ...) struct { OPTIONS_##cmd(FIELD) } cmd;
-	X(all)
-	COMMANDS(X)
-#undef X
+#define CMD_ARGS(cmd, ...) struct { OPTIONS_##cmd(FIELD) } cmd;
+	CMD_ARGS(all)
+	COMMANDS(CMD_ARGS)
 } args;
 
 static const struct option_desc {
@@ -333,10 +328,9 @@ static const struct option_desc {
 } options[] = {
 #define ROW(cmd, field, name, letter, type, def, min, max, arg, help) \
 	{ name, letter, OPT_##type, CMD_##cmd, def, min, max, arg, help, { .type = &args.cmd.field } },
-#define X(cmd, ...) OPTIONS_##cmd(ROW)
-	X(all)
-	COMMANDS(X)
-#undef X
+#define CMD_OPTIONS(cmd, ...) OPTIONS_##cmd(ROW)
+	CMD_OPTIONS(all)
+	COMMANDS(CMD_OPTIONS)
 };
 
 /* What a hook needs of the kernel: something in its BTF, or one of the hook's programs (PROGS). */
@@ -381,9 +375,8 @@ enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_P
 	X(IMMED, "immed", CONST, "scx_enq_flags", "SCX_ENQ_IMMED", 1,		\
 	  "cpu_release callback", "leave a CPU that a real-time task takes")
 
-#define X(id, ...) HOOK_##id,
-enum hook_id { HOOKS(X) HOOK_NR };
-#undef X
+#define HOOK_ID(id, ...) HOOK_##id,
+enum hook_id { HOOKS(HOOK_ID) HOOK_NR };
 
 static const struct hook {
 	const char *name;
@@ -394,10 +387,9 @@ static const struct hook {
 	const char *fallback;	/* what is used instead */
 	const char *help;
 } hooks[HOOK_NR] = {
-#define X(id, name, need, what, part, optional, fallback, help) \
+#define HOOK_ROW(id, name, need, what, part, optional, fallback, help) \
 	{ name, NEED_##need, what, part, optional, fallback, help },
-	HOOKS(X)
-#undef X
+	HOOKS(HOOK_ROW)
 };
 
 /* How a program is attached. */
@@ -426,9 +418,8 @@ enum prog_kind { PROG_TP, PROG_FENTRY, PROG_FEXIT, PROG_KRETPROBE, PROG_UPROBE }
 	X(game_exec, GAME, TP, "sched_process_exec", NULL)			\
 	X(name_changed, NAME, TP, "task_rename", NULL)
 
-#define X(name, ...) PROG_##name,
-enum prog_id { PROGS(X) PROG_NR };
-#undef X
+#define PROG_ID(name, ...) PROG_##name,
+enum prog_id { PROGS(PROG_ID) PROG_NR };
 
 static const struct prog {
 	const char *name;	/* of the BPF program */
@@ -437,20 +428,19 @@ static const struct prog {
 	const char *target;	/* function or tracepoint; a kretprobe takes the first that exists */
 	const char *module;	/* that has the target, or NULL: the kernel itself has it */
 } progs[PROG_NR] = {
-#define X(name, hook, kind, target, module) { #name, HOOK_##hook, PROG_##kind, target, module },
-	PROGS(X)
-#undef X
+#define PROG_ROW(name, hook, kind, target, module) { #name, HOOK_##hook, PROG_##kind, target, module },
+	PROGS(PROG_ROW)
 };
 
-#define X(id, name, ...) #name,
-static const char *const source_names[] = { SOURCES(X) };
-static const char *const class_names[] = { CLASSES(X) };
-static const char *const role_names[] = { ROLES(X) };
-static const char *const reason_names[] = { REASONS(X) };
-static const char *const type_names[] = { EVENTS(X) };
-static const char *const input_names[] = { INPUT_KINDS(X) };
-static const char *const tier_names[] = { TIERS(X) };
-#undef X
+#define NAME_OF(id, name, ...) #name,
+static const char *const source_names[] = { SOURCES(NAME_OF) };
+static const char *const class_names[] = { CLASSES(NAME_OF) };
+static const char *const role_names[] = { ROLES(NAME_OF) };
+static const char *const reason_names[] = { REASONS(NAME_OF) };
+static const char *const type_names[] = { EVENTS(NAME_OF) };
+static const char *const input_names[] = { INPUT_KINDS(NAME_OF) };
+static const char *const tier_names[] = { TIERS(NAME_OF) };
+static const char *const prof_state_names[] = { PROF_STATES(NAME_OF) };
 
 enum unit { UNIT_NONE, UNIT_S, UNIT_US, UNIT_NS, UNIT_KB };
 
@@ -522,9 +512,8 @@ static const struct unit_desc {
 	X(LOW1, fps_1_percent_low, NONE, GAUGE, frames.low1, "of 100 frames 99 are at least as fast") \
 	X(LOW01, fps_01_percent_low, NONE, GAUGE, frames.low01, "of 1000 frames 999 are at least as fast")
 
-#define X(id, ...) USTAT_##id,
-enum user_stat { USER_STATS(X) USTAT_NR };
-#undef X
+#define USTAT_ID(id, ...) USTAT_##id,
+enum user_stat { USER_STATS(USTAT_ID) USTAT_NR };
 
 enum stat_type { STAT_COUNTER, STAT_GAUGE, STAT_HIST };
 static const char *const stat_types[] = { "counter", "gauge", "histogram" };
@@ -543,24 +532,20 @@ static const struct stat_desc {
 } stats[] = {
 #define AT(field) offsetof(struct cpu_state, field)
 #define EACH(label) ARRAY_SIZE(label##_names), #label, label##_names
-#define X(id, name, help) \
+#define BPF_STAT_ROW(id, name, help) \
 	{ #name, UNIT_NONE, STAT_COUNTER, 0, 0, AT(stat[BPF_STAT_##id]), 1, NULL, NULL, help },
-	BPF_STATS(X)
-#undef X
-#define X(field, name, unit, label, help) \
+	BPF_STATS(BPF_STAT_ROW)
+#define FAMILY_ROW(field, name, unit, label, help) \
 	{ #name, UNIT_##unit, STAT_COUNTER, 0, 0, AT(field), EACH(label), help },
-	BPF_FAMILIES(X)
-#undef X
-#define X(id, name, unit, type, value, help) \
+	BPF_FAMILIES(FAMILY_ROW)
+#define USER_STAT_ROW(id, name, unit, type, value, help) \
 	{ #name, UNIT_##unit, STAT_##type, 1, 0, USTAT_##id, 1, NULL, NULL, help },
-	USER_STATS(X)
-#undef X
+	USER_STATS(USER_STAT_ROW)
 	{ "wakeup", UNIT_US, STAT_HIST, 0, 0, AT(wake_hist), EACH(role),
 	  "from a wakeup until the task ran" },
-#define X(id, name, help) \
+#define HIST_ROW(id, name, help) \
 	{ #name, UNIT_US, STAT_HIST, 0, HIST_SHIFT, AT(hist[HIST_##id]), 1, NULL, NULL, help },
-	HISTS(X)
-#undef X
+	HISTS(HIST_ROW)
 	{ "events_read", UNIT_NONE, STAT_COUNTER, 1, 0, USTAT_NR, EACH(type), "events that gamer took" },
 	{ "event_delay", UNIT_US, STAT_HIST, 1, 0, 0, 1, NULL, NULL,
 	  "from a rare event until gamer has read it" },
@@ -2530,11 +2515,8 @@ static void hooks_parse(const char *list)
 static const char *kernel_probe(struct btf *btf)
 {
 	static char why[160];
-	static const struct { const char *name, *type; bool required; } consts[] = {
-#define X(name, type, required) { #name, #type, required },
-		KERNEL_CONSTS(X)
-#undef X
-	};
+#define KCONST_ROW(name, type, required) { #name, #type, required },
+	static const struct { const char *name, *type; bool required; } consts[] = { KERNEL_CONSTS(KCONST_ROW) };
 	size_t i;
 
 	for (i = 0; i < PROG_NR; i++)
@@ -3231,9 +3213,8 @@ static void db_from_bpf(void)
 static int ring_map_fd(enum event_type type)
 {
 	switch (type) {
-#define X(id, name, kib, frequent) case EVENT_##id: return bpf_map__fd(st.skel->maps.name##_ring);
-	EVENTS(X)
-#undef X
+#define RING_FD(id, name, kib, frequent) case EVENT_##id: return bpf_map__fd(st.skel->maps.name##_ring);
+	EVENTS(RING_FD)
 	case EVENT_NR:
 		break;
 	}
@@ -3243,11 +3224,8 @@ static int ring_map_fd(enum event_type type)
 /* Map a ring and leave aside what was written before. False: no memory. */
 static bool ring_open(enum event_type type)
 {
-	static const u32 sizes[] = {
-#define X(id, name, kib, frequent) (kib) * 1024,
-		EVENTS(X)
-#undef X
-	};
+#define RING_SIZE(id, name, kib, frequent) (kib) * 1024,
+	static const u32 sizes[] = { EVENTS(RING_SIZE) };
 	struct ring *r = &st.rings[type];
 	size_t page = getpagesize();
 	int fd = ring_map_fd(type);
@@ -3383,21 +3361,10 @@ static struct prefix prefix_of(const char *text)
 /* The name tables, in the form that BPF compares by. */
 static void bpf_configure_names(struct gamer_bpf *skel)
 {
-	static const struct { const char *name; u8 role; } threads[] = {
-#define X(name, role) { name, ROLE_##role },
-		THREAD_NAMES(X)
-#undef X
-	};
-	static const char *const programs[] = {
-#define X(name) name,
-		PROGRAM_NAMES(X)
-#undef X
-	};
-	static const char *const vars[] = {
-#define X(name, trait) name,
-		ENV_NAMES(X)
-#undef X
-	};
+#define THREAD_NAME(name, role) { name, ROLE_##role },
+	static const struct { const char *name; u8 role; } threads[] = { THREAD_NAMES(THREAD_NAME) };
+#define WORD_OF(name, ...) name,
+	static const char *const programs[] = { PROGRAM_NAMES(WORD_OF) }, *const vars[] = { ENV_NAMES(WORD_OF) };
 	u32 i;
 
 	_Static_assert(ARRAY_SIZE(threads) <= THREAD_NAME_MAX, "room for thread names");
@@ -3475,9 +3442,8 @@ static void bpf_configure(struct gamer_bpf *skel)
 {
 	u32 i;
 
-#define X(name, type, required) skel->rodata->k_##name = st.kernel_const[KCONST_##name];
-	KERNEL_CONSTS(X)
-#undef X
+#define KCONST_SET(name, type, required) skel->rodata->k_##name = st.kernel_const[KCONST_##name];
+	KERNEL_CONSTS(KCONST_SET)
 	bpf_configure_maps(skel, false);
 	bpf_configure_sched(skel);
 	bpf_configure_names(skel);
@@ -4234,31 +4200,23 @@ static void wine_take(void)
 	X(SERVICE, -500, "is a service")					\
 	X(NOTHING, -5000, "cannot be a game")
 
-enum trait {
-#define X(id, ...) TRAIT_##id,
-	TRAITS(X)
-#undef X
-	TRAIT_NR
-};
+#define TRAIT_ID(id, ...) TRAIT_##id,
+enum trait { TRAITS(TRAIT_ID) TRAIT_NR };
 
 #define T(name)		(1u << TRAIT_##name)
 #define T_TOLD		(T(DECLARED) | T(BENCH))
 #define T_DOES		(T(DRAWS) | T(PLAYS) | T(NVIDIA))
 #define T_WINE		(T(WINE_ENV) | T(WINE_LOADER) | T(WINDOWS_NAME))
 
-static const struct { s32 weight; const char *text; } game_traits[TRAIT_NR] = {
-#define X(id, weight, text) { weight, text },
-	TRAITS(X)
-#undef X
-};
+#define TRAIT_ROW(id, weight, text) { weight, text },
+static const struct { s32 weight; const char *text; } game_traits[] = { TRAITS(TRAIT_ROW) };
 
 /* Variables that count unless they are empty or 0. */
 static const struct { const char *name; u32 trait; } game_env[] = {
-#define X(name, trait) { name, T(trait) },
-	ENV_NAMES(X)
-	X("STEAM_COMPAT_DATA_PATH=", WINE_ENV) X("PROTON_", WINE_ENV)
-	X("WINEPREFIX=", WINE_ENV) X("WINELOADER=", WINE_ENV)
-#undef X
+#define ENV_TRAIT(name, trait) { name, T(trait) },
+	ENV_NAMES(ENV_TRAIT)
+	ENV_TRAIT("STEAM_COMPAT_DATA_PATH=", WINE_ENV) ENV_TRAIT("PROTON_", WINE_ENV)
+	ENV_TRAIT("WINEPREFIX=", WINE_ENV) ENV_TRAIT("WINELOADER=", WINE_ENV)
 };
 
 /* Names of what starts games and nothing else. */
@@ -4277,17 +4235,16 @@ static const char *const app_dirs[] = {
 };
 
 static const struct { const char *comm; u8 class; } game_servers[] = {
-#define X(name, class) { name, CLASS_##class },
-	X("gamescope", COMPOSITOR) X("gamescope-wl", COMPOSITOR) X("kwin_wayland", COMPOSITOR)
-	X("kwin_x11", COMPOSITOR) X("gnome-shell", COMPOSITOR) X("mutter", COMPOSITOR)
-	X("Xorg", COMPOSITOR) X("Xwayland", COMPOSITOR) X("sway", COMPOSITOR)
-	X("weston", COMPOSITOR) X("Hyprland", COMPOSITOR) X("labwc", COMPOSITOR)
-	X("cosmic-comp", COMPOSITOR) X("wayfire", COMPOSITOR) X("river", COMPOSITOR)
-	X("cage", COMPOSITOR) X("niri", COMPOSITOR)
-	X("pipewire", AUDIO) X("pipewire-pulse", AUDIO) X("wireplumber", AUDIO)
-	X("pulseaudio", AUDIO) X("jackd", AUDIO) X("jackdbus", AUDIO)
-	X("wineserver", WINESERVER) X("wineserver64", WINESERVER) X("wineserver32", WINESERVER)
-#undef X
+#define SERVER(name, class) { name, CLASS_##class },
+	SERVER("gamescope", COMPOSITOR) SERVER("gamescope-wl", COMPOSITOR) SERVER("kwin_wayland", COMPOSITOR)
+	SERVER("kwin_x11", COMPOSITOR) SERVER("gnome-shell", COMPOSITOR) SERVER("mutter", COMPOSITOR)
+	SERVER("Xorg", COMPOSITOR) SERVER("Xwayland", COMPOSITOR) SERVER("sway", COMPOSITOR)
+	SERVER("weston", COMPOSITOR) SERVER("Hyprland", COMPOSITOR) SERVER("labwc", COMPOSITOR)
+	SERVER("cosmic-comp", COMPOSITOR) SERVER("wayfire", COMPOSITOR) SERVER("river", COMPOSITOR)
+	SERVER("cage", COMPOSITOR) SERVER("niri", COMPOSITOR)
+	SERVER("pipewire", AUDIO) SERVER("pipewire-pulse", AUDIO) SERVER("wireplumber", AUDIO)
+	SERVER("pulseaudio", AUDIO) SERVER("jackd", AUDIO) SERVER("jackdbus", AUDIO)
+	SERVER("wineserver", WINESERVER) SERVER("wineserver64", WINESERVER) SERVER("wineserver32", WINESERVER)
 };
 
 /* Not games, though they come with one, look like one or draw as fast: a hint, as names are. */
@@ -6546,9 +6503,8 @@ static double hz_of(u64 gap_ns)
 static double stat_user(enum user_stat id)
 {
 	switch (id) {
-#define X(id, name, unit, type, value, help) case USTAT_##id: return value;
-	USER_STATS(X)
-#undef X
+#define USTAT_VALUE(id, name, unit, type, value, help) case USTAT_##id: return value;
+	USER_STATS(USTAT_VALUE)
 	case USTAT_NR:
 		break;
 	}
@@ -6751,9 +6707,8 @@ static void detection_json(struct json *j, struct out *o)
 		json_u64(j, "threads_not_shown", to.more);
 	frame_json(j);
 	json_open(j, "input", '{');
-#define X(id, name, ms) json_u64(j, #name, cpu_sum(offsetof(struct cpu_state, stat[BPF_STAT_INPUT_##id])));
-	INPUT_KINDS(X)
-#undef X
+#define INPUT_JSON(id, name, ms) json_u64(j, #name, cpu_sum(offsetof(struct cpu_state, stat[BPF_STAT_INPUT_##id])));
+	INPUT_KINDS(INPUT_JSON)
 	json_u64(j, "held", st.skel->bss->input_held);
 	json_u64(j, "window_open", st.skel->bss->input_open);
 	input_print(o, j);
@@ -6771,10 +6726,9 @@ static void detection_text(struct out *o)
 	      frame_sources[f->source % 3], f->presented, f->dropped, f->missed,
 	      f->interval_ns / 1e3, f->submit_to_present_ns / 1e3, f->compositor_ns / 1e3);
 	out_f(o, "input:");
-#define X(id, name, ms) \
+#define INPUT_TEXT(id, name, ms) \
 	out_f(o, " " #name " %" PRIu64, cpu_sum(offsetof(struct cpu_state, stat[BPF_STAT_INPUT_##id])));
-	INPUT_KINDS(X)
-#undef X
+	INPUT_KINDS(INPUT_TEXT)
 	out_f(o, " held %u window %s\n", st.skel->bss->input_held,
 	      st.skel->bss->input_open ? "open" : "closed");
 }
@@ -7416,11 +7370,8 @@ static void us_json(struct json *j, const char *key, u32 ns)
 		json_u64(j, key, ns / NSEC_PER_USEC);
 }
 
-static const struct { const char *driver; u32 request; } submits[] = {
-#define X(driver, request, symbol) { driver, request },
-	GPU_SUBMITS(X)
-#undef X
-};
+#define SUBMIT_ROW(driver, request, symbol) { driver, request },
+static const struct { const char *driver; u32 request; } submits[] = { GPU_SUBMITS(SUBMIT_ROW) };
 
 static void event_json_submit(struct json *j, const struct event_submit *e)
 {
@@ -7588,11 +7539,8 @@ static void game_ring_event(const struct event_game *e)
 	}
 }
 
-static const bool type_frequent[] = {
-#define X(id, name, kib, frequent) frequent,
-	EVENTS(X)
-#undef X
-};
+#define FREQUENT(id, name, kib, frequent) frequent,
+static const bool type_frequent[] = { EVENTS(FREQUENT) };
 
 #define TAKE_MAX	256	/* records of a ring in one turn of the loop: some milliseconds at most */
 
@@ -8952,12 +8900,6 @@ static struct prof {
 	u8 category_of[PROF_SYSCALLS];	/* enum prof_category of each 64-bit call */
 	u16 order[PROF_CALLS];		/* calls, the most frequent first; prof_calls_make() */
 } prof;		/* no initial values: cmd_profile() */
-
-static const char *const prof_state_names[PROF_STATE_NR] = {
-#define X(id, name, help) #name,
-	PROF_STATES(X)
-#undef X
-};
 
 /* The names of x86-64's system calls by number; the Makefile takes them from the kernel's header. */
 static const char *const prof_call_names[PROF_SYSCALLS] = {
@@ -11748,9 +11690,8 @@ static int run_again_and_again(void)
 static int cmd_run(void)
 {
 	static const char *const tests[] = {
-#define X(id, name) [PART_##id] = "no-" #name,
-		PARTS(X)
-#undef X
+#define PART_TEST(id, name) [PART_##id] = "no-" #name,
+		PARTS(PART_TEST)
 		[TEST_ERROR] = "error", [TEST_STALL] = "stall", [TEST_CALL] = "call",
 		[TEST_PERF] = "perf",
 	};
