@@ -628,16 +628,16 @@ enum prof_walk {
 /* What one thread did in one program: it gets a new record by exec. */
 struct prof_thread {
 	__u64 start_ns, end_ns;	/* CLOCK_MONOTONIC; marked, fork; last switch, exec, end */
+	__u64 min_ns, max_ns;	/* of the events, from the CPU's loss to its return */
+	__u64 wait_max_ns;	/* from a wakeup until the thread ran, the longest */
 	__u64 events;		/* times off the CPU, within the bounds */
-	__u64 min_ns, max_ns;	/* of these, from the CPU's loss to its return */
 	__u64 n[PROF_STATE_NR];	/* by state; one event may count in its state and in runqueue */
 	__u64 ns[PROF_STATE_NR];
 	__u64 futex_n, futex_ns;	/* of sleep: inside of a futex call */
-	__u64 wait_max_ns;	/* from a wakeup until the thread ran, the longest */
-	__u32 waits[HIST_SLOTS];	/* all of these by their time: hist_slot(ns >> HIST_SHIFT) */
 	__u64 minor_faults, major_faults;
 	__u64 voluntary, involuntary;	/* context switches as the kernel counts them */
 	__u64 cpu_ns;		/* time on CPUs, likewise */
+	__u32 waits[HIST_SLOTS];	/* wakeups by the time until the thread ran: hist_slot(ns >> HIST_SHIFT) */
 	__u32 id;		/* of this record; no two have the same */
 	__u32 tgid, tid;	/* in gamer's PID namespace */
 	__u32 gone;		/* 1: the thread has ended */

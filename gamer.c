@@ -901,27 +901,24 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 	va_list copy;
 	int i;
 
-	/*
-	 * Only here does libbpf tell which program a kernel refused. An optional one is then
-	 * left out, see bpf_load().
-	 */
+	va_copy(copy, ap);
 	if (level == LIBBPF_WARN && strstr(fmt, "BPF program load failed")) {
-		va_copy(copy, ap);
+		/*
+		 * Only here does libbpf tell which program a kernel refused. An optional one is then
+		 * left out, see bpf_load().
+		 */
 		name = va_arg(copy, const char *);
 		for (i = 0; i < PROG_NR; i++)
 			if (!strcmp(progs[i].name, name))
 				st.refused = progs[i].name;
-		va_end(copy);
-	}
-	if (st.verbose && level == LIBBPF_DEBUG && strstr(fmt, "BEGIN PROG LOAD LOG")) {
-		va_copy(copy, ap);
+	} else if (st.verbose && level == LIBBPF_DEBUG && strstr(fmt, "BEGIN PROG LOAD LOG")) {
 		name = va_arg(copy, const char *);
 		/* the verifier's last line; 7.2 has a line "insns processed" before it */
 		cost = strstr(va_arg(copy, const char *), "\nprocessed ");
 		if (cost)
 			note("verified %s: %.*s", name, (int)strcspn(cost + 1, "\n"), cost + 1);
-		va_end(copy);
 	}
+	va_end(copy);
 	if (!st.verbose || level == LIBBPF_DEBUG)
 		return 0;
 	va_copy(copy, ap);
@@ -4145,7 +4142,7 @@ static void wine_take(void)
  * BPF tells which processes may matter (game_hint), each gets a slot and, at once and when
  * its start has settled, a look at /proc, which a child takes (reader_work): a server of the game
  * gets its class, of any other it is known what it is (slot_told). What a process does now BPF counts
- * (struct activity), which is read while anyone but the game does something (game_judge). Both make
+ * (struct activity), which is read while anyone but the game does something (game_look). Both make
  * the score, by the same rules for the game and for all others, and the best becomes the game
  * (game_choose). Nothing here runs while nothing starts, ends or begins to draw.
  *
@@ -4307,7 +4304,7 @@ static struct game {
 	u64 scan_due_ns;	/* next look at all processes, 0: none; game_scan_soon() */
 	u64 scanned_at_ns;	/* the last one; game_scan() */
 	u64 check_due_ns;	/* next look at what BPF lost, 0: none; game_hint() */
-	u64 judge_due_ns;	/* next look at what processes do, 0: none; game_judge() */
+	u64 judge_due_ns;	/* next look at what processes do, 0: none; game_looks() */
 	u64 lost;		/* hints that BPF had lost by the last look; game_lost() */
 	u64 first_frame;	/* frames_logged when it became that; game_switch() */
 	u64 detected_us;	/* from its first hint until then, 0: it ran before us; game_switch() */
@@ -5252,15 +5249,6 @@ static bool game_look(u64 now)
 	return others;
 }
 
-/* Who plays? Again soon, while anyone but the game may. */
-static void game_judge(void)
-{
-	u64 now = now_ns();
-
-	game.judge_due_ns = game_look(now) ? now + JUDGE_NS : 0;
-	game_choose();
-}
-
 /* What a look has found. */
 static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 {
@@ -5499,8 +5487,11 @@ static void game_looks(void)
 		game.check_due_ns = 0;
 		game_lost();
 	}
-	if (game.judge_due_ns && game.judge_due_ns <= now)
-		game_judge();
+	if (game.judge_due_ns && game.judge_due_ns <= now) {
+		/* who plays? again soon, while anyone but the game may */
+		game.judge_due_ns = game_look(now) ? now + JUDGE_NS : 0;
+		game_choose();
+	}
 	if (game_must_poll())
 		game_scan_soon();
 	if (game.scan_due_ns && game.scan_due_ns <= now && !scanning())
@@ -6733,17 +6724,6 @@ static void detection_text(struct out *o)
 	      st.skel->bss->input_open ? "open" : "closed");
 }
 
-static void threads_text(struct out *o)
-{
-	struct threads_out to = { .o = o, .as = THREADS_TEXT };
-
-	out_f(o, "thread %8s %8s %-10s %-10s %-8s %4s %9s  %s\n", "tid", "pid", "class", "role",
-	      "source", "conf", "submit/s", "comm");
-	threads_each(thread_print, &to);
-	if (to.more)
-		out_f(o, "(%u more threads)\n", to.more);
-}
-
 /* A row's name with its unit; histograms have that with each figure. */
 static const char *stat_key(const struct stat_desc *d)
 {
@@ -6866,6 +6846,7 @@ static void stat_text(const struct stat_now *s, void *ctx)
 
 static void status_text(struct out *o)
 {
+	struct threads_out to = { .o = o, .as = THREADS_TEXT };
 	char text[128];
 	u32 i;
 
@@ -6880,7 +6861,11 @@ static void status_text(struct out *o)
 	stats_each(stat_text, o);
 	roles_print(o, NULL);
 	detection_text(o);
-	threads_text(o);
+	out_f(o, "thread %8s %8s %-10s %-10s %-8s %4s %9s  %s\n", "tid", "pid", "class", "role",
+	      "source", "conf", "submit/s", "comm");
+	threads_each(thread_print, &to);
+	if (to.more)
+		out_f(o, "(%u more threads)\n", to.more);
 }
 
 /* What top shows: lines for its head, the titles of its columns, threads, an empty line. */
@@ -7637,15 +7622,6 @@ static void game_tell(void)
 	status_changed();
 }
 
-/* Prints the status to stdout. gamer waits for no reader: what it does not take at once is cut. */
-static void status_dump(void)
-{
-	out_keep(&answer);
-	status_text(&answer);
-	if (write_now(STDOUT_FILENO, answer.buf, answer.len) < answer.len)
-		note("SIGUSR1: the status is cut, for nobody reads standard output");
-}
-
 static void on_signal(void)
 {
 	struct signalfd_siginfo si;
@@ -7658,9 +7634,12 @@ static void on_signal(void)
 				status_changed();
 			}
 			break;
-		case SIGUSR1:
+		case SIGUSR1:	/* gamer waits for no reader: what it does not take at once is cut */
+			out_keep(&answer);
 			if (st.skel)
-				status_dump();
+				status_text(&answer);
+			if (write_now(STDOUT_FILENO, answer.buf, answer.len) < answer.len)
+				note("SIGUSR1: the status is cut, for nobody reads standard output");
 			break;
 		case SIGCHLD:
 			game_event(EV_SIGNAL);
@@ -10176,19 +10155,6 @@ static void prof_turn(u64 now)
 	prof_images_look(now, false);
 }
 
-static void prof_places_read(void)
-{
-	int fd = bpf_map__fd(st.skel->maps.prof_offs);
-	struct prof_key key;
-	bool first = true;
-
-	for (; !bpf_map_get_next_key(fd, first ? NULL : &key, &key); first = false) {
-		prof.places = prof_grow(prof.places, prof.nr_places, sizeof(*prof.places));
-		prof.places[prof.nr_places] = (struct prof_place){ .key = key };
-		prof.nr_places += !bpf_map_lookup_elem(fd, &key, &prof.places[prof.nr_places].off);
-	}
-}
-
 static void prof_syscalls_read(void)
 {
 	int cpus = libbpf_num_possible_cpus(), i;
@@ -10237,6 +10203,9 @@ static void prof_await_ends(void)
 /* Stops the counting, then reads all that was counted. */
 static void prof_collect(void)
 {
+	int places = bpf_map__fd(st.skel->maps.prof_offs);
+	struct prof_key key, *last = NULL;
+
 	prof_await_ends();
 	while (prof.nr_links)
 		bpf_link__destroy(prof.links[--prof.nr_links]);
@@ -10245,7 +10214,11 @@ static void prof_collect(void)
 	prof.records_lost = st.skel->bss->prof_ids - prof.nr_threads;
 	prof_rings_read(UINT64_MAX - 1);
 	prof_images_look(prof.end_ns, true);
-	prof_places_read();
+	for (; !bpf_map_get_next_key(places, last, &key); last = &key) {
+		prof.places = prof_grow(prof.places, prof.nr_places, sizeof(*prof.places));
+		prof.places[prof.nr_places] = (struct prof_place){ .key = key };
+		prof.nr_places += !bpf_map_lookup_elem(places, &key, &prof.places[prof.nr_places].off);
+	}
 	prof_syscalls_read();
 	prof_sort(prof.threads, prof.nr_threads, sizeof(*prof.threads), prof_thread_cmp_id);
 	prof_sort(prof.places, prof.nr_places, sizeof(*prof.places), prof_place_cmp);
@@ -10325,21 +10298,12 @@ static void prof_row_add(struct prof_row *to, const struct prof_row *r)
 		to->t.min_ns = r->t.min_ns;
 	to->t.max_ns = MAX(to->t.max_ns, r->t.max_ns);
 	to->t.end_ns = MAX(to->t.end_ns, r->t.end_ns);
-	to->t.events += r->t.events;
-	to->t.futex_n += r->t.futex_n;
-	to->t.futex_ns += r->t.futex_ns;
 	to->t.wait_max_ns = MAX(to->t.wait_max_ns, r->t.wait_max_ns);
 	for (i = 0; i < HIST_SLOTS; i++)
 		to->t.waits[i] += r->t.waits[i];
-	to->t.minor_faults += r->t.minor_faults;
-	to->t.major_faults += r->t.major_faults;
-	to->t.voluntary += r->t.voluntary;
-	to->t.involuntary += r->t.involuntary;
-	to->t.cpu_ns += r->t.cpu_ns;
-	for (i = 0; i < PROF_STATE_NR; i++) {
-		to->t.n[i] += r->t.n[i];
-		to->t.ns[i] += r->t.ns[i];
-	}
+	/* all from events to cpu_ns */
+	for (i = offsetof(struct prof_thread, events); i < offsetof(struct prof_thread, waits); i += sizeof(u64))
+		*(u64 *)((char *)&to->t + i) += *(const u64 *)((const char *)&r->t + i);
 	to->io.n += r->io.n;
 	to->io.ns += r->io.ns;
 	to->io.bytes += r->io.bytes;
@@ -11047,7 +11011,7 @@ struct prof_sampled {
 	char comm[16];
 };
 
-static struct prof_sampled *prof_sampled;	/* PROF_SAMPLED; prof_proc_open() */
+static struct prof_sampled *prof_sampled;	/* PROF_SAMPLED; cmd_profile() */
 static u32 prof_nr_sampled, prof_looks, prof_unsampled;
 static u32 prof_seen_running, prof_seen_outside;	/* samples that saw a thread in no system call */
 
@@ -11165,14 +11129,6 @@ static void prof_proc_turn(u64 now)
 {
 	prof_proc_tree(prof.root, now, 0);
 	prof_looks++;
-}
-
-static void prof_proc_open(void)
-{
-	prof_sampled = prof_need(calloc(PROF_SAMPLED, sizeof(*prof_sampled)));
-	if (kill(prof.root, 0) && errno == ESRCH)
-		die(EX_NOINPUT, "profile: there is no process %d", prof.root);
-	prof_proc_turn(now_ns());
 }
 
 /* What was counted since the recording began. */
@@ -11393,10 +11349,14 @@ static int cmd_profile(void)
 		prof_spawn(st.argv);
 	else if (prof.scope == PROF_TREE)
 		prof.pidfd = syscall(SYS_pidfd_open, prof.root, 0);
-	if (prof.lacks)
-		prof_proc_open();
-	else
+	if (!prof.lacks) {
 		prof_bpf_start();
+	} else {
+		prof_sampled = prof_need(calloc(PROF_SAMPLED, sizeof(*prof_sampled)));
+		if (kill(prof.root, 0) && errno == ESRCH)
+			die(EX_NOINPUT, "profile: there is no process %d", prof.root);
+		prof_proc_turn(now_ns());
+	}
 	prof.start_ns = now_ns();
 	if (prof.child && send(prof.go_fd, "", 1, MSG_NOSIGNAL) != 1)
 		die(EX_OSERR, "profile: the command went away");
