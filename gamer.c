@@ -121,7 +121,6 @@ typedef int64_t s64;
 #define METRICS_NS	(10 * NSEC_PER_SEC)	/* how old the metrics file gets */
 #define BACK_OFF_MAX_S	60		/* wait between restarts after failures: 1, 2, 4 s, at most this */
 #define FAILURES_NS	(3600 * NSEC_PER_SEC)	/* failures are not in a row where gamer worked so long between them */
-#define CPUPERF_ONE	1024		/* SCX_CPUPERF_ONE: full speed */
 #define SCX_DIR		"/sys/kernel/sched_ext/"
 
 /* Output: gathers text and writes it to fd when full or flushed; no allocation. */
@@ -1677,28 +1676,16 @@ static struct topology {
 /* Sets set[cpu] for every CPU of a list such as "0-3,8". Returns the highest CPU + 1, or -1. */
 static int topo_parse_list(const char *list, bool *set)
 {
-	int highest = 0;
-	char *end;
+	int highest = 0, a, b, n;
 
-	while (*list) {
-		long a = strtol(list, &end, 10), b = a;
-
-		if (end == list || a < 0)
+	for (; *list; list += n + (list[n] == ',')) {
+		n = 0;
+		if (sscanf(list, "%d%n-%d%n", &a, &n, &b, &n) < 2)
+			b = a;
+		if (!n || a < 0 || b < a || b >= MAX_CPUS || (list[n] && list[n] != ','))
 			return -1;
-		if (*end == '-') {
-			list = end + 1;
-			b = strtol(list, &end, 10);
-			if (end == list || b < a)
-				return -1;
-		}
-		if (b >= MAX_CPUS)
-			return -1;
-		for (; a <= b; a++)
-			set[a] = true;
-		highest = MAX(highest, (int)b + 1);
-		if (*end && *end != ',')
-			return -1;
-		list = *end ? end + 1 : end;
+		memset(set + a, true, b + 1 - a);
+		highest = MAX(highest, b + 1);
 	}
 	return highest;
 }
@@ -8197,20 +8184,17 @@ static void events_check(s64 id, const char *option, const char *what)
 /* Asks for what the options say. */
 static void events_ask(struct conn *c)
 {
-	u32 types = list_parse("type", args.events.type, type_names, ARRAY_SIZE(type_names)), i;
+	const char *types = args.events.type ? : "";
 	char request[CLIENT_LINE];
-	size_t n = 0;
 
+	list_parse("type", types, type_names, ARRAY_SIZE(type_names));
 	events_check(args.events.pid, "--pid", "process");
 	events_check(args.events.tid, "--tid", "thread");
-	n += snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"events\",%s\"types\":\"",
-		      args.events.trace ? "\"format\":\"records\"," : "");
-	for (i = 0; types; types &= ~(1U << i++))
-		if (types & 1U << i)
-			n += snprintf(request + n, sizeof(request) - n, "%s%s", type_names[i],
-				      types >> i > 1 ? "," : "");
-	snprintf(request + n, sizeof(request) - n, "\",\"tid\":%" PRId64 ",\"pid\":%" PRId64 "}\n",
-		 args.events.tid, args.events.pid);
+	if (snprintf(request, sizeof(request),
+		     "{\"v\":1,\"cmd\":\"events\",%s\"types\":\"%s\",\"tid\":%" PRId64 ",\"pid\":%" PRId64 "}\n",
+		     args.events.trace ? "\"format\":\"records\"," : "", types, args.events.tid,
+		     args.events.pid) >= (int)sizeof(request))
+		die(EX_USAGE, "--type: '%s' is too long", types);
 	conn_must_ask(c, request);
 }
 
@@ -11716,9 +11700,8 @@ static const char *hook_places(u32 id)
 	return text;
 }
 
-static void check_text(const char *release, const char *why, const char *attached)
+static void check_text(struct out *o, const char *release, const char *why, const char *attached)
 {
-	struct out *o = out_stdout();
 	int i;
 
 	out_f(o, "kernel      %s\n", release);
@@ -11733,12 +11716,10 @@ static void check_text(const char *release, const char *why, const char *attache
 		      st.hook_why[i] ? st.hook_why[i] : "available",
 		      st.hook_why[i] ? "; instead: " : hook_places(i),
 		      st.hook_why[i] ? hooks[i].fallback : "", hooks[i].help);
-	out_flush(o);
 }
 
-static void check_json(const char *release, const char *why, const char *attached)
+static void check_json(struct out *o, const char *release, const char *why, const char *attached)
 {
-	struct out *o = out_stdout();
 	struct json j;
 	int i;
 
@@ -11766,11 +11747,11 @@ static void check_json(const char *release, const char *why, const char *attache
 	}
 	json_close(&j, ']');
 	json_end(&j);
-	out_flush(o);
 }
 
 static int cmd_check(void)
 {
+	struct out *o = out_stdout();
 	const char *why;
 	struct utsname un;
 	char name[128];
@@ -11783,16 +11764,13 @@ static int cmd_check(void)
 	attached = scx_attached(name, sizeof(name));
 	fair_probe();
 	backend_choose(BACKEND_AUTO);
-	if (args.check.json)
-		check_json(un.release, why, attached ? name : NULL);
-	else
-		check_text(un.release, why, attached ? name : NULL);
+	(args.check.json ? check_json : check_text)(o, un.release, why, attached ? name : NULL);
+	out_flush(o);
 	return EX_OK;
 }
 
-static void db_list_json(void)
+static void db_list_json(struct out *o)
 {
-	struct out *o = out_stdout();
 	struct db_profile *p;
 	struct json j;
 	u32 i;
@@ -11831,9 +11809,8 @@ static const char *db_us(char text[16], u64 ns)
 	return text;
 }
 
-static void db_list_text(void)
+static void db_list_text(struct out *o)
 {
-	struct out *o = out_stdout();
 	char burst[16], dev[16], seen[16], days[16];
 	struct db_profile *p;
 
@@ -11851,12 +11828,11 @@ static void db_list_text(void)
 
 static int db_list(void)
 {
+	struct out *o = out_stdout();
+
 	qsort(db.known.profile, db.known.count, sizeof(*db.known.profile), db_compare);
-	if (args.db.json)
-		db_list_json();
-	else
-		db_list_text();
-	out_flush(out_stdout());
+	(args.db.json ? db_list_json : db_list_text)(o);
+	out_flush(o);
 	return EX_OK;
 }
 
