@@ -2005,10 +2005,30 @@ host_man() { : "man is a manual page that mandoc and groff find no fault with; e
 	"$mandoc" -Tlint -Wstyle "$dir/gamer.8" >"$dir/lint" || fail "$(head -n1 "$dir/lint")"
 	[ -z "$(groff -man -ww -Tutf8 "$dir/gamer.8" 2>&1 >/dev/null)" ] || fail "groff warns"
 	"$mandoc" -Tascii "$dir/gamer.8" | sed "s/.$(printf '\b')//g" >"$dir/text"
-	for word in $(options_table | cut -f1,2 | tr '\t' '\n' | sort -u) sched_ext wakeup_us 64 69 70 75 77 78; do
+	for word in $(options_table | cut -f1,2 | tr '\t' '\n' | sort -u) sched_ext wakeup_us; do
 		grep -qw -- "$word" "$dir/text" || fail "lacks $word"
 	done
+	sed -i '/^EXIT STATUS/,/^SIGNALS/!d' "$dir/text"
+	for word in $( (echo '#include <sysexits.h>'; grep -o 'EX_[A-Z]*' "$ROOT/gamer.c" | sort -u) | gcc -E -P - | grep '^[0-9]'); do
+		grep -qE "^ {5,8}([0-9, ]*, )?$word(,| |\$)" "$dir/text" || fail "lacks exit code $word"
+	done
 	rm -rf "$dir"
+}
+host_commands() { : "README and man: each command of gamer is one that gamer takes as printed; README has at most 170 lines and no figure that RESULTS.md lacks"
+	local line said n=0 all=$ROOT/test/RESULTS.md
+	while IFS= read -r line; do
+		line=${line#*/opt/gamer/} line=${line#GAMER_GAME=1 %command%}
+		case $line in gamer | gamer\ *) ;; *) continue ;; esac
+		line=${line%%[|#>]*} line=${line%2} line=${line/ -- / --help -- }
+		[[ $line = *--help* ]] || line+=" --help"
+		said=$(cd "$(dirname "$GAMER")" && eval "./$line" 2>&1 >/dev/null) || fail "'$line': $said"
+		n=$((n + 1))
+	done < <(sed -n 's/^    //p' "$ROOT/README.md" | sed 's/PID/1/'; "$GAMER" man | sed -n '/^.SH EXAMPLES/,/^.SH ADVICE/s/^\.B \\&//p' | sed 's/\\-/-/g')
+	[ $n -ge 20 ] || fail "only $n commands"
+	[ "$(wc -l <"$ROOT/README.md")" -le 170 ] || fail "$(wc -l <"$ROOT/README.md") lines"
+	for n in $(sed -n '/<!-- figures: begin/,/<!-- figures: end/{/^|/p}' "$ROOT/README.md" | grep -oE '\| \**[0-9.]+' | tr -d '|* '); do
+		grep -qE "[| *;]$n[* ;|]" "$all" || fail "$n is not in RESULTS.md"
+	done
 }
 # completes_all CMD...: CMD LINE prints what a shell offers for LINE: it is what the table of options says
 completes_all() {
