@@ -190,7 +190,8 @@ enum bpf_stat { BPF_STATS(X) BPF_STAT_NR };
 	X(SUBMIT, gpu_submit, 64, 1)		\
 	X(MIGRATION, migration, 64, 1)		\
 	X(CLASSIFICATION, classification, 64, 0) \
-	X(MISS, deadline_miss, 64, 0)
+	X(MISS, deadline_miss, 64, 0)		\
+	X(RUN, run, 256, 1)	/* the last: not among those that a client gets unasked */
 
 #define X(id, name, kib, frequent) EVENT_##id,
 enum event_type { EVENTS(X) EVENT_NR };
@@ -276,6 +277,7 @@ struct cpu_state {
 	__u64 lost[EVENT_NR];				/* events that found it full; event_sent() */
 	__u32 wake_hist[ROLE_NR][HIST_SLOTS];		/* wakeup latency; running() */
 	__u32 hist[HIST_NR][HIST_SLOTS];		/* hist_add() */
+	__u64 switched_ns;				/* the last switch that a client heard of; run_ended() */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct cpu_state) % 64 == 0, "cpu_state shares no cache line");
 _Static_assert(__builtin_offsetof(struct cpu_state, stat) == 64, "hot part is one line");
@@ -403,6 +405,15 @@ struct event_miss {
 	__u64 actual_ns;
 };
 _Static_assert(sizeof(struct event_miss) == 40, "ABI");
+
+/* A thread of anybody has left its CPU. */
+struct event_run {
+	EVENT_HEAD;
+	__u32 pad;
+	__u64 from_ns;		/* when it got the CPU, CLOCK_MONOTONIC */
+	char comm[16];		/* not trusted, may lack its end */
+};
+_Static_assert(sizeof(struct event_run) == 48, "ABI");
 
 /* One thread that belongs to the game or serves it; the thread iterator's record. */
 struct thread_row {
@@ -1037,6 +1048,7 @@ EVENTS(X)
 #undef X
 
 u32 events_wanted = 1U << EVENT_GAME;	/* bits by enum event_type that somebody reads; user space */
+u64 run_watched_ns;		/* since when run_ended() is attached; user space */
 
 /*
  * The way to the process database and back. Tasks that end by the thousand a second must not
@@ -3388,6 +3400,25 @@ static __always_inline void runtime_overruns(struct task_struct *p, struct task_
  * One look at a context per switch: that of a task that gets the CPU is looked at when the task leaves
  * the CPU, and before only if the task wakes another one (PRIO_UNKNOWN, see runtime_waking).
  */
+/* Tells who ran, when and where. Attached only while a client wants that: run_watch(). */
+SEC("tp_btf/sched_switch")
+int BPF_PROG(run_ended, bool preempt, struct task_struct *prev)
+{
+	struct event_run e = { EVENT_INIT(RUN, (__u64)prev->tgid << 32 | (u32)prev->pid) };
+	struct cpu_state *cs = cpu_here();
+	struct task_ctx *t;
+
+	e.from_ns = cs->switched_ns;
+	cs->switched_ns = e.at_ns;
+	if (!prev->pid || e.from_ns < run_watched_ns || !event_wanted(EVENT_RUN))
+		return 0;
+	t = task_ctx_of(prev);
+	e.role = t ? t->role : ROLE_NONE;
+	__builtin_memcpy(e.comm, prev->comm, sizeof(e.comm));
+	EVENT_SEND(EVENT_RUN, run_ring, &e);
+	return 0;
+}
+
 SEC("tp_btf/sched_switch")
 int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
 	     unsigned int prev_state)

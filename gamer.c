@@ -242,12 +242,13 @@ static const struct command {
 	X(top, once, "once", 0, FLAG, 0, 0, 0, NULL, "print one snapshot and end")
 
 #define OPTIONS_events(X)							\
-	X(events, type, "type", 't', STR, 0, 1, 0, "TYPE,...", "types of events; default: all") \
+	X(events, type, "type", 't', STR, 0, 1, 0, "TYPE,...",			\
+	  "types of events; default: all, but run (who ran on each CPU, and when) with --trace alone") \
 	X(events, tid, "tid", 0, NUM, 0, 0, 4194304, NULL, "events of this thread; 0: of all") \
 	X(events, pid, "pid", 0, NUM, 0, 0, 4194304, NULL, "events of this process; 0: of all") \
 	OPTION_SECONDS(X, events)						\
 	X(events, trace, "trace", 0, STR, 0, 1, 0, "FILE",			\
-	  "write a trace that ui.perfetto.dev opens, print nothing")
+	  "write a trace that ui.perfetto.dev and chrome://tracing open, print nothing")
 
 #define OPTIONS_db(X)								\
 	X(db, action, "action", 0, CHOICE, 0, 0, 0, "list|export|import|check|clear", \
@@ -591,6 +592,7 @@ static struct state {
 	struct bpf_link *link;		/* the attached scheduler */
 	struct ring rings[EVENT_NR];
 	int epoll_fd, signal_fd, listen_fd, uevent_fd, watchdog_fd, lock_fd;
+	int run_fd;			/* holds run_ended to its tracepoint; <= 0: no client wants that; run_watch() */
 	int batch_fd;			/* timer: frequent events are taken when it ends */
 	int module_fd;			/* timer: modules that come have had time to start */
 	int publish_fd;			/* timer: the status and metrics files are written anew */
@@ -3319,6 +3321,9 @@ static void bpf_unload(void)
 	}
 	for (i = 0; i < EVENT_NR; i++)
 		ring_close(i);
+	if (st.run_fd > 0)
+		close(st.run_fd);
+	st.run_fd = 0;
 	bpf_link__destroy(st.threads_link);
 	/*
 	 * A child that was just forked still holds the link, and the kernel (6.18) ends whichever
@@ -7038,9 +7043,28 @@ union record {
 	struct event head;
 	struct event_frame frame;
 	struct event_miss miss;
+	struct event_run run;
 	struct event_lost lost;
 };
 _Static_assert(sizeof(union record) == 48 && sizeof(struct event_frame) <= 48, "sent to clients");
+
+/* The program that sees who runs costs each switch something, so it is attached while a client wants that. */
+static void run_watch(bool on)
+{
+	u64 run = caps_get(true);
+
+	if (on == (st.run_fd > 0))
+		return;
+	if (!on) {
+		close(st.run_fd);
+		st.run_fd = 0;
+		return;
+	}
+	caps_set(run | caps_for(CAP_START), caps_get(false));
+	st.skel->bss->run_watched_ns = now_ns();
+	st.run_fd = MAX(bpf_raw_tracepoint_open(NULL, bpf_program__fd(st.skel->progs.run_ended)), 0);
+	caps_set(run, caps_get(false));
+}
 
 /*
  * Maps the rings whose events a client wants, and has BPF fill those and no others; rings_settle()
@@ -7066,6 +7090,7 @@ static bool events_want(void)
 		}
 	}
 	__atomic_store_n(&st.skel->data->events_wanted, types, __ATOMIC_RELEASE);
+	run_watch(types & 1U << EVENT_RUN);
 	return all;
 }
 
@@ -7200,7 +7225,7 @@ static u32 request_number(const char *line, const char *key)
 	return at ? strtoul(at + strlen(key) + strspn(at + strlen(key), " "), NULL, 10) : 0;
 }
 
-/* The types that a request names; all, where it names none. 0: one of them does not exist. */
+/* The types that a request names; all but run, where it names none. 0: one of them does not exist. */
 static u32 request_types(const char *line)
 {
 	const char *at = strstr(line, "\"types\":");
@@ -7208,7 +7233,7 @@ static u32 request_types(const char *line)
 
 	at = at ? strchr(at + 8, '"') : NULL;
 	if (!at || at[1] == '"')
-		return (1U << EVENT_NR) - 1;
+		return (1U << EVENT_RUN) - 1;
 	return list_bits(&types, at + 1, type_names, EVENT_NR) ? 0 : types;
 }
 
@@ -7386,6 +7411,15 @@ static void event_json_miss(struct json *j, const struct event_miss *e)
 	json_u64(j, "amount_us", e->amount_ns / NSEC_PER_USEC);
 }
 
+static void event_json_run(struct json *j, const struct event_run *e)
+{
+	char comm[sizeof(e->comm) + 1];
+
+	snprintf(comm, sizeof(comm), "%.*s", (int)sizeof(e->comm), e->comm);
+	json_str(j, "comm", comm);
+	us_json(j, "run_us", e->at_ns - e->from_ns);
+}
+
 static void event_json_input(struct json *j, const struct event_input *e)
 {
 	static const char *const whats[] = { "motion", "release", "press" };
@@ -7431,6 +7465,7 @@ static void event_json(struct json *j, const struct event *e)
 	case EVENT_MIGRATION:		event_json_migration(j, rest);		break;
 	case EVENT_CLASSIFICATION:	event_json_classification(j, rest);	break;
 	case EVENT_MISS:		event_json_miss(j, rest);		break;
+	case EVENT_RUN:			event_json_run(j, rest);		break;
 	case EVENT_LOST:		event_json_lost(j, rest);		break;
 	}
 }
@@ -8016,6 +8051,7 @@ static struct trace {
 	u64 events;			/* so far; trace_event() */
 	u64 role_end_ns[ROLE_NR];	/* end of a track's last slice; trace_slice() */
 	u64 frame_end_ns;		/* the same of the frames; trace_slice() */
+	u64 run_end_ns[MAX_CPUS];	/* and of who ran on each CPU */
 	bool cpu_named[MAX_CPUS];	/* the track has its name; trace_cpu() */
 	u64 shown_s;			/* that the progress line says; events_pause() */
 	bool progress;			/* there is such a line; trace_open() */
@@ -8093,17 +8129,23 @@ static void trace_frame(const struct event_frame *e)
 	trace_end();
 }
 
-/* On the track of its CPU, which has its name from the first event on; track 0: no CPU's. */
-static void trace_cpu(const struct event *e)
+/* On the track of its CPU, which has its name from the first event on; track 0: no CPU's. Who ran is a slice there. */
+static void trace_cpu(const union record *r)
 {
-	char name[16];
+	const struct event *e = &r->head;
+	char name[24];
 
 	if (e->cpu < MAX_CPUS && !trace.cpu_named[e->cpu]) {
 		trace.cpu_named[e->cpu] = true;
 		snprintf(name, sizeof(name), "CPU %u", e->cpu);
 		trace_name("thread_name", TRACE_CPUS, e->cpu + 1, name);
 	}
-	trace_instant(TRACE_CPUS, e->cpu < MAX_CPUS ? e->cpu + 1 : 0, e);
+	if (e->type != EVENT_RUN) {
+		trace_instant(TRACE_CPUS, e->cpu < MAX_CPUS ? e->cpu + 1 : 0, e);
+	} else if (e->cpu < MAX_CPUS) {
+		snprintf(name, sizeof(name), "%.16s", r->run.comm);
+		trace_slice(name, TRACE_CPUS, e->cpu + 1, r->run.from_ns, e->at_ns, &trace.run_end_ns[e->cpu], e);
+	}
 }
 
 static void trace_event(const union record *r)
@@ -8118,11 +8160,11 @@ static void trace_event(const union record *r)
 		trace_frame(&r->frame);
 		return;
 	}
-	trace_cpu(e);
+	trace_cpu(r);
 	if (e->type == EVENT_MISS)
 		trace_slice(event_name(e->type), TRACE_ROLES, role + 1, r->miss.expected_ns,
 			    r->miss.actual_ns, &trace.role_end_ns[role], e);
-	else if (role)
+	else if (role && e->type != EVENT_RUN)
 		trace_instant(TRACE_ROLES, role + 1, e);
 }
 
@@ -8184,17 +8226,22 @@ static void events_check(s64 id, const char *option, const char *what)
 /* Asks for what the options say. */
 static void events_ask(struct conn *c)
 {
-	const char *types = args.events.type ? : "";
+	u32 types = list_parse("type", args.events.type, type_names, ARRAY_SIZE(type_names)), i;
 	char request[CLIENT_LINE];
+	size_t n = 0;
 
-	list_parse("type", types, type_names, ARRAY_SIZE(type_names));
 	events_check(args.events.pid, "--pid", "process");
 	events_check(args.events.tid, "--tid", "thread");
-	if (snprintf(request, sizeof(request),
-		     "{\"v\":1,\"cmd\":\"events\",%s\"types\":\"%s\",\"tid\":%" PRId64 ",\"pid\":%" PRId64 "}\n",
-		     args.events.trace ? "\"format\":\"records\"," : "", types, args.events.tid,
-		     args.events.pid) >= (int)sizeof(request))
-		die(EX_USAGE, "--type: '%s' is too long", types);
+	n += snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"events\",%s\"types\":\"",
+		      args.events.trace ? "\"format\":\"records\"," : "");
+	if (!types && args.events.trace)
+		types = (1U << EVENT_NR) - 1;
+	for (i = 0; types; types &= ~(1U << i++))
+		if (types & 1U << i)
+			n += snprintf(request + n, sizeof(request) - n, "%s%s", type_names[i],
+				      types >> i > 1 ? "," : "");
+	snprintf(request + n, sizeof(request) - n, "\",\"tid\":%" PRId64 ",\"pid\":%" PRId64 "}\n",
+		 args.events.tid, args.events.pid);
 	conn_must_ask(c, request);
 }
 

@@ -1202,7 +1202,7 @@ host_events() { : "events: what it asks for, prints what comes; an error, the en
 	fake_start
 	sed 's/\\u00e9/é/' "$ROOT/test/events.jsonl" >"$WORK/answer" # UTF-8 comes out as it came
 	exits 64 "$GAMER" events --type input,frames
-	grep -q "'frames'.* input game frame_timing gpu_submit migration classification deadline_miss" <<<"$SAID" || fail "$SAID"
+	grep -q "'frames'.* input game frame_timing gpu_submit migration classification deadline_miss run" <<<"$SAID" || fail "$SAID"
 	exits 69 "$GAMER" events --type game,input --tid $G --pid $$
 	[ "$(cat "$WORK/requests")" = '{"v":1,"cmd":"events","types":"input,game","tid":'$G',"pid":'$$'}' ] || fail "asks $(cat "$WORK/requests")"
 	: >"$WORK/hold"
@@ -1246,8 +1246,10 @@ host_trace() { : "events --trace: a Chrome trace, whole or absent; Ctrl-C, gamer
 		want = {("i", "game", 1): 1, ("i", "classification", 1): 1, ("i", "classification", 2): 1, ("i", "input", 1): 1,
 			("i", "gpu_submit", 1): 1, ("i", "gpu_submit", 2): 1, ("i", "migration", 1): 1, ("i", "migration", 2): 1,
 			("X", "frame", 3): 2, ("C", "frame time", 3): 2, ("i", "deadline_miss", 1): 2, ("X", "deadline_miss", 2): 2,
-			("i", "lost", 1): 1}
+			("X", "RenderThread", 1): 1, ("X", "cc1", 1): 1, ("i", "lost", 1): 1}
 		assert seen == want, seen
+		ran = [(e["tid"], e["ts"], e["dur"]) for e in events if e["name"] in ("RenderThread", "cc1")]
+		assert ran == [(2, 34000, 550), (2, 34550, 30)], ran
 		frame, = [e for e in events if e["name"] == "frame" and e["args"]["dropped"]]
 		assert (frame["ts"], round(frame["ts"] + frame["dur"], 3)) == (16666.7, 33333.4), frame
 		game, = [e for e in events if e["name"] == "game"]

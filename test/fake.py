@@ -28,7 +28,9 @@ def records(n):
         record(5033333400, 2, 2, 101, 100, 0, struct.pack("<6I", 16666700, 3000000, 100000, 1, 1, 2)),
         record(5034000000, 1, 6, 101, 100, 3, struct.pack("<IQQ", 1000000, 5033000000, 5034000000)),
         record(5034500000, 2, 6, 102, 100, 3, struct.pack("<IQQ", 1000000, 5033500000, 5034500000)),
-        record(5034600000, 0xffff, 7, rest=struct.pack("<IQ", 0, 7)),
+        record(5034550000, 1, 7, 101, 100, 3, struct.pack("<IQ16s", 0, 5034000000, b"RenderThread")),
+        record(5034580000, 1, 7, 102, 100, 0, struct.pack("<IQ16s", 0, 5034540000, b"cc1")),
+        record(5034600000, 0xffff, 8, rest=struct.pack("<IQ", 0, 7)),
     ))
     return b'{"v":1,"command":"events","at_ns":5000000000,"record_bytes":48}\n' + told * n
 

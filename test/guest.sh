@@ -1124,7 +1124,7 @@ waits() { # FILE WORD...
 # accounts TYPE: all that BPF sent has been read
 accounts() { [ "$(told_of "events.$1")" = "$(told_of "events_read.$1")" ]; }
 
-tell_types() { : "each of the seven types by a real cause, with the fields that it must have; they are told apart by type, thread and process"
+tell_types() { : "each of the eight types by a real cause, with the fields that it must have; they are told apart by type, thread and process"
 	gpu_here
 	uinput_here
 	local all=/out/all.jsonl tid clients
@@ -1151,6 +1151,9 @@ tell_types() { : "each of the seven types by a real cause, with the fields that 
 	clients=$C
 	hear /tmp/types print 0 '"types":"deadline_miss"'
 	clients="$clients $C"
+	hear /tmp/ran print 0 '"types":"run"'
+	waits /tmp/ran '"event":"run"' "\"tid\":$tid," '"role":"gpu"' '"comm":"submit"' '"run_us":'
+	leave $C
 	sent_about() {
 		taskset -p 2 "$tid" >/dev/null
 		usleep 100000

@@ -162,6 +162,7 @@ EVENTS = {
                        "source": SOURCES, "confidence": range(101), "class": CLASSES},
     "deadline_miss": {"cpu": CPUS, "tid": TIME, "pid": TIME, "role": ROLES, "expected_ns": TIME,
                       "actual_ns": TIME, "amount_us": range(1 << 32)},
+    "run": {"cpu": CPUS, "tid": TIME, "pid": TIME, "?role": ROLES, "?comm": None, "run_us": None},
     "lost": {"type": None, "count": TIME},
 }
 
