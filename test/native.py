@@ -68,6 +68,10 @@ def figures(shape, said):
             "input p99 us": (said["wakeup_us"]["input"]["p99"], LESS), "load ops/s": (load, SAME)}
 
 
+def stats(env):
+    return json.loads(subprocess.run([gamer, "status", "--json"], env=env, capture_output=True, text=True).stdout)["stats"]
+
+
 def measure(shape, sched, iters):
     cmd = [bench, "--json", "--seconds", seconds, "--iters-per-ms", str(iters)]
     cmd += DESKTOP + [str(2 * len(os.sched_getaffinity(0)))] if shape == "desktop" else ["--shape", shape]
@@ -82,11 +86,10 @@ def measure(shape, sched, iters):
                 if g.poll() is not None:
                     sys.exit("gamer cannot advise here: " + open(run + "/log").read())
                 time.sleep(0.05)
+            began, used = time.monotonic(), stats(env)["cpu_us"]
         said = subprocess.run(cmd, capture_output=True, text=True)
         if sched == "fair":
-            stat = subprocess.run([gamer, "status", "--json"], env=env, capture_output=True, text=True).stdout
-            stats = json.loads(stat)["stats"]
-            cpu = stats["cpu_us"] / stats["uptime_s"] / 1e4 if stats.get("uptime_s") else None
+            cpu = (stats(env)["cpu_us"] - used) / (time.monotonic() - began) / 1e4
             g.send_signal(signal.SIGINT)
             g.wait()
     if said.returncode:
@@ -121,7 +124,7 @@ def main():
             ratio = f"x{statistics.median(v) / base:.2f}" if base and sched != "eevdf" else ""
             cells += f"{f'{statistics.median(v):.4g} ({min(v):.4g} to {max(v):.4g}) {ratio:>6}':>34}"
         print(f"{shape:12} {name:22} {better:4}{cells}")
-    print(f"gamer's own CPU time, starts included: {statistics.median(own):.2f} % of a CPU ({min(own):.2f} to {max(own):.2f})")
+    print(f"gamer's own CPU time: {statistics.median(own):.2f} % of a CPU ({min(own):.2f} to {max(own):.2f})")
     print(f"meanwhile the machine stood still: {still.steal} ms stolen, {still.gaps} gaps over 5 ms, the longest {still.longest:.0f} ms")
 
 
