@@ -209,8 +209,6 @@ pahole_usable() { at_least "$("$1" --version 2>/dev/null || true)" v1.24; }
 modetest_usable() { grep -q usage <<<"$("$1" -h 2>&1)"; } # libdrm's: sets modes, flips pages
 promtool_usable() { "$1" --version >/dev/null 2>&1; } # Prometheus' own: reads metrics as it does
 mingw_usable() { "$1" --version >/dev/null; }
-offcputime_usable() { grep -q min-block-time <<<"$("$1" --help 2>&1)"; }
-syscount_usable() { grep -q latency <<<"$("$1" --help 2>&1)"; }
 zsh_usable() { "$1" -fc 'autoload compinit' 2>/dev/null; }
 fish_usable() { "$1" --no-config -c true 2>/dev/null; }
 mandoc_usable() { "$1" -Tlint -Werror <<<'.TH x 1 2000-01-01' >/dev/null; }
@@ -223,8 +221,6 @@ TOOLS="
 	bpftool                  bpftool_usable  bpftool          usr/sbin/bpftool
 	pahole                   pahole_usable   dwarves          usr/bin/pahole
 	qemu-system-x86_64       qemu_usable     qemu-system-x86  usr/bin/qemu-system-x86_64      qemu-system-data,seabios,ipxe-qemu
-	offcputime               offcputime_usable libbpf-tools   usr/sbin/offcputime
-	syscount                 syscount_usable libbpf-tools     usr/sbin/syscount
 	modetest                 modetest_usable libdrm-tests     usr/bin/modetest
 	zsh                      zsh_usable      zsh-static       bin/zsh-static                   zsh-common
 	fish                     fish_usable     fish             usr/bin/fish
@@ -2643,8 +2639,6 @@ host_profile_rights() { : "profile: /proc without rights, labelled, nothing inve
 	grep -q 'block_on_pipe' "$dir/out" || fail "no stacks with CAP_BPF and CAP_PERFMON: $(cat "$dir/out" "$dir/err")"
 	rm -rf "$dir"
 }
-# A tool that needs tracefs, where this machine has it not mounted
-with_tracefs="unshare -m sh -c 'mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec \"\$0\" \"\$@\"'"
 # The names and numbers of system calls in a header, one a line
 calls_of() { sed -n 's/^#define __NR_\([a-z0-9_]*\)[ \t]*\([0-9]*\)$/\2 \1/p' "$1" | sort -n; }
 host_profile_table() { : "profile: every x86-64 system call of this machine's headers and of the newest kernel has its name and number"
@@ -3352,10 +3346,10 @@ bench_hooks() { # [SERIES]
 	make --no-print-directory -C "$ROOT" >&2
 	helpers_build
 	echo "this machine, gamer run --observe"
-	RUNTIME_DIRECTORY=$(mktemp -d) "$BUILD/test/cost" hooks "$GAMER" run --observe || note "not here"
+	RUNTIME_DIRECTORY=$(mktemp -d) "$BUILD/test/cost" "$GAMER" run --observe || note "not here"
 	for with in "run --observe" run; do
 		printf '\nthe lab (kernel %s, one instruction is one ns), gamer %s\n' "$series" "$with"
-		vm --kernel "$series" --lab 7 --timeout 900 -- "cost hooks gamer $with"
+		vm --kernel "$series" --lab 7 --timeout 900 -- "cost gamer $with"
 	done
 	printf '\n%s\n' "$goals"
 }
@@ -3373,21 +3367,6 @@ verifier() {
 	done
 }
 
-# What profilers cost a process that switches and calls all the time, side by side
-bench_profile() { # [ROUNDS]
-	local offcputime syscount
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
-	helpers_build
-	offcputime=$(tool_file offcputime)
-	syscount=$(tool_file syscount)
-	"$BUILD/test/cost" profile "${1:-7}" "gamer --only offcpu=exec $GAMER profile --only offcpu -p %p" \
-		"offcputime=exec $offcputime -p %p" "gamer --only syscalls=exec $GAMER profile --only syscalls -p %p" \
-		"syscount=exec $with_tracefs $syscount -p %p" "gamer, all=exec $GAMER profile -p %p" \
-		"gamer --user-stacks=exec $GAMER profile --user-stacks -p %p"
-	echo "Goals: added by --only offcpu at most 0.7 of offcputime's, by --only syscalls at most 0.7 of syscount's."
-}
-
 # The fair back end on this machine, which needs no sched_ext; on a quiet one
 bench_fair() { # [ROUNDS [SECONDS [SHAPE,...]]]
 	deps_or_die
@@ -3395,16 +3374,6 @@ bench_fair() { # [ROUNDS [SECONDS [SHAPE,...]]]
 	python3 "$ROOT/test/native.py" "$GAMER" "$BENCH" "${1:-5}" "${2:-5}" "${3:-desktop,uncapped,onethread,interactive5,crowd}"
 	echo "Goals: late frames and sound dropouts at most 0.1 of eevdf's; 1 % low at least 1.4 times where eevdf's is below 45;"
 	echo "uncapped at least 2 times eevdf's fps; desktop's load at least 0.95; no figure worse than eevdf's; gamer itself 0.2 % of a CPU."
-}
-
-# What telling costs on this machine; an observer does, so a kernel without sched_ext is enough
-bench_events() {
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
-	helpers_build
-	[ "$(nproc)" -ge 2 ] || die "bench-events wants 2 CPUs"
-	"$BUILD/test/cost" events "$GAMER"
-	echo "Goals: event to gamer at most 1.2 of a pipe's wakeup; busy at most 0.3 % at 8000 events a second."
 }
 
 # ---------------------------------------------------------------------------
@@ -3478,8 +3447,6 @@ VERBS="
 	bench-shapes bench_shapes [options] [SCHED...]: games and work of many shapes in the lab; bench-shapes --help
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	bench-fair bench_fair     [ROUNDS [SECONDS [SHAPE,...]]]: this machine's scheduler, the same with gamer's advice, SCHED_FIFO
-	bench-events bench_events delay of an event, CPU of gamer while it is told of 8000 a second
-	bench-profile bench_profile [ROUNDS]: what gamer profile costs beside offcputime and syscount
 	verifier   verifier       [SERIES...]: instructions and states that each BPF program costs the verifier
 	bench-parts bench_parts what each part of the scheduler is worth: the same work with and without it
 	bench-learn bench_learn   [SEEDS]: a build next to the game, before and after it was learned

@@ -64,22 +64,17 @@ static inline struct count count(int fd)
 	return (struct count){ prog.run_cnt, prog.run_time_ns };
 }
 
-/*
- * The program behind that descriptor of a process, as one of our own; -1: there is none.
- * A link's descriptor names its program too: *link says if it is one.
- */
-static inline int held_prog(int pid, int fd, uint32_t *id, uint32_t *link)
+/* The program behind that descriptor of a process (a link's: its program), as one of our own; -1: there is none. */
+static inline int held_prog(int pid, int fd, uint32_t *id)
 {
 	char path[64], line[64];
 	FILE *f;
 
-	*id = *link = 0;
+	*id = 0;
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
 	f = fopen(path, "r");
-	while (f && fgets(line, sizeof(line), f)) {
+	while (f && fgets(line, sizeof(line), f))
 		sscanf(line, "prog_id: %u", id);
-		sscanf(line, "link_id: %u", link);
-	}
 	if (f)
 		fclose(f);
 	return *id ? fd_by_id(BPF_PROG_GET_FD_BY_ID, *id) : -1;
