@@ -628,14 +628,13 @@ guest_pack() {
 # 6  vm: one boot
 # ---------------------------------------------------------------------------
 VM_USAGE="usage: test.sh vm [--kernel SERIES] [--cpus N | --smp sockets=..,cores=..,threads=..]
-	[--lab SEED [--even]] [--steady] [--parallel] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
+	[--lab SEED [--even]] [--steady] [--gpu] [--mem MB] [--append ARGS] [--timeout S] [--log FILE] [--out DIR]
 	[--modules NAME,...] [--with FILE:GUESTPATH | --with TOOL | --with wine|systemd|openrc]... [--init NAME] -- CMD
 Boots a kernel and runs CMD in a shell there, with gamer and the programs of test/ on PATH.
 CMD's output is our output, its exit code ours; 124: it took too long, 125: the guest died.
 What CMD leaves in /out lands in --out DIR (build/out). --lab: deterministic, one virtual
 nanosecond per instruction; --even: with CPUs that are equally fast. --steady: its clock counts
-instructions, 4 ns each, and so stands when this machine does. --parallel: a host thread
-per CPU, at the risk of an int3 oops (see vm). --gpu adds a virtio GPU (not in the lab). --modules
+instructions, 4 ns each, and so stands when this machine does. --gpu adds a virtio GPU (not in the lab). --modules
 loads more of what the kernel has, as far as it has it. --with puts a file, a tool of test.sh, what the wine
 checks need, systemd or OpenRC into the guest. --init: another PID 1, on a read-only root (see test/deploy.sh)."
 
@@ -644,14 +643,13 @@ checks need, systemd or OpenRC into the guest. --init: another PID 1, on a read-
 # busy host (QEMU 10; nearly every time with 7.2). So CPUs take turns in one thread, which
 # with two VMs on two cores is as fast.
 vm() {
-	local kernel=6.18 thread=single smp=4 lab='' even='' steady='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' init='' opt
+	local kernel=6.18 smp=4 lab='' even='' steady='' gpu='' mem=1024 append='' timeout=600 log='' out=$BUILD/out with=() modules='' init='' opt
 	while [ $# -gt 0 ] && [ "$1" != -- ]; do
 		opt=$1
 		case $opt in
 		--gpu) gpu=1; shift; continue ;;
 		--even) even=1; shift; continue ;;
 		--steady) steady=1; shift; continue ;;
-		--parallel) thread=multi; shift; continue ;;
 		--help | -h) echo "$VM_USAGE"; return ;;
 		esac
 		[ $# -gt 1 ] || usage "vm: $opt needs a value"
@@ -703,7 +701,7 @@ vm() {
 		args+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -seed "$lab" -rtc "base=2026-01-01,clock=vm")
 		line+=" initcall_blacklist=cmos_init"
 	else
-		args+=(-accel "tcg,thread=$thread" ${steady:+-icount shift=2,sleep=off -rtc clock=vm})
+		args+=(-accel "tcg,thread=single" ${steady:+-icount shift=2,sleep=off -rtc clock=vm})
 		line+=" no_timer_check" # on a busy host the timer comes late, and the kernel gives up
 	fi
 	[ -z "$gpu" ] || args+=(-device virtio-gpu-pci) # in the lab: no longer bit-exact
@@ -3166,14 +3164,13 @@ bench_ready() {
 	export GAMER=$1/gamer BENCH=$1/gamer-bench
 }
 BENCH_USAGE="usage: test.sh bench [--seeds N] [--cpus N | --cpus 8,cores=4,threads=2] [--kernel SERIES]
-	[--seconds N] [--loads L,...|-] [--side S,...|none] [--peers DIR] [--parallel] [--jobs N]
-	[--out DIR] [--json FILE] [--svg FILE] [SCHED...]
+	[--seconds N] [--loads L,...|-] [--side S,...|none] [--peers DIR] [--jobs N]
+	[--out DIR] [SCHED...]
 The synthetic game next to each load, and workloads without it, under each scheduler in turn;
 one boot of the lab per seed, --jobs of them at once. SCHED: eevdf, gamer, gamer:OPTIONS,
 gamer@BINARY, fair (EEVDF with gamer's advice), fifo (EEVDF, the game under SCHED_FIFO: what is late
 there, no scheduler avoids),
-or a peer (see PEERS) from --peers or PATH; none: all there are. --parallel: not the lab but a
-host thread per CPU, each cell twice, in the order A B B A. Of gamer: and gamer@ the column may
+or a peer (see PEERS) from --peers or PATH; none: all there are. Of gamer: and gamer@ the column may
 have a name: old=gamer@/tmp/gamer, blind='gamer:--hooks=-gpu,-input'."
 
 # What each peer's program is called, the name that it attaches under, how it is started
@@ -3240,36 +3237,41 @@ bench_seed() { # SEED OUT ENV VM-OPTIONS...
 	done
 }
 
-bench() {
-	local seeds=3 cpus=4 kernel=6.18 seconds=5 loads=none,hogs,fork,pipe,io,mixed side=all peers='' out=$BUILD/bench
-	local jobs=1 parallel='' results=() opt env
+# bench_options VERB USAGE NAMES ARGS...: --NAME VALUE sets the caller's variable of that name; SCHEDS is what is left
+bench_options() {
+	local verb=$1 text=$2 names=$3; shift 3
 	while case ${1:-} in -*) ;; *) false ;; esac do
-		opt=$1
-		case $opt in
-		--parallel) parallel=1; shift; continue ;;
-		--help | -h) echo "$BENCH_USAGE"; return ;;
+		case $1 in
+		--help | -h) echo "$text"; exit ;;
+		--quick) even=''; shift; continue ;;
 		esac
-		[ $# -gt 1 ] || usage "bench: $opt wants a value"
-		case $opt in
-		--seeds | --cpus | --kernel | --seconds | --loads | --side | --peers | --out | --jobs) declare "${opt#--}=$2" ;;
-		--json | --svg) results+=("$opt" "$2") ;;
-		*) usage "bench: unknown option '$opt'"$'\n'"$BENCH_USAGE" ;;
-		esac
+		[ $# -gt 1 ] || usage "$verb: $1 wants a value"
+		case " $names " in *" ${1#--} "*) ;; *) usage "$verb: unknown option '$1'"$'\n'"$text" ;; esac
+		printf -v "${1#--}" %s "$2"
 		shift 2
 	done
+	SCHEDS=("$@")
+}
+# bench_boots SEED...: with the caller's variables
+bench_boots() {
+	helpers_build
+	printf '%s\n' "$@" | xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" --kernel "$kernel" --cpus "$cpus" \
+		--mem 2048 --timeout $((3600 + seconds * 1000)) $even --lab {} || note "some runs are missing"
+}
+bench() {
+	local seeds=3 cpus=4 kernel=6.18 seconds=5 loads=none,hogs,fork,pipe,io,mixed side=all peers='' out=$BUILD/bench
+	local jobs=1 even=--even env
+	bench_options bench "$BENCH_USAGE" "seeds cpus kernel seconds loads side peers out jobs" "$@"
 	[ "$loads" != - ] || loads=''
 	case $side in all) side=$BENCH_SIDES ;; none) side='' ;; esac
 	bench_ready "$out"
-	bench_scheds "$peers" "$@" >"$out/scheds"
+	bench_scheds "$peers" "${SCHEDS[@]}" >"$out/scheds"
 	env="LOADS='${loads//,/ }' SIDES='${side//,/ }' SECONDS_EACH=$seconds LOAD_THREADS=$((${cpus%%,*} * 2))"
 	# In the lab one instruction is one ns, so the work of a millisecond is known. Its busy CPUs
 	# share one: with more of them there is less work, so that each piece takes as long as on 4.
-	env+=" ROUNDS=$((parallel + 1)) WORK='$([ "$parallel" ] || echo --iters-per-ms $((62464 * 4 / ${cpus%%,*})))'"
-	set -- --kernel "$kernel" --cpus "$cpus" --mem 2048 --timeout $((3600 + seconds * 1000)) \
-		${parallel:+--parallel} $([ "$parallel" ] || echo '--even --lab {}')
-	helpers_build
-	seq 7 $((6 + seeds)) | xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" "$@" || note "some runs are missing"
-	python3 "$ROOT/test/compare.py" --bench "$out" "${results[@]}"
+	env+=" WORK='--iters-per-ms $((62464 * 4 / ${cpus%%,*}))'"
+	bench_boots $(seq 7 $((6 + seeds)))
+	python3 "$ROOT/test/compare.py" --bench "$out"
 }
 
 SHAPES_USAGE="usage: test.sh bench-shapes [--shapes S,...|all] [--as name,stranger,env] [--seeds S,...] [--cpus N]
@@ -3282,31 +3284,17 @@ CPUs that are not equally fast, for shares and waits in about half the time; fra
 of all seeds stay in FILE, or in build/bench-shapes/shapes.json."
 bench_shapes() {
 	local seeds=7 cpus=4 kernel=6.18 seconds=2 shapes=all as=name,stranger loads='' peers='' out=$BUILD/bench-shapes
-	local jobs=1 json='' even=--even opt env known
-	while case ${1:-} in -*) ;; *) false ;; esac do
-		opt=$1
-		case $opt in
-		--help | -h) echo "$SHAPES_USAGE"; return ;;
-		--quick) even=''; shift; continue ;;
-		esac
-		[ $# -gt 1 ] || usage "bench-shapes: $opt wants a value"
-		case $opt in
-		--seeds | --cpus | --kernel | --seconds | --shapes | --as | --loads | --peers | --out | --jobs | --json) declare "${opt#--}=$2" ;;
-		*) usage "bench-shapes: unknown option '$opt'"$'\n'"$SHAPES_USAGE" ;;
-		esac
-		shift 2
-	done
+	local jobs=1 json='' even=--even env known
+	bench_options bench-shapes "$SHAPES_USAGE" "seeds cpus kernel seconds shapes as loads peers out jobs json" "$@"
 	bench_ready "$out"
 	known=$("$BENCH" --shape list | awk -v only=",$shapes," 'only == ",all," || index(only, "," $1 ",") { print $1 ":" $2 }' | xargs)
 	[ -n "$known" ] || usage "bench-shapes: no shape '$shapes'; gamer-bench --shape list tells them"
-	[ $# -gt 0 ] || set -- eevdf fifo gamer
-	bench_scheds "$peers" "$@" >"$out/scheds"
+	[ ${#SCHEDS[@]} -gt 0 ] || SCHEDS=(eevdf fifo gamer)
+	bench_scheds "$peers" "${SCHEDS[@]}" >"$out/scheds"
 	# Busy CPUs share one: so a millisecond's work takes a millisecond of a CPU where all are busy.
-	env="SHAPES='$known' AS='${as//,/ }' SECONDS_EACH=$seconds ROUNDS=1 WORK='--iters-per-ms $((50000 / ${cpus%%,*}))"
+	env="SHAPES='$known' AS='${as//,/ }' SECONDS_EACH=$seconds WORK='--iters-per-ms $((50000 / ${cpus%%,*}))"
 	env+="$([ "$loads" != - ] || echo ' --load none')'"
-	helpers_build
-	xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" --kernel "$kernel" --cpus "$cpus" --mem 2048 \
-		--timeout 7200 $even --lab {} <<<"${seeds//,/$'\n'}" || note "some runs are missing"
+	bench_boots ${seeds//,/ }
 	python3 "$ROOT/test/compare.py" --shapes "$out" --json "${json:-$out/shapes.json}"
 }
 bench_scheds() { # PEERSDIR SCHED...

@@ -1,12 +1,12 @@
 #!/bin/busybox sh
 # shellcheck shell=dash disable=SC2046 # lists are split on purpose
-# bench.sh: what `test.sh bench` runs in a guest: every load under every scheduler, then the
-# workloads without a game. In the lab no noise has to be shared out, so a scheduler that has
-# started does all its cells (one peer takes 25 s to attach there); elsewhere they take turns.
+# bench.sh: what `test.sh bench` runs in a guest of the lab: every load under every scheduler, then the
+# workloads without a game. There no noise has to be shared out, so a scheduler that has
+# started does all its cells (one peer takes 25 s to attach there).
 #
 # /bench/scheds has a line per scheduler: label, how the name begins that it attaches under
 # ("-": the kernel's own), command. From the environment: LOADS, SIDES, SECONDS_EACH,
-# WORK (bench's options that fix the work), LOAD_THREADS, ROUNDS; or SHAPES (NAME:game, NAME:subject,
+# WORK (bench's options that fix the work), LOAD_THREADS; or SHAPES (NAME:game, NAME:subject,
 # NAME:-) and AS in place of loads and sides.
 # A cell leaves CELL.LABEL.json in /out, or CELL.LABEL.failed with the reason: what was
 # measured while its scheduler was not there is no figure.
@@ -171,12 +171,7 @@ mkdir -p $OUT
 kernel_config
 each version >$OUT/versions
 tell $OUT/versions
-SHARE=$(nproc) # in the lab busy CPUs share one
-if [ -z "$WORK" ]; then # no lab: the same work for everybody all the same
-	SHARE=1
-	gamer-bench --json --seconds 1 --warmup-ms 0 >/tmp/calibrate
-	WORK="--iters-per-ms $(sed -n 's/.*"iters_per_ms": *\([0-9]*\).*/\1/p' /tmp/calibrate)"
-fi
+SHARE=$(nproc) # busy CPUs share one
 ln -s gamer-bench /bin/shapes # gamer takes whoever is called gamer-bench for a game
 if [ -n "$SHAPES" ]; then
 	each shapes
@@ -184,16 +179,4 @@ if [ -n "$SHAPES" ]; then
 fi
 WORK="$WORK --frame-work-us 1000 --audio-frames 64 --no-uinput --no-drm"
 all() { games; sides; }
-if [ "$ROUNDS" = 1 ]; then
-	each all
-	exit
-fi
-awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }' $SCHEDS >/tmp/backwards
-for round in 1 2; do
-	if [ "$round" = 2 ]; then # A B, then B A
-		OUT=$OUT/again SCHEDS=/tmp/backwards
-		mkdir -p $OUT
-	fi
-	for load in $LOADS; do each game "$load"; done
-	each sides
-done
+each all

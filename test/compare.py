@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Results of `gamer-bench --json` side by side.
+"""Results of `gamer-bench --json` side by side: medians over the seeds.
 
-compare.py --bench DIR [--roles] [--json FILE] [--svg FILE]
-    all of `test.sh bench`: DIR/SEED/CELL.SCHED.json (.failed with the reason where a cell has
-    no figure): medians over the seeds; --roles: a table per critical role too
+compare.py --bench DIR
+    all of `test.sh bench`: DIR/SEED/CELL.SCHED.json (.failed with the reason where a cell has no figure)
+compare.py --shapes DIR [--json FILE]
+    all of `test.sh bench-shapes`, so too
 """
 import argparse
 import fnmatch
@@ -13,7 +14,6 @@ import operator
 import os
 import statistics
 import sys
-from html import escape
 
 
 def get(doc, path):
@@ -31,7 +31,6 @@ KERNEL, OURS, REALTIME = "eevdf", "gamer", "fifo"
 # What wakeups cost in the lab where a CPU is left idle for them: the game alone, under EEVDF
 FLOOR = ("none", KERNEL)
 CRITICAL = ("sim", "worker", "render", "submit", "compositor", "input", "audio", "network")
-RANKS = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "maximum"}
 LOADED = ("hogs", "fork", "pipe", "io", "mixed")
 
 
@@ -73,8 +72,6 @@ GAME = {
     "throughput": ("work done by the load", "% of EEVDF", False, throughput),
     "wait_ms":    ("longest wait of any runnable task", "ms", True, at("longest", "wait_ms")),
 }
-ROLES = {f"{role}.{rank}": (f"{role} wakeup {label}", "us", True, at("wakeup_us", role, rank))
-         for role in CRITICAL for rank, label in RANKS.items()}
 SIDE = {
     "time_s":     ("time", "s", True, at("time_s")),
     "rate":       ("requests", "/s", False, request("rate")),
@@ -89,7 +86,7 @@ SIDE = {
     "cost_ns":    ("BPF time per context switch", "ns", True, at("bpf_ns_per_switch")),
     "cost_runs":  ("BPF runs per context switch", "", True, at("bpf_runs_per_switch")),
 }
-METRICS = GAME | ROLES | SIDE
+METRICS = GAME | SIDE
 TABLES_SIDE = {    # title: rows of label, cell, metric
     "without a game: time, s (less is better)":
         [(s, "side-" + s, "time_s") for s in ("messaging", "pipe", "fork", "compile")],
@@ -132,15 +129,12 @@ class Bench:
     """cells[cell][sched][metric] = values over the runs; failed[cell][sched] = reasons"""
 
     def __init__(self, top):
-        self.cells, self.failed, self.versions, self.runs = {}, {}, {}, 0
+        self.cells, self.failed, self.versions = {}, {}, {}
         self.seeds = sorted((d for d in os.listdir(top) if d.isdigit()), key=int)
-        # A second round of a boot lies in a folder of its own: one more run.
-        for folder in (os.path.join(top, seed, again) for seed in self.seeds for again in ("", "again")):
-            if os.path.isdir(folder):
-                self.add(folder)
+        for seed in self.seeds:
+            self.add(os.path.join(top, seed))
 
     def add(self, folder):
-        self.runs += 1
         docs = {}
         for name in sorted(os.listdir(folder)):
             cell, _, rest = name.partition(".")
@@ -165,7 +159,7 @@ class Bench:
                     figures.setdefault(key, []).append(value)
 
     def what(self):
-        return f"medians of {self.runs} runs" if self.runs > 1 else "one run"
+        return f"medians of {len(self.seeds)} runs" if len(self.seeds) > 1 else "one run"
 
     def games(self):
         order = (FLOOR[0], *LOADED)
@@ -229,7 +223,7 @@ def ratio(a, b):
 def cell_text(b, cell, sched, key):
     bad = b.failed.get(cell, {}).get(sched)
     if bad:
-        return "failed" if sched == KERNEL else f"failed {len(bad)}/{b.runs}"
+        return "failed" if sched == KERNEL else f"failed {len(bad)}/{len(b.seeds)}"
     v = b.value(cell, sched, key)
     return short(v) if sched == KERNEL else f"{short(v):>5} {ratio(v, b.value(cell, KERNEL, key)):>4}"
 
@@ -252,12 +246,12 @@ def table(b, title, rows):
         print(line.rstrip())
 
 
-def tables(b, roles):
+def tables(b):
     print(f"{b.what()}, behind each the ratio to {KERNEL}'s; "
           f"the last column: {b.ours()}'s to the best peer's")
     for label, version in b.versions.items():
         print(f"  {label:16} {version}")
-    for key, (title, unit, less, _) in (GAME | (ROLES if roles else {})).items():
+    for key, (title, unit, less, _) in GAME.items():
         table(b, f"{title}{', ' + unit if unit else ''} ({'less' if less else 'more'} is better)",
               [(cell, cell, key) for cell in b.games()])
     for title, rows in TABLES_SIDE.items():
@@ -305,96 +299,6 @@ def print_goals(b):
         got = f"{short(g['value'], 7):>8} of {short(g['bound'], 7):>8}  {g['cell'].removeprefix('side-'):10}" \
             if "value" in g else ""
         print(f"  {g['title']:36} {g['goal']:20} {got:32} {verdict}")
-
-
-def document(b):
-    def of(cell, sched):
-        if b.failed.get(cell, {}).get(sched):
-            return {"failed": b.failed[cell][sched]}
-        return {key: {"median": statistics.median(v), "values": v}
-                for key, v in b.cells[cell][sched].items()}
-    return {"v": 1, "what": "bench matrix", "runs": b.runs, "seeds": b.seeds, "schedulers": b.versions,
-            "units": {key: unit for key, (_, unit, _, _) in METRICS.items()},
-            "cells": {cell: {s: of(cell, s) for s in b.scheds() if b.ran(cell, s)}
-                      for cell in b.cells | b.failed},
-            "goals": goals(b)}
-
-
-# ---- plot ----------------------------------------------------------------------------------
-
-LANE, LABELS, PANEL, GAP = 13, 64, 400, 36      # height of a bar; widths
-COLORS = ("#8a8f98", "#2f81f7", "#e5534b", "#d4a72c", "#57ab5a", "#b083f0", "#e0823d", "#39a7a0", "#d46aa0")
-STYLE = """text{font:11px system-ui,sans-serif;fill:#1f2328}.t{font-size:13px;font-weight:600}.s{fill:#59636e}
-.v{font-size:9px;fill:#59636e}.g{stroke:#8a8f98;stroke-opacity:.3}.o{font-weight:700}
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.s,.v{fill:#9198a1}}"""
-# metric, on a logarithmic scale?
-PANELS = (("wake_p999", True), ("jitter", False))
-
-
-def svg_text(x, y, text, cls="", anchor="start"):
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{cls}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def svg_axis(values, log):
-    """position 0..1 of a figure, and the grid's figures"""
-    if not log:
-        top = max(values)
-        step = next((s for s in (1, 2, 5, 10, 20, 25) if top / s <= 5), 50)
-        top = step * math.ceil(top / step) or 1
-        return lambda v: v / top, [step * i for i in range(math.floor(top / step) + 1)]
-    low = math.floor(math.log10(min(v for v in values if v > 0)))
-    high = max(math.ceil(math.log10(max(values))), low + 1)
-    return (lambda v: (math.log10(max(v, 10 ** low)) - low) / (high - low),
-            [10 ** e for e in range(low, high + 1)])
-
-
-def svg_panel(b, key, log, left, top, rows):
-    """rows: y, cell, scheduler, colour"""
-    title, unit, _, _ = METRICS[key]
-    values = [v for _, cell, s, _ in rows if (v := b.value(cell, s, key)) is not None] or [0]
-    log = log and max(values) > 0
-    place, grid = svg_axis(values, log)
-    bottom = rows[-1][0] + LANE + 4
-    out = [svg_text(left, top - 24, f"{title}, {unit}{' (logarithmic)' if log else ''}", "t")]
-    for v in grid:
-        x = left + PANEL * place(v)
-        out += [f'<path class="g" d="M{x:.1f} {top - 4}V{bottom}"/>',
-                svg_text(x, top - 9, f"{v:g}", "s", "middle")]
-    for y, cell, sched, color in rows:
-        v = b.value(cell, sched, key)
-        width = PANEL * place(v) if v is not None else 0
-        what = short(v) if v is not None else "failed" if b.failed.get(cell, {}).get(sched) else ""
-        inside = width > PANEL - 30
-        out += [f'<rect x="{left}" y="{y}" width="{max(width, 1):.1f}" height="{LANE - 3}" rx="2" fill="{color}">'
-                f"<title>{escape(f'{cell}, {sched}: {what} {unit}')}</title></rect>",
-                f'<text x="{left + width + (-4 if inside else 4):.1f}" y="{y + LANE - 5}" class="v" '
-                f'text-anchor="{"end" if inside else "start"}"{" style=" + chr(34) + "fill:#fff" + chr(34) if inside else ""}>'
-                f"{escape(what)}</text>"]
-    return out
-
-
-def svg(b):
-    scheds, top = b.scheds(), 92
-    color = {s: COLORS[i % len(COLORS)] for i, s in enumerate(scheds)}
-    width = LABELS + len(PANELS) * (PANEL + GAP)
-    out, rows, y, x = [], [], top, LABELS
-    for sched in scheds:
-        out += [f'<rect x="{x}" y="12" width="10" height="10" rx="2" fill="{color[sched]}"/>',
-                svg_text(x + 14, 21, sched, "o" if sched == b.ours() else "")]
-        x += 30 + 7 * len(sched)
-    out.append(svg_text(LABELS, 42, f"a 60 Hz game next to each load; {b.what()}, less is better", "s"))
-    for cell in b.games():
-        there = [s for s in scheds if b.ran(cell, s)]
-        out.append(svg_text(LABELS - 8, y + len(there) * LANE / 2 + 3, cell, "t", "end"))
-        for sched in there:
-            rows.append((y, cell, sched, color[sched]))
-            y += LANE
-        y += LANE
-    for i, (key, log) in enumerate(PANELS):
-        out += svg_panel(b, key, log, LABELS + i * (PANEL + GAP), top, rows)
-    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" '
-                      f'height="{y}" role="img" aria-label="gamer beside other schedulers">',
-                      f"<style>{STYLE}</style>", *out, "</svg>", ""])
 
 
 # ---- shapes --------------------------------------------------------------------------------
@@ -510,8 +414,6 @@ def main():
     what.add_argument("--bench")
     what.add_argument("--shapes")
     args.add_argument("--json")
-    args.add_argument("--svg")
-    args.add_argument("--roles", action="store_true")
     args = args.parse_args()
     if args.shapes:
         b = Shapes(args.shapes)
@@ -523,14 +425,8 @@ def main():
     b = Bench(args.bench)
     if not b.cells and not b.failed:
         sys.exit(f"compare.py: no results in {args.bench}")
-    tables(b, args.roles)
+    tables(b)
     print_goals(b)
-    if args.svg and b.games():
-        with open(args.svg, "w", encoding="utf-8") as f:
-            f.write(svg(b))
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(document(b), f, indent=1)
 
 
 main()
