@@ -551,35 +551,10 @@ kernel_build() { # DIR
 	rm -rf "$tmp"
 }
 
-kernels_table() {
-	local s version suite have dir
-	printf '%-8s %-22s %-18s %-10s %s\n' SERIES NEWEST FROM MODULES CACHED
-	for s in $SERIES; do
-		dir=$CACHE/kernels/$s have=-
-		[ -e "$dir/version" ] && have=$(cat "$dir/version")
-		if [ "$s" = 6.12 ]; then
-			version=$(kernel_source_version) suite="built (trixie)" modules=built-in
-		else
-			read -r _ version suite _ modules < <(kernel_list | awk -v s="$s" '$1 == s') || { version=- suite=- modules=-; }
-			case $modules in linux-modules-*) modules=package ;; esac
-		fi
-		printf '%-8s %-22s %-18s %-10s %s\n' "$s" "$version" "$suite" "$modules" "$have"
-	done
-}
 kernel_source_version() {
 	local conf
 	conf=$(apt_conf deb trixie)
 	APT_CONFIG=$conf apt-cache madison linux-source-6.12 | awk '{ print $3 }' | sort -V | tail -n1
-}
-
-# `kernels` prints the table; `kernels get SERIES...` fetches (or builds) some.
-kernels() {
-	local verb=${1:-table} s; shift || true
-	case $verb in
-	table) kernels_table ;;
-	get | build) for s; do kernel_get "$s"; done ;;
-	*) usage "kernels: or 'kernels get SERIES...'" ;;
-	esac
 }
 
 # ---------------------------------------------------------------------------
@@ -3342,19 +3317,6 @@ bench_hooks() { # [SERIES]
 	printf '\n%s\n' "$goals"
 }
 
-# verifier [SERIES...]: what each BPF program costs the verifier there: instructions, states
-verifier() {
-	local series out=$BUILD/out/verifier
-	[ $# -gt 0 ] || set -- $SERIES
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
-	for series; do
-		rm -rf "$out"
-		vm --kernel "$series" --out "$out" -- 'guest.sh life_verifier' >&2 || note "kernel $series: no figures"
-		cat "$out/verifier.tsv" || true
-	done
-}
-
 # The fair back end on this machine, which needs no sched_ext; on a quiet one
 bench_fair() { # [ROUNDS [SECONDS [SHAPE,...]]]
 	deps_or_die
@@ -3430,12 +3392,10 @@ VERBS="
 	matrix     tests_matrix   the kernel tests on every series
 	list       tests_list     every test and what it holds gamer to
 	vm         vm             [options] -- CMD: runs CMD in a guest; vm --help
-	kernels    kernels        [get SERIES...]: which kernel series there are, or fetches some
 	bench      bench          [options] [SCHED...]: gamer beside other schedulers in the lab; bench --help
 	bench-shapes bench_shapes [options] [SCHED...]: games and work of many shapes in the lab; bench-shapes --help
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	bench-fair bench_fair     [ROUNDS [SECONDS [SHAPE,...]]]: this machine's scheduler, the same with gamer's advice, SCHED_FIFO
-	verifier   verifier       [SERIES...]: instructions and states that each BPF program costs the verifier
 	bench-parts bench_parts what each part of the scheduler is worth: the same work with and without it
 	bench-learn bench_learn   [SEEDS]: a build next to the game, before and after it was learned
 	demo       demo           gamer next to the kernel's own scheduler
@@ -3465,7 +3425,7 @@ vm:* | bench:* | bench-shapes:*) ;;
 *) case ${takes:-} in [a-z]*) [ $# = 0 ] || usage "$verb takes no arguments" ;; esac ;;
 esac
 # Whatever ends these verbs, Ctrl-C for one, also ends the guests and watchers that they started.
-case $verb in all | host | only | matrix | vm | bench* | verifier | demo | fuzz)
+case $verb in all | host | only | matrix | vm | bench* | demo | fuzz)
 	[ -n "${GUARDED:-}" ] || { have python3 || deps_or_die; GUARDED=1 exec python3 "$ROOT/test/guard.py" bash "$ROOT/test.sh" "$verb" "$@"; } ;;
 esac
 if [ -z "${function:-}" ]; then
