@@ -3159,7 +3159,7 @@ PEERS="
 	cake         scx_cake         cake
 	pandemonium  scx_pandemonium  pandemonium
 "
-BENCH_SIDES=messaging,pipe,fork,compile,schbench,idle,cost
+BENCH_SIDES=compile,schbench,idle,cost # round trips by pipes and forks are loads beside the game
 # bench_sched SCHED PEERSDIR: its line for the guest (see test/bench.sh) and, after one more
 # tab, the program to pack; nothing if it is a peer that is not here.
 bench_sched() {

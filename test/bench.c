@@ -1842,9 +1842,6 @@ static void write_svg(FILE *o)
 /*
  * side WORKLOAD [SHARE] prints one JSON line.
  *
- *   messaging  senders and receivers over socket pairs, in groups (as hackbench): time
- *   pipe       round trips of a byte between two processes: time
- *   fork       processes that fork, exit and are waited for, by two parents per CPU: time
  *   compile    a make with two jobs per CPU, SHARE (default 40) in all, each a shell that runs a
  *              cc1, then an as: time
  *   build      for SHARE seconds a make of real programs, cc1 that waits for what it reads before it
@@ -1854,21 +1851,15 @@ static void write_svg(FILE *o)
  *              in the lab busy CPUs take turns, and one's turn is time for the others too: the
  *              time that a program took is on average SHARE (default 1) times what it used
  *
- * The amount of work is fixed: under the kernel's own scheduler on four CPUs of the lab,
- * which have one CPU's capacity, each takes about a second.
+ * The amount of work of a compile is fixed: under the kernel's own scheduler on four CPUs of the lab,
+ * which have one CPU's capacity, it takes about a second.
  */
-#define GROUP_SIZE	10	/* senders, and receivers, of a group */
-#define MESSAGES	600	/* from each sender to each receiver of its group */
-#define MESSAGE_BYTES	100
-#define ROUND_TRIPS	40000
-#define FORKS		5000	/* of all parents together */
 #define JOBS		40	/* of the make, where SHARE does not say */
 #define READS		6	/* of a cc1, that the disk lets wait */
 #define LINKED		8	/* units, by an ld */
 #define PROGRAMS	"/tmp/side-programs/"	/* one place: programs are known by their path */
 
 static int cpus, share = 1, jobs = JOBS;
-static int start_pipe[2];		/* children wait until it is closed */
 
 /* About that many instructions, which in the lab are as many nanoseconds */
 static void work_ns(u64 ns)
@@ -1911,88 +1902,13 @@ static pid_t side_spawn(const char *comm, void (*fn)(long), long arg)
 	return pid;
 }
 
-static void start_wait(void)
-{
-	char c;
-
-	close(start_pipe[1]);
-	must(read(start_pipe[0], &c, 1) == 0, "side: gate");
-}
-
-/* Lets everybody go who waits at the gate, and waits for their end; seconds it took */
-static double race(void)
-{
-	u64 start = now_ns();
-
-	close(start_pipe[1]);
-	while (wait(NULL) > 0)
-		;
-	return (now_ns() - start) / 1e9;
-}
-
-static void print_time(const char *name, double seconds)
-{
-	printf("{\"v\":1,\"side\":\"%s\",\"cpus\":%d,\"time_s\":%.6f}\n", name, cpus, seconds);
-}
-
-/* ---- messaging */
-
-static int sockets[GROUP_SIZE][2];
-
-static void transfer(int fd, int receive)
-{
-	char buf[MESSAGE_BYTES] = "";
-
-	for (ssize_t left = sizeof(buf), n; left; left -= n) {
-		n = receive ? read(fd, buf, left) : write(fd, buf, left);
-		must(n > 0, "side: socket");
-	}
-}
-
-static void sender(long arg)
-{
-	(void)arg;
-	start_wait();
-	for (int i = 0; i < MESSAGES; i++)
-		for (int to = 0; to < GROUP_SIZE; to++)
-			transfer(sockets[to][1], 0);
-}
-
-static void receiver(long me)
-{
-	start_wait();
-	for (int i = 0; i < MESSAGES * GROUP_SIZE; i++)
-		transfer(sockets[me][0], 1);
-}
-
-static double messaging(void)
-{
-	for (int group = 0; group < (cpus + 1) / 2; group++) {
-		for (int i = 0; i < GROUP_SIZE; i++) {
-			must(!socketpair(AF_UNIX, SOCK_STREAM, 0, sockets[i]), "side: socketpair");
-			side_spawn("receiver", receiver, i);
-		}
-		for (int i = 0; i < GROUP_SIZE; i++)
-			side_spawn("sender", sender, i);
-		for (int i = 0; i < GROUP_SIZE; i++) {
-			close(sockets[i][0]);
-			close(sockets[i][1]);
-		}
-	}
-	return race();
-}
-
-/* ---- pipe */
-
 static int there[2], back[2];
-static long round_trips = ROUND_TRIPS;
 
 static void ping(long arg)
 {
 	char c = arg;
 
-	start_wait();
-	for (long i = 0; i < round_trips; i++)
+	for (;;)
 		must(write(there[1], &c, 1) == 1 && read(back[0], &c, 1) == 1, "side: ping");
 }
 
@@ -2000,8 +1916,7 @@ static void pong(long arg)
 {
 	char c = arg;
 
-	start_wait();
-	for (long i = 0; i < round_trips; i++)
+	for (;;)
 		must(read(there[0], &c, 1) == 1 && write(back[1], &c, 1) == 1, "side: pong");
 }
 
@@ -2012,33 +1927,7 @@ static void pair_start(void)
 	side_spawn("pong", pong, 0);
 }
 
-static double pipes(void)
-{
-	pair_start();
-	return race();
-}
-
-/* ---- fork, compile */
-
-static void nothing(long arg)
-{
-	(void)arg;
-}
-
-static void forker(long arg)
-{
-	(void)arg;
-	start_wait();
-	for (int i = 0; i < FORKS / (2 * cpus); i++)
-		waitpid(side_spawn("forked", nothing, 0), NULL, 0);
-}
-
-static double forks(void)
-{
-	for (int i = 0; i < 2 * cpus; i++)
-		side_spawn("forker", forker, i);
-	return race();
-}
+/* ---- compile */
 
 static void cc1(long job)
 {
@@ -2059,7 +1948,6 @@ static void shell(long job)
 static void make(long arg)
 {
 	(void)arg;
-	start_wait();
 	for (int job = 0; job < jobs; job++) {
 		if (job >= 2 * cpus)
 			wait(NULL);
@@ -2069,10 +1957,12 @@ static void make(long arg)
 		;
 }
 
-static double compile(void)
+static void compile(void)
 {
-	side_spawn("make", make, 0);
-	return race();
+	u64 start = now_ns();
+
+	waitpid(side_spawn("make", make, 0), NULL, 0);
+	printf("{\"v\":1,\"side\":\"compile\",\"cpus\":%d,\"time_s\":%.6f}\n", cpus, (now_ns() - start) / 1e9);
 }
 
 /* ---- build */
@@ -2261,7 +2151,6 @@ static void idle(void)
 
 static void hog(long arg)
 {
-	start_wait();
 	for (;;)
 		work_ns(1000000 + arg);
 }
@@ -2270,12 +2159,10 @@ static void cost(void)
 {
 	double switches;
 
-	round_trips = 1L << 40;
 	for (int i = 0; i < (cpus + 1) / 2; i++)
 		pair_start();
 	for (int i = 0; i < cpus; i++)
 		side_spawn("hog", hog, 0);
-	close(start_pipe[1]);
 	measure(1);
 	switches = after.switches - before.switches;
 	printf("{\"v\":1,\"side\":\"cost\",\"cpus\":%d,\"switches\":%.0f,\"bpf_runs_per_switch\":%.3f,"
@@ -2291,11 +2178,9 @@ static void cost(void)
 
 static const struct workload {
 	const char *name;
-	double (*time)(void);		/* seconds it took, or */
-	void (*run)(void);		/* prints for itself */
+	void (*run)(void);
 } workloads[] = {
-	{ "messaging", messaging }, { "pipe", pipes }, { "fork", forks }, { "compile", compile },
-	{ "build", NULL, build }, { "idle", NULL, idle }, { "cost", NULL, cost },
+	{ "compile", compile }, { "build", build }, { "idle", idle }, { "cost", cost },
 };
 
 /* `side` as a command: argv[1] names the workload. Returns the exit code. */
@@ -2305,19 +2190,12 @@ static int side_main(int argc, char **argv)
 		share = jobs = atoi(argv[2]);
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	setpgid(0, 0);			/* what goes wrong ends all of it, and nothing else */
-	must(!pipe(start_pipe), "side: pipe");
-	for (u32 i = 0; argc > 1 && i < ARRAY_SIZE(workloads); i++) {
-		const struct workload *w = &workloads[i];
-
-		if (strcmp(argv[1], w->name))
-			continue;
-		if (w->time)
-			print_time(w->name, w->time());
-		else
-			w->run();
-		return 0;
-	}
-	fprintf(stderr, "usage: side messaging|pipe|fork|compile|build|idle|cost [SHARE]\n");
+	for (u32 i = 0; argc > 1 && i < ARRAY_SIZE(workloads); i++)
+		if (!strcmp(argv[1], workloads[i].name)) {
+			workloads[i].run();
+			return 0;
+		}
+	fprintf(stderr, "usage: side compile|build|idle|cost [SHARE]\n");
 	return EX_USAGE;
 }
 
