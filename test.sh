@@ -3291,7 +3291,7 @@ bench_learn() { # [SEEDS]
 		grep '^ok' "$out.said" >/dev/null || note "seed $seed: $(cat "$out.said")"
 	done
 }
-# What each part of the scheduler is worth: the same work with and without it
+# Where the same work runs with and without what the scheduler knows of SMT and caches
 bench_parts() {
 	local out=$BUILD/out/parts rc=0
 	deps_or_die
@@ -3397,7 +3397,7 @@ VERBS="
 	bench-shapes bench_shapes [options] [SCHED...]: games and work of many shapes in the lab; bench-shapes --help
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	bench-fair bench_fair     [ROUNDS [SECONDS [SHAPE,...]]]: this machine's scheduler, the same with gamer's advice, SCHED_FIFO
-	bench-parts bench_parts what each part of the scheduler is worth: the same work with and without it
+	bench-parts bench_parts whether SMT and caches are known: where the same work runs with and without that
 	bench-learn bench_learn   [SEEDS]: a build next to the game, before and after it was learned
 	demo       demo           gamer next to the kernel's own scheduler
 	analyze    analyze        clang's static analyzer and cppcheck over gamer.c

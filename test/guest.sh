@@ -1880,79 +1880,28 @@ lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and sta
 	stops TERM
 }
 
-# taken FILE TIMES: what md5sum is taken for after so many more runs of it, and whether it is sure
-taken() {
-	start --db $DB
-	for _ in $(seq "$2"); do /tmp/unlearn/md5sum "$1" >/dev/null; done
-	sleep 1 # the kernel frees tasks later than they end; in the lab always as late
-	stops TERM
-	gamer db list --db $DB | awk '$1 == "md5sum" { print $3, ($4 >= 60 ? "sure" : "unsure") }'
-}
-lab_change() { : "a program that becomes another is not foretold what it was, and known as what it is after a while"
-	DB=/tmp/unlearn.db
-	mkdir -p /tmp/unlearn
-	cp /bin/busybox /tmp/unlearn/md5sum
-	dd if=/dev/zero of=/tmp/much bs=1M count=2 2>/dev/null
-	is "it takes long" "$(taken /tmp/much 20)" "batch sure"
-	is "then it does not" "$(taken /dev/null 10 | sed 's/.* //')" unsure
-	is "for long" "$(taken /dev/null 90 | sed 's/ .*//')" interactive
-	rm /tmp/much
-}
+# For `test.sh bench-parts`: what shows where tasks run, not how long they wait, on 2 packages of 2 cores of 2
+# threads. What the other parts are worth bench-shapes tells: `bench-shapes gamer without='gamer:--test=no-boost'`.
 
-# For `test.sh bench-parts`: each part of the scheduler that must show its effect, on 2 packages of
-# 2 cores of 2 threads: the same work with and without it.
-
-# part_run NAME PART COMMAND...: what COMMAND prints under a scheduler without PART, in /tmp/part-PART-NAME.
-# The whole scheduler is what several checks compare with: it runs once.
-part_run() {
-	local said=/tmp/part-$2-$1
-	[ ! -s "$said" ] || return 0
-	start ${2:+--test=no-$2}
-	shift 2
-	"$@" >/tmp/part || fail "$*: exit $?"
-	gamer status >"$said.status"
-	mv /tmp/part "$said"
-	stops TERM
-}
-# part_bench PART: bench next to busy threads under a scheduler without PART; prints its table's
-# file. Half the work of the lab's 4 CPUs: on 8 a period of sound would take as long as it may.
-part_bench() {
-	part_run bench "$1" gamer-bench --seconds 3 --iters-per-ms 31232 --audio-frames 64 --no-uinput --no-drm --frame-work-us 1000 \
-		--load hogs --load-threads $((CPUS * 2)) || exit
-	echo "/tmp/part-$1-bench"
-}
-# role_p99 PART ROLE: wakeup latency of bench's threads of a role, us
-role_p99() { awk -v role="$2" '$1 == role && NF == 7 { print int($5) }' "$(part_bench "$1")"; }
-# timer_p99 PART: how late a timer's thread that has no role wakes next to busy threads, us; of so
-# many, because for its first 13 the burst counts in which it made those threads
-timer_p99() {
-	part_run timer "$1" timerlat 3000 $((CPUS * 2)) || exit
-	awk '{ print int($4 / 1000) }' "/tmp/part-$1-timer"
-}
-# worth PART TENTHS WITH WITHOUT UNIT: says what both measured; without it there must be so many tenths
-worth() {
-	echo "# $1: $3 $5 with it, $4 $5 without" | tee -a /out/worth
-	[ $(($3 * $2)) -le $(($4 * 10)) ] || fail "$1: $3 $5 with it, $4 $5 without"
-}
-part_preempt() { : "preemption: input wakes 4 times faster (p99) next to busy threads than without it"
-	worth preempt 40 "$(role_p99 '' input)" "$(role_p99 preempt input)" us
-}
-part_boost() { : "the boost along wakeups: job workers wake 3 times faster (p99) than without it"
-	worth boost 30 "$(role_p99 '' worker)" "$(role_p99 boost worker)" us
-}
-part_urgent() { : "urgency by interrupts: a timer's thread without a role wakes 10 times faster (p99) next to busy threads than without it"
-	worth urgent 100 "$(timer_p99 '')" "$(timer_p99 urgent)" us
-}
-# where_is PART HOGS FIELD: what `where` counts next to busy threads
+# where_is PART HOGS FIELD: what `where` counts next to busy threads, under a scheduler without PART
 where_is() {
-	part_run where$2 "$1" where 2 20000 500 200 "$2" || exit
-	sed -n "s/.*$3 \([0-9]*\).*/\1/p" "/tmp/part-$1-where$2"
+	start ${1:+--test=no-$1}
+	where 2 20000 500 200 "$2" >/tmp/part || fail "where: exit $?"
+	stops TERM
+	sed -n "s/.*$3 \([0-9]*\).*/\1/p" /tmp/part
+}
+# worth PART TENTHS HOGS FIELD: without it there must be so many tenths
+worth() {
+	local with without
+	with=$(where_is '' "$3" "$4") && without=$(where_is "$1" "$3" "$4") || exit
+	echo "# $1: $4 $with with it, $without without" | tee -a /out/worth
+	[ $((with * $2)) -le $((without * 10)) ] || fail "$1: $4 $with with it, $without without"
 }
 part_smt() { : "critical threads share a core a quarter as often as without knowing of SMT"
-	worth smt 40 "$(where_is '' $CPUS shared)" "$(where_is smt $CPUS shared)" bursts
+	worth smt 40 $CPUS shared
 }
 part_llc() { : "busy threads change the package a twentieth as often as without knowing of caches"
-	worth llc 200 "$(where_is '' $((CPUS * 2)) crossed)" "$(where_is llc $((CPUS * 2)) crossed)" changes
+	worth llc 200 $((CPUS * 2)) crossed
 }
 # built NAME OPTIONS...: the game next to a build that goes on all the time, as /out/learn.NAME:
 # right and wrong tiers, preemptions by short tasks, frame jitter %, late frames, units per second
