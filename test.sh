@@ -212,7 +212,6 @@ mingw_usable() { "$1" --version >/dev/null; }
 zsh_usable() { "$1" -fc 'autoload compinit' 2>/dev/null; }
 fish_usable() { "$1" --no-config -c true 2>/dev/null; }
 mandoc_usable() { "$1" -Tlint -Werror <<<'.TH x 1 2000-01-01' >/dev/null; }
-stress_usable() { "$1" --version >/dev/null 2>&1; }
 busybox_usable() { "$1" true && ! grep -q INTERP <<<"$(readelf -l "$1")"; }
 
 #       tool                     check           package          program in it                   also wanted
@@ -225,7 +224,6 @@ TOOLS="
 	zsh                      zsh_usable      zsh-static       bin/zsh-static                   zsh-common
 	fish                     fish_usable     fish             usr/bin/fish
 	mandoc                   mandoc_usable   mandoc           usr/bin/mandoc
-	stress-ng                stress_usable   stress-ng        usr/bin/stress-ng
 	promtool                 promtool_usable prometheus       usr/bin/promtool
 	x86_64-w64-mingw32-gcc   mingw_usable    gcc-mingw-w64-x86-64-win32  usr/bin/x86_64-w64-mingw32-gcc-win32
 "
@@ -2878,7 +2876,7 @@ GROUPS_VM="
 	know --cpus 4 --gpu --steady
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	tell --cpus 4 --gpu --with modetest
-	fault --cpus 4 --with stress-ng --with bpftool
+	fault --cpus 4 --with bpftool
 	fair --cpus 4 --with bpftool
 	lab  --lab 7
 	shapes --lab 7 --even --timeout 3600

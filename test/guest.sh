@@ -1574,17 +1574,6 @@ fault_storm() { : "control groups with weights come and go, a fork bomb in its l
 }
 ran_out() { dmesg | grep -q 'Out of memory: Killed process .*(dd)'; }
 clients_are() { [ "$(status_number clients)" = "$1" ]; }
-fault_affinity() { : "threads that are pinned to another CPU all the time (stress-ng, for STRESS_SECONDS): one gamer through all"
-	local seconds=${STRESS_SECONDS:-8}
-	start
-	timeout -s KILL $((seconds * 3 + 60)) stress-ng --affinity 0 --affinity-pin --timeout "${seconds}s" --metrics-brief >/tmp/stress 2>&1 ||
-		fail "stress-ng: $(tail -n 1 /tmp/stress)"
-	[ "$(sed -n 's/.*\] affinity *\([0-9]*\) .*/\1/p' /tmp/stress)" -gt 500 ] || fail "hardly any change: $(tail -n 2 /tmp/stress)"
-	tasks_run || fail "tasks do not run afterwards"
-	healthy
-	is restarts "$(status_number restarts)" 0
-	stops TERM
-}
 # back_again SECONDS: gamer, which had to let go, schedules and answers as before.
 back_again() {
 	wait_for "$1" attached || fail "not attached again: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
