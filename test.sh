@@ -3128,25 +3128,6 @@ demo() {
 # ---------------------------------------------------------------------------
 # 11  bench
 # ---------------------------------------------------------------------------
-# bench_ready OUT: programs of its own, for someone may build while it runs
-bench_ready() {
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
-	mkdir -p "$1"
-	rm -rf "$1"/[0-9]*
-	cp "$GAMER" "$BENCH" "$1/"
-	export GAMER=$1/gamer BENCH=$1/gamer-bench
-}
-BENCH_USAGE="usage: test.sh bench [--seeds N] [--cpus N | --cpus 8,cores=4,threads=2] [--kernel SERIES]
-	[--seconds N] [--loads L,...|-] [--side S,...|none] [--peers DIR] [--jobs N]
-	[--out DIR] [SCHED...]
-The synthetic game next to each load, and workloads without it, under each scheduler in turn;
-one boot of the lab per seed, --jobs of them at once. SCHED: eevdf, gamer, gamer:OPTIONS,
-gamer@BINARY, fair (EEVDF with gamer's advice), fifo (EEVDF, the game under SCHED_FIFO: what is late
-there, no scheduler avoids),
-or a peer (see PEERS) from --peers or PATH; none: all there are. Of gamer: and gamer@ the column may
-have a name: old=gamer@/tmp/gamer, blind='gamer:--hooks=-gpu,-input'."
-
 # What each peer's program is called, the name that it attaches under, how it is started
 PEERS="
 	lavd         scx_lavd         lavd
@@ -3157,7 +3138,6 @@ PEERS="
 	cake         scx_cake         cake
 	pandemonium  scx_pandemonium  pandemonium
 "
-BENCH_SIDES=compile,schbench,idle,cost # round trips by pipes and forks are loads beside the game
 # bench_sched SCHED PEERSDIR: its line for the guest (see test/bench.sh) and, after one more
 # tab, the program to pack; nothing if it is a peer that is not here.
 bench_sched() {
@@ -3211,73 +3191,51 @@ bench_seed() { # SEED OUT ENV VM-OPTIONS...
 	done
 }
 
-# bench_options VERB USAGE NAMES ARGS...: --NAME VALUE sets the caller's variable of that name; SCHEDS is what is left
-bench_options() {
-	local verb=$1 text=$2 names=$3; shift 3
-	while case ${1:-} in -*) ;; *) false ;; esac do
-		case $1 in
-		--help | -h) echo "$text"; exit ;;
-		--quick) even=''; shift; continue ;;
-		esac
-		[ $# -gt 1 ] || usage "$verb: $1 wants a value"
-		case " $names " in *" ${1#--} "*) ;; *) usage "$verb: unknown option '$1'"$'\n'"$text" ;; esac
-		printf -v "${1#--}" %s "$2"
-		shift 2
-	done
-	SCHEDS=("$@")
-}
-# bench_boots SEED...: with the caller's variables
-bench_boots() {
-	helpers_build
-	printf '%s\n' "$@" | xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" --kernel "$kernel" --cpus "$cpus" \
-		--mem 2048 --timeout $((3600 + seconds * 1000)) $even --lab {} || note "some runs are missing"
-}
-bench() {
-	local seeds=3 cpus=4 kernel=6.18 seconds=5 loads=none,hogs,fork,pipe,io,mixed side=all peers='' out=$BUILD/bench
-	local jobs=1 even=--even env
-	bench_options bench "$BENCH_USAGE" "seeds cpus kernel seconds loads side peers out jobs" "$@"
-	[ "$loads" != - ] || loads=''
-	case $side in all) side=$BENCH_SIDES ;; none) side='' ;; esac
-	bench_ready "$out"
-	bench_scheds "$peers" "${SCHEDS[@]}" >"$out/scheds"
-	env="LOADS='${loads//,/ }' SIDES='${side//,/ }' SECONDS_EACH=$seconds LOAD_THREADS=$((${cpus%%,*} * 2))"
-	# In the lab one instruction is one ns, so the work of a millisecond is known. Its busy CPUs
-	# share one: with more of them there is less work, so that each piece takes as long as on 4.
-	env+=" WORK='--iters-per-ms $((62464 * 4 / ${cpus%%,*}))'"
-	bench_boots $(seq 7 $((6 + seeds)))
-	python3 "$ROOT/test/compare.py" --bench "$out"
-}
-
 SHAPES_USAGE="usage: test.sh bench-shapes [--shapes S,...|all] [--as name,stranger,env] [--seeds S,...] [--cpus N]
 	[--kernel SERIES] [--seconds N] [--loads -] [--quick] [--peers DIR] [--jobs N] [--out DIR] [--json FILE] [SCHED...]
 Games and other work of many shapes (gamer-bench --shape list) under each scheduler, all of a seed in
-one boot of the lab; beside each figure its ratio to EEVDF's of that boot, and ! where it misses the
-goals in test/compare.py. SCHED as with bench; none: eevdf, fifo, gamer. gamer@PATH may be a checkout.
+one boot of the lab, --jobs of them at once; beside each figure its ratio to EEVDF's of that boot, and ! where
+it misses the goals in test/compare.py. SCHED: eevdf, gamer, gamer:OPTIONS, gamer@BINARY (or a checkout), fair
+(EEVDF with gamer's advice), fifo (EEVDF, the game under SCHED_FIFO: what is late there, no scheduler avoids), or
+a peer (see PEERS) from --peers or PATH; none: eevdf, fifo, gamer. Of gamer: and gamer@ the column may have a
+name: old=gamer@/tmp/gamer, blind='gamer:--hooks=-gpu,-input'.
 --as: how gamer knows a shape's game (default: name,stranger). --loads -: nothing beside it. --quick:
 CPUs that are not equally fast, for shares and waits in about half the time; frames per second mean little. The figures
 of all seeds stay in FILE, or in build/bench-shapes/shapes.json."
 bench_shapes() {
 	local seeds=7 cpus=4 kernel=6.18 seconds=2 shapes=all as=name,stranger loads='' peers='' out=$BUILD/bench-shapes
-	local jobs=1 json='' even=--even env known
-	bench_options bench-shapes "$SHAPES_USAGE" "seeds cpus kernel seconds shapes as loads peers out jobs json" "$@"
-	bench_ready "$out"
+	local jobs=1 json='' even=--even env known sched
+	while case ${1:-} in -*) ;; *) false ;; esac do
+		case $1 in
+		--help | -h) echo "$SHAPES_USAGE"; return ;;
+		--quick) even=''; shift; continue ;;
+		esac
+		[ $# -gt 1 ] || usage "bench-shapes: $1 wants a value"
+		case $1 in
+		--seeds | --cpus | --kernel | --seconds | --shapes | --as | --loads | --peers | --out | --jobs | --json) declare "${1#--}=$2" ;;
+		*) usage "bench-shapes: unknown option '$1'"$'\n'"$SHAPES_USAGE" ;;
+		esac
+		shift 2
+	done
+	deps_or_die
+	make --no-print-directory -C "$ROOT" >&2
+	mkdir -p "$out"
+	rm -rf "$out"/[0-9]*
+	cp "$GAMER" "$BENCH" "$out/"
+	export GAMER=$out/gamer BENCH=$out/gamer-bench # someone may build while it runs
 	known=$("$BENCH" --shape list | awk -v only=",$shapes," 'only == ",all," || index(only, "," $1 ",") { print $1 ":" $2 }' | xargs)
 	[ -n "$known" ] || usage "bench-shapes: no shape '$shapes'; gamer-bench --shape list tells them"
-	[ ${#SCHEDS[@]} -gt 0 ] || SCHEDS=(eevdf fifo gamer)
-	bench_scheds "$peers" "${SCHEDS[@]}" >"$out/scheds"
+	[ $# -gt 0 ] || set -- eevdf fifo gamer
+	for sched; do bench_sched "$sched" "$peers"; done |
+		awk -F'\t' 'seen[$1]++ { print "test.sh: bench: two schedulers named " $1 >"/dev/stderr"; exit 1 } 1' >"$out/scheds"
 	# Busy CPUs share one: so a millisecond's work takes a millisecond of a CPU where all are busy.
 	env="SHAPES='$known' AS='${as//,/ }' SECONDS_EACH=$seconds WORK='--iters-per-ms $((50000 / ${cpus%%,*}))"
 	env+="$([ "$loads" != - ] || echo ' --load none')'"
-	bench_boots ${seeds//,/ }
-	python3 "$ROOT/test/compare.py" --shapes "$out" --json "${json:-$out/shapes.json}"
+	helpers_build
+	xargs -P "$jobs" -I{} bash "$ROOT/test.sh" _seed {} "$out" "$env" --kernel "$kernel" --cpus "$cpus" --mem 2048 \
+		--timeout 7200 $even --lab {} <<<"${seeds//,/$'\n'}" || note "some runs are missing"
+	python3 "$ROOT/test/compare.py" "$out" --json "${json:-$out/shapes.json}"
 }
-bench_scheds() { # PEERSDIR SCHED...
-	local peers=$1 sched; shift
-	[ $# -gt 0 ] || set -- eevdf gamer $(awk '{ print $1 }' <<<"$PEERS")
-	for sched; do bench_sched "$sched" "$peers"; done |
-		awk -F'\t' 'seen[$1]++ { print "test.sh: bench: two schedulers named " $1 >"/dev/stderr"; exit 1 } 1'
-}
-
 # A build next to the game with nothing learned, while it is learned, and with what was learned
 bench_learn() { # [SEEDS]
 	local seed out=$BUILD/bench-learn
@@ -3391,7 +3349,6 @@ VERBS="
 	matrix     tests_matrix   the kernel tests on every series
 	list       tests_list     every test and what it holds gamer to
 	vm         vm             [options] -- CMD: runs CMD in a guest; vm --help
-	bench      bench          [options] [SCHED...]: gamer beside other schedulers in the lab; bench --help
 	bench-shapes bench_shapes [options] [SCHED...]: games and work of many shapes in the lab; bench-shapes --help
 	bench-hooks bench_hooks   [SERIES]: ns per run of each BPF program, beside an empty one
 	bench-fair bench_fair     [ROUNDS [SECONDS [SHAPE,...]]]: this machine's scheduler, the same with gamer's advice, SCHED_FIFO
@@ -3419,7 +3376,7 @@ verb=${1:-all}
 read -r _ function takes < <(awk -v v="$verb" '$1 == v' <<<"$VERBS") || true
 case $verb:${1:-} in
 -h: | --help: | help:*) echo "usage: test.sh [VERB]"; verb_lines; exit ;;
-vm:* | bench:* | bench-shapes:*) ;;
+vm:* | bench-shapes:*) ;;
 *:-h | *:--help) [ -z "${takes:-}" ] || { verb_lines "$verb" | sed 's/^ */usage: test.sh /; s/   */  /'; exit; } ;;
 *) case ${takes:-} in [a-z]*) [ $# = 0 ] || usage "$verb takes no arguments" ;; esac ;;
 esac

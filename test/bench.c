@@ -1846,10 +1846,6 @@ static void write_svg(FILE *o)
  *              cc1, then an as: time
  *   build      for SHARE seconds a make of real programs, cc1 that waits for what it reads before it
  *              compiles, as, and now and then ld: units per second
- *   idle       ten seconds of nothing: switches, wakeups, interrupts, runs of BPF programs
- *   cost       one second of wakeups next to busy processes: BPF time and runs per switch;
- *              in the lab busy CPUs take turns, and one's turn is time for the others too: the
- *              time that a program took is on average SHARE (default 1) times what it used
  *
  * The amount of work of a compile is fixed: under the kernel's own scheduler on four CPUs of the lab,
  * which have one CPU's capacity, it takes about a second.
@@ -1900,31 +1896,6 @@ static pid_t side_spawn(const char *comm, void (*fn)(long), long arg)
 		_exit(0);
 	}
 	return pid;
-}
-
-static int there[2], back[2];
-
-static void ping(long arg)
-{
-	char c = arg;
-
-	for (;;)
-		must(write(there[1], &c, 1) == 1 && read(back[0], &c, 1) == 1, "side: ping");
-}
-
-static void pong(long arg)
-{
-	char c = arg;
-
-	for (;;)
-		must(read(there[0], &c, 1) == 1 && write(back[1], &c, 1) == 1, "side: pong");
-}
-
-static void pair_start(void)
-{
-	must(!pipe(there) && !pipe(back), "side: pipe");
-	side_spawn("ping", ping, 0);
-	side_spawn("pong", pong, 0);
 }
 
 /* ---- compile */
@@ -2036,151 +2007,11 @@ static void build(void)
 	       started / ((now_ns() - start) / 1e9));
 }
 
-/* ---- what the kernel counts: idle, cost */
-
-static struct counters {
-	u64 at_ns, switches, wakeups, timers, ipis;
-	struct count bpf;
-} before, after;
-
-/* The sum of a line's numbers, of all CPUs */
-static u64 numbers(const char *line)
-{
-	u64 sum = 0;
-	char *end;
-
-	for (;; line = end) {
-		u64 n = strtoull(line, &end, 10);
-
-		if (end == line)
-			return sum;
-		sum += n;
-	}
-}
-
-/* Calls fn with each line of a file of /proc. */
-static void lines(const char *path, void (*fn)(const char *line, struct counters *c),
-		  struct counters *c)
-{
-	static char line[1 << 14];
-	FILE *f = fopen(path, "r");
-
-	must(f != NULL, path);
-	while (fgets(line, sizeof(line), f))
-		fn(line, c);
-	fclose(f);
-}
-
-static void stat_line(const char *line, struct counters *c)
-{
-	sscanf(line, "ctxt %lu", &c->switches);
-}
-
-static void schedstat_line(const char *line, struct counters *c)
-{
-	u64 n;
-
-	/* yields, nothing, schedule(), of them to idle, wakeups, ... */
-	if (sscanf(line, "cpu%*u %*u %*u %*u %*u %lu", &n) == 1)
-		c->wakeups += n;
-}
-
-static void interrupts_line(const char *line, struct counters *c)
-{
-	char name[8];
-	int at;
-
-	if (sscanf(line, " %7[A-Z]:%n", name, &at) != 1)
-		return;
-	if (!strcmp(name, "LOC"))
-		c->timers = numbers(line + at);
-	if (!strcmp(name, "RES") || !strcmp(name, "CAL"))
-		c->ipis += numbers(line + at);
-}
-
-/* Of all programs that are loaded, whoever's they are */
-static struct count bpf_all(void)
-{
-	union bpf_attr attr = { 0 };
-	struct count sum = { 0 };
-
-	while (!bpf(BPF_PROG_GET_NEXT_ID, &attr)) {
-		int fd = fd_by_id(BPF_PROG_GET_FD_BY_ID, attr.next_id);
-		struct count c = count(fd);
-
-		sum.runs += c.runs;
-		sum.ns += c.ns;
-		close(fd);
-		attr = (union bpf_attr){ .start_id = attr.next_id };
-	}
-	return sum;
-}
-
-static void counters_read(struct counters *c)
-{
-	*c = (struct counters){ .at_ns = now_ns(), .bpf = bpf_all() };
-	lines("/proc/stat", stat_line, c);
-	lines("/proc/schedstat", schedstat_line, c);
-	lines("/proc/interrupts", interrupts_line, c);
-}
-
-static void measure(unsigned int seconds)
-{
-	FILE *f = fopen("/proc/sys/kernel/sched_schedstats", "w");
-
-	must(f && fputs("1", f) >= 0 && !fclose(f), "side: schedstats");
-	must(stats_on() >= 0, "side: BPF statistics");
-	sleep(1);
-	counters_read(&before);
-	sleep(seconds);
-	counters_read(&after);
-}
-
-static void idle(void)
-{
-	double s;
-
-	measure(10);
-	s = (after.at_ns - before.at_ns) / 1e9;
-	printf("{\"v\":1,\"side\":\"idle\",\"cpus\":%d,\"switches_per_s\":%.2f,\"wakeups_per_s\":%.2f,"
-	       "\"timers_per_s\":%.2f,\"ipis_per_s\":%.2f,\"bpf_runs_per_s\":%.2f}\n", cpus,
-	       (after.switches - before.switches) / s, (after.wakeups - before.wakeups) / s,
-	       (after.timers - before.timers) / s, (after.ipis - before.ipis) / s,
-	       (after.bpf.runs - before.bpf.runs) / s);
-}
-
-static void hog(long arg)
-{
-	for (;;)
-		work_ns(1000000 + arg);
-}
-
-static void cost(void)
-{
-	double switches;
-
-	for (int i = 0; i < (cpus + 1) / 2; i++)
-		pair_start();
-	for (int i = 0; i < cpus; i++)
-		side_spawn("hog", hog, 0);
-	measure(1);
-	switches = after.switches - before.switches;
-	printf("{\"v\":1,\"side\":\"cost\",\"cpus\":%d,\"switches\":%.0f,\"bpf_runs_per_switch\":%.3f,"
-	       "\"bpf_ns_per_switch\":%.2f}\n", cpus, switches,
-	       (after.bpf.runs - before.bpf.runs) / switches,
-	       (after.bpf.ns - before.bpf.ns) / switches / share);
-	fflush(stdout);
-	signal(SIGTERM, SIG_IGN);
-	kill(0, SIGTERM);
-	while (wait(NULL) > 0)
-		;
-}
-
 static const struct workload {
 	const char *name;
 	void (*run)(void);
 } workloads[] = {
-	{ "compile", compile }, { "build", build }, { "idle", idle }, { "cost", cost },
+	{ "compile", compile }, { "build", build },
 };
 
 /* `side` as a command: argv[1] names the workload. Returns the exit code. */
@@ -2195,7 +2026,7 @@ static int side_main(int argc, char **argv)
 			workloads[i].run();
 			return 0;
 		}
-	fprintf(stderr, "usage: side compile|build|idle|cost [SHARE]\n");
+	fprintf(stderr, "usage: side compile|build [SHARE]\n");
 	return EX_USAGE;
 }
 
@@ -2248,6 +2079,7 @@ struct shape {
 	const char *name;
 	u32 cpus;		/* all of it on so many; 0: the machine */
 	bool alone;		/* no load beside it */
+	enum load load;		/* DESKTOP: what the game itself starts beside it */
 	struct row row[SHAPE_ROWS];
 };
 
@@ -2260,8 +2092,13 @@ struct shape {
 	{ "game-" name, .alone = true, .row = {					\
 		GAME60, { "crowd", NAP, .period_us = 100, others } } }
 
+#define DESKTOP_BESIDE(name, what)						\
+	{ "desktop-" name, .alone = true, .load = what, .row = { { "game", DESKTOP, .n = 1, .game = true } } }
+
 static const struct shape shapes[] = {
 	{ "desktop", .row = { { "game", DESKTOP, .n = 1, .game = true } } },
+	DESKTOP_BESIDE("fork", LOAD_FORK), DESKTOP_BESIDE("pipe", LOAD_PIPE), DESKTOP_BESIDE("io", LOAD_IO),
+	DESKTOP_BESIDE("mixed", LOAD_MIXED),
 	{ "onethread", .row = { { "game", FRAMES, .period_us = FRAME_US, .work_us = 12000, .gpu = true, .game = true } } },
 	{ "uncapped", .row = { { "game", FRAMES, .work_us = 6000, .stage_us = { 4200 }, .game = true } } },
 	{ "uncapped-gpu", .row = { { "game", FRAMES, .work_us = 6000, .stage_us = { 4200 }, .gpu = true, .game = true } } },
@@ -2873,7 +2710,7 @@ static int shape_setup(void)
 		group_add(&r);
 	}
 	shape_run->cfg = cfg;
-	shape_run->cfg.load = LOAD_NONE;
+	shape_run->cfg.load = shape->load;
 	return fd;
 }
 
@@ -2987,6 +2824,9 @@ static void figures_desktop(const struct group *g)
 	shape_figure(g->row.name, "input_p99_ms", r->input_ms.v[RANK_P99], LESS);
 	shape_figure(g->row.name, "frame_p99_ms", r->frame_ms.v[RANK_P99], LESS);
 	figures_wake(g, worst);
+	for (u32 kind = 0; kind < LOAD_NR; kind++)
+		if (r->load_ops[kind])
+			shape_figure(loads[kind].name, "rate", r->load_rate[kind], MORE);
 }
 
 /* Who competes for CPU time wants its share, whoever waits for something wants to wait shortly. */

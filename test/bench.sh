@@ -1,13 +1,11 @@
 #!/bin/busybox sh
 # shellcheck shell=dash disable=SC2046 # lists are split on purpose
-# bench.sh: what `test.sh bench` runs in a guest of the lab: every load under every scheduler, then the
-# workloads without a game. There no noise has to be shared out, so a scheduler that has
-# started does all its cells (one peer takes 25 s to attach there).
+# bench.sh: what `test.sh bench-shapes` runs in a guest of the lab: every shape under every scheduler. No noise has
+# to be shared out there, so a scheduler that has started does all its cells (one peer takes 25 s to attach).
 #
 # /bench/scheds has a line per scheduler: label, how the name begins that it attaches under
-# ("-": the kernel's own), command. From the environment: LOADS, SIDES, SECONDS_EACH,
-# WORK (bench's options that fix the work), LOAD_THREADS; or SHAPES (NAME:game, NAME:subject,
-# NAME:-) and AS in place of loads and sides.
+# ("-": the kernel's own), command. From the environment: SHAPES (NAME:game, NAME:subject, NAME:-), AS,
+# SECONDS_EACH, WORK (gamer-bench's options that fix the work).
 # A cell leaves CELL.LABEL.json in /out, or CELL.LABEL.failed with the reason: what was
 # measured while its scheduler was not there is no figure.
 #
@@ -97,10 +95,10 @@ cell() {
 		case $NAME in gamer*) gamer status >"$to.status" 2>/dev/null ;; esac
 	}
 	if [ -n "$WHY" ]; then
-		rm -f "$to.json" "$to.wait"
+		rm -f "$to.json"
 		echo "$WHY" | tee "$to.failed"
 	fi
-	tell "$to.json" "$to.wait" "$to.failed"
+	tell "$to.json" "$to.failed"
 }
 
 # each COMMAND...: under every scheduler, in the order of $SCHEDS
@@ -112,20 +110,6 @@ each() {
 	done 3<"$SCHEDS"
 }
 
-game() { # LOAD
-	cell "$1" longest "$OUT/$1.$LABEL.wait" gamer-bench --json --seconds "$SECONDS_EACH" --load "$1" \
-		--load-threads "$LOAD_THREADS" $WORK $([ "$LABEL" != fifo ] || echo --realtime)
-}
-games() { local load; for load in $LOADS; do game "$load"; done; }
-sides() {
-	local side
-	[ "$LABEL" = fifo ] || for side in $SIDES; do
-		case $side in
-		schbench) cell side-schbench shapes --json --shape requests --as stranger ${WORK%% --frame*} ;;
-		*) cell "side-$side" side "$side" "$SHARE" ;;
-		esac
-	done
-}
 # shapes: each once, those with a game as gamer may know it; FIFO is for a game or a subject.
 shape() { # NAME AS
 	cell "$1@$2" shapes --json --shape "$1" --as "$2" --seconds "$SECONDS_EACH" $WORK \
@@ -171,12 +155,5 @@ mkdir -p $OUT
 kernel_config
 each version >$OUT/versions
 tell $OUT/versions
-SHARE=$(nproc) # busy CPUs share one
 ln -s gamer-bench /bin/shapes # gamer takes whoever is called gamer-bench for a game
-if [ -n "$SHAPES" ]; then
-	each shapes
-	exit
-fi
-WORK="$WORK --frame-work-us 1000 --audio-frames 64 --no-uinput --no-drm"
-all() { games; sides; }
-each all
+each shapes

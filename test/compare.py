@@ -1,25 +1,16 @@
 #!/usr/bin/env python3
-"""Results of `gamer-bench --json` side by side: medians over the seeds.
+"""Results of `gamer-bench --shape --json` side by side.
 
-compare.py --bench DIR
-    all of `test.sh bench`: DIR/SEED/CELL.SCHED.json (.failed with the reason where a cell has no figure)
-compare.py --shapes DIR [--json FILE]
-    all of `test.sh bench-shapes`, so too
+compare.py DIR [--json FILE]
+    all of `test.sh bench-shapes`: DIR/SEED/SHAPE@AS.SCHED.json (.failed with the reason where a cell has
+    no figure): medians over the seeds
 """
 import argparse
 import fnmatch
 import json
-import math
 import operator
 import os
 import statistics
-import sys
-
-
-def get(doc, path):
-    for key in path:
-        doc = doc.get(key) if isinstance(doc, dict) else None
-    return doc
 
 
 def load(name):
@@ -27,180 +18,9 @@ def load(name):
         return json.load(f)
 
 
-KERNEL, OURS, REALTIME = "eevdf", "gamer", "fifo"
-# What wakeups cost in the lab where a CPU is left idle for them: the game alone, under EEVDF
-FLOOR = ("none", KERNEL)
-CRITICAL = ("sim", "worker", "render", "submit", "compositor", "input", "audio", "network")
-LOADED = ("hogs", "fork", "pipe", "io", "mixed")
+KERNEL, REALTIME = "eevdf", "fifo"
+HOLDS = {"<=": operator.le, ">=": operator.ge}
 
-
-def at(*path):
-    return lambda doc, _: get(doc, path)
-
-
-def request(name):
-    """a figure of the shape `requests`, which has no game"""
-    return lambda doc, _: next((f["value"] for f in doc.get("figures", ())
-                                if (f["group"], f["figure"]) == ("workers", name)), None)
-
-
-def worst(rank):
-    """the largest of the critical roles' percentiles"""
-    return lambda doc, _: max((v for role in CRITICAL if (v := get(doc, ("wakeup_us", role, rank)))
-                               is not None), default=None)
-
-
-def throughput(doc, base):
-    """of all kinds of load, in % of what the kernel's own scheduler gave them: geometric mean"""
-    rates = [(kind["ops_per_s"], get(base, ("load", name, "ops_per_s")) or 0)
-             for name, kind in (doc.get("load") or {}).items()] if base else []
-    if not rates or any(b <= 0 for _, b in rates):
-        return None
-    return 100 * math.prod(a / b for a, b in rates) ** (1 / len(rates))
-
-
-# key: title, unit, is less better?, from a cell's document and that of the kernel's scheduler
-GAME = {
-    "jitter":     ("frames with a wakeup > 500 us late", "%", True, at("jitter_percent")),
-    "wake_p99":   ("wakeup p99, worst critical role", "us", True, worst("p99")),
-    "wake_p999":  ("wakeup p99.9, worst critical role", "us", True, worst("p999")),
-    "wake_max":   ("wakeup maximum, worst critical role", "us", True, worst("max")),
-    "fps_low1":   ("1 % low", "fps", False, at("fps_low1")),
-    "frame_p99":  ("frame time p99", "ms", True, at("frame_time_ms", "p99")),
-    "input_p99":  ("input to present p99", "ms", True, at("input_present_ms", "p99")),
-    "xruns":      ("audio xruns at 64 frames", "", True, at("audio_xruns")),
-    "throughput": ("work done by the load", "% of EEVDF", False, throughput),
-    "wait_ms":    ("longest wait of any runnable task", "ms", True, at("longest", "wait_ms")),
-}
-SIDE = {
-    "time_s":     ("time", "s", True, at("time_s")),
-    "rate":       ("requests", "/s", False, request("rate")),
-    "p50_us":     ("latency p50", "us", True, request("wake_p50_us")),
-    "p99_us":     ("latency p99", "us", True, request("wake_p99_us")),
-    "p999_us":    ("latency p99.9", "us", True, request("wake_p999_us")),
-    "switches":   ("context switches", "/s", True, at("switches_per_s")),
-    "wakeups":    ("wakeups on the idle machine", "/s", True, at("wakeups_per_s")),
-    "timers":     ("timer interrupts", "/s", True, at("timers_per_s")),
-    "ipis":       ("interrupts between CPUs", "/s", True, at("ipis_per_s")),
-    "runs":       ("BPF program runs", "/s", True, at("bpf_runs_per_s")),
-    "cost_ns":    ("BPF time per context switch", "ns", True, at("bpf_ns_per_switch")),
-    "cost_runs":  ("BPF runs per context switch", "", True, at("bpf_runs_per_switch")),
-}
-METRICS = GAME | SIDE
-TABLES_SIDE = {    # title: rows of label, cell, metric
-    "without a game: time, s (less is better)": [("compile", "side-compile", "time_s")],
-    "request latency, us, and requests per second":
-        [("p50", "side-schbench", "p50_us"), ("p99", "side-schbench", "p99_us"),
-         ("p99.9", "side-schbench", "p999_us"), ("requests/s", "side-schbench", "rate")],
-    "idle machine, per second (less is better)":
-        [("switches", "side-idle", "switches"), ("wakeups", "side-idle", "wakeups"),
-         ("timers", "side-idle", "timers"), ("IPIs", "side-idle", "ipis"),
-         ("BPF runs", "side-idle", "runs")],
-    "BPF programs per context switch, next to busy tasks (less is better)":
-        [("ns", "side-cost", "cost_ns"), ("runs", "side-cost", "cost_runs")],
-}
-
-# metric, cells, and what it must be compared with: factor x a reference + plus
-GOALS = [
-    ("jitter",     LOADED, "<=", 0, None, 0.2),
-    ("jitter",     LOADED, "<=", 1, "best peer", 0),
-    ("wake_p99",   LOADED, "<=", 1.5, "floor", 0),
-    ("wake_p99",   LOADED, "<=", 1, "best peer", 0),
-    ("wake_p999",  LOADED, "<=", 0.25, KERNEL, 0),
-    ("wake_p999",  LOADED, "<=", 1, "best peer", 0),
-    ("wake_max",   LOADED, "<=", 0.25, KERNEL, 0),
-    ("wake_max",   LOADED, "<=", 1, "best peer", 0),
-    ("fps_low1",   LOADED, ">", 1, "best peer", 0),
-    ("frame_p99",  LOADED, "<", 1, "best peer", 0),
-    ("input_p99",  LOADED, "<=", 0.7, KERNEL, 0),
-    ("input_p99",  LOADED, "<", 1, "best peer", 0),
-    ("xruns",      LOADED, "<=", 0, None, 0),
-    ("throughput", LOADED, ">=", 0, None, 95),
-    ("wait_ms",    LOADED, "<=", 0, None, 100),
-    ("time_s",     ("side-compile",), "<=", 1.05, KERNEL, 0),
-    ("wakeups",    ("side-idle",), "<=", 1, KERNEL, 5),
-    ("cost_ns",    ("side-cost",), "<", 1, "best peer", 0),
-]
-HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-
-
-class Bench:
-    """cells[cell][sched][metric] = values over the runs; failed[cell][sched] = reasons"""
-
-    def __init__(self, top):
-        self.cells, self.failed, self.versions = {}, {}, {}
-        self.seeds = sorted((d for d in os.listdir(top) if d.isdigit()), key=int)
-        for seed in self.seeds:
-            self.add(os.path.join(top, seed))
-
-    def add(self, folder):
-        docs = {}
-        for name in sorted(os.listdir(folder)):
-            cell, _, rest = name.partition(".")
-            sched, _, kind = rest.rpartition(".")
-            path = os.path.join(folder, name)
-            if kind == "failed":
-                with open(path, encoding="utf-8", errors="replace") as f:
-                    self.failed.setdefault(cell, {}).setdefault(sched, []).append(f.read().strip())
-            elif kind == "json" and sched:
-                docs[cell, sched] = load(path)
-                longest = path.removesuffix("json") + "wait"
-                if os.path.exists(longest):
-                    docs[cell, sched]["longest"] = load(longest)
-            elif name == "versions":
-                with open(path, encoding="utf-8") as f:
-                    self.versions = dict(line.rstrip("\n").split("\t") for line in f) | self.versions
-        for (cell, sched), doc in docs.items():
-            figures = self.cells.setdefault(cell, {}).setdefault(sched, {})
-            for key, (_, _, _, of) in METRICS.items():
-                value = of(doc, docs.get((cell, KERNEL)))
-                if value is not None:
-                    figures.setdefault(key, []).append(value)
-
-    def what(self):
-        return f"medians of {len(self.seeds)} runs" if len(self.seeds) > 1 else "one run"
-
-    def games(self):
-        order = (FLOOR[0], *LOADED)
-        return sorted((c for c in self.cells | self.failed if not c.startswith("side-")),
-                      key=lambda c: order.index(c) if c in order else len(order))
-
-    def scheds(self):
-        """in the order in which they ran"""
-        found = {s: 0 for by in (*self.cells.values(), *self.failed.values()) for s in by}
-        return [s for s in self.versions if s in found] + [s for s in found if s not in self.versions]
-
-    def is_ours(self, sched):
-        return self.versions.get(sched, sched).startswith(OURS)
-
-    def ours(self):
-        """the first gamer: the one that is judged"""
-        return next((s for s in self.scheds() if self.is_ours(s)), None)
-
-    def peers(self):
-        return [s for s in self.scheds() if s not in (KERNEL, REALTIME) and not self.is_ours(s)]
-
-    def ran(self, cell, sched):
-        return sched in self.cells.get(cell, {}) or sched in self.failed.get(cell, {})
-
-    def value(self, cell, sched, key):
-        """the median; None where there is none, or where the scheduler failed in some run"""
-        if self.failed.get(cell, {}).get(sched):
-            return None
-        values = self.cells.get(cell, {}).get(sched, {}).get(key)
-        return statistics.median(values) if values else None
-
-    def best_peer(self, cell, key):
-        found = [(v, s) for s in self.peers() if (v := self.value(cell, s, key)) is not None]
-        return (min if METRICS[key][2] else max)(found, key=lambda p: p[0], default=(None, None))
-
-    def reference(self, cell, ref, key):
-        if ref == "best peer":
-            return self.best_peer(cell, key)[0]
-        return self.value(*FLOOR, key) if ref == "floor" else self.value(cell, ref, key)
-
-
-# ---- text ----------------------------------------------------------------------------------
 
 def short(v, width=5):
     """a figure in so many columns"""
@@ -219,97 +39,15 @@ def ratio(a, b):
     return short(a / b if b else 1, 4)
 
 
-def cell_text(b, cell, sched, key):
-    bad = b.failed.get(cell, {}).get(sched)
-    if bad:
-        return "failed" if sched == KERNEL else f"failed {len(bad)}/{len(b.seeds)}"
-    v = b.value(cell, sched, key)
-    return short(v) if sched == KERNEL else f"{short(v):>5} {ratio(v, b.value(cell, KERNEL, key)):>4}"
-
-
-def table(b, title, rows):
-    """rows: label, cell, metric; those without a figure are left out"""
-    rows = [r for r in rows if any(b.cells.get(r[1], {}).get(s, {}).get(r[2]) for s in b.scheds())]
-    columns = [s for s in b.scheds() if any(b.ran(cell, s) for _, cell, _ in rows)]
-    if not rows:
-        return
-    width = {s: 6 if s == KERNEL else 11 for s in columns}
-    last = b.ours() and b.peers()
-    print(f"\n{title}\n{'':13}" + "".join(f"{s[:width[s] - 1]:>{width[s]}}" for s in columns)
-          + (" /best peer" if last else ""))
-    for label, cell, key in rows:
-        line = f"{label:13}" + "".join(f"{cell_text(b, cell, s, key):>{width[s]}}" for s in columns)
-        best, who = b.best_peer(cell, key)
-        if last and who:
-            line += f" {ratio(b.value(cell, b.ours(), key), best):>4} {who[:7]}"
-        print(line.rstrip())
-
-
-def tables(b):
-    print(f"{b.what()}, behind each the ratio to {KERNEL}'s; "
-          f"the last column: {b.ours()}'s to the best peer's")
-    for label, version in b.versions.items():
-        print(f"  {label:16} {version}")
-    for key, (title, unit, less, _) in GAME.items():
-        table(b, f"{title}{', ' + unit if unit else ''} ({'less' if less else 'more'} is better)",
-              [(cell, cell, key) for cell in b.games()])
-    for title, rows in TABLES_SIDE.items():
-        table(b, title, rows)
-    if b.failed:
-        print("\nfailed")
-    for cell, by in b.failed.items():
-        for sched, whys in by.items():
-            print(f"  {cell} under {sched}: {whys[0]}")
-
-
-# ---- goals ---------------------------------------------------------------------------------
-
-def goal(b, metric, cells, op, factor, ref, plus):
-    """of the cell in which it is farthest from its goal: cell, value, bound, met"""
-    found = []
-    for cell in cells:
-        v, r = b.value(cell, b.ours(), metric), b.reference(cell, ref, metric) if ref else 0
-        if b.failed.get(cell, {}).get(b.ours()):
-            found.append((math.inf, cell, None, None, False))
-        elif v is not None and r is not None:
-            bound = factor * r + plus
-            high, low = (v, bound) if op[0] == "<" else (bound, v)
-            off = high / low if low else math.inf if high else 1
-            found.append((off, cell, v, bound, HOLDS[op](v, bound)))
-    return max(found, key=lambda f: (not f[4], f[0]), default=None)
-
-
-def goals(b):
-    out = []
-    for metric, cells, op, factor, ref, plus in GOALS:
-        title, unit, _, _ = METRICS[metric]
-        terms = [ref if factor == 1 else f"{factor:g} x {ref}"] if ref else []
-        terms += [f"{plus:g} {unit}".strip()] if plus or not ref else []
-        got = goal(b, metric, cells, op, factor, ref, plus)
-        out.append({"metric": metric, "title": title, "goal": f"{op} {' + '.join(terms)}"}
-                   | (dict(zip(("cell", "value", "bound", "met"), got[1:])) if got else {}))
-    return out
-
-
-def print_goals(b):
-    print(f"\ngoals: {b.ours()} where it is farthest from each (floor: the game alone under {KERNEL})")
-    for g in goals(b):
-        verdict = {True: "met", False: "MISSED", None: "not measured"}[g.get("met")]
-        got = f"{short(g['value'], 7):>8} of {short(g['bound'], 7):>8}  {g['cell'].removeprefix('side-'):10}" \
-            if "value" in g else ""
-        print(f"  {g['title']:36} {g['goal']:20} {got:32} {verdict}")
-
-
-# ---- shapes --------------------------------------------------------------------------------
-
 # shape, group, figure by patterns; for which --as; the figure must be at least (at most) that many times
 # EEVDF's or SCHED_FIFO's, or that much. A cell's first row decides.
 SHAPE_GOALS = [
     ("uncapped",      "game",    "fps",  "name env", ">= 2 eevdf, >= 0.8 fifo"),
     ("uncapped",      "load",    "share", "*",       ">= 10"),
     ("game-*",        "game",    "late", "name env", "<= 1"),
-    ("desktop",       "game",    "late", "name env", "<= 0.2"),
-    ("desktop",       "game",    "xruns|dropped", "name env", "<= 0"),
+    ("desktop*",      "game",    "late", "name env", "<= 0.2"),
+    ("desktop*",      "game",    "xruns|dropped", "name env", "<= 0"),
+    ("desktop-*",     "hogs|fork|pipe|io", "rate", "*", ">= 0.95 eevdf"),
     ("*",             "game|second|frames", "fps",  "name env", ">= 0.9 fifo"),
     ("*",             "game|second|frames", "fps",  "stranger", ">= 1 eevdf"),
     ("*",             "game|second|frames", "late", "*", "<= 1 eevdf"),
@@ -409,23 +147,14 @@ class Shapes:
 
 def main():
     args = argparse.ArgumentParser()
-    what = args.add_mutually_exclusive_group(required=True)
-    what.add_argument("--bench")
-    what.add_argument("--shapes")
+    args.add_argument("top")
     args.add_argument("--json")
     args = args.parse_args()
-    if args.shapes:
-        b = Shapes(args.shapes)
-        b.table()
-        if args.json:
-            with open(args.json, "w", encoding="utf-8") as f:
-                json.dump(b.document(), f, indent=1)
-        return
-    b = Bench(args.bench)
-    if not b.cells and not b.failed:
-        sys.exit(f"compare.py: no results in {args.bench}")
-    tables(b)
-    print_goals(b)
+    b = Shapes(args.top)
+    b.table()
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as f:
+            json.dump(b.document(), f, indent=1)
 
 
 main()
