@@ -945,15 +945,14 @@ static void load_io(struct slot *s)
 static const struct load_kind {
 	const char *name;		/* in the report */
 	const char *comm;		/* process name; NULL: no kind of its own */
-	const char *op;			/* what is counted */
 	void (*run)(struct slot *s);
 	void (*peer)(struct slot *s);	/* or NULL */
 } loads[LOAD_NR] = {
 	[LOAD_NONE] = { .name = "none" },
-	[LOAD_HOGS] = { "hogs", "load-hog", "0.25 ms of work", load_hog, NULL },
-	[LOAD_FORK] = { "fork", "load-fork", "fork, exit, wait", load_fork, NULL },
-	[LOAD_PIPE] = { "pipe", "load-pipe", "pipe round trip", load_ping, load_pong },
-	[LOAD_IO] = { "io", "load-io", "16 KB write, fsync, read", load_io, NULL },
+	[LOAD_HOGS] = { "hogs", "load-hog", load_hog, NULL },
+	[LOAD_FORK] = { "fork", "load-fork", load_fork, NULL },
+	[LOAD_PIPE] = { "pipe", "load-pipe", load_ping, load_pong },
+	[LOAD_IO] = { "io", "load-io", load_io, NULL },
 	[LOAD_MIXED] = { .name = "mixed" },
 };
 
@@ -1636,29 +1635,6 @@ static void cell(FILE *o, const char *label, double v, int width, int digits)
 		fprintf(o, "%s%*.*f", label, width, digits, v);
 }
 
-static void table_head(FILE *o, const char *what)
-{
-	fprintf(o, "\n%-20s%9s", what, "n");
-	for (u32 i = 0; i < RANKS; i++)
-		fprintf(o, "%10s", ranks[i].label);
-	fputc('\n', o);
-}
-
-static void row(FILE *o, const char *label, const struct dist *d, int digits)
-{
-	fprintf(o, "  %-18s%9" PRIu64, label, d->n);
-	for (u32 i = 0; i < RANKS; i++)
-		cell(o, "", d->v[i], 10, digits);
-	fputc('\n', o);
-}
-
-static void count_row(FILE *o, const char *label, u64 n, u64 of, const char *what)
-{
-	fprintf(o, "  %-18s%9" PRIu64, label, n);
-	cell(o, "", percent(n, of), 8, 2);
-	fprintf(o, " %%  %s\n", what);
-}
-
 /* What was done, in words; the same for both runs of --compare */
 static void write_work(FILE *o)
 {
@@ -1670,39 +1646,69 @@ static void write_work(FILE *o)
 	fprintf(o, "  repeat   the same work with --iters-per-ms %" PRIu64 "\n", cfg.iters_per_ms);
 }
 
+static const struct figure {
+	const char *label, *unit;
+	size_t at;		/* a double of struct result */
+	bool less;		/* is better */
+} figures[] = {
+#define AT(member) offsetof(struct result, member)
+	{ "frames per second", "", AT(fps), false },
+	{ "1 % low", "", AT(low1_fps), false },
+	{ "frames late", "%", AT(late_percent), true },
+	{ "frame time p50", "ms", AT(frame_ms.v[RANK_P50]), true },
+	{ "frame time p99", "ms", AT(frame_ms.v[RANK_P99]), true },
+	{ "frame time p99.9", "ms", AT(frame_ms.v[RANK_P999]), true },
+	{ "longest frame", "ms", AT(frame_ms.v[RANK_MAX]), true },
+	{ "input to screen p99", "ms", AT(input_ms.v[RANK_P99]), true },
+	{ "audio dropouts", "", AT(xruns), true },
+	{ "load kept", "%", AT(load_percent), false },
+	{ "sim wakeup p99", "us", AT(wake_us[STAGE_SIM].v[RANK_P99]), true },
+	{ "worker wakeup p99", "us", AT(wake_us[STAGE_WORKER].v[RANK_P99]), true },
+	{ "render wakeup p99", "us", AT(wake_us[STAGE_RENDER].v[RANK_P99]), true },
+	{ "submit wakeup p99", "us", AT(wake_us[STAGE_SUBMIT].v[RANK_P99]), true },
+	{ "compositor wakeup p99", "us", AT(wake_us[STAGE_COMPOSITOR].v[RANK_P99]), true },
+	{ "input wakeup p99", "us", AT(wake_us[STAGE_INPUT].v[RANK_P99]), true },
+	{ "audio wakeup p99", "us", AT(wake_us[STAGE_AUDIO].v[RANK_P99]), true },
+	{ "network wakeup p99", "us", AT(wake_us[STAGE_NETWORK].v[RANK_P99]), true },
+#undef AT
+};
+
+static double figure_of(const struct figure *f, u32 run)
+{
+	double v;
+
+	memcpy(&v, (const char *)&runs[run]->result + f->at, sizeof(v));
+	return v;
+}
+
+/* A column per run: one, or without and with COMMAND; `--json` has the other percentiles. */
 static void write_text(FILE *o)
 {
-	const struct result *r = &bench->result;
-	const u64 all = r->frames;
-
-	fprintf(o, "gamer-bench: %.1f s under %s, %u CPUs, load %s", r->seconds, bench->sched, bench->cpus,
+	fprintf(o, "gamer-bench: %" PRIu64 " s%s, %u CPUs, load %s", cfg.seconds, runs_nr > 1 ? " twice" : "", bench->cpus,
 		loads[cfg.load].name);
 	if (bench->slots)
 		fprintf(o, " x %u", bench->slots);
 	fprintf(o, "%s\n", bench->interrupted ? " (interrupted)" : "");
 	write_work(o);
-	table_head(o, "milliseconds");
-	row(o, "frame time", &r->frame_ms, 2);
-	row(o, "input to present", &r->input_ms, 2);
-	table_head(o, "wakeup latency, us");
-	for (u32 role = 0; role < STAGES; role++)
-		row(o, stages[role].name, &r->wake_us[role], 1);
-	cell(o, "\n  frames per second ", r->fps, 9, 1);
-	cell(o, "   1 % low", r->low1_fps, 7, 1);
-	cell(o, "   0.1 % low", r->low01_fps, 7, 1);
+	if (cfg.compare)
+		fprintf(o, "  with     %s\n\n%-24s%14s%14s", cfg.compare, "", "without", "with");
+	fprintf(o, "\n%-24s", "scheduler");
+	for (u32 run = 0; run < runs_nr; run++)
+		fprintf(o, "%14.13s", runs[run]->sched);
 	fputc('\n', o);
-	count_row(o, "frames", all, all, "started by the limiter");
-	count_row(o, "late frames", r->late_frames, all, "shown after the next vblank");
-	count_row(o, "dropped frames", r->dropped_frames, all, "never shown");
-	count_row(o, "missed ticks", r->missed_ticks, all + r->missed_ticks, "no frame started");
-	count_row(o, "jittery frames", r->jitter_frames, all, "a wakeup was > 500 us late");
-	count_row(o, "audio xruns", bench->audio_xruns, bench->audio_periods, "of the periods");
-	for (u32 kind = 0; kind < LOAD_NR; kind++)
-		if (load_runs(kind)) {
-			fprintf(o, "  load %-13s", loads[kind].name);
-			cell(o, "", r->load_rate[kind], 9, 0);
-			fprintf(o, " /s        %s\n", loads[kind].op);
-		}
+	for (u32 i = 0; i < ARRAY_SIZE(figures); i++) {
+		const struct figure *f = &figures[i];
+		double a = figure_of(f, 0), b = figure_of(f, runs_nr - 1);
+
+		if (isnan(a) && isnan(b))
+			continue;
+		fprintf(o, "%-24s", f->label);
+		cell(o, "", a, 14, 2);
+		if (runs_nr > 1)
+			cell(o, "", b, 14, 2);
+		fprintf(o, " %-3s%s\n", f->unit, a == b || isnan(a) || isnan(b) ? "" :
+			(b < a) == f->less ? "better" : "worse");
+	}
 }
 
 /* The value of the first "key : value" or "key=value" line, without quotes and commas */
@@ -3030,57 +3036,6 @@ static void compare_run(struct bench *run)
 		exit(WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE);	/* it has said why */
 }
 
-static const struct figure {
-	const char *label, *unit;
-	size_t at;		/* a double of struct result */
-	bool less;		/* is better */
-} figures[] = {
-#define AT(member) offsetof(struct result, member)
-	{ "frames per second", "", AT(fps), false },
-	{ "1 % low", "", AT(low1_fps), false },
-	{ "frames late", "%", AT(late_percent), true },
-	{ "frame time p50", "ms", AT(frame_ms.v[RANK_P50]), true },
-	{ "frame time p99", "ms", AT(frame_ms.v[RANK_P99]), true },
-	{ "frame time p99.9", "ms", AT(frame_ms.v[RANK_P999]), true },
-	{ "longest frame", "ms", AT(frame_ms.v[RANK_MAX]), true },
-	{ "input to screen p99", "ms", AT(input_ms.v[RANK_P99]), true },
-	{ "audio dropouts", "", AT(xruns), true },
-	{ "load kept", "%", AT(load_percent), false },
-#undef AT
-};
-
-static double figure_of(const struct figure *f, u32 run)
-{
-	double v;
-
-	memcpy(&v, (const char *)&runs[run]->result + f->at, sizeof(v));
-	return v;
-}
-
-static void write_compared(FILE *o)
-{
-	fprintf(o, "gamer-bench: the same game twice, %" PRIu64 " s each, %u CPUs, load %s", cfg.seconds, bench->cpus,
-		loads[cfg.load].name);
-	if (bench->slots)
-		fprintf(o, " x %u", bench->slots);
-	fputc('\n', o);
-	write_work(o);
-	fprintf(o, "  with     %s\n\n%-24s%14s%14s\n", cfg.compare, "", "without", "with");
-	fprintf(o, "%-24s%14.13s%14.13s\n", "scheduler", runs[0]->sched, runs[1]->sched);
-	for (u32 i = 0; i < ARRAY_SIZE(figures); i++) {
-		const struct figure *f = &figures[i];
-		double a = figure_of(f, 0), b = figure_of(f, 1);
-
-		if (isnan(a) && isnan(b))
-			continue;
-		fprintf(o, "%-24s", f->label);
-		cell(o, "", a, 14, 2);
-		cell(o, "", b, 14, 2);
-		fprintf(o, " %-3s%s\n", f->unit, a == b || isnan(a) || isnan(b) ? "" :
-			(b < a) == f->less ? "better" : "worse");
-	}
-}
-
 static void write_compared_json(FILE *o)
 {
 	json_open(o, NULL);
@@ -3267,8 +3222,6 @@ int main(int argc, char **argv)
 		write_compared_json(stdout);
 	else if (cfg.json)
 		write_json(stdout, NULL);
-	else if (cfg.compare)
-		write_compared(stdout);
 	else
 		write_text(stdout);
 	if (cfg.json)
