@@ -915,14 +915,6 @@ host_ordinary() { : "a game that ends has ended; limits too low are raised or na
 	kill -KILL $G # unshare waits for what it started, whatever else it is told
 	wait $G || true
 }
-host_no_sched_ext() { : "on a kernel without sched_ext, run --backend scx exits 69 with one line that says so"
-	[ ! -e /sys/kernel/sched_ext ] || skip "this kernel has sched_ext"
-	exits 69 "$GAMER" run --backend scx
-	grep -q sched_ext <<<"$SAID" || fail "says: $SAID"
-}
-host_status_alone() { : "status without a running gamer exits 69"
-	RUNTIME_DIRECTORY=$(mktemp -d) exits 69 "$GAMER" status
-}
 # observes: the gamer $G that writes to $WORK/log answers, or cannot observe here and has ended
 answers_or_ended() { "$GAMER" status || ! kill -0 "$1"; }
 observes() {
@@ -2817,7 +2809,7 @@ sanitized() {
 export ASAN_OPTIONS=detect_leaks=0:exitcode=99:allocator_may_return_null=1 UBSAN_OPTIONS=exitcode=99
 
 # The host tests of what gamer reads, writes and prints run once more with that binary, as san_NAME.
-SANITIZED="options|check|status|top|events|trace|clients|files|names|db_(golden|truncated|hostile|places|full)|metrics|profile_(calls|stacks|threads|options|names)"
+SANITIZED="options|check|top|events|trace|clients|files|names|db_(golden|truncated|hostile|places|full)|metrics|profile_(calls|stacks|threads|options|names)"
 
 # analyze: clang's static analyzer and cppcheck over gamer.c; prints what they find
 analyze() {
