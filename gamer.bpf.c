@@ -1843,6 +1843,16 @@ static __always_inline bool cpu_foreign(u32 cpu)
 	return true;
 }
 
+/* Does the other thread of a CPU's core run critical work, or a task that just took it, or another class? */
+static __always_inline bool core_busy(u32 cpu)
+{
+	u32 sibling = cpu_sibling[cpu & (MAX_CPUS - 1)];
+	u8 prio = cpu_state_of(sibling)->prio;
+
+	return smt_on && prio != PRIO_IDLE &&
+	       (prio == PRIO_CRITICAL || !(llc_state_of(llc_of(sibling))->runs[prio & 3] & cpu_bit_of(sibling)));
+}
+
 /*
  * A CPU of a cache that runs work of importance `prio`, from `near` on, which gives way and is taken by
  * this; or -1. Best one whose core runs no critical work. A function that the verifier sees once.
@@ -1861,7 +1871,7 @@ __noinline s32 victim_in(struct task_struct *p __arg_trusted, struct task_ctx *t
 		runs &= runs - 1;
 		if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr) || !cpu_yields(cpu_state_of(cpu), prio, t, now))
 			continue;
-		if (smt_on && cpu_state_of(cpu_sibling[cpu & (MAX_CPUS - 1)])->prio == PRIO_CRITICAL)
+		if (core_busy(cpu))
 			beside = cpu;
 		else if (cpu_claim(cpu, prio) && !cpu_foreign(cpu))
 			return cpu;
