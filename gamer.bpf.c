@@ -2505,6 +2505,7 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	struct task_ctx *t = task_ctx_of(p);
 	u32 cpu = p->thread_info.cpu;
 	struct cpu_state *cs = cpu_state_of(cpu);
+	struct llc_state *ls = llc_state_of(llc_of(cpu));
 	u64 now = compat_now();
 	bool first;
 
@@ -2515,11 +2516,11 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	    bpf_ksym_exists(bpf_cgroup_release) && bpf_ksym_exists(bpf_cgroup_ancestor))
 		task_reweigh(p, t);
 	runtime_runs(p, t, cs, now);
-	if (t->policy != SCHED_IDLE) {
-		first = t->placed_by == REASON_QUEUE && cs->prio < PRIO_CRITICAL;
-		if (first || !scx_bpf_dsq_nr_queued(DSQ_NORMAL(t->llc)))
-			clock_moves(llc_state_of(t->llc), t->fair_at_ns, now, first);
-	}
+	/* Where the idle class runs and none waits, all have had their share: the clock goes with real time. */
+	first = t->policy != SCHED_IDLE && t->placed_by == REASON_QUEUE && cs->prio < PRIO_CRITICAL;
+	if (first || !scx_bpf_dsq_nr_queued(DSQ_NORMAL(t->llc)))
+		clock_moves(ls, t->policy == SCHED_IDLE ? ls->clock_ns + NSEC_PER_SEC : t->fair_at_ns, now,
+			    first);
 	/* The dispatch would have taken a critical pinned task first; one that still waits is like any other. */
 	if (cs->prio < PRIO_CRITICAL)
 		cs->pinned_critical = 0;
