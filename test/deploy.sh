@@ -62,12 +62,15 @@ dropin() {
 	systemctl daemon-reload
 	systemctl reset-failed gamer 2>/dev/null || true
 }
-# unit_runs: installed if this is the first check, and started if it does not run
+# unit_there: installed if this is the first check
+unit_there() {
+	[ ! -e $UNIT ] || return 0
+	mkdir /opt/gamer && cp /bin/gamer /opt/gamer/ || fail "/opt cannot be written"
+	/opt/gamer/gamer unit | tee $UNIT
+}
+# unit_runs: started if it does not run
 unit_runs() {
-	if [ ! -e $UNIT ]; then
-		mkdir /opt/gamer && cp /bin/gamer /opt/gamer/ || fail "/opt cannot be written"
-		/opt/gamer/gamer unit | tee $UNIT
-	fi
+	unit_there
 	systemctl start gamer || fail "start: $(property Result), exit $(property ExecMainStatus)"
 }
 # hooks_of FILE: which hooks are not attached, of a status in JSON
@@ -144,7 +147,7 @@ final() {
 	is "restarts after $code" "$(property NRestarts)" 0
 }
 systemd_final() { : "what a restart cannot help is final: 64, 69 and 77 of gamer itself; what it may help is tried 5 times"
-	unit_runs
+	unit_there
 	final 64 ExecStart= 'ExecStart=/opt/gamer/gamer run --nonsense'
 	final 69 InaccessiblePaths=/sys/kernel/btf
 	final 77 User=65534
@@ -156,7 +159,7 @@ systemd_final() { : "what a restart cannot help is final: 64, 69 and 77 of gamer
 }
 systemd_watchdog() { : "it tells the watchdog that it lives; one that hangs is ended, to be started again"
 	local first
-	unit_runs
+	unit_there
 	dropin WatchdogSec=5
 	systemctl start gamer
 	first=$(property WatchdogTimestampMonotonic)
