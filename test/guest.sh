@@ -2055,7 +2055,6 @@ left() {
 	[ -n "$LEFT" ]
 }
 none_new() { ! left; }
-INIT=$(sed -n 's/^INIT=//p' /vm.conf)
 running >/tmp/began
 
 for check; do
