@@ -1,6 +1,6 @@
 # shellcheck shell=dash disable=SC2046,SC2154 # lists are split on purpose; wine_start sets NAME_pid
 # wine.sh: checks of gamer's wine hook with real Wine. guest.sh and test.sh source it and
-# bring fail, is, wait_for, start (a gamer as $G, its log $WORK/gamer.log) and finish, and
+# bring fail, is, wait_for, watch (a gamer that observes, as $G, its log $WORK/gamer.log) and finish, and
 #   GAMER  the binary    WORK  a folder of this run
 #   WINES  a folder with one root per version of Wine    PRIO  prio.exe
 #
@@ -108,7 +108,7 @@ json_says() { # NAME THREAD WANTED...
 gamer_says() { "$GAMER" status | grep -E '^game|^hook wine' | tr '\n' ' '; tail -n 1 "$WORK/gamer.log"; }
 
 wine_roles() { : "Wine 8.0: a game is found; each priority gives its role, NORMAL and other threads' handles none"
-	start
+	watch
 	found 8.0 title
 	tell title set
 	roles title $ROLES
@@ -120,14 +120,14 @@ wine_roles() { : "Wine 8.0: a game is found; each priority gives its role, NORMA
 	finish
 }
 wine_sysv() { : "Wine 10.0, which has the other calling convention: the same"
-	start
+	watch
 	found 10.0 title
 	tell title set
 	roles title $ROLES
 	finish
 }
 wine_class() { : "TIME_CRITICAL in a realtime process is audio, whichever is set first; in a high one it is not"
-	start
+	watch
 	found 8.0 title
 	tell title class-realtime
 	tell title set
@@ -141,7 +141,7 @@ wine_class() { : "TIME_CRITICAL in a realtime process is audio, whichever is set
 wine_named() { : "--game PID: that process alone; what another program asks for in the same Wine gives no role"
 	wine_start 8.0 title
 	wine_start 8.0 other
-	start --game "$other_pid"
+	watch --game "$other_pid"
 	wait_for 20 game_is "$other_pid" || fail "is not the game: $(gamer_says)"
 	tell title set
 	tell other set
@@ -151,7 +151,7 @@ wine_named() { : "--game PID: that process alone; what another program asks for 
 }
 wine_again() { : "a killed game is no game any more and its probes go; started again it is found again"
 	local before
-	start
+	watch
 	before=$(uprobes)
 	found 8.0 title
 	tell title set
@@ -165,7 +165,7 @@ wine_again() { : "a killed game is no game any more and its probes go; started a
 	finish
 }
 wine_next() { : "what another program asks for while one is the game counts once it becomes the game"
-	start
+	watch
 	found 8.0 title
 	wine_start 8.0 other
 	tell other set
@@ -181,7 +181,7 @@ wine_replaced() { : "an upgrade replaced Wine under the game: what it really run
 	WINES=$WORK/wines
 	wine_start 8.0 title
 	(cd "$WINES/8.0/usr/lib/x86_64-linux-gnu/wine/x86_64-unix" && cp ntdll.so new && mv new ntdll.so)
-	start
+	watch
 	wait_for 20 game_is "$title_pid" || fail "is not the game: $(gamer_says)"
 	wait_for 10 uprobes_are 2 || fail "$(uprobes) uprobes: $(gamer_says)"
 	tell title set
@@ -196,7 +196,7 @@ wine_replaced() { : "an upgrade replaced Wine under the game: what it really run
 }
 wine_early() { : "where a helper of Wine runs already, no priority is set too early for us"
 	local before
-	start
+	watch
 	before=$(uprobes)
 	wine_start 8.0 services
 	wait_for 10 uprobes_are $((before + 2)) || fail "$(uprobes) uprobes, $before before: $(gamer_says)"
