@@ -264,9 +264,9 @@ life_db_bad() { : "a bad database is kept as .bad, one that is not ours is left 
 # ---------------------------------------------------------------------------
 # 3  load
 # ---------------------------------------------------------------------------
-load_mixed() { : "20 s of spinning, forking, pinning, pipes and sleep; no thread stands still"
+load_mixed() { : "10 s of spinning, forking, pinning, pipes and sleep; no thread stands still"
 	start
-	churn 20 10 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
+	churn 10 5 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
 	echo "# load_mixed: $(tail -n 1 /tmp/churn)"
 	stayed
 	stops TERM
@@ -283,21 +283,19 @@ healthy() {
 	is nr_rejected "$(cat $SCX/nr_rejected)" 0
 	is allocations_after_attach "$(status_number allocations_after_attach)" 0
 }
-load_hotplug() { : "CPUs go and come under load; gamer restarts with the same options"
-	[ -w /sys/devices/system/cpu/cpu1/online ] || skip "this kernel has no CPU hotplug"
+came_back() { attached && [ "$(status_number restarts)" -ge "$1" ]; } # TIMES
+load_hotplug() { : "a CPU goes and comes under load; gamer restarts with the same options"
+	[ -w /sys/devices/system/cpu/cpu3/online ] || skip "this kernel has no CPU hotplug"
 	start --profile=performance
 	churn 12 15 >/tmp/churn 2>&1 &
-	local churn=$! cpu kept
+	local churn=$! kept
 	kept=$(storage)
-	for cpu in 1 3; do
-		echo 0 >/sys/devices/system/cpu/cpu$cpu/online || fail "cpu$cpu does not go"
-		wait_for 20 attached || fail "not back after cpu$cpu went: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
-		echo 1 >/sys/devices/system/cpu/cpu$cpu/online || fail "cpu$cpu does not come"
-		wait_for 20 attached || fail "not back after cpu$cpu came: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
-	done
+	echo 0 >/sys/devices/system/cpu/cpu3/online || fail "it does not go"
+	wait_for 20 came_back 1 || fail "not back after it went: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	echo 1 >/sys/devices/system/cpu/cpu3/online || fail "it does not come"
+	wait_for 20 came_back 2 || fail "not back after it came: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
 	wait $churn || fail "$(tail -n 1 /tmp/churn)"
 	healthy
-	[ "$(status_number restarts)" -gt 0 ] || fail "no restart was counted"
 	tr '\0' ' ' </proc/$G/cmdline | grep -q performance || fail "its options changed"
 	is "CPUs online" "$(nproc)" "$CPUS"
 	# Where these were freed while CPUs go, 6.14 to 6.19 would deadlock now and then (fault_hotplug).
@@ -309,7 +307,7 @@ load_hotplug() { : "CPUs go and come under load; gamer restarts with the same op
 storage() { awk 'FNR == 1 { type = 0 } $1 == "map_type:" { type = $2 } $1 == "map_id:" && (type == 29 || type == 32) { print $2 }' /proc/$G/fdinfo/* | sort -un | tr '\n' ' '; }
 load_hooks() { : "with every optional hook switched off it still schedules, and says what is off"
 	start --hooks=-cgroup,-cpuperf,-kick,-peek,-irq,-immed
-	churn 10 10 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
+	churn 5 5 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
 	stayed
 	is "hooks off" "$(gamer status | grep -c 'switched off; instead')" 6
 	stops TERM
@@ -336,7 +334,7 @@ observe() {
 # game NAME [ARGS]: bench, which asks the gamer that runs; NAME: CHECK.WHAT.
 game() {
 	local name=$1; shift
-	timeout 200 gamer-bench --seconds 5 --json "$@" >"/out/$name.json" || fail "$name: bench exits $?"
+	timeout 200 gamer-bench --seconds 3 --json "$@" >"/out/$name.json" || fail "$name: bench exits $?"
 }
 ends() { kill -TERM $G; wait_for 20 ended $G || fail "gamer does not end"; }
 
@@ -1289,14 +1287,14 @@ tell_rate() { : "8 kHz mouse and 240 Hz frames: every event is accounted for, no
 	play submit 240 + input mouse + evdev -
 	start --game $D
 	go
-	busy 5
+	busy 3
 	has submit "gpu gpu 100"
-	busy 5
+	busy 3
 	alone=$BUSY unheard=$SENT
 	is "the device's events" "$(told_of input_mouse)" "$SENT"
 	is "events sent, while nobody listens" "$(told_of events.input)" 0
 	hear /tmp/heard count 0
-	busy 10
+	busy 5
 	over
 	for n in input frame_timing gpu_submit migration classification deadline_miss; do
 		wait_for 10 accounts $n || fail "$n: $(told_of events.$n) sent, $(told_of events_read.$n) read"
@@ -1309,7 +1307,7 @@ tell_rate() { : "8 kHz mouse and 240 Hz frames: every event is accounted for, no
 		echo "# $n: $(told_of events.$n) sent, $(told_of events_lost.$n) lost" | tee -a /out/figures
 	done
 	echo "# user space, millionths of a CPU (emulated): $alone with nobody, $BUSY with a client that takes all" | tee -a /out/figures
-	[ "$(heard /tmp/heard frame_timing)" -gt 500 ] || fail "only $(heard /tmp/heard frame_timing) frames"
+	[ "$(heard /tmp/heard frame_timing)" -gt 250 ] || fail "only $(heard /tmp/heard frame_timing) frames"
 	is allocations_after_attach "$(status_number allocations_after_attach)" 0
 	stops TERM
 }
