@@ -620,14 +620,13 @@ static void exec_here(struct job *j)
 static void start(struct job *j)
 {
 	ready(j);
-	usleep(atoi(j->arg[0]) * 1000);
 	begin(j);
 	if (!fork()) {
 		sigset_t none;
 
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
-		execl("/bin/sh", "sh", "-c", j->arg[1], NULL);
+		execl("/bin/sh", "sh", "-c", j->arg[0], NULL);
 		_exit(1);
 	}
 	done(j);
@@ -662,7 +661,7 @@ static const struct kind kinds[] = {
 	{ "hog", 2, hog, "CPU MS: real-time work that leaves that CPU to nobody else" },
 	{ "threads", 1, threads, "N: threads that sleep" },
 	{ "storm", 0, storm, "fork, exec, rename, exit" },
-	{ "start", 2, start, "MS COMMAND: a child that runs it after that time" },
+	{ "start", 1, start, "COMMAND: a child that runs it" },
 	{ "exec", 1, exec_here, "PROGRAM: become it" },
 	{ "exec_first", 1, exec_first, "PROGRAM: the first thread becomes it" },
 };
