@@ -2703,15 +2703,8 @@ static __always_inline bool evidence_ended(u16 until, u64 now)
 	return until && (s16)(until - evidence_clock(now)) < 0;
 }
 
-static __always_inline u8 source_seconds(u8 source)
-{
-	switch (source) {
-#define X(id, name, seconds) case SOURCE_##id: return seconds;
-	SOURCES(X)
-#undef X
-	}
-	return 0;
-}
+#define SOURCE_SECONDS(id, name, seconds) seconds,
+static const u8 source_seconds[] = { SOURCES(SOURCE_SECONDS) };
 
 /* Roles that evidence may give to the threads of a process of this class. */
 static __always_inline u32 class_roles(u8 class)
@@ -2843,7 +2836,7 @@ static __always_inline void evidence_set(struct task_struct *p, struct task_ctx 
 					 u8 role, u8 confidence, u64 now)
 {
 	struct evidence *e = &t->evidence[source];
-	u8 seconds = source_seconds(source);
+	u8 seconds = source_seconds[source];
 	bool same = e->role == role && e->confidence == confidence;
 
 	if (seconds)
@@ -3515,14 +3508,8 @@ static __always_inline s32 call_result(u64 *ctx)
 #define DRM_MODE_ATOMIC_TEST_ONLY 0x0100
 #define DRM_EVENT_FLIP_COMPLETE	0x02
 
-static const struct gpu_submit {
-	char driver[16];
-	u32 nr;
-} gpu_submits[] = {
-#define X(name, number, symbol) { name, number },
-	GPU_SUBMITS(X)
-#undef X
-};
+#define SUBMIT_ROW(name, number, symbol) { name, number },
+static const struct { char driver[16]; u32 nr; } gpu_submits[] = { GPU_SUBMITS(SUBMIT_ROW) };
 
 /* The entry by which request `nr` hands work to the GPU on this driver, or -1. */
 static __always_inline s32 gpu_submit_of(struct file *filp, u32 nr)
@@ -3884,31 +3871,26 @@ static __always_inline void input_seen(int kind, u8 what, u64 now)
 		EVENT_SEND(EVENT_INPUT, input_ring, &e);
 }
 
+#define INPUT_MS(id, name, ms) ms,
+static const u32 input_ms[] = { INPUT_KINDS(INPUT_MS) };
+
 SEC("fentry/input_event")
 int BPF_PROG(input_event_seen, struct input_dev *dev, unsigned int type, unsigned int code,
 	     int value)
 {
-	u64 until, now;
+	u64 now;
 	int kind;
 
 	if (type < EV_KEY || type > EV_ABS || !input_changes(dev, type, code, value))
 		return 0;
 	kind = input_kind(dev, type, code);
-	now = compat_now();
-	switch (kind) {
-#define X(id, name, ms)								\
-	case INPUT_##id:							\
-		stat_inc(cpu_here(), BPF_STAT_INPUT_##id);			\
-		until = now + ms * NSEC_PER_MSEC;				\
-		break;
-	INPUT_KINDS(X)
-#undef X
-	default:
+	if (kind < 0 || kind >= INPUT_KIND_NR)
 		return 0;
-	}
+	now = compat_now();
+	stat_inc(cpu_here(), BPF_STAT_INPUT_MOUSE + kind);	/* the four stand in the order of the kinds */
 	if (type == EV_KEY)
 		input_hold((u64)dev, value);
-	input_until_ns = later(input_until_ns, until);
+	input_until_ns = later(input_until_ns, now + input_ms[kind] * NSEC_PER_MSEC);
 	input_seen(kind, type != EV_KEY ? INPUT_MOTION : value ? INPUT_PRESS : INPUT_RELEASE, now);
 	return 0;
 }

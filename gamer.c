@@ -1715,16 +1715,12 @@ static u32 topo_rank(u32 cpu)
 	static const char *const files[] = {
 		"cpufreq/amd_pstate_prefcore_ranking", "cpu_capacity", "acpi_cppc/highest_perf",
 	};
-	char path[128];
+	char buf[32];
 	size_t i;
-	s64 n;
 
-	for (i = 0; i < ARRAY_SIZE(files); i++) {
-		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/%s", cpu, files[i]);
-		n = read_num(-1, path);
-		if (n > 0)
-			return n;
-	}
+	for (i = 0; i < ARRAY_SIZE(files); i++)
+		if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/%s", cpu, files[i]) && atoi(buf) > 0)
+			return atoi(buf);
 	return 0;
 }
 
@@ -3170,15 +3166,6 @@ static void db_open(void)
 	db.saved_at_ns = now_ns();
 }
 
-/* After each load of the BPF object. */
-static void db_to_bpf(void)
-{
-	u32 i;
-
-	for (i = 0; i < db.known.count; i++)
-		db_foretell(&db.known.profile[i]);
-}
-
 /* Before each unload. */
 static void db_from_bpf(void)
 {
@@ -3586,17 +3573,16 @@ static int bpf_try_load(void)
 	storage_keep(st.skel, false);
 	err = gamer_bpf__load(st.skel);
 	free(copy);
-	if (!err)
+	if (!err) {
 		storage_keep(st.skel, true);
-	if (err) {
-		gamer_bpf__destroy(st.skel);
-		st.skel = NULL;
+		return 0;
 	}
-	if (err && st.verbose && !refused) {
-		refused = true;
-		return bpf_try_load();
-	}
-	return err;
+	gamer_bpf__destroy(st.skel);
+	st.skel = NULL;
+	if (!st.verbose || refused)
+		return err;
+	refused = true;
+	return bpf_try_load();
 }
 
 /* Open, verify and prepare; dies with the exit code that fits. */
@@ -4208,7 +4194,7 @@ static const struct { const char *name; u32 trait; } game_env[] = {
 	ENV_TRAIT("WINEPREFIX=", WINE_ENV) ENV_TRAIT("WINELOADER=", WINE_ENV)
 };
 
-/* Names of what starts games and nothing else. */
+/* Names of what starts games and nothing else, or how they begin. */
 static const char *const game_starters[] = {
 	"reaper", "pv-adverb", "steam-launch-wr", "lutris-wrapper", "umu-run", "legendary", "gogdl",
 	"nile", "bottles-cli",
@@ -4265,7 +4251,7 @@ static const char *const game_helpers[] = {
 /* What is known of a process that may be the game. */
 struct seen {
 	u32 is;			/* traits that it has by what it is; slot_told() */
-	u32 does;		/* by what it does now; slot_judge() */
+	u32 does;		/* by what it does now; game_look() */
 };
 
 /* A process that may be the game, or serves it; a slot is free where pid is 0. */
@@ -4275,7 +4261,7 @@ struct game_slot {
 	u32 hints;		/* enum hint, all so far; game_hint() */
 	u64 hint_at_ns;		/* the first of them; game_hint() */
 	struct seen seen;
-	u64 frame_at_ns;	/* its last frame, CLOCK_MONOTONIC, 0: none; slot_judge() */
+	u64 frame_at_ns;	/* its last frame, CLOCK_MONOTONIC, 0: none; game_look() */
 	u64 ahead_ns;		/* since when it is ahead of the game, 0: it is not; game_choose() */
 	s32 above[ANCESTORS];	/* its ancestors, the nearest first, 0: no more; slot_told() */
 	u32 uid;		/* effective; -1: not known yet; slot_told() */
@@ -4581,17 +4567,6 @@ static u32 comm_traits(const char *comm)
 	return traits;
 }
 
-/* Is this one of the table's names, which may go on? */
-static bool comm_starts_games(const char *comm)
-{
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(game_starters); i++)
-		if (!strncmp(comm, game_starters[i], strlen(game_starters[i])))
-			return true;
-	return false;
-}
-
 /* Class of a server of the game by its name, CLASS_OTHER where it is none. */
 static u8 comm_class(const char *comm)
 {
@@ -4652,7 +4627,7 @@ static u32 proc_parts(s32 pid, const char *exe)
  */
 static u32 proc_ancestors(s32 parent, u32 uid, bool read, s32 above[ANCESTORS])
 {
-	u32 traits = 0, i;
+	u32 traits = 0, i, k;
 
 	for (i = 0; i < ANCESTORS && parent > 1; i++) {
 		struct proc_stat p = proc_stat(parent);
@@ -4660,8 +4635,9 @@ static u32 proc_ancestors(s32 parent, u32 uid, bool read, s32 above[ANCESTORS])
 		if (p.nothing)
 			break;
 		above[i] = parent;
-		if (comm_starts_games(p.comm))
-			traits |= T(LAUNCHED);
+		for (k = 0; k < ARRAY_SIZE(game_starters); k++)
+			if (!strncmp(p.comm, game_starters[k], strlen(game_starters[k])))
+				traits |= T(LAUNCHED);
 		if (read && !traits && reader_may(parent, p.start, uid, p.comm))
 			traits |= proc_strings(parent, "environ", env_traits) & T(LAUNCHED);
 		parent = p.parent;
@@ -5216,28 +5192,24 @@ static void game_choose(void)
 		game_choose();	/* another user's may be one now */
 }
 
-/* What a process does now. True: it may become or stay a game by it. */
-static bool slot_judge(struct game_slot *s, u64 now)
-{
-	struct activity a;
-
-	if (bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.activities), &s->pidfd, &a))
-		memset(&a, 0, sizeof(a));	/* it did nothing yet */
-	s->seen.does = activity_traits(&a, now);
-	s->frame_at_ns = a.frame_at_ns;
-	return slot_may_play(s) && game_stands(&s->seen) &&
-	       ((s->seen.does & T(PLAYS)) || (a.frame_at_ns && now - a.frame_at_ns < GAME_STILL_NS));
-}
-
-/* What all do now. True: any but the game may become one by it. */
+/* What all processes do now. True: any but the game may become one by it. */
 static bool game_look(u64 now)
 {
 	struct game_slot *s;
 	bool others = false;
+	struct activity a;
 
-	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
-		if (s->pid)
-			others |= slot_judge(s, now) && s != game.now;
+	for (s = game.slot; s < game.slot + GAME_SLOTS; s++) {
+		if (!s->pid)
+			continue;
+		if (bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.activities), &s->pidfd, &a))
+			memset(&a, 0, sizeof(a));	/* it did nothing yet */
+		s->seen.does = activity_traits(&a, now);
+		s->frame_at_ns = a.frame_at_ns;
+		others |= s != game.now && slot_may_play(s) && game_stands(&s->seen) &&
+			  ((s->seen.does & T(PLAYS)) ||
+			   (a.frame_at_ns && now - a.frame_at_ns < GAME_STILL_NS));
+	}
 	return others;
 }
 
@@ -5496,19 +5468,9 @@ static void game_looks(void)
 	reader_check();
 }
 
-/* The loop's one way in: a timer, an answer, an exit, a child that ended. */
-static void game_event(u64 data)
+/* After a timer, an answer, an exit or a child that ended. */
+static void game_goes_on(void)
 {
-	if (data == EV_GAME)
-		game_looks();
-	else if (data == EV_READER)
-		reader_take();
-	else if (data == EV_WINE)
-		wine_take();
-	else if (data == EV_SIGNAL)
-		children_reap();
-	else
-		slot_exited(&game.slot[data - EV_PIDFD]);
 	if (!st.skel)
 		return;		/* between a failure and the next start */
 	reader_next();
@@ -5542,8 +5504,7 @@ static void game_hint(const struct event_game *e)
 	s->hints |= e->what;
 	s->again = 2;
 	slot_due(s, 0);
-	reader_next();
-	timer_arm();
+	game_goes_on();
 }
 
 /* --game must name a process; asked before anything is attached. */
@@ -5586,8 +5547,7 @@ static void game_open(void)
 		note("--game: process %d has ended", game.wanted);
 		game.wanted = 0;
 	}
-	reader_next();
-	timer_arm();
+	game_goes_on();
 }
 
 static void game_close(void)
@@ -7225,30 +7185,22 @@ static u32 request_number(const char *line, const char *key)
 	return at ? strtoul(at + strlen(key) + strspn(at + strlen(key), " "), NULL, 10) : 0;
 }
 
-/* The types that a request names; all but run, where it names none. 0: one of them does not exist. */
-static u32 request_types(const char *line)
-{
-	const char *at = strstr(line, "\"types\":");
-	u32 types;
-
-	at = at ? strchr(at + 8, '"') : NULL;
-	if (!at || at[1] == '"')
-		return (1U << EVENT_RUN) - 1;
-	return list_bits(&types, at + 1, type_names, EVENT_NR) ? 0 : types;
-}
-
 static struct request request_parse(const char *line)
 {
 	static const char *const words[] = {
 		[ASK_EVENTS] = "\"events\"", [ASK_STATUS] = "\"status\"", [ASK_TEXT] = "\"text\"",
 		[ASK_METRICS] = "\"metrics\"", [ASK_THREADS] = "\"threads\"", [ASK_TOP] = "\"top\"",
 	};
-	u32 what = ASK_EVENTS;
+	u32 what = ASK_EVENTS, types = (1U << EVENT_RUN) - 1;	/* all but run, where none is named */
+	const char *at = strstr(line, "\"types\":");
 
 	while (what < ARRAY_SIZE(words) && !strstr(line, words[what]))
 		what++;
+	at = at ? strchr(at + 8, '"') : NULL;
+	if (at && at[1] != '"' && list_bits(&types, at + 1, type_names, EVENT_NR))
+		types = 0;
 	return (struct request){
-		.what = what < ARRAY_SIZE(words) ? what : ASK_NOTHING, .types = request_types(line),
+		.what = what < ARRAY_SIZE(words) ? what : ASK_NOTHING, .types = types,
 		.tid = request_number(line, "\"tid\":"), .pid = request_number(line, "\"pid\":"),
 		.records = strstr(line, "\"records\""),
 	};
@@ -7664,7 +7616,8 @@ static void on_signal(void)
 				note("SIGUSR1: the status is cut, for nobody reads standard output");
 			break;
 		case SIGCHLD:
-			game_event(EV_SIGNAL);
+			children_reap();
+			game_goes_on();
 			break;
 		default:
 			st.stop = true;
@@ -7753,16 +7706,19 @@ static void loop_event(u64 what)
 		[EV_SIGNAL] = on_signal, [EV_LISTEN] = client_accept, [EV_UEVENT] = on_uevent,
 		[EV_MODULE] = on_module, [EV_WATCHDOG] = on_watchdog, [EV_BATCH] = on_batch,
 		[EV_PUBLISH] = on_publish, [EV_FAIR] = on_fair,
+		[EV_GAME] = game_looks, [EV_READER] = reader_take, [EV_WINE] = wine_take,
 	};
 
-	if (what < EV_RING && on[what])
+	if (what < EV_RING)
 		on[what]();
-	else if (what < EV_RING || what >= EV_PIDFD)
-		game_event(what);
+	else if (what >= EV_PIDFD)
+		slot_exited(&game.slot[what - EV_PIDFD]);
 	else if (what < EV_CLIENT)
 		on_ring(what - EV_RING);
 	else if (st.clients[what - EV_CLIENT].fd >= 0)
 		client_turn(&st.clients[what - EV_CLIENT]);
+	if (what == EV_GAME || what == EV_READER || what == EV_WINE || what >= EV_PIDFD)
+		game_goes_on();
 }
 
 /*
@@ -7841,21 +7797,11 @@ static void loop_open_socket(void)
 	umask(022);
 }
 
-/* systemd wants a sign of life at half of WATCHDOG_USEC; without it there is no timer. */
-static void loop_open_watchdog(void)
-{
-	const char *usec = getenv("WATCHDOG_USEC");
-	u64 period = usec ? strtoull(usec, NULL, 10) * NSEC_PER_USEC / 2 : 0;
-
-	if (!period)
-		return;
-	st.watchdog_fd = loop_add_timer(EV_WATCHDOG);
-	timer_set(st.watchdog_fd, period, period);
-}
-
 static void loop_open(void)
 {
 	struct sockaddr_nl nl = { .nl_family = AF_NETLINK, .nl_groups = 1 };
+	const char *usec = getenv("WATCHDOG_USEC");
+	u64 sign_ns = usec ? strtoull(usec, NULL, 10) * NSEC_PER_USEC / 2 : 0;
 	u32 i;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -7866,7 +7812,10 @@ static void loop_open(void)
 	for (i = 0; i < MAX_CLIENTS; i++)
 		st.clients[i].fd = -1;
 	loop_open_socket();
-	loop_open_watchdog();
+	if (sign_ns) {		/* systemd wants a sign of life at half of that time */
+		st.watchdog_fd = loop_add_timer(EV_WATCHDOG);
+		timer_set(st.watchdog_fd, sign_ns, sign_ns);
+	}
 	st.uevent_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
 	if (st.uevent_fd >= 0 && bind(st.uevent_fd, (struct sockaddr *)&nl, sizeof(nl))) {
 		close(st.uevent_fd);
@@ -9886,14 +9835,15 @@ static u32 prof_shown(void)
 		   args.profile.json ? PROF_TOP_STACKS : PROF_TOP);
 }
 
-/* The thread that names the stacks; it closes the pipe when it ends. */
-static void *prof_names_read(void *pipe)
+/* The thread that names the stacks. */
+static void *prof_names_read(void *unused)
 {
 	static struct prof_names names;
 	static struct prof_stack stack;
 	char *copy;
 	u32 i;
 
+	(void)unused;
 	for (i = 0; i < prof_shown() && !prof_names_over(); i++) {
 		const struct prof_key *key = &prof.places[i].key;
 
@@ -9911,7 +9861,6 @@ static void *prof_names_read(void *pipe)
 		memcpy(copy, names.text, names.len + 1);
 		__atomic_store_n(&prof.places[i].names, copy, __ATOMIC_RELEASE);
 	}
-	close(*(int *)pipe);
 	return NULL;
 }
 
@@ -10264,19 +10213,15 @@ static void prof_symbolize(void)
 	static char none[] = "u[not named]\0";
 	u64 begin_ns = now_ns(), now = begin_ns;
 	u32 asked = prof.signal, i;
-	static int pipe[2];
-	struct pollfd fds[] = {
-		{ .fd = prof.signal_fd, .events = POLLIN }, { .events = POLLIN },
-	};
+	struct pollfd fd = { .fd = prof.signal_fd, .events = POLLIN };
 	bool runs, told = false;
 	pthread_t thread;
 
 	prof.signal = 0;
-	runs = !pipe2(pipe, O_CLOEXEC) && !pthread_create(&thread, NULL, prof_names_read, &pipe[1]);
-	fds[1].fd = pipe[0];
+	runs = !pthread_create(&thread, NULL, prof_names_read, NULL);
 	for (; runs && now - begin_ns < PROF_NAMES_NS && !prof.signal; now = now_ns()) {
-		poll(fds, ARRAY_SIZE(fds), NSEC_PER_SEC / NSEC_PER_MSEC);
-		runs = !fds[1].revents;
+		poll(&fd, 1, 5);
+		runs = pthread_tryjoin_np(thread, NULL);
 		prof_signals_read();
 		if (now - begin_ns > 2 * NSEC_PER_SEC && !told && isatty(STDERR_FILENO))
 			told = fprintf(stderr, "gamer: reading symbols (Ctrl-C ends it)") > 0;
@@ -11038,7 +10983,6 @@ struct prof_sampled {
 	u64 first_cpu;			/* CPU time at the first look */
 	u64 base[PROF_PROC_NR];		/* what was counted before the recording */
 	u64 now[PROF_PROC_NR];		/* at the last look */
-	u32 states[128];		/* looks by the state that they saw, by the letter in stat */
 	char comm[16];
 };
 
@@ -11046,15 +10990,14 @@ static struct prof_sampled *prof_sampled;	/* PROF_SAMPLED; cmd_profile() */
 static u32 prof_nr_sampled, prof_looks, prof_unsampled;
 static u32 prof_seen_running, prof_seen_outside;	/* samples that saw a thread in no system call */
 
-/* Name and state of a thread by its "stat"; returns what stands behind the name, "" if it is cut. */
+/* Name of a thread by its "stat"; returns what stands behind the name, "" if it is cut. */
 static const char *prof_proc_stat(struct prof_sampled *s, char *text)
 {
 	char *open = strchr(text, '('), *close = strrchr(text, ')');
 
-	if (!open || !close || strlen(close) < 4)
+	if (!open || !close)
 		return "";
 	snprintf(s->comm, sizeof(s->comm), "%.*s", (int)(close - open - 1), open + 1);
-	s->states[close[2] & 127]++;
 	return close;
 }
 
@@ -11184,11 +11127,6 @@ static void prof_proc_report_thread(struct prof_report *r, const struct prof_sam
 	for (k = 0; k < (r->text ? PROF_PROC_MINOR : PROF_PROC_NR); k++)
 		if (s->have >> k & 1)
 			prof_put_u64(r, prof_proc_files[k].name, prof_proc_since(s, k));
-	prof_put_open(r, "sampled_states", '{', PROF_AS_NOTHING);
-	for (k = 0; k < ARRAY_SIZE(s->states); k++)
-		if (s->states[k])
-			prof_put_u64(r, (char[]){ k, 0 }, s->states[k]);
-	prof_put_close(r, '}');
 	prof_put_close(r, '}');
 }
 
@@ -11582,6 +11520,7 @@ static bool run_wants_restart(void)
 static int run_once(void)
 {
 	int err, code = EX_OK;
+	struct db_profile *p;
 	char text[128];
 
 	caps_set(caps_get(false), caps_get(false));
@@ -11590,7 +11529,8 @@ static int run_once(void)
 	st.modules_came = false;
 	topo_read();
 	bpf_load();
-	db_to_bpf();
+	for (p = db.known.profile; p < db.known.profile + db.known.count; p++)
+		db_foretell(p);
 	err = bpf_attach();
 	if (err) {
 		scx_look();
