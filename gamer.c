@@ -7001,12 +7001,17 @@ struct event_lost {
 union record {
 	char bytes[48];
 	struct event head;
+	struct event_input input;
+	struct event_game game;
 	struct event_frame frame;
+	struct event_submit submit;
+	struct event_migration migration;
+	struct event_classification classification;
 	struct event_miss miss;
 	struct event_run run;
 	struct event_lost lost;
 };
-_Static_assert(sizeof(union record) == 48 && sizeof(struct event_frame) <= 48, "sent to clients");
+_Static_assert(sizeof(union record) == 48, "sent to clients");
 
 /* The program that sees who runs costs each switch something, so it is attached while a client wants that. */
 static void run_watch(bool on)
@@ -7298,6 +7303,15 @@ static void client_turn(struct client *c)
 	client_answer(c, text);
 }
 
+/* A name that may lack its end, with one; until the next call. */
+static const char *comm_text(const char comm[16])
+{
+	static char text[17];
+
+	memcpy(text, comm, 16);
+	return text;
+}
+
 static const char *hint_name(u32 what)
 {
 	return what & GAME_CHOSEN ? "chosen" : what & GAME_GONE ? "gone" : what & HINT_GPU ? "gpu" :
@@ -7313,112 +7327,76 @@ static const char *move_distance(u32 from, u32 to)
 	return topo.sibling[from] == to ? "core" : topo.llc[from] == topo.llc[to] ? "cache" : "far";
 }
 
-static void us_json(struct json *j, const char *key, u32 ns)
+/* A number that is left out where it is 0. */
+static void json_some(struct json *j, const char *key, u64 v)
 {
-	if (ns)
-		json_u64(j, key, ns / NSEC_PER_USEC);
+	if (v)
+		json_u64(j, key, v);
 }
 
 #define SUBMIT_ROW(driver, request, symbol) { driver, request },
 static const struct { const char *driver; u32 request; } submits[] = { GPU_SUBMITS(SUBMIT_ROW) };
 
-static void event_json_submit(struct json *j, const struct event_submit *e)
-{
-	us_json(j, "gap_us", e->gap_ns);
-	json_str(j, "driver", submits[e->submit % ARRAY_SIZE(submits)].driver);
-	json_u64(j, "request", submits[e->submit % ARRAY_SIZE(submits)].request);
-	json_u64(j, "primary", e->primary);
-}
-
-static void event_json_frame(struct json *j, const struct event_frame *e)
-{
-	json_str(j, "source", frame_sources[e->source % 3]);
-	us_json(j, "interval_us", e->interval_ns);
-	us_json(j, "submit_to_present_us", e->submit_to_present_ns);
-	us_json(j, "compositor_us", e->compositor_ns);
-	json_u64(j, "dropped", e->dropped);
-	json_u64(j, "missed", e->missed);
-}
-
-static void event_json_migration(struct json *j, const struct event_migration *e)
-{
-	json_u64(j, "from", e->from);
-	json_str(j, "reason", reason_names[e->reason % REASON_NR]);
-	json_str(j, "distance", move_distance(e->from, e->cpu));
-	json_u64(j, "wait_us", e->wait_ns / NSEC_PER_USEC);
-}
-
-static void event_json_classification(struct json *j, const struct event_classification *e)
-{
-	json_str(j, "old_role", role_names[e->old_role % ROLE_NR]);
-	json_str(j, "source", source_names[e->source % SOURCE_NR]);
-	json_u64(j, "confidence", e->confidence);
-	json_str(j, "class", class_names[e->class % CLASS_NR]);
-}
-
-static void event_json_miss(struct json *j, const struct event_miss *e)
-{
-	json_u64(j, "expected_ns", e->expected_ns);
-	json_u64(j, "actual_ns", e->actual_ns);
-	json_u64(j, "amount_us", e->amount_ns / NSEC_PER_USEC);
-}
-
-static void event_json_run(struct json *j, const struct event_run *e)
-{
-	char comm[sizeof(e->comm) + 1];
-
-	snprintf(comm, sizeof(comm), "%.*s", (int)sizeof(e->comm), e->comm);
-	json_str(j, "comm", comm);
-	us_json(j, "run_us", e->at_ns - e->from_ns);
-}
-
-static void event_json_input(struct json *j, const struct event_input *e)
-{
-	static const char *const whats[] = { "motion", "release", "press" };
-
-	json_str(j, "kind", input_names[e->kind % INPUT_KIND_NR]);
-	json_str(j, "what", whats[e->what % 3]);
-}
-
-static void event_json_game(struct json *j, const struct event_game *e)
-{
-	char comm[sizeof(e->comm) + 1];
-
-	snprintf(comm, sizeof(comm), "%.*s", (int)sizeof(e->comm), e->comm);
-	json_str(j, "what", hint_name(e->what));
-	if (*comm)
-		json_str(j, "comm", comm);
-}
-
-static void event_json_lost(struct json *j, const struct event_lost *e)
-{
-	json_str(j, "type", type_names[e->lost % EVENT_NR]);
-	json_u64(j, "count", e->count);
-}
-
-/* The members of an event, but for its name and time. */
+/* The members of an event, but for its name and time. It has the room of a record. */
 static void event_json(struct json *j, const struct event *e)
 {
-	const void *rest = e;
+	static const char *const whats[] = { "motion", "release", "press" };
+	const union record *r = (const union record *)e;
 
 	if (e->cpu != CPU_NONE)
 		json_u64(j, "cpu", e->cpu);
-	if (e->tid)
-		json_u64(j, "tid", e->tid);
-	if (e->tgid)
-		json_u64(j, "pid", e->tgid);
+	json_some(j, "tid", e->tid);
+	json_some(j, "pid", e->tgid);
 	if (e->role)
 		json_str(j, "role", role_names[e->role % ROLE_NR]);
 	switch (e->type) {
-	case EVENT_INPUT:		event_json_input(j, rest);		break;
-	case EVENT_GAME:		event_json_game(j, rest);		break;
-	case EVENT_FRAME:		event_json_frame(j, rest);		break;
-	case EVENT_SUBMIT:		event_json_submit(j, rest);		break;
-	case EVENT_MIGRATION:		event_json_migration(j, rest);		break;
-	case EVENT_CLASSIFICATION:	event_json_classification(j, rest);	break;
-	case EVENT_MISS:		event_json_miss(j, rest);		break;
-	case EVENT_RUN:			event_json_run(j, rest);		break;
-	case EVENT_LOST:		event_json_lost(j, rest);		break;
+	case EVENT_INPUT:
+		json_str(j, "kind", input_names[r->input.kind % INPUT_KIND_NR]);
+		json_str(j, "what", whats[r->input.what % 3]);
+		break;
+	case EVENT_GAME:
+		json_str(j, "what", hint_name(r->game.what));
+		if (*r->game.comm)
+			json_str(j, "comm", comm_text(r->game.comm));
+		break;
+	case EVENT_FRAME:
+		json_str(j, "source", frame_sources[r->frame.source % 3]);
+		json_some(j, "interval_us", r->frame.interval_ns / NSEC_PER_USEC);
+		json_some(j, "submit_to_present_us", r->frame.submit_to_present_ns / NSEC_PER_USEC);
+		json_some(j, "compositor_us", r->frame.compositor_ns / NSEC_PER_USEC);
+		json_u64(j, "dropped", r->frame.dropped);
+		json_u64(j, "missed", r->frame.missed);
+		break;
+	case EVENT_SUBMIT:
+		json_some(j, "gap_us", r->submit.gap_ns / NSEC_PER_USEC);
+		json_str(j, "driver", submits[r->submit.submit % ARRAY_SIZE(submits)].driver);
+		json_u64(j, "request", submits[r->submit.submit % ARRAY_SIZE(submits)].request);
+		json_u64(j, "primary", r->submit.primary);
+		break;
+	case EVENT_MIGRATION:
+		json_u64(j, "from", r->migration.from);
+		json_str(j, "reason", reason_names[r->migration.reason % REASON_NR]);
+		json_str(j, "distance", move_distance(r->migration.from, e->cpu));
+		json_u64(j, "wait_us", r->migration.wait_ns / NSEC_PER_USEC);
+		break;
+	case EVENT_CLASSIFICATION:
+		json_str(j, "old_role", role_names[r->classification.old_role % ROLE_NR]);
+		json_str(j, "source", source_names[r->classification.source % SOURCE_NR]);
+		json_u64(j, "confidence", r->classification.confidence);
+		json_str(j, "class", class_names[r->classification.class % CLASS_NR]);
+		break;
+	case EVENT_MISS:
+		json_u64(j, "expected_ns", r->miss.expected_ns);
+		json_u64(j, "actual_ns", r->miss.actual_ns);
+		json_u64(j, "amount_us", r->miss.amount_ns / NSEC_PER_USEC);
+		break;
+	case EVENT_RUN:
+		json_str(j, "comm", comm_text(r->run.comm));
+		json_u64(j, "run_us", (e->at_ns - r->run.from_ns) / NSEC_PER_USEC);
+		break;
+	case EVENT_LOST:
+		json_str(j, "type", type_names[r->lost.lost % EVENT_NR]);
+		json_u64(j, "count", r->lost.count);
 	}
 }
 
@@ -10313,14 +10291,6 @@ static void prof_rows_make(void)
 	prof_sort(prof.rows, n, sizeof(*prof.rows), prof_row_cmp_time);
 }
 
-static const char *prof_comm(const char comm[16])
-{
-	static char text[17];
-
-	memcpy(text, comm, 16);
-	return text;
-}
-
 /* Index of the call that a place has: 64-bit calls, 32-bit calls, then PROF_CALLS for none. */
 static u32 prof_call_of(const struct prof_place *p)
 {
@@ -10619,7 +10589,7 @@ static void prof_report_thread(struct prof_report *r, const struct prof_thread *
 {
 	prof_put_u64(r, "pid", t->tgid);
 	prof_put_u64(r, "tid", t->tid);
-	prof_put_str(r, "comm", prof_comm(t->comm));
+	prof_put_str(r, "comm", comm_text(t->comm));
 }
 
 static void prof_report_time(struct prof_report *r, const char *name, u64 ns, u64 n)
@@ -10772,7 +10742,7 @@ static void prof_report_stacks(struct prof_report *r)
 
 		prof_put_open(r, NULL, '{', PROF_AS_ROW);
 		if (r->text)
-			prof_put_str(r, "comm", t ? prof_comm(t->comm) : "?");
+			prof_put_str(r, "comm", t ? comm_text(t->comm) : "?");
 		else if (t)
 			prof_report_thread(r, t);
 		prof_put_str(r, "state", prof_state_names[p->key.state]);
@@ -10914,7 +10884,7 @@ static char *prof_line_of(const struct prof_place *p)
 	u32 i = 0;
 
 	out_keep(&line);
-	out_f(&line, "%s", t ? prof_comm(t->comm) : "?");
+	out_f(&line, "%s", t ? comm_text(t->comm) : "?");
 	for (c = p->names; *c; c += strlen(c) + 1)
 		names[i++] = c;
 	while (i-- > 0 && !line.failed)
