@@ -1053,7 +1053,7 @@ u64 run_watched_ns;		/* since when run_ended() is attached; user space */
 /*
  * The way to the process database and back. Tasks that end by the thousand a second must not
  * cost an event each, so observations are summed by program where they are made, and user
- * space takes the sums away when learn_tell() wakes it: every LEARN_TELL_NS at most, and not at
+ * space takes the sums away when learn_observe() wakes it: every LEARN_TELL_NS at most, and not at
  * all while nobody is observed. Full, the map drops what is new.
  */
 MAP_TABLE(HASH, learn_sums, LEARN_SUMS, struct learn_key, struct learn_sum);
@@ -1066,7 +1066,7 @@ u32 hints;
 
 struct scx_end scx_end;		/* gamer_exit() */
 
-u64 learn_told_ns;		/* last HINT_LEARNED; learn_tell() */
+u64 learn_told_ns;		/* last HINT_LEARNED; learn_observe() */
 u32 predict_any;		/* some prediction holds for any path; user space */
 
 /* Timers of the caches: slices_end() */
@@ -1097,7 +1097,7 @@ u32 primary_tgid, primary_submits;	/* its process, its submits */
  * hands it to the next; scheduler-clock ns, 0: none.
  */
 struct {
-	u64 event_ns;		/* no reader ran since; input_seen() */
+	u64 event_ns;		/* no reader ran since; input_event_seen() */
 	u64 read_ns;		/* no submit since; input_taken() */
 	u64 submit_ns;		/* no flip since; gpu_submitted() */
 	u64 flip_ns;		/* not on the display yet; flip_requested() */
@@ -2939,18 +2939,6 @@ static __always_inline bool is_gpu_submit_thread(const struct task_ctx *t)
 
 /* --- learning: how a program's tasks begin, and what they did --- */
 
-/* Wake user space, which takes the sums: once per LEARN_TELL_NS at most. */
-static __always_inline void learn_tell(void)
-{
-	struct event_game e = { EVENT_INIT(GAME, 0ULL), .what = HINT_LEARNED };
-	u64 last = learn_told_ns;
-
-	if (e.at_ns - last < LEARN_TELL_NS ||
-	    __sync_val_compare_and_swap(&learn_told_ns, last, e.at_ns) != last)
-		return;
-	EVENT_SEND(EVENT_GAME, game_ring, &e);
-}
-
 /*
  * The tier of a task, by what the task did. A role that the database foretold does not count, or the
  * database would confirm itself. A task of few bursts is never taken for irq-woken.
@@ -3010,6 +2998,8 @@ __noinline int learn_observe(struct task_struct *p __arg_trusted, struct task_ct
 	u8 tier = learn_tier(t), role = t->source >= SOURCE_NETWORK ? t->role : ROLE_NONE;
 	struct learn_key key = { .exe = t->exe };
 	struct learn_sum empty = {}, *sum;
+	struct event_game e = { EVENT_INIT(GAME, 0ULL), .what = HINT_LEARNED };
+	u64 last = learn_told_ns;
 
 	if (t->observe_at == LEARN_MATURE && t->exe)
 		stat_inc(cs, tier == t->began_as ? BPF_STAT_LEARN_RIGHT : BPF_STAT_LEARN_WRONG);
@@ -3037,7 +3027,10 @@ __noinline int learn_observe(struct task_struct *p __arg_trusted, struct task_ct
 			  (p->nvcsw + p->nivcsw) * NSEC_PER_SEC / age, tier, role);
 	else
 		stat_inc(cs, BPF_STAT_LEARN_LOST);
-	learn_tell();
+	/* wake user space, which takes the sums: once per LEARN_TELL_NS at most */
+	if (e.at_ns - last >= LEARN_TELL_NS &&
+	    __sync_val_compare_and_swap(&learn_told_ns, last, e.at_ns) == last)
+		EVENT_SEND(EVENT_GAME, game_ring, &e);
 	return 0;
 }
 
@@ -3592,17 +3585,6 @@ static __always_inline bool gpu_is_primary(struct task_struct *p, struct task_ct
 	return true;
 }
 
-static __always_inline void submit_send(struct task_struct *p, const struct task_ctx *t, u64 gap,
-					u32 submit, bool primary)
-{
-	struct event_submit e = {
-		EVENT_INIT(SUBMIT, task_ids(p)), .role = t->role, .submit = submit,
-		.gap_ns = gap < FRAME_FRESH_NS ? gap : 0, .primary = primary,
-	};
-
-	EVENT_SEND(EVENT_SUBMIT, gpu_submit_ring, &e);
-}
-
 static __always_inline void gpu_submitted(u64 now, u32 submit)
 {
 	struct cpu_state *cs = cpu_here();
@@ -3627,8 +3609,14 @@ static __always_inline void gpu_submitted(u64 now, u32 submit)
 		return;
 	stat_inc(cs, BPF_STAT_GPU_SUBMITS);
 	primary = gpu_is_primary(p, t);
-	if (event_wanted(EVENT_SUBMIT))
-		submit_send(p, t, gap, submit, primary);
+	if (event_wanted(EVENT_SUBMIT)) {
+		struct event_submit e = {
+			EVENT_INIT(SUBMIT, task_ids(p)), .role = t->role, .submit = submit,
+			.gap_ns = gap < FRAME_FRESH_NS ? gap : 0, .primary = primary,
+		};
+
+		EVENT_SEND(EVENT_SUBMIT, gpu_submit_ring, &e);
+	}
 	if (!primary)
 		return;
 	/* This submit answers all input that readers have read by now. */
@@ -3677,25 +3665,19 @@ static __always_inline void flip_requested(u64 now)
 	}
 }
 
-/* A commit that only asks whether it would work shows nothing. */
-static __always_inline bool atomic_is_test(unsigned long arg)
-{
-	u32 flags = 0;
-
-	bpf_probe_read_user(&flags, sizeof(flags), (const void *)arg);
-	return flags & DRM_MODE_ATOMIC_TEST_ONLY;
-}
-
 SEC("fexit/drm_ioctl")
 int BPF_PROG(gpu_ioctl, struct file *filp, unsigned int cmd, unsigned long arg)
 {
-	u32 nr = IOC_NR(cmd);
+	u32 nr = IOC_NR(cmd), flags = 0;
 	s32 submit;
 
 	if (IOC_TYPE(cmd) != 'd' || nr < 0x40 || call_result(ctx) < 0)
 		return 0;
+	/* a commit that only asks whether it would work shows nothing */
+	if (have_frames && nr == DRM_MODE_ATOMIC_NR)
+		bpf_probe_read_user(&flags, sizeof(flags), (const void *)arg);
 	if (have_frames && (nr == DRM_MODE_PAGE_FLIP_NR ||
-			    (nr == DRM_MODE_ATOMIC_NR && !atomic_is_test(arg))))
+			    (nr == DRM_MODE_ATOMIC_NR && !(flags & DRM_MODE_ATOMIC_TEST_ONLY))))
 		flip_requested(compat_now());
 	if (!have_gpu || nr >= 0x90)
 		return 0;
@@ -3860,17 +3842,6 @@ static __always_inline void input_hold(u64 dev, bool down)
 	__sync_fetch_and_add(&input_held, down ? 1 : -1);
 }
 
-/* Somebody did something with a device of that kind. */
-static __always_inline void input_seen(int kind, u8 what, u64 now)
-{
-	struct event_input e = { EVENT_INIT(INPUT, 0ULL), .kind = kind, .what = what };
-
-	if (!input_path.event_ns || now - input_path.event_ns > FRAME_FRESH_NS)
-		input_path.event_ns = now;
-	if (event_wanted(EVENT_INPUT))
-		EVENT_SEND(EVENT_INPUT, input_ring, &e);
-}
-
 #define INPUT_MS(id, name, ms) ms,
 static const u32 input_ms[] = { INPUT_KINDS(INPUT_MS) };
 
@@ -3891,7 +3862,16 @@ int BPF_PROG(input_event_seen, struct input_dev *dev, unsigned int type, unsigne
 	if (type == EV_KEY)
 		input_hold((u64)dev, value);
 	input_until_ns = later(input_until_ns, now + input_ms[kind] * NSEC_PER_MSEC);
-	input_seen(kind, type != EV_KEY ? INPUT_MOTION : value ? INPUT_PRESS : INPUT_RELEASE, now);
+	if (!input_path.event_ns || now - input_path.event_ns > FRAME_FRESH_NS)
+		input_path.event_ns = now;
+	if (event_wanted(EVENT_INPUT)) {
+		struct event_input e = {
+			EVENT_INIT(INPUT, 0ULL), .kind = kind,
+			.what = type != EV_KEY ? INPUT_MOTION : value ? INPUT_PRESS : INPUT_RELEASE,
+		};
+
+		EVENT_SEND(EVENT_INPUT, input_ring, &e);
+	}
 	return 0;
 }
 
@@ -4052,17 +4032,6 @@ static long env_step(u32 i, struct env_walk *w)
 	return 0;
 }
 
-/* Does the environment of the program that begins here tell of a game? Its pages were just written. */
-static __always_inline bool env_matters(struct task_struct *p)
-{
-	struct env_walk w = {
-		.at = BPF_CORE_READ(p, mm, env_start), .end = BPF_CORE_READ(p, mm, env_end),
-	};
-
-	bpf_loop(ENV_PIECES, env_step, &w, 0);
-	return w.found;
-}
-
 #define PATH_SEEN	200	/* bytes of a program's path that are looked at */
 
 /*
@@ -4085,6 +4054,7 @@ int BPF_PROG(game_exec, struct task_struct *p, int old_pid, struct linux_binprm 
 	struct task_ctx *t = task_ctx_of(p);
 	struct activity *a = bpf_task_storage_get(&activities, p, 0, 0);
 	u32 class = CLASS_GAME;
+	struct env_walk w = {};
 	char path[PATH_SEEN] = {};
 	u64 name[2];
 
@@ -4107,7 +4077,14 @@ int BPF_PROG(game_exec, struct task_struct *p, int old_pid, struct linux_binprm 
 		t->exe = path_hash(path);
 		learn_named(p, t, name);
 	}
-	if (name_matters(name) || (u32)p->tgid == game_tgid || env_matters(p))
+	/* the environment may tell of a game; its pages were just written */
+	w.at = BPF_CORE_READ(p, mm, env_start);
+	w.end = BPF_CORE_READ(p, mm, env_end);
+	if (name_matters(name) || (u32)p->tgid == game_tgid)
+		w.found = 1;
+	else
+		bpf_loop(ENV_PIECES, env_step, &w, 0);
+	if (w.found)
 		hint_send(p, NULL, HINT_NAME);
 	return 0;
 }
