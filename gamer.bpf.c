@@ -506,15 +506,22 @@ _Static_assert(sizeof(struct frame_state) == 120, "ABI");
 	X("wine_dsound", AUDIO) X("wine_dmsynth", AUDIO) X("audio_client", AUDIO) \
 	X("NetThread", NETWORK) X("gamescope-", COMPOSITOR) X("KWin", COMPOSITOR)
 
+/* What serves a game: name, class */
+#define SERVER_NAMES(X) \
+	X("gamescope", COMPOSITOR) X("gamescope-wl", COMPOSITOR) X("kwin_wayland", COMPOSITOR) \
+	X("kwin_x11", COMPOSITOR) X("gnome-shell", COMPOSITOR) X("mutter", COMPOSITOR) X("Xorg", COMPOSITOR) \
+	X("Xwayland", COMPOSITOR) X("sway", COMPOSITOR) X("weston", COMPOSITOR) X("Hyprland", COMPOSITOR) \
+	X("labwc", COMPOSITOR) X("cosmic-comp", COMPOSITOR) X("wayfire", COMPOSITOR) X("river", COMPOSITOR) \
+	X("cage", COMPOSITOR) X("niri", COMPOSITOR) X("pipewire", AUDIO) X("pipewire-pulse", AUDIO) \
+	X("wireplumber", AUDIO) X("pulseaudio", AUDIO) X("jackd", AUDIO) X("jackdbus", AUDIO) \
+	X("wineserver", WINESERVER) X("wineserver64", WINESERVER) X("wineserver32", WINESERVER)
+
 /*
  * Programs that user space wants to hear of when they start, by their beginning. Programs
  * with .exe in their name or one of ENV_NAMES in their environment are told of besides; any
- * other game is found by what it does. "wine" is Wine's server, and its loader, which becomes NAME.exe.
+ * other game is found by what it does. "wine" is Wine's loader, which becomes NAME.exe.
  */
-#define PROGRAM_NAMES(X) \
-	X(BENCH_COMM) X("gamescope") X("kwin_") X("gnome-shell") X("mutter") X("Xorg") X("Xwayland") \
-	X("sway") X("weston") X("Hyprland") X("labwc") X("cosmic-comp") X("wayfire") X("river") \
-	X("cage") X("niri") X("pipewire") X("wireplumber") X("pulseaudio") X("jackd") X("wine")
+#define PROGRAM_NAMES(X) SERVER_NAMES(X) X(BENCH_COMM, OTHER) X("wine", OTHER)
 
 /* Variables that tell of a game unless they are empty or 0: name, the trait that user space takes them for */
 #define ENV_NAMES(X) \
@@ -527,7 +534,7 @@ struct prefix {
 	__u64 mask[2];		/* ones where the text has bytes */
 };
 _Static_assert(sizeof(struct prefix) == 32, "ABI");
-enum { THREAD_NAME_MAX = 48, PROGRAM_NAME_MAX = 24, ENV_NAME_MAX = 8 };
+enum { THREAD_NAME_MAX = 48, PROGRAM_NAME_MAX = 28, ENV_NAME_MAX = 8 };
 
 /* Kinds of input devices, by what they can do: id, name, ms that input lasts. */
 #define INPUT_KINDS(X)			\

@@ -937,7 +937,6 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 /* 6. small I/O                                                                          */
 /* ===================================================================================== */
 
-/* CLOCK_MONOTONIC in ns */
 static u64 now_ns(void)
 {
 	struct timespec ts;
@@ -1795,7 +1794,6 @@ static void topo_read(void)
 	}
 }
 
-/* Hands the topology to BPF as constants. */
 static void topo_to_bpf(struct gamer_bpf *skel)
 {
 	u32 cpu, llc, mask = 1, best = 0;
@@ -2437,38 +2435,34 @@ static const char *hook_why_progs(enum hook_id id)
 static const char *hook_probe(struct btf *btf, enum hook_id id)
 {
 	const struct hook *h = &hooks[id];
+	bool have = false;
 	u64 value;
 
 	if (st.hook_off[id] && h->need != NEED_PROG)
 		return "switched off";
 	switch ((enum need)h->need) {
 	case NEED_TYPE:
-		if (btf__find_by_name_kind(btf, h->what, BTF_KIND_STRUCT) > 0)
-			return NULL;
+		have = btf__find_by_name_kind(btf, h->what, BTF_KIND_STRUCT) > 0;
 		break;
 	case NEED_FUNC:
 		if (btf_malformed_kfunc(btf, h->what))
 			return "malformed in this kernel's BTF";
-		if (btf__find_by_name_kind(btf, h->what, BTF_KIND_FUNC) > 0)
-			return NULL;
+		have = btf__find_by_name_kind(btf, h->what, BTF_KIND_FUNC) > 0;
 		break;
 	case NEED_MEMBER:
-		if (btf_has_member(btf, h->what, h->part))
-			return NULL;
+		have = btf_has_member(btf, h->what, h->part);
 		break;
 	case NEED_CONST:
-		if (btf_enum_value(btf, h->what, h->part, &value))
-			return NULL;
+		have = btf_enum_value(btf, h->what, h->part, &value);
 		break;
 	case NEED_IRQ_BITS:
 		st.irq_mask = btf_irq_mask(btf);
-		if (st.irq_mask)
-			return NULL;
+		have = st.irq_mask;
 		break;
 	case NEED_PROG:
 		return hook_why_progs(id);
 	}
-	return "not in this kernel";
+	return have ? NULL : "not in this kernel";
 }
 
 /* --hooks=-a,+b: switches optional hooks. */
@@ -4209,18 +4203,8 @@ static const char *const app_dirs[] = {
 	"/var/lib/flatpak/exports/share/applications", "/var/lib/snapd/desktop/applications",
 };
 
-static const struct { const char *comm; u8 class; } game_servers[] = {
 #define SERVER(name, class) { name, CLASS_##class },
-	SERVER("gamescope", COMPOSITOR) SERVER("gamescope-wl", COMPOSITOR) SERVER("kwin_wayland", COMPOSITOR)
-	SERVER("kwin_x11", COMPOSITOR) SERVER("gnome-shell", COMPOSITOR) SERVER("mutter", COMPOSITOR)
-	SERVER("Xorg", COMPOSITOR) SERVER("Xwayland", COMPOSITOR) SERVER("sway", COMPOSITOR)
-	SERVER("weston", COMPOSITOR) SERVER("Hyprland", COMPOSITOR) SERVER("labwc", COMPOSITOR)
-	SERVER("cosmic-comp", COMPOSITOR) SERVER("wayfire", COMPOSITOR) SERVER("river", COMPOSITOR)
-	SERVER("cage", COMPOSITOR) SERVER("niri", COMPOSITOR)
-	SERVER("pipewire", AUDIO) SERVER("pipewire-pulse", AUDIO) SERVER("wireplumber", AUDIO)
-	SERVER("pulseaudio", AUDIO) SERVER("jackd", AUDIO) SERVER("jackdbus", AUDIO)
-	SERVER("wineserver", WINESERVER) SERVER("wineserver64", WINESERVER) SERVER("wineserver32", WINESERVER)
-};
+static const struct { const char *comm; u8 class; } game_servers[] = { SERVER_NAMES(SERVER) };
 
 /* Not games, though they come with one, look like one or draw as fast: a hint, as names are. */
 static const char *const game_helpers[] = {
@@ -7251,7 +7235,6 @@ static void client_subscribe(struct client *c, const struct request *r)
 	json_end(&j);
 }
 
-/* One request line -> one answer. */
 static void client_answer(struct client *c, const char *text)
 {
 	const struct request r = request_parse(text);
@@ -8150,7 +8133,6 @@ static void events_check(s64 id, const char *option, const char *what)
 		die(EX_NOINPUT, "%s: there is no %s %" PRId64, option, what, id);
 }
 
-/* Asks for what the options say. */
 static void events_ask(struct conn *c)
 {
 	u32 types = list_parse("type", args.events.type, type_names, ARRAY_SIZE(type_names)), i;
@@ -10992,7 +10974,6 @@ static void prof_proc_call(const char *text)
 	}
 }
 
-/* One look at a thread. */
 static void prof_proc_look(struct prof_sampled *s, u64 now)
 {
 	const char *at, *from = "", *file = "";
