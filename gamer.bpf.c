@@ -3851,6 +3851,7 @@ static __always_inline void input_hold(u64 dev, bool down)
 
 #define INPUT_MS(id, name, ms) ms,
 static const u32 input_ms[] = { INPUT_KINDS(INPUT_MS) };
+_Static_assert(BPF_STAT_INPUT_MOUSE + INPUT_TOUCH == (int)BPF_STAT_INPUT_TOUCH, "the same order");
 
 SEC("fentry/input_event")
 int BPF_PROG(input_event_seen, struct input_dev *dev, unsigned int type, unsigned int code,
@@ -3865,7 +3866,7 @@ int BPF_PROG(input_event_seen, struct input_dev *dev, unsigned int type, unsigne
 	if (kind < 0 || kind >= INPUT_KIND_NR)
 		return 0;
 	now = compat_now();
-	stat_inc(cpu_here(), BPF_STAT_INPUT_MOUSE + kind);	/* the four stand in the order of the kinds */
+	stat_inc(cpu_here(), BPF_STAT_INPUT_MOUSE + kind);
 	if (type == EV_KEY)
 		input_hold((u64)dev, value);
 	input_until_ns = later(input_until_ns, now + input_ms[kind] * NSEC_PER_MSEC);

@@ -6552,15 +6552,6 @@ static void thread_print(const struct thread_row *row, void *ctx)
 	}
 }
 
-/* An empty line is the end. */
-static void threads_lines(struct out *o)
-{
-	struct threads_out to = { .o = o, .as = THREADS_LINE };
-
-	threads_each(thread_print, &to);
-	out_f(o, "\n");
-}
-
 static const char *const frame_sources[] = { "none", "cadence", "flip" };
 
 /* An input's way to the display, stage by stage: half and 99 of 100 took less. No data, no figure. */
@@ -7245,9 +7236,11 @@ static void client_answer(struct client *c, const char *text)
 	case ASK_STATUS:	status_json(&answer);			break;
 	case ASK_TEXT:		status_text(&answer);			break;
 	case ASK_METRICS:	status_metrics(&answer, false);		break;
-	case ASK_THREADS:	threads_lines(&answer);			break;
 	case ASK_TOP:		status_top(&answer);			break;
 	case ASK_NOTHING:	answer_error("unknown command");	break;
+	case ASK_THREADS:	/* an empty line is the end */
+		threads_each(thread_print, &(struct threads_out){ .o = &answer, .as = THREADS_LINE });
+		out_put(&answer, "\n", 1);
 	}
 	client_put(c, answer.buf, answer.len);
 	c->asked_ns = now_ns();
