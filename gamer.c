@@ -2353,30 +2353,6 @@ static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
 	return NULL;
 }
 
-/* The first of a kprobe's functions that this kernel has, or NULL. */
-static const char *prog_kprobe_target(const struct prog *p)
-{
-	static char found[64];
-	char line[256], name[64];
-	const char *at;
-	FILE *f;
-
-	snprintf(line, sizeof(line), "/sys/module/%s", p->module);
-	f = access(line, F_OK) ? NULL : fopen("/proc/kallsyms", "re");
-	found[0] = 0;
-	while (f && !found[0] && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%*s %*s %63s", name) != 1)
-			continue;
-		at = strstr(p->target, name);
-		if (at && (at == p->target || at[-1] == ' ') &&
-		    strchr(" ", at[strlen(name)]))
-			snprintf(found, sizeof(found), "%s", name);
-	}
-	if (f)
-		fclose(f);
-	return found[0] ? found : NULL;
-}
-
 /* Why a program cannot be had, or NULL. */
 static const char *prog_probe(struct btf *btf, const struct prog *p)
 {
@@ -2393,7 +2369,8 @@ static const char *prog_probe(struct btf *btf, const struct prog *p)
 		why = btf_func_probe(btf, p->target, p->module);
 		return why ? why : prog_kind_probe(btf, p->kind);
 	case PROG_KRETPROBE:
-		return prog_kprobe_target(p) ? NULL : "no such driver is loaded";
+		snprintf(name, sizeof(name), "/sys/module/%s", p->module);
+		return access(name, F_OK) ? "no such driver is loaded" : NULL;
 	case PROG_UPROBE:
 		return access("/sys/bus/event_source/devices/uprobe", F_OK) ?
 		       "this kernel has no uprobes" : NULL;
@@ -3604,15 +3581,20 @@ static void bpf_load(void)
 static void hooks_attach(void)
 {
 	struct bpf_program *prog;
+	const char *at;
+	char name[64];
+	int n;
 	u32 i;
 
 	for (i = 0; i < PROG_NR; i++) {
 		prog = bpf_object__find_program_by_name(st.skel->obj, progs[i].name);
 		if (!bpf_program__autoload(prog) || progs[i].kind == PROG_UPROBE)
 			continue;
-		st.prog_links[i] = progs[i].kind == PROG_KRETPROBE ?
-			bpf_program__attach_kprobe(prog, true, prog_kprobe_target(&progs[i])) :
-			bpf_program__attach(prog);
+		if (progs[i].kind != PROG_KRETPROBE)
+			st.prog_links[i] = bpf_program__attach(prog);
+		for (at = progs[i].target; progs[i].kind == PROG_KRETPROBE && !st.prog_links[i] &&
+		     sscanf(at, "%63s%n", name, &n) == 1; at += n)
+			st.prog_links[i] = bpf_program__attach_kprobe(prog, true, name);
 		if (!st.prog_links[i])
 			prog_drop(i, "could not be attached");
 	}
