@@ -3156,13 +3156,10 @@ static void db_from_bpf(void)
  */
 static int ring_map_fd(enum event_type type)
 {
-	switch (type) {
-#define RING_FD(id, name, kib, frequent) case EVENT_##id: return bpf_map__fd(st.skel->maps.name##_ring);
-	EVENTS(RING_FD)
-	case EVENT_NR:
-		break;
-	}
-	return -1;
+#define RING_MAP(id, name, kib, frequent) st.skel->maps.name##_ring,
+	const struct bpf_map *const maps[] = { EVENTS(RING_MAP) };
+
+	return bpf_map__fd(maps[type]);
 }
 
 /* Map a ring and leave aside what was written before. False: no memory. */
