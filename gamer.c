@@ -3432,6 +3432,9 @@ gzFile gzopen(const char *path, const char *mode)
 	return NULL;
 }
 
+/* With glibc, for sanitizers, it has this name. */
+gzFile gzopen64(const char *path, const char *mode) __attribute__((alias("gzopen")));
+
 char *gzgets(gzFile file, char *buf, int len)
 {
 	(void)file, (void)buf, (void)len;
