@@ -950,7 +950,7 @@ static u64 now_ns(void)
  * Returns the length; 0: the file cannot be read, or is empty.
  */
 __attribute__((format(printf, 3, 4)))
-static size_t read_line(char *buf, size_t size, const char *fmt, ...)
+static size_t read_file(char *buf, size_t size, const char *fmt, ...)
 {
 	size_t len = 0;
 	char path[256];
@@ -977,7 +977,7 @@ static s64 read_num(s64 fallback, const char *path)
 	char buf[64], *end;
 	s64 n;
 
-	read_line(buf, sizeof(buf), "%s", path);
+	read_file(buf, sizeof(buf), "%s", path);
 	n = strtoll(buf, &end, 0);
 	return end == buf ? fallback : n;
 }
@@ -1698,12 +1698,12 @@ static u32 topo_llc_leader(u32 cpu)
 	int index;
 
 	for (index = 9; index >= 0; index--)
-		if (read_line(buf, sizeof(buf),
+		if (read_file(buf, sizeof(buf),
 			      "/sys/devices/system/cpu/cpu%u/cache/index%d/shared_cpu_list", cpu,
 			      index) > 0)
 			return strtoul(buf, NULL, 10);
 	/* No cache information (some virtual machines): one cache per package. */
-	if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/package_cpus_list",
+	if (read_file(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/package_cpus_list",
 		      cpu) > 0)
 		return strtoul(buf, NULL, 10);
 	return 0;
@@ -1718,7 +1718,7 @@ static u32 topo_rank(u32 cpu)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(files); i++)
-		if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/%s", cpu, files[i]) && atoi(buf) > 0)
+		if (read_file(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/%s", cpu, files[i]) && atoi(buf) > 0)
 			return atoi(buf);
 	return 0;
 }
@@ -1739,7 +1739,7 @@ static void topo_read_cpu(u32 cpu, u32 *leaders)
 	topo.llc[cpu] = i;
 	topo.bit[cpu] = topo.llc_cpus[i]++;
 	topo.sibling[cpu] = cpu;
-	if (read_line(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list",
+	if (read_file(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list",
 		      cpu) > 0) {
 		bool set[MAX_CPUS] = { 0 };
 
@@ -1762,13 +1762,13 @@ static void topo_read(void)
 	int n;
 
 	memset(&topo, 0, sizeof(topo));
-	if (!read_line(buf, sizeof(buf), "/sys/devices/system/cpu/possible"))
+	if (!read_file(buf, sizeof(buf), "/sys/devices/system/cpu/possible"))
 		die(EX_UNAVAILABLE, "cannot read /sys/devices/system/cpu/possible: is /sys mounted?");
 	n = topo_parse_list(buf, possible);
 	if (n <= 0)
 		die(EX_UNAVAILABLE, "this machine has more than %d CPUs (%s)", MAX_CPUS, buf);
 	topo.nr_cpus = n;
-	if (!read_line(buf, sizeof(buf), "/sys/devices/system/cpu/online") ||
+	if (!read_file(buf, sizeof(buf), "/sys/devices/system/cpu/online") ||
 	    topo_parse_list(buf, topo.online) <= 0)
 		memcpy(topo.online, possible, sizeof(possible));
 	for (cpu = 0; cpu < topo.nr_cpus; cpu++) {
@@ -1828,7 +1828,7 @@ static bool supply_is(const char *supply, const char *file, const char *begin)
 {
 	char text[32];
 
-	return read_line(text, sizeof(text), "/sys/class/power_supply/%s/%s", supply, file) > 0 &&
+	return read_file(text, sizeof(text), "/sys/class/power_supply/%s/%s", supply, file) > 0 &&
 	       !strncmp(text, begin, strlen(begin));
 }
 
@@ -1869,7 +1869,7 @@ static enum profile power_profile(void)
 
 	if (args.run.profile != PROFILE_AUTO)
 		return args.run.profile;
-	if (read_line(buf, sizeof(buf), "/sys/firmware/acpi/platform_profile") > 0) {
+	if (read_file(buf, sizeof(buf), "/sys/firmware/acpi/platform_profile") > 0) {
 		if (!strcmp(buf, "performance"))
 			return PROFILE_PERFORMANCE;
 		if (!strcmp(buf, "low-power") || !strcmp(buf, "quiet"))
@@ -2111,9 +2111,9 @@ static bool scx_attached(char *buf, size_t size)
 {
 	char state[32];
 
-	if (!read_line(state, sizeof(state), SCX_DIR "state") || !strcmp(state, "disabled"))
+	if (!read_file(state, sizeof(state), SCX_DIR "state") || !strcmp(state, "disabled"))
 		return false;
-	if (!read_line(buf, size, SCX_DIR "root/ops"))
+	if (!read_file(buf, size, SCX_DIR "root/ops"))
 		snprintf(buf, size, "unknown");
 	return true;
 }
@@ -2127,7 +2127,7 @@ static const char *scx_isolated(void)
 	static char text[320];
 	char cpus[256];
 
-	if (!read_line(cpus, sizeof(cpus), "/sys/devices/system/cpu/isolated"))
+	if (!read_file(cpus, sizeof(cpus), "/sys/devices/system/cpu/isolated"))
 		return NULL;
 	snprintf(text, sizeof(text), "isolcpus=%s: the kernel takes no scheduler", cpus);
 	return text;
@@ -3257,7 +3257,7 @@ static void scx_look(void)
 	} else if (st.link && now - st.scx_looked_ns >= SCX_LOOK_MS * NSEC_PER_MSEC) {
 		st.scx_looked_ns = now;
 		/* where gamer has no descriptor left, for instance, the file tells nothing */
-		if (read_line(state, sizeof(state), SCX_DIR "state") > 0 &&
+		if (read_file(state, sizeof(state), SCX_DIR "state") > 0 &&
 		    !strcmp(state, "disabled")) {
 			st.end = (struct scx_end){ .reason = "the kernel does not say why" };
 			st.exited = true;
@@ -4322,7 +4322,7 @@ static struct proc_stat proc_stat(s32 pid)
 	u64 field[23] = { 0 };
 	u32 i;
 
-	read_line(game.buf, 1024, "/proc/%d/stat", pid);
+	read_file(game.buf, 1024, "/proc/%d/stat", pid);
 	at = strchr(game.buf, '(');
 	end = strrchr(game.buf, ')');	/* the name may hold anything */
 	if (!at || !end || strlen(end) < 4)
@@ -4364,7 +4364,7 @@ static u32 arg_traits(const char *arg)
 /* Of the strings of a file in /proc/PID. */
 static u32 proc_strings(s32 pid, const char *name, u32 (*traits_of)(const char *string))
 {
-	size_t len = read_line(game.buf, sizeof(game.buf), "/proc/%d/%s", pid, name);
+	size_t len = read_file(game.buf, sizeof(game.buf), "/proc/%d/%s", pid, name);
 	const char *at;
 	u32 traits = 0;
 
@@ -4464,7 +4464,7 @@ static bool app_is_game(const char *app)
 		next = strchr(name, '-');
 		next = next ? next + 1 : NULL;
 		for (i = 0; i < ARRAY_SIZE(app_dirs) && *name && !strchr(name, '/'); i++)
-			if (read_line(game.buf, sizeof(game.buf), "%s/%s.desktop", app_dirs[i], name))
+			if (read_file(game.buf, sizeof(game.buf), "%s/%s.desktop", app_dirs[i], name))
 				return desktop_is_game(game.buf);
 	}
 	return false;
@@ -4475,7 +4475,7 @@ static const char *proc_cgroup2(s32 pid)
 {
 	char *at;
 
-	read_line(game.buf, sizeof(game.buf), "/proc/%d/cgroup", pid);
+	read_file(game.buf, sizeof(game.buf), "/proc/%d/cgroup", pid);
 	at = strstr(game.buf, "0::/");
 	while (at && at != game.buf && at[-1] != '\n')
 		at = strstr(at + 1, "0::/");
@@ -4506,7 +4506,7 @@ static bool user_is_elsewhere(u32 uid)
 {
 	char line[1024], *at;
 
-	read_line(line, sizeof(line), "/run/systemd/users/%u", uid);
+	read_file(line, sizeof(line), "/run/systemd/users/%u", uid);
 	at = strstr(line, "\nSEATS=");
 	if (!at || !at[7] || at[7] == '\n')
 		return false;
@@ -4574,7 +4574,7 @@ static u32 proc_parts(s32 pid, const char *exe)
 	struct stat s;
 	s32 child;
 
-	read_line(list, sizeof(list), "/proc/%d/task/%d/children", pid, pid);
+	read_file(list, sizeof(list), "/proc/%d/task/%d/children", pid, pid);
 	for (; !traits && left-- && (child = strtol(at, &end, 10)) > 0; at = end) {
 		struct proc_stat p = proc_stat(child);
 
@@ -5294,7 +5294,7 @@ static void reader_check(void)
 	reader_take();
 	if (!reader.order.look || !reader.child.pid)
 		return;
-	read_line(line, sizeof(line), "/proc/%d/stat", reader.child.pid);
+	read_file(line, sizeof(line), "/proc/%d/stat", reader.child.pid);
 	end = strrchr(line, ')');
 	if (reader.turn == reader.shown->turn && end && end[1] && end[2] != 'R') {
 		reader_lost(false);
@@ -5506,7 +5506,7 @@ static void game_open(void)
 	game_scan();
 	s = game.wanted ? slot_add(game.wanted) : NULL;
 	if (s) {
-		read_line(s->comm, sizeof(s->comm), "/proc/%d/comm", s->pid);
+		read_file(s->comm, sizeof(s->comm), "/proc/%d/comm", s->pid);
 		s->again = 2;
 		game_switch(s);
 	} else if (game.wanted) {
@@ -5835,7 +5835,7 @@ static bool fair_alone(s32 pid, const char *path)
 	bool alone = true;
 	long n, i;
 
-	read_line(own, sizeof(own), "/proc/%d/autogroup", pid);
+	read_file(own, sizeof(own), "/proc/%d/autogroup", pid);
 	own[strcspn(own, " ")] = 0;
 	while (fd >= 0 && alone && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
 		for (i = 0; i < n && alone; i += ((struct dirent *)(dir + i))->d_reclen) {
@@ -5847,7 +5847,7 @@ static bool fair_alone(s32 pid, const char *path)
 			if (path)
 				fair_cgroup(p, in, sizeof(in));
 			else
-				read_line(other, sizeof(other), "/proc/%d/autogroup", p);
+				read_file(other, sizeof(other), "/proc/%d/autogroup", p);
 			at = other + strlen(own);
 			alone = (path ? strcmp(in, path) : strncmp(own, other, at - other) || *at != ' ') ||
 				fair_kin(p, pid);
@@ -5863,8 +5863,8 @@ static s32 fair_group_get(const struct fair_group *g)
 	char line[64], *at;
 
 	if (g->kind == FAIR_CGROUP)
-		return read_line(line, sizeof(line), CGROUPS "%s/cpu.weight", g->path) > 0 ? atoi(line) : INT_MIN;
-	read_line(line, sizeof(line), "/proc/%u/autogroup", g->pid);
+		return read_file(line, sizeof(line), CGROUPS "%s/cpu.weight", g->path) > 0 ? atoi(line) : INT_MIN;
+	read_file(line, sizeof(line), "/proc/%u/autogroup", g->pid);
 	at = strstr(line, " nice ");
 	return at ? atoi(at + 6) : INT_MIN;
 }
@@ -5960,7 +5960,7 @@ static bool fair_save(struct fair_list *l)
 	if (!l->nr && !l->group.kind)
 		return !unlink(path) || errno == ENOENT;
 	memcpy(l->magic, FAIR_MAGIC, sizeof(l->magic));
-	read_line(l->boot, sizeof(l->boot), "/proc/sys/kernel/random/boot_id");
+	read_file(l->boot, sizeof(l->boot), "/proc/sys/kernel/random/boot_id");
 	l->crc = fair_crc(l);
 	return !file_write(AT_FDCWD, path, l, FAIR_HEAD + l->nr * sizeof(l->thread[0]), false);
 }
@@ -6007,7 +6007,7 @@ static const char *fair_load(struct fair_list *l)
 	for (i = 0; !why && i < l->nr; i++)
 		if (!fair_plausible(&l->thread[i]))
 			why = "it holds what gamer does not write";
-	read_line(boot, sizeof(boot), "/proc/sys/kernel/random/boot_id");
+	read_file(boot, sizeof(boot), "/proc/sys/kernel/random/boot_id");
 	if (why || strncmp(l->boot, boot, sizeof(boot)))
 		l->nr = l->group.kind = 0;	/* all that ended with its boot */
 	return why;
@@ -6377,7 +6377,7 @@ static double rss_kb(void)
 	char buf[128];
 
 	/* statm counts pages: size, then resident */
-	if (!read_line(buf, sizeof(buf), "/proc/self/statm") || !strchr(buf, ' '))
+	if (!read_file(buf, sizeof(buf), "/proc/self/statm") || !strchr(buf, ' '))
 		return NAN;
 	return strtoull(strchr(buf, ' '), NULL, 10) * 4;
 }
@@ -7586,7 +7586,7 @@ static void on_module(void)
 		return;
 	for (i = 0; i < PROG_NR; i++) {
 		if (!progs[i].module || !module_wanted(progs[i].module) ||
-		    !read_line(state, sizeof(state), "/sys/module/%s/initstate", progs[i].module))
+		    !read_file(state, sizeof(state), "/sys/module/%s/initstate", progs[i].module))
 			continue;
 		if (!strcmp(state, "coming")) {
 			timer_set(st.module_fd, MODULE_NS, 0);
@@ -10959,7 +10959,7 @@ static void prof_proc_look(struct prof_sampled *s, u64 now)
 	for (i = 0; i < PROF_PROC_NR; i++) {
 		if (strcmp(file, prof_proc_files[i].file)) {
 			file = prof_proc_files[i].file;
-			read_line(text, sizeof(text), "/proc/%d/task/%d/%s", s->pid, s->tid, file);
+			read_file(text, sizeof(text), "/proc/%d/task/%d/%s", s->pid, s->tid, file);
 			from = strcmp(file, "stat") ? text : prof_proc_stat(s, text);
 		}
 		at = *from ? strstr(from, prof_proc_files[i].text) : NULL;
@@ -10973,7 +10973,7 @@ static void prof_proc_look(struct prof_sampled *s, u64 now)
 		s->now[i] = strtoull(at, NULL, 10);
 		s->have |= 1u << i;
 	}
-	if (read_line(text, sizeof(text), "/proc/%d/task/%d/syscall", s->pid, s->tid))
+	if (read_file(text, sizeof(text), "/proc/%d/task/%d/syscall", s->pid, s->tid))
 		prof_proc_call(text);
 }
 
@@ -11017,7 +11017,7 @@ static void prof_proc_tree(s32 pid, u64 now, u32 depth)
 		if (d->d_name[0] == '.')
 			continue;
 		prof_proc_thread(pid, atoi(d->d_name), now);
-		read_line(text, sizeof(text), "/proc/%d/task/%.16s/children", pid, d->d_name);
+		read_file(text, sizeof(text), "/proc/%d/task/%.16s/children", pid, d->d_name);
 		for (at = text; (child = strtol(at, &end, 10)) > 0 && end > at; at = end)
 			prof_proc_tree(child, now, depth + 1);
 	}
