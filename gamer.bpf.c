@@ -1142,12 +1142,18 @@ static __always_inline void stat_inc(struct cpu_state *cs, enum bpf_stat id)
 	cs->stat[id]++;
 }
 
+/* hist_slot(), in a form whose bound the verifiers of old kernels (6.1) see too. */
+static __always_inline u64 hist_slot_sure(u64 ns)
+{
+	u64 slot = hist_slot(ns);
+
+	asm volatile("%0 &= %1" : "+r"(slot) : "i"(HIST_SLOTS - 1));
+	return slot;
+}
+
 static __always_inline void hist_add(struct cpu_state *cs, enum hist hist, u64 ns)
 {
-	u32 slot = hist_slot(ns >> HIST_SHIFT);
-
-	if (slot < HIST_SLOTS)
-		cs->hist[hist][slot]++;
+	cs->hist[hist][hist_slot_sure(ns >> HIST_SHIFT)]++;
 }
 
 static __always_inline bool event_wanted(enum event_type type)
@@ -2408,16 +2414,13 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 /* How long it took from the wakeup to the CPU. */
 static __always_inline void runtime_waited(struct task_ctx *t, struct cpu_state *cs, u64 run_at)
 {
-	u32 slot;
-
 	if (t->ready_at_ns)
 		t->wait_ns += run_at - t->ready_at_ns;
 	t->ready_at_ns = 0;
 	if (!t->wake_at_ns)
 		return;
-	slot = hist_slot(run_at - t->wake_at_ns);
-	if (t->role < ROLE_NR && slot < HIST_SLOTS)
-		cs->wake_hist[t->role][slot]++;
+	if (t->role < ROLE_NR)
+		cs->wake_hist[t->role][hist_slot_sure(run_at - t->wake_at_ns)]++;
 	t->wake_at_ns = 0;
 }
 

@@ -624,6 +624,7 @@ static struct state {
 	u64 kernel_const[KCONST_NR];	/* values in the running kernel's BTF */
 	u32 irq_mask;			/* interrupt bits of the preemption counter */
 	s32 irq_from_rq;		/* how far from the CPU's runqueue to look for it; 0: its address is known */
+	bool inline_funcs;		/* the verifier does not know the marks of arguments; kernel_probe() */
 	bool hook_off[HOOK_NR];		/* by --hooks */
 	const char *hook_why[HOOK_NR];	/* why not attached, NULL: attached */
 	const char *prog_why[PROG_NR];	/* why not loaded or attached, NULL: it is */
@@ -2471,7 +2472,9 @@ static const char *kernel_probe(struct btf *btf)
 #define KCONST_ROW(name, type, required) { #name, #type, required },
 	static const struct { const char *name, *type; bool required; } consts[] = { KERNEL_CONSTS(KCONST_ROW) };
 	size_t i;
+	u64 tag;
 
+	st.inline_funcs = !btf_enum_value(btf, "btf_arg_tag", "ARG_TAG_TRUSTED", &tag);
 	for (i = 0; i < PROG_NR; i++)
 		st.prog_why[i] = prog_probe(btf, &progs[i]);
 	for (i = 0; i < HOOK_NR; i++)
@@ -3471,6 +3474,22 @@ static char *bpf_unpack(size_t *size)
 #define BPF_LOG_STATS	4	/* of the kernel's verifier: one line, no trace */
 
 /*
+ * Kernels verify a global function once, by what its arguments are marked with. Those before 6.9 do not know
+ * the marks and would refuse the function: for them all functions are static, and verified at each call.
+ */
+static void bpf_inline_funcs(struct btf *btf)
+{
+	struct btf_type *t;
+	u32 i;
+
+	for (i = 1; i < btf__type_cnt(btf); i++) {
+		t = (struct btf_type *)btf__type_by_id(btf, i);
+		if (btf_is_func(t) && btf_vlen(t) == BTF_FUNC_GLOBAL)
+			t->info = BTF_KIND_FUNC << 24 | BTF_FUNC_STATIC;
+	}
+}
+
+/*
  * Open the object; `cost`: the verifier tells what it took. *copy must live until the load is
  * over. Without the preemption counter where programs cannot use it: a weak symbol that BTF shows
  * and the kernel cannot resolve fails the load even in code that never runs. So its name is spoilt
@@ -3497,6 +3516,8 @@ static struct gamer_bpf *bpf_open(char **copy, bool cost)
 	if (bpf_object__open_skeleton(skel->skeleton, &opts))
 		return NULL;
 	skel->struct_ops.gamer_ops = bpf_map__initial_value(skel->maps.gamer_ops, NULL);
+	if (st.inline_funcs)
+		bpf_inline_funcs(bpf_object__btf(skel->obj));
 	return skel;
 }
 
@@ -3559,6 +3580,11 @@ static int bpf_try_load(void)
 /* Open, verify and prepare; dies with the exit code that fits. */
 static void bpf_load(void)
 {
+	/* the verifier's no is often EACCES too: does the kernel take the shortest program? */
+	static const struct bpf_insn none[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
 	u64 start = now_ns();
 	int err, i;
 
@@ -3566,7 +3592,7 @@ static void bpf_load(void)
 		for (i = 0; i < PROG_NR; i++)
 			if (progs[i].name == st.refused)
 				prog_drop(i, "the kernel refused it");
-	if (err == -EPERM || err == -EACCES)
+	if ((err == -EPERM || err == -EACCES) && prog_try(none, ARRAY_SIZE(none)))
 		die(EX_NOPERM, "the kernel lets gamer load no BPF programs (a container or a security module?)");
 	if (err)
 		die(EX_SOFTWARE, "the kernel refused the BPF programs: %s (gamer run -v shows why)",
