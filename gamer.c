@@ -11898,21 +11898,21 @@ static int cmd_unit(void)
 		"WatchdogSec=30\n"
 		"KillMode=process\n"		/* a child that hangs holds up no stop and no restart */
 		"\n"
-		/* SYS_ADMIN: BTF of modules; from SYS_PTRACE on see privileges_drop() */
+		/* CHOWN: --socket-group; the others: CAPS */
 		"CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_CHOWN CAP_SYS_PTRACE "
-		"CAP_CHECKPOINT_RESTORE CAP_DAC_READ_SEARCH CAP_SYS_NICE\n"
+		"CAP_CHECKPOINT_RESTORE CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_SYS_NICE\n"
 		"OOMScoreAdjust=-1000\n"
 		"NoNewPrivileges=yes\n"
 		"ProtectSystem=strict\n"	/* but for the two directories above */
 		"ProtectHome=read-only\n"
 		"PrivateDevices=yes\n"
 		"ProtectClock=yes\n"
-		"ProtectControlGroups=yes\n"
 		"ProtectHostname=yes\n"
 		"ProtectKernelLogs=yes\n"
 		"ProtectKernelModules=yes\n"
 		"ProtectKernelTunables=yes\n"
 		"RestrictAddressFamilies=AF_UNIX AF_NETLINK\n"
+		"IPAddressDeny=any\n"
 		"RestrictNamespaces=yes\n"
 		"RestrictRealtime=yes\n"
 		"RestrictSUIDSGID=yes\n"

@@ -112,6 +112,24 @@ systemd_hardened() { : "verify has nothing to say; exposure at most 4.5; every h
 	gone
 	is "what is attached" "$(hooks_of /out/systemd_hardened.json)" "$(hooks_of /out/systemd_plain.json)"
 }
+systemd_fair() { : "within the unit's limits it advises a user's game, and the cgroup of that game, which is the user's, gets a weight until it stops"
+	local at=/sys/fs/cgroup/system.slice/game.service
+	weight() { [ "$(cat $at/cpu.weight)" = "$1" ]; }
+	unit_runs
+	dropin ExecStart= 'ExecStart=/opt/gamer/gamer run --backend fair'
+	printf '%s\n' '[Service]' Delegate=cpu Environment=GAMER_GAME=1 \
+		'ExecStart=/bin/as_user /home/player/game --seconds 600 --no-uinput --no-drm' >/etc/systemd/system/game.service
+	systemctl start game gamer || fail "start: $(property Result), $(property Result game)"
+	chown 1000 $at/cpu.weight || fail "no weight for the game's cgroup"
+	systemctl restart gamer
+	wait_for 60 weight 800 || fail "weight $(cat $at/cpu.weight): $(gamer status | grep -E '^(game|limit|gamer)')"
+	wait_for 60 eval 'fair sweep "$(property MainPID game)" | grep -q " 0 -19 0 1 "' || fail "no advice: $(fair sweep "$(property MainPID game)")"
+	systemctl stop gamer || fail "stop: exit $?"
+	weight 100 || fail "stop leaves weight $(cat $at/cpu.weight)"
+	fair sweep "$(property MainPID game)" | grep -vq ' 0 0 0 0 0 ' && fail "stop leaves $(fair sweep "$(property MainPID game)")"
+	systemctl stop game
+	dropin
+}
 systemd_stop() { : "stop gives the machine back; what it learned is in /var/lib/gamer"
 	unit_runs
 	true | true
