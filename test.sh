@@ -401,15 +401,18 @@ prio_build() {
 # 4  kernels: Debian's, unpacked, newest patch of each series; 6.12 built
 # ---------------------------------------------------------------------------
 SERIES="6.12 6.16 6.17 6.18 6.19 7.0 7.1 7.2 7.3"
+# Those of Debian 12 and 13, which have no sched_ext: there gamer advises the kernel's own scheduler.
+ADVISED="6.1 6.12-stock"
 # What a guest can load; dependencies come along. Series whose modules have left the
 # archive boot without: everything that a guest needs to boot is built in.
 MODULES="evdev uinput uhid hid-generic vgem virtio-gpu snd-aloop snd-dummy"
 
 # One line per stock series: SERIES VERSION SUITE PACKAGE in-image|MODULE-PACKAGE|none
 # A package of a few KB is a meta package; the kernel is in another.
+KERNEL_SUITES="bookworm trixie-backports sid"
 kernel_list() {
 	local list=$CACHE/kernels/list conf suite fresh=1
-	for suite in trixie-backports sid; do
+	for suite in $KERNEL_SUITES; do
 		conf=$(apt_conf deb "$suite")
 		[ "$list" -nt "${conf%conf}fresh" ] || fresh=
 	done
@@ -419,10 +422,10 @@ kernel_list() {
 kernel_list_write() {
 	local suite conf
 	mkdir -p "$CACHE/kernels"
-	for suite in trixie-backports sid; do
+	for suite in $KERNEL_SUITES; do
 		conf=$(apt_conf deb "$suite")
 		APT_CONFIG=$conf apt-cache pkgnames linux- |
-			grep -E '^linux-(image|binary|binary-unsigned|modules)-[0-9.]+\+deb[0-9]+-amd64$' |
+			grep -E '^linux-(image|binary|binary-unsigned|modules)-[0-9.]+(\+deb[0-9]+|-[0-9]+)-amd64$' |
 			APT_CONFIG=$conf xargs apt-cache show |
 			awk -v suite="$suite" '
 				/^Package: / { p = $2 }
@@ -437,7 +440,7 @@ kernel_list_write() {
 # kernel_get SERIES: prints the folder with that kernel, fetched or built if need be.
 kernel_get() {
 	local series=$1 dir=$CACHE/kernels/$1
-	grep -qw -- "$series" <<<"$SERIES" || die "kernel '$series': one of $SERIES"
+	grep -qw -- "$series" <<<"$SERIES $ADVISED" || die "kernel '$series': one of $SERIES $ADVISED"
 	locked "kernel-$series" _kernel_get "$series" "$dir" >&2 || die "kernel $series cannot be had"
 	echo "$dir"
 }
@@ -447,7 +450,7 @@ _kernel_get() {
 		sealed "$dir" || kernel_build "$dir"
 		return
 	fi
-	read -r _ version suite package modules < <(kernel_list | awk -v s="$series" '$1 == s') || true
+	read -r _ version suite package modules < <(kernel_list | awk -v s="${series%-stock}" '$1 == s') || true
 	if sealed "$dir"; then
 		[ "$(cat "$dir/version" "$dir/wanted" 2>/dev/null)" = "${version:-none}"$'\n'"$MODULES" ] && return
 		[ -z "${version:-}" ] && note "kernel $series has left the archive; using the cached one" && return
@@ -1645,6 +1648,27 @@ host_fair_roles() { : "fair: a role becomes nice value and slice, of a new threa
 	fair_chosen || fail "what was chosen is changed: $(fair_shown)"
 	[ ! -e "$WORK/run/fair" ] || fail "the list is left"
 }
+host_fair_users() { : "fair: root's gamer advises the game of another user, and one in a container; a thread of a third user stays as it was"
+	have setpriv && have unshare || skip "no setpriv or unshare"
+	fair_begin 3 setpriv --reuid 65534 --regid 65534 --clear-groups
+	local third
+	setpriv --reuid 65533 --regid 65533 --clear-groups tail --pid=$B -f /dev/null 8>&- &
+	third=$!
+	fair_runs
+	fair_wants fair_advised
+	"$BUILD/test/fair" sweep $third | grep -q ' 0 0 0 0 0 ' || fail "the third user's: $("$BUILD/test/fair" sweep $third)"
+	kill -INT $G
+	wait $G || fail "exit $?"
+	fair_wants fair_back
+	fair_end
+	fair_begin 3 unshare --pid --fork --kill-child --mount-proc
+	B=$(cat "/proc/$B/task/$B/children")
+	fair_runs
+	fair_wants fair_advised
+	kill -INT $G
+	wait $G || fail "exit $?"
+	fair_wants fair_back
+}
 host_fair_ends() { : "fair: whichever way gamer ends, nothing stays: SIGINT, SIGTERM, crashes; after SIGKILL the next start or restore puts back"
 	fair_begin
 	local sig
@@ -1989,7 +2013,7 @@ host_commands() { : "README and man: each command of gamer is one that gamer tak
 	[ $n -ge 20 ] || fail "only $n commands"
 	[ "$(wc -l <"$ROOT/README.md")" -le 170 ] || fail "$(wc -l <"$ROOT/README.md") lines"
 	for n in $(sed -n '/<!-- figures: begin/,/<!-- figures: end/{/^|/p}' "$ROOT/README.md" | grep -oE '\| \**[0-9.]+' | tr -d '|* '); do
-		grep -qE "[| *;]$n[* ;|]" "$all" || fail "$n is not in RESULTS.md"
+		grep -qE "[| *;]${n}[* ;|]" "$all" || fail "$n is not in RESULTS.md"
 	done
 }
 # completes_all CMD...: CMD LINE prints what a shell offers for LINE: it is what the table of options says
@@ -2992,17 +3016,22 @@ guard() { python3 "$ROOT/test/guard.py" "$@"; }
 
 # A test is a function whose first line says what holds: NAME TAB TEXT
 described() { sed -n 's/^\([a-z]*_[a-z0-9_]*\)() { : "\(.*\)"$/\1\t\2/p' "$@"; }
-# all_tests SERIES...
+# all_tests SERIES...: and what Debian's kernels without sched_ext have to show
 all_tests() {
 	local series group
 	described "$ROOT/test.sh"
 	described "$ROOT/test.sh" | sed -nE "s/^host_($SANITIZED)/san_\\1/p"
 	described "$ROOT/test/wine.sh" | grep ^wine_ | sed 's/^/host_/'
+	[ $# = 0 ] || set -- "$@" $ADVISED
 	for series; do
 		for group in $(awk '{ print $1 }' <<<"$GROUPS_VM"); do
 			# These are about the machinery, not about the kernel.
-			case $group in lab | shapes | wine | fault | fair | boot | closed | systemd | busybox) [ "$series" = 6.18 ] || continue ;; esac
-			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|"
+			case $series:$group in
+			6.18:* | 6.1:fair | *-stock:fair) ;;
+			6.1:* | *-stock:* | *:lab | *:shapes | *:wine | *:fault | *:fair | *:boot | *:closed | *:systemd | *:busybox) continue ;;
+			esac
+			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|" |
+				grep -v "^\(${ADVISED// /\\|}\)/fair_foreign" # which wants a second scheduler
 			printf '%s\t%s\n' "$series/${group}_log" "$GROUP_log" "$series/${group}_json" "$GROUP_json"
 		done
 	done
@@ -3033,7 +3062,7 @@ boots() {
 second_try() {
 	local again
 	{
-		grep -E '^not ok (host_|san_|[0-9.]+/(life|load|know|dev|tell|wine|boot|closed|systemd|busybox|fault|fair)_)' "$RESULTS" | grep -vE '_(log|json):'
+		grep -E '^not ok (host_|san_|[0-9.]+(-stock)?/(life|load|know|dev|tell|wine|boot|closed|systemd|busybox|fault|fair)_)' "$RESULTS" | grep -vE '_(log|json):'
 		grep -E "^not ok [^:]*_log:.*$STOOD_STILL" "$RESULTS"
 	} >"$FIRST_TRIES" || [ -s "$FIRST_TRIES" ] || return 0
 	sed -E 's/^not ok ([^:]*):.*/\1/; s/_log$/_.*/; s/.*/^(ok|not ok|skip) &(:|$)/' "$FIRST_TRIES" |
@@ -3092,7 +3121,7 @@ KERNEL="life_(attach|check|profile|ended|irq|verifier)|load_(mixed|hotplug)"
 KERNEL+="|dev_(gpu|flip|mouse|hidraw|audio|sched)|(life|load|dev)_(log|json)"
 # What user space decides of Wine is a host test too.
 HOSTS="wine_(class|named|again|next|replaced|early)\t"
-usual_tests() { all_tests $USUAL | grep -P "^((host|san)_|6\.18/(?!$HOSTS)|[0-9.]+/($KERNEL)\t)"; }
+usual_tests() { all_tests $USUAL | grep -P "^((host|san)_|6\.18/(?!$HOSTS)|[^/]*/fair_|[0-9.]+/($KERNEL)\t)"; }
 tests_all() { deps_or_die "$DEPS$DEPS_TEST"; run_tests $(usual_tests | names); }
 tests_host() { deps_or_die "$DEPS$DEPS_TEST"; run_tests $(all_tests | names); }
 tests_matrix() { run_tests $(all_tests $SERIES | names | grep /); }
@@ -3100,7 +3129,7 @@ tests_list() { usual_tests | awk -F'\t' '{ printf "%-28s %s\n", $1, $2 }'; }
 tests_only() { # PATTERN: of the usual kernels, or of any where the pattern names one
 	[ $# = 1 ] || usage "only wants a PATTERN"
 	local series=$USUAL
-	case $1 in *6.12*) series=$SERIES ;; */*) series=${SERIES/6.12 /} ;; esac # 6.12 takes long to build
+	case $1 in *6.12/*) series=$SERIES ;; */*) series=${SERIES/6.12 /} ;; esac # 6.12 takes long to build
 	run_tests $(all_tests $series | names | grep -E -- "$1")
 }
 

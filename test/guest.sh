@@ -41,7 +41,7 @@ wait_for() {
 		usleep 100000
 	done
 }
-state_is() { [ "$(cat $SCX/state)" = "$1" ]; }
+state_is() { [ "$(cat $SCX/state 2>/dev/null || echo disabled)" = "$1" ]; }
 attached() { state_is enabled && case $(cat $SCX/root/ops 2>/dev/null) in gamer*) ;; *) false ;; esac; }
 answers() { gamer status >/dev/null 2>&1; }
 none_left() { ! pidof gamer >/dev/null; }
@@ -1707,8 +1707,7 @@ fair_foreign() { : "beside another scheduler auto ends with 75 and names it; --b
 fair_cgroup() { : "a game that is alone in its cgroup gets a weight there, until gamer ends or is killed; beside others in it that is said"
 	local at=/sys/fs/cgroup/game other
 	weight() { [ "$(cat $at/cpu.weight)" = "$1" ]; }
-	mkdir -p /sys/fs/cgroup
-	mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup || skip "no cgroup2"
+	[ -e /sys/fs/cgroup/cgroup.controllers ] || skip "no cgroup2"
 	echo +cpu >/sys/fs/cgroup/cgroup.subtree_control || skip "no weights of cgroups"
 	mkdir $at
 	advice_starts $at
