@@ -1792,8 +1792,8 @@ host_fair_many() { : "fair: 5000 threads that start at once are advised by a cal
 }
 host_fair_group() { : "fair: a game that is alone in its session gets a weight for all of that, and its end takes it back; what limits nice is said"
 	[ "$(cat /proc/sys/kernel/sched_autogroup_enabled 2>/dev/null)" = 1 ] || skip "no autogroups"
-	# A session of its own: that of this shell may have no autogroup. The other process ends with the game.
-	fair_begin 3 setsid sh -c 'tail --pid=$$ -f /dev/null & exec "$@"' sh
+	# A session of its own: that of this shell may have no autogroup. The other process, no child of the game, ends with it.
+	fair_begin 3 setsid sh -c '(tail --pid=$$ -f /dev/null &); exec "$@"' sh
 	group_is() { grep -q " nice $1\$" /proc/$B/autogroup; }
 	fair_runs
 	fair_wants fair_advised
