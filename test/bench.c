@@ -3085,7 +3085,7 @@ static const struct option_info {
 	  .help = "how gamer can know a shape's game: by its name, the default; not at all; by GAMER_GAME=1" },
 	{ .name = "json", .flag = &cfg.json, .help = "print JSON" },
 	{ .name = "svg", .text = &cfg.svg, .arg = "FILE", .help = "plot of the frame times" },
-	{ .name = "csv", .text = &cfg.csv, .arg = "FILE", .help = "frame times in MangoHud's columns" },
+	{ .name = "csv", .text = &cfg.csv, .arg = "FILE", .help = "frame times in MangoHud's columns; mangoplot plots from 10,000 frames: --seconds 170" },
 };
 
 static void help(void)
