@@ -12222,9 +12222,9 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	{ .text = "\techo \"::respawn:/bin/sh -c '/opt/gamer/gamer && exec sleep 99999999'\" "
 	  ">>/etc/inittab\nkill -HUP 1" },
 	{ .term = "OpenRC", .text = "knows it as a service:" },
-	{ .text = "\tprintf '%s\\n' '#!/sbin/openrc-run' command=/opt/gamer/gamer command_background=yes "
-	  "\\\n    pidfile=/run/gamer.pid | install -m 755 /dev/stdin /etc/init.d/gamer\nrc-update add "
-	  "gamer && rc-service gamer start" },
+	{ .text = "\tprintf '%s\\n' '#!/sbin/openrc-run' command=/opt/gamer/gamer command_background=yes \\\n"
+	  "    pidfile=/run/gamer.pid >/etc/init.d/gamer\nchmod 755 /etc/init.d/gamer\n"
+	  "rc-update add gamer && rc-service gamer start" },
 	{ .term = "An initramfs", .text = "needs the one file, /sys, a writable /run, and /proc to find "
 	  "games. gamer says what is not mounted, and mounts nothing." },
 

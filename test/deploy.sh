@@ -62,11 +62,19 @@ dropin() {
 	systemctl daemon-reload
 	systemctl reset-failed gamer 2>/dev/null || true
 }
-# unit_there: installed if this is the first check
+# typed WORD: what the manual has a person type, of the block with that word
+typed() {
+	gamer man | awk -v word="$1" '
+		/^\.nf/ { block = ""; next }
+		/^\.fi/ { if (index(block, word)) printf "%s", block; next }
+		{ sub(/^\\&/, ""); gsub(/\\-/, "-"); gsub(/\\\(aq/, "\047"); gsub(/\\\(dq/, "\""); gsub(/\\\(ga/, "`"); gsub(/\\\(ha/, "^")
+			gsub(/\|\\:/, "|"); gsub(/\\e/, "\\"); block = block $0 "\n" }'
+}
+# unit_there: installed, and started by that, if this is the first check
 unit_there() {
 	[ ! -e $UNIT ] || return 0
-	mkdir /opt/gamer && cp /bin/gamer /opt/gamer/ || fail "/opt cannot be written"
-	/opt/gamer/gamer unit | tee $UNIT
+	install() { mkdir -p "${3%/*}" && cp "$2" "$3"; } # which this busybox lacks
+	cd /bin && eval "$(typed 'enable --now')"
 }
 # unit_runs: started if it does not run
 unit_runs() {
@@ -194,9 +202,10 @@ systemd_scx() { : "scx.service's way: SCX_SCHEDULER=gamer by its name on PATH, w
 		EnvironmentFile=/etc/default/scx
 		ExecStart=/bin/sh -c 'exec $SCX_SCHEDULER $SCX_FLAGS'
 	EOT
-	printf 'SCX_SCHEDULER=gamer\nSCX_FLAGS=\n' >/etc/default/scx
+	printf 'SCX_SCHEDULER=scx_lavd\nSCX_FLAGS="--autopilot"\n' >/etc/default/scx
 	systemctl daemon-reload
-	systemctl start scx || fail "start: $?"
+	install() { :; } # /usr/bin has it
+	eval "$(typed SCX_SCHEDULER)" || fail "restart: $?"
 	wait_for 60 eval 'attached || [ "$(property ActiveState scx)" = failed ]'
 	attached || fail "does not schedule: $(property Result scx), exit $(property ExecMainStatus scx)"
 	systemctl stop scx
@@ -245,6 +254,9 @@ busybox_respawn() { : "by inittab it schedules from boot on; killed, it comes ag
 	stays_off
 	quiet
 	stays_off
+	eval "$(typed ::respawn)"
+	wait_for 120 answers || fail "no answer as the manual has it: $(tail -n 1 /etc/inittab)"
+	quiet
 }
 busybox_kiosk() { : "a kiosk's script starts it next to the game; it finds the game, outlives the script, and ends by SIGTERM"
 	quiet
@@ -268,17 +280,11 @@ busybox_openrc() { : "OpenRC: the runlevel starts it, status tells it, stop give
 	quiet
 	export PATH=$PATH:/usr/sbin
 	touch /etc/fstab /etc/insserv.conf
-	cat >/etc/init.d/gamer <<-'EOT'
-		#!/sbin/openrc-run
-		command=/opt/gamer/gamer
-		command_background=yes
-		pidfile=/run/gamer.pid
-	EOT
-	chmod +x /etc/init.d/gamer
 	openrc sysinit
 	openrc boot
-	rc-update add gamer default || fail "rc-update: exit $?"
 	openrc default
+	eval "$(typed openrc-run)" || fail "as the manual has it: exit $?"
+	rc-status default | grep -q gamer || fail "not in the runlevel"
 	wait_for 60 eval '[ -n "$(pidof gamer)" ]' || fail "starts nothing"
 	wait_for 120 attached || fail "does not schedule"
 	rc-service gamer status || fail "status: exit $?"
