@@ -5641,7 +5641,7 @@ static const struct { int8_t nice; u32 slice_us; u8 realtime; /* 1: SCHED_FIFO w
 	[ROLE_NETWORK] = { -12, 300 },
 	[ROLE_PHYSICS] = { -12, 300 },
 	[ROLE_WORKER] = { -12, 300 },
-	[ROLE_CPU_BOUND] = { -8, 0 },
+	[ROLE_CPU_BOUND] = { -12, 0 },
 };
 
 /* The kernel's, as of its first version. */
