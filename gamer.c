@@ -12331,6 +12331,7 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	{ .text = "Kernels 6.14 to 6.19 may deadlock where a CPU goes offline in the moment that gamer, or "
 	  "another program with BPF task storage, ends. While gamer runs, CPUs may come and go. 512 CPUs "
 	  "and 64 last-level caches at most." },
+	{ .text = "gamer profile does not run on kernel 6.1, which refuses one of its programs." },
 	{ .section = "SEE ALSO", .text = "sched(7), sched_setattr(2), cgroups(7), capabilities(7), "
 	  "c++filt(1)" },
 };
