@@ -259,7 +259,7 @@ struct cpu_state {
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
 	__u8 pinned_next;		/* 1: the pinned queue is next; dispatch() */
 	__u8 class;		/* enum class of the running task; runtime_runs() */
-	__u8 pinned_critical;	/* 1: that queue, or the local one, begins with critical work; enqueue_pinned(), running() */
+	__u8 pinned_critical;	/* 1: that queue or the local one begins with critical work; enqueue_pinned() */
 	__u8 pinned_waits;	/* 0: that queue is empty; under the CPU's lock, take_pinned() */
 	__u8 perf;		/* last frequency request, in PERF_STEPS; cpu_set_perf() */
 	__u8 fanout;		/* threads of its process woken in this stint, it may wrap; task_woke() */
@@ -795,7 +795,7 @@ const volatile u8 cpu_fast[MAX_CPUS];		/* 1: of the fastest class; hybrid parts 
 const volatile u8 hybrid;			/* 1: CPUs differ in capacity or preference */
 const volatile u32 llc_depth_recip[MAX_LLCS];	/* 1024 / CPUs of the cache, at least 1 */
 
-/* Changed while running: the least frequency out of 1024, for all and for the game's critical work; power profile. */
+/* The least frequency out of 1024, for all and for the game's critical work; by the power profile. */
 u32 perf_floor, perf_game_floor;
 
 /*
@@ -1478,10 +1478,10 @@ static __always_inline bool task_light(const struct task_ctx *t)
 }
 
 /*
- * Importance now: by the role, by a boost, by urgency, or because the task is light and runs for
- * a moment. Only who weighs as much as nice 0 and has
- * had no more than its share is critical: a lead decides when a task runs, and not how much. Whoever
- * does not sleep for long is batch work, but the game's busy threads are not; what SCHED_BATCH and SCHED_IDLE say is believed.
+ * Importance now: by the role, by a boost, by urgency, or because the task is light and runs for a moment.
+ * Only who weighs as much as nice 0 and has had no more than its share is critical: a lead decides when a
+ * task runs, and not how much. Whoever does not sleep for long is batch work, but the game's busy threads
+ * are not; what SCHED_BATCH and SCHED_IDLE say is believed.
  */
 static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 {
