@@ -1766,9 +1766,9 @@ enum { PLOT_WIDTH = 860, PLOT_HEIGHT = 230, PLOT_LEFT = 70, PLOT_TOP = 90, PLOT_
 static const char svg_style[] =
 	"<style>.bg{fill:#fff}text{fill:#333}.h{font-size:17px;font-weight:600}.m{text-anchor:middle}"
 	".e{text-anchor:end}.g{stroke:#ddd;fill:none}.l{stroke:#1668b8;fill:none;stroke-linejoin:round}"
-	".t{stroke:#c2410c;fill:none;stroke-dasharray:5 3}"
+	".t{stroke:#c2410c;fill:none;stroke-dasharray:5 3}.d{fill:#c2410c}"
 	"@media(prefers-color-scheme:dark){.bg{fill:#16181c}text{fill:#d6d9de}.g{stroke:#363a41}"
-	".l{stroke:#62b0ff}.t{stroke:#fb923c}}</style>\n";
+	".l{stroke:#62b0ff}.t{stroke:#fb923c}.d{fill:#fb923c}}</style>\n";
 
 /* Axes up to x seconds and y milliseconds. The plot's lower left corner is at 0,0: y is negative. */
 static void svg_axes(FILE *o, double x, double y)
@@ -1786,7 +1786,7 @@ static void svg_axes(FILE *o, double x, double y)
 		PLOT_WIDTH / 2, PLOT_HEIGHT / 2);
 }
 
-/* Frame times over time: per column of pixels the largest and smallest, so no spike hides */
+/* Frame times over time: per column of pixels the largest and smallest, so no spike hides; a dot where a frame is late */
 static void svg_line(FILE *o, double x, double y)
 {
 	const struct result *r = &bench->result;
@@ -1805,25 +1805,42 @@ static void svg_line(FILE *o, double x, double y)
 	}
 	fprintf(o, "%s<path class='t' d='M0 %.1fh%d'/><text x='%d' y='%.1f'>%u fps</text>\n",
 		r->frame_ms.n ? "'/>\n" : "", period, PLOT_WIDTH, PLOT_WIDTH + 4, period + 4, FPS);
+	for (u64 i = 0; i < r->frame_ms.n; i++)
+		if (r->frame_ns[i] > bench->period_ns * 3 / 2)
+			fprintf(o, "<circle class='d' cx='%.1f' cy='%.1f' r='3'/>\n", r->at_ns[i] / 1e9 * xscale,
+				r->frame_ns[i] / 1e6 * -yscale);
 }
 
-/* The runs one below the other, with the same axes so that their spikes can be compared */
+/* What changed from the first run to the second, in words */
+static void svg_title(FILE *o)
+{
+	const struct result *a = &runs[0]->result, *b = &runs[1]->result;
+
+	fprintf(o, "<text class='h' x='%d' y='26'>%s: 1 %% low %.0f → %.0f fps, sound dropouts %.0f → %.0f</text>\n",
+		PLOT_LEFT, runs[1]->sched, a->low1_fps, b->low1_fps, a->xruns, b->xruns);
+}
+
+/* The runs one below the other, with the same axes so that their spikes can be compared; above what changed */
 static void write_svg(FILE *o)
 {
 	double x = 0.001, y = 2e3 / FPS;
+	u32 height, from = runs_nr > 1 ? 36 : 0;
 
 	for (u32 i = 0; i < runs_nr; i++) {
 		x = MAX(x, runs[i]->result.seconds);
 		y = fmax(y, runs[i]->result.frame_ms.v[RANK_MAX] * 1.04);
 	}
+	height = from + runs_nr * PLOT_EACH + 20;
 	fprintf(o, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1000 %u' width='1000' height='%u'"
 		" font-family='system-ui,sans-serif' font-size='12'>\n%s<rect class='bg' width='1000' height='%u'/>\n",
-		runs_nr * PLOT_EACH + 20, runs_nr * PLOT_EACH + 20, svg_style, runs_nr * PLOT_EACH + 20);
+		height, height, svg_style, height);
+	if (runs_nr > 1)
+		svg_title(o);
 	for (u32 i = 0; i < runs_nr; i++) {
 		const struct result *r = &(bench = runs[i])->result;
-		u32 top = i * PLOT_EACH + 24;
+		u32 top = from + i * PLOT_EACH + 24;
 
-		fprintf(o, "<text class='h' x='%d' y='%u'>%s, load %s", PLOT_LEFT, top, bench->sched,
+		fprintf(o, "<text x='%d' y='%u' font-weight='600'>%s, load %s", PLOT_LEFT, top, bench->sched,
 			loads[cfg.load].name);
 		if (bench->slots)
 			fprintf(o, " x %u", bench->slots);
@@ -1835,7 +1852,7 @@ static void write_svg(FILE *o)
 			cell(o, " ", r->frame_ms.v[rank], 0, 2);
 		}
 		fprintf(o, " ms</text>\n<g transform='translate(%d %d)'>\n", PLOT_LEFT,
-			(int)(i * PLOT_EACH) + PLOT_TOP - 30 + PLOT_HEIGHT);
+			(int)(from + i * PLOT_EACH) + PLOT_TOP - 30 + PLOT_HEIGHT);
 		svg_axes(o, x, y);
 		svg_line(o, x, y);
 		fprintf(o, "</g>\n");
