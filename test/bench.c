@@ -1780,7 +1780,7 @@ static void svg_axes(FILE *o, double x, double y)
 			i * xstep / x * PLOT_WIDTH, PLOT_HEIGHT, i * xstep / x * PLOT_WIDTH, i * xstep);
 	for (u32 i = 0; i * ystep <= y * (1 + 1e-9); i++)
 		fprintf(o, "<path class='g' d='M0 %.1fh%d'/><text class='e' x='-7' y='%.1f'>%g</text>\n",
-			-i * ystep / y * PLOT_HEIGHT, PLOT_WIDTH, -i * ystep / y * PLOT_HEIGHT + 4, i * ystep);
+			i * -ystep / y * PLOT_HEIGHT, PLOT_WIDTH, i * -ystep / y * PLOT_HEIGHT + 4, i * ystep);
 	fprintf(o, "<text class='m' x='%d' y='36'>time, s</text>"
 		"<text class='m' transform='translate(-48 -%d)rotate(-90)'>frame time, ms</text>\n",
 		PLOT_WIDTH / 2, PLOT_HEIGHT / 2);
