@@ -254,7 +254,7 @@ struct cpu_state {
 	__u64 run_at_ns;	/* when the running task got the CPU; running() */
 	__u64 slice_start_ns;	/* when it last began with other than critical work; dispatch() */
 	__u32 tgid;		/* process of the running task; running() */
-	__u32 util;		/* how busy the CPU was lately, out of 1 << 20; cpu_busy(), cpu_idled() */
+	__u32 util;		/* how busy the CPU was lately, out of UTIL_ONE; cpu_used() */
 	__u8 prio;		/* enum prio of what has the CPU; running(), dispatch() */
 	__u8 boost_depth;	/* hops that the running task's boost may still travel */
 	__u8 pinned_next;		/* 1: the pinned queue is next; dispatch() */
@@ -266,7 +266,7 @@ struct cpu_state {
 	__u64 fanout_ns;		/* run_at_ns of the last stint that woke several; task_woke() */
 	__u64 ends_at_ns;	/* when the running task sleeps, by its average; gamer_running() */
 	__u64 pinned_served_ns;	/* the pinned queue was served, or empty; dispatch(), enqueue_pinned() */
-	__u64 util_at_ns;	/* until when util counts; cpu_busy(), cpu_idled() */
+	__u64 util_at_ns;	/* until when util counts; cpu_used() */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
 	__u64 misses[ROLE_NR];				/* deadlines missed; deadline_check() */
@@ -2350,7 +2350,6 @@ static __always_inline bool prev_is_first(struct task_struct *prev, struct cpu_s
 	if (nr_llcs > 1 && steal(cs, llc, now, 1 + waiting))
 		return false;
 	stat_inc(cs, BPF_STAT_KEPT);
-	cpu_shows(cs, cpu, cs->prio);
 	compat_set_slice(prev, task_slice(t, PRIO_NORMAL, waiting));
 	return true;
 }
@@ -2391,12 +2390,11 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 		stat_inc(cs, BPF_STAT_RESCUES);
 		return;
 	}
-	if (runs && prev_is_first(prev, cs, cpu, llc, now))
+	if (!(runs && prev_is_first(prev, cs, cpu, llc, now)) &&
+	    (take_other(cs, cpu, llc, now) || take_idle(llc, now, false) ||
+	     (nr_llcs > 1 && steal(cs, llc, now, 0))))
 		return;
-	if (take_other(cs, cpu, llc, now) || take_idle(llc, now, false) ||
-	    (nr_llcs > 1 && steal(cs, llc, now, 0)))
-		return;
-	if (runs) {
+	if (runs) {	/* prev goes on */
 		cpu_shows(cs, cpu, cs->prio);
 		return;
 	}
@@ -2483,18 +2481,17 @@ static __always_inline void runtime_runs(struct task_struct *p, struct task_ctx 
  * frequency that it ran at, the average forgets in UTIL_SHIFT's time, and a quarter is added. The power
  * profile has floors. A request may cost a write to the hardware: only where it changes.
  */
-static __always_inline void cpu_busy(struct cpu_state *cs, s32 cpu, u64 now)
+static __always_inline u64 cpu_speed(s32 cpu)
 {
-	u64 ran = min_u64(now - cs->util_at_ns, 1ULL << UTIL_SHIFT);
-	u32 at = bpf_ksym_exists(scx_bpf_cpuperf_cur) ? scx_bpf_cpuperf_cur(cpu) << 10 : UTIL_ONE;
-
-	cs->util += (s64)((s64)at - cs->util) * (s64)ran >> UTIL_SHIFT;
-	cs->util_at_ns = now;
+	return bpf_ksym_exists(scx_bpf_cpuperf_cur) ? (u64)scx_bpf_cpuperf_cur(cpu) << 10 : UTIL_ONE;
 }
 
-static __always_inline void cpu_idled(struct cpu_state *cs, u64 now)
+/* Since the last call the CPU ran at that speed, out of UTIL_ONE; 0: the CPU was idle. */
+static __always_inline void cpu_used(struct cpu_state *cs, u64 speed, u64 now)
 {
-	cs->util -= (u64)cs->util * min_u64(now - cs->util_at_ns, 1ULL << UTIL_SHIFT) >> UTIL_SHIFT;
+	u64 ns = min_u64(now - cs->util_at_ns, 1ULL << UTIL_SHIFT);
+
+	cs->util += ((s64)speed - cs->util) * (s64)ns >> UTIL_SHIFT;
 	cs->util_at_ns = now;
 }
 
@@ -2537,7 +2534,7 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	cs->ends_at_ns = now + t->burst_avg_ns -
 			 (t->burst_ns < t->burst_avg_ns ? t->burst_ns : 0);
 	if (perf_control) {
-		cpu_idled(cs, now);
+		cpu_used(cs, 0, now);
 		cpu_set_perf(cs, cpu);
 	}
 }
@@ -2573,7 +2570,7 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 		used = 0;
 	t->fair_at_ns += task_charge(t, used);
 	if (perf_control)
-		cpu_busy(cs, p->thread_info.cpu, now);
+		cpu_used(cs, cpu_speed(p->thread_info.cpu), now);
 	runtime_ran(p, t, cs, now, used, runnable);
 }
 
@@ -2585,14 +2582,14 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 	struct cpu_state *cs = cpu_state_of(cpu);
 	struct task_ctx *t;
 
+	if (perf_control) {
+		cpu_used(cs, cpu_speed(cpu), compat_now());
+		cpu_set_perf(cs, cpu);
+	}
 	/*
 	 * The kernel enforces slices at the tick only, and refills 20 ms where nothing
 	 * waited at the time: so look again here.
 	 */
-	if (perf_control) {
-		cpu_busy(cs, cpu, compat_now());
-		cpu_set_perf(cs, cpu);
-	}
 	if (cs->prio >= PRIO_CRITICAL)
 		return;
 	if (!cs->pinned_critical && !scx_bpf_dsq_nr_queued(DSQ_CRITICAL(llc))) {
@@ -3403,15 +3400,11 @@ static __always_inline void runtime_overruns(struct task_struct *p, struct task_
 	classification_send(t, task_ids(p), t->role);
 }
 
-/*
- * One look at a context per switch: that of a task that gets the CPU is looked at when the task leaves
- * the CPU, and before only if the task wakes another one (PRIO_UNKNOWN, see runtime_waking).
- */
 /* Tells who ran, when and where. Attached only while a client wants that: run_watch(). */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(run_ended, bool preempt, struct task_struct *prev)
 {
-	struct event_run e = { EVENT_INIT(RUN, (__u64)prev->tgid << 32 | (u32)prev->pid) };
+	struct event_run e = { EVENT_INIT(RUN, task_ids(prev)) };
 	struct cpu_state *cs = cpu_here();
 	struct task_ctx *t;
 
@@ -3426,6 +3419,10 @@ int BPF_PROG(run_ended, bool preempt, struct task_struct *prev)
 	return 0;
 }
 
+/*
+ * One look at a context per switch: that of a task that gets the CPU is looked at when the task leaves
+ * the CPU, and before only if the task wakes another one (PRIO_UNKNOWN, see runtime_waking).
+ */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
 	     unsigned int prev_state)
