@@ -8040,23 +8040,22 @@ static void trace_frame(const struct event_frame *e)
 	trace_end();
 }
 
-/* On the track of its CPU, which has its name from the first event on; track 0: no CPU's. Who ran is a slice there. */
+/* On the track of its CPU, which has its name from the first event on; track 0: no CPU's. Who ran is a slice. */
 static void trace_cpu(const union record *r)
 {
 	const struct event *e = &r->head;
-	char name[24];
+	char name[16];
 
 	if (e->cpu < MAX_CPUS && !trace.cpu_named[e->cpu]) {
 		trace.cpu_named[e->cpu] = true;
 		snprintf(name, sizeof(name), "CPU %u", e->cpu);
 		trace_name("thread_name", TRACE_CPUS, e->cpu + 1, name);
 	}
-	if (e->type != EVENT_RUN) {
+	if (e->type != EVENT_RUN)
 		trace_instant(TRACE_CPUS, e->cpu < MAX_CPUS ? e->cpu + 1 : 0, e);
-	} else if (e->cpu < MAX_CPUS) {
-		snprintf(name, sizeof(name), "%.16s", r->run.comm);
-		trace_slice(name, TRACE_CPUS, e->cpu + 1, r->run.from_ns, e->at_ns, &trace.run_end_ns[e->cpu], e);
-	}
+	else if (e->cpu < MAX_CPUS)
+		trace_slice(comm_text(r->run.comm), TRACE_CPUS, e->cpu + 1, r->run.from_ns, e->at_ns,
+			    &trace.run_end_ns[e->cpu], e);
 }
 
 static void trace_event(const union record *r)
@@ -11898,7 +11897,7 @@ static int cmd_unit(void)
 		"WatchdogSec=30\n"
 		"KillMode=process\n"		/* a child that hangs holds up no stop and no restart */
 		"\n"
-		/* CHOWN: --socket-group; the others: CAPS */
+		/* CHOWN: --socket-group; the others: caps[] */
 		"CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_CHOWN CAP_SYS_PTRACE "
 		"CAP_CHECKPOINT_RESTORE CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_SYS_NICE\n"
 		"OOMScoreAdjust=-1000\n"
