@@ -157,18 +157,18 @@ life_frequency() { : "frequencies asked for follow utilization: little for light
 	local cpu pids=''
 	asks_little() { [ "$(status_number frequency)" -le 60 ]; }
 	asks_all() { [ "$(status_number frequency)" -ge 90 ]; }
-	for cpu in $(seq 0 $(($(nproc) - 1))); do
+	for cpu in $(seq 0 $((CPUS - 1))); do
 		taskset $((1 << cpu)) sh -c 'while :; do usleep 20000; done' &
 		pids="$pids $!"
 	done
 	start --test perf --profile powersave
 	wait_for 60 asks_little || fail "light work: $(status_number frequency) %"
-	for cpu in $(seq "$(nproc)"); do
+	for cpu in $(seq "$CPUS"); do
 		while :; do :; done &
 		pids="$pids $!"
 	done
 	wait_for 60 asks_all || fail "busy CPUs: $(status_number frequency) %"
-	kill $(echo "$pids" | tr ' ' '\n' | tail -n "$(nproc)")
+	kill $(echo "$pids" | tr ' ' '\n' | tail -n "$CPUS")
 	wait_for 60 asks_little || fail "light work again: $(status_number frequency) %"
 	stops TERM
 	start --test perf --profile performance
@@ -804,8 +804,9 @@ dev_auto() { : "who submits frames and reads input becomes the game by itself; w
 	wait_for 5 game_is none || fail "it has ended: $(gamer status | grep ^game:)"
 	ends_well
 }
-# Scenes: which of several programs is the game, where the kernel has a say in it; host_game_scores has more. Each program has a name drawn at random, a control
-# group as systemd names it, and its environment; what it does is real.
+# Scenes: which of several programs is the game, where the kernel has a say in it; host_game_scores has more.
+# Each program has a name drawn at random, a control group as systemd names it, and its environment; what it
+# does is real.
 SESSION=/user.slice/user-1000.slice/session-2.scope
 APPS=/user.slice/user-1000.slice/user@1000.service/app.slice
 drawn() { tr -dc a-z </dev/urandom | head -c 9; }
