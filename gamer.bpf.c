@@ -269,6 +269,7 @@ struct cpu_state {
 	__u64 util_at_ns;	/* until when util counts; cpu_used() */
 	__u64 stat[BPF_STAT_NR];			/* monotonic counters; owner CPU */
 	__u64 role_run_ns[ROLE_NR];			/* CPU time by role; stopping() */
+	__u64 side_run_ns[2];				/* CPU time of others, of the game and its servers; stopping() */
 	__u64 misses[ROLE_NR];				/* deadlines missed; deadline_check() */
 	__u64 by_source[SOURCE_NR];			/* changes of role; role_settle() */
 	__u64 moves[REASON_NR];				/* ran elsewhere than before; task_moved() */
@@ -291,9 +292,10 @@ struct llc_state {
 	__u64 window_at_ns, window_ns;	/* when and where the clock's last window began; clock_moves() */
 	__u64 debt_max_ns;	/* what a task may owe, by the clock's speed; clock_moves() */
 	__u32 crowded;		/* 1: a timer ends slices; slices_end() */
-	__u32 pad;
+	__u32 game_recip;	/* 1024 / weight of the game and its servers; window_ends() */
 	__u64 runs[4];		/* by enum prio: CPUs that run such work and may be asked for; cpu_shows() */
-	__u64 pad2[4];
+	__u64 side_ns[2];	/* sums of side_run_ns when the clock's last window began; window_ends() */
+	__u64 pad[2];
 } __attribute__((aligned(64)));
 _Static_assert(__builtin_offsetof(struct llc_state, runs) == 64, "the masks have a line of their own");
 
@@ -1459,10 +1461,10 @@ static __always_inline struct llc_state *llc_state_of(u32 llc)
 	return &llc_states[llc & (MAX_LLCS - 1)];
 }
 
-/* How fast its fair time goes: the game and what serves it weigh --game-weight times more. */
+/* How fast its fair time goes: the game and what serves it weigh up to --game-weight times more. */
 static __always_inline u32 task_inv_weight(const struct task_ctx *t)
 {
-	return t->class ? ((u64)t->inv_weight * game_weight_recip) >> 10 : t->inv_weight;
+	return t->class ? ((u64)t->inv_weight * llc_state_of(t->llc)->game_recip) >> 10 : t->inv_weight;
 }
 
 /* How much more than its share a task has had, in fair time. */
@@ -1549,13 +1551,53 @@ static __noinline void task_reweigh(struct task_struct *p, struct task_ctx *t)
 }
 
 /*
+ * A window of a cache's clock is over. What a task may owe follows the clock's speed. And the game's
+ * threads weigh like all others where the cache was busy and the others together had less than a tenth
+ * of it: a game that loads with many threads would leave less than the little that light work asks for.
+ * The weight doubles again, window by window, where the others have more than a fifth.
+ */
+__noinline int window_ends(u32 llc)
+{
+	struct llc_state *ls = llc_state_of(llc);
+	u64 now = ls->clock_at_ns, cpus = 0, ran[2] = {}, others, all;
+	const struct cpu_state *cs;
+	u32 i, recip = ls->game_recip;
+
+	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids; i++) {
+		if (llc_of(i) != (llc & (MAX_LLCS - 1)))
+			continue;
+		cs = cpu_state_of(i);
+		ran[0] += cs->side_run_ns[0];
+		ran[1] += cs->side_run_ns[1];
+		cpus++;
+	}
+	others = ran[0] - ls->side_ns[0];
+	all = others + ran[1] - ls->side_ns[1];
+	if (all < (now - ls->window_at_ns) * cpus * 7 / 8)
+		recip = game_weight_recip;
+	else if (others < all / 10)
+		recip = 1024;
+	else if (others > all / 5)
+		recip = later(recip / 2, game_weight_recip);
+	ls->game_recip = recip;
+	ls->side_ns[0] = ran[0];
+	ls->side_ns[1] = ran[1];
+	ls->debt_max_ns = later(min_u64(DEBT_WINDOWS * (ls->clock_ns - ls->window_ns), DEBT_MAX_NS),
+				LAG_MAX_NS);
+	ls->window_at_ns = now;
+	ls->window_ns = ls->clock_ns;
+	return 0;
+}
+
+/*
  * The cache's clock of fair time. It moves to what the first task in the queue has had, which is the
  * least of all that wait. Where none waits nobody is behind: then the clock follows whoever runs, but
  * no faster than real time, or a light task alone on its CPU would make all others look idle.
  * Racy: a lost step is made up by the next one.
  */
-static __always_inline void clock_moves(struct llc_state *ls, u64 to, u64 now, bool first)
+static __always_inline void clock_moves(u32 llc, u64 to, u64 now, bool first)
 {
+	struct llc_state *ls = llc_state_of(llc);
 	u64 most = ls->clock_ns + (now - ls->clock_at_ns);
 
 	if (!first && (s64)(to - most) > 0)
@@ -1563,12 +1605,8 @@ static __always_inline void clock_moves(struct llc_state *ls, u64 to, u64 now, b
 	ls->clock_at_ns = now;
 	if ((s64)(to - ls->clock_ns) > 0)
 		ls->clock_ns = to;
-	if (now - ls->window_at_ns < DEBT_WINDOW_NS)
-		return;
-	ls->debt_max_ns = later(min_u64(DEBT_WINDOWS * (ls->clock_ns - ls->window_ns), DEBT_MAX_NS),
-				LAG_MAX_NS);
-	ls->window_at_ns = now;
-	ls->window_ns = ls->clock_ns;
+	if (now - ls->window_at_ns >= DEBT_WINDOW_NS)
+		window_ends(llc);
 }
 
 /* The task is in another cache than before: its lead or debt stays what it was. */
@@ -2341,7 +2379,7 @@ static __always_inline bool prev_is_first(struct task_struct *prev, struct cpu_s
 	fair_at = t->fair_at_ns + task_charge(t, now - t->run_at_ns);
 	waiting = llc_waiting(llc);
 	if (!waiting)
-		clock_moves(ls, fair_at, now, false);
+		clock_moves(llc, fair_at, now, false);
 	else if ((s64)(fair_at - compat_first_key(DSQ_NORMAL(llc), fair_at - 1)) > 0)
 		return false;
 	ls->normal_served_ns = now;
@@ -2526,7 +2564,7 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 	/* Where the idle class runs and none waits, all have had their share: the clock goes with real time. */
 	first = t->policy != SCHED_IDLE && t->placed_by == REASON_QUEUE && cs->prio < PRIO_CRITICAL;
 	if (first || !scx_bpf_dsq_nr_queued(DSQ_NORMAL(t->llc)))
-		clock_moves(ls, t->policy == SCHED_IDLE ? ls->clock_ns + NSEC_PER_SEC : t->fair_at_ns, now,
+		clock_moves(t->llc, t->policy == SCHED_IDLE ? ls->clock_ns + NSEC_PER_SEC : t->fair_at_ns, now,
 			    first);
 	/* The dispatch would have taken a critical pinned task first; one that still waits is like any other. */
 	if (cs->prio < PRIO_CRITICAL)
@@ -2569,6 +2607,7 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 	if ((s64)used < 0)
 		used = 0;
 	t->fair_at_ns += task_charge(t, used);
+	cs->side_run_ns[t->class != CLASS_OTHER] += used;
 	if (perf_control)
 		cpu_used(cs, cpu_speed(p->thread_info.cpu), now);
 	runtime_ran(p, t, cs, now, used, runnable);
@@ -2654,6 +2693,7 @@ __noinline int llc_begins(u32 llc)
 		return -12;	/* ENOMEM */
 	ls->normal_served_ns = ls->clock_at_ns = ls->window_at_ns = compat_now();
 	ls->debt_max_ns = DEBT_MAX_NS;
+	ls->game_recip = game_weight_recip;
 	bpf_timer_init(&timer->timer, &slice_timers, 1 /* CLOCK_MONOTONIC */);
 	bpf_timer_set_callback(&timer->timer, slices_end);
 	err = scx_bpf_create_dsq(DSQ_CRITICAL(llc), -1);
