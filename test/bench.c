@@ -2072,7 +2072,7 @@ static int side_main(int argc, char **argv)
 #define CGROUPS		"/sys/fs/cgroup/"
 
 enum { WAITING, WOKEN };
-enum does { BUSY, TIMER, NAP, FRAMES, WRITE, READ, ANSWER, ASK, DESKTOP };
+enum does { BUSY, TIMER, NAP, FRAMES, WRITE, READ, ANSWER, ASK, FORK, PING, DESKTOP };
 
 struct row {
 	const char *name;
@@ -2162,6 +2162,8 @@ static const struct shape shapes[] = {
 	{ "requests", .alone = true, .row = {
 		{ "workers", ANSWER, .per_cpu = 2, .work_us = 100, .to_us = 300, .subject = true },
 		{ "messengers", ASK, .n = 2, .subject = true, .same = true } } },
+	{ "forks", .alone = true, .row = { { "tasks", FORK, .per_cpu = 2 } } },
+	{ "pipes", .alone = true, .row = { { "tasks", PING, .per_cpu = 2 } } },
 	{ "fifo-audio", .row = { { "driver", WRITE, .n = 1, .period_us = 5000, .work_us = 20, .policy = SCHED_FIFO },
 				 { "audio", READ, .n = 1, .work_us = 1000, .subject = true } } },
 	{ "rt-share", .alone = true, .row = {
@@ -2463,9 +2465,42 @@ static void task_ask(struct group *g, struct task *k)
 	}
 }
 
+/* Forks, and waits for the child, which ends at once. */
+static void task_fork(struct group *g, struct task *k)
+{
+	pid_t pid;
+
+	(void)g;
+	while ((pid = fork()) > 0 && waitpid(pid, NULL, 0) == pid) {
+		k->done += measured(now_ns());
+		task_look(k);
+	}
+	_exit(pid ? EX_OSERR : 0);
+}
+
+/* Sends a byte to a process of its own, which sends it back. */
+static void task_ping(struct group *g, struct task *k)
+{
+	int to[2], from[2];
+	char byte = 0;
+	pid_t pid;
+
+	(void)g;
+	if (pipe(to) || pipe(from) || (pid = fork()) < 0)
+		fatal(EX_OSERR, "no pipe: %s", strerror(errno));
+	while (!pid && read(to[0], &byte, 1) == 1 && write(from[1], &byte, 1) == 1)
+		;
+	while (pid && write(to[1], &byte, 1) == 1 && read(from[0], &byte, 1) == 1) {
+		k->done += measured(now_ns());
+		task_look(k);
+	}
+	_exit(EX_OSERR);
+}
+
 static void (*const tasks[])(struct group *, struct task *) = {
 	[BUSY] = task_busy, [TIMER] = task_timer, [NAP] = task_nap, [FRAMES] = task_frames,
 	[WRITE] = task_write, [READ] = task_read, [ANSWER] = task_answer, [ASK] = task_ask,
+	[FORK] = task_fork, [PING] = task_ping,
 };
 
 static void *task_main(void *arg)

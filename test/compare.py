@@ -48,6 +48,7 @@ SHAPE_GOALS = [
     ("desktop*",      "game",    "late", "name env", "<= 0.2"),
     ("desktop*",      "game",    "xruns|dropped", "name env", "<= 0"),
     ("desktop-fork|desktop-pipe|desktop-io", "*", "rate", "*", ">= 0.95 eevdf"),   # a mixture is shared out anew
+    ("forks|pipes",   "tasks",   "rate", "*",         ">= 0.95 eevdf"),
     ("*",             "game|second|frames", "fps",  "name env", ">= 0.9 fifo"),
     ("*",             "game|second|frames", "fps",  "stranger", ">= 1 eevdf"),
     ("*",             "game|second|frames", "late", "*", "<= 1 eevdf"),
