@@ -1894,14 +1894,19 @@ static __always_inline bool cpu_foreign(u32 cpu)
 	return true;
 }
 
-/* Does the other thread of a CPU's core run critical work, or a task that just took it, or another class? */
-static __always_inline bool core_busy(u32 cpu)
+/*
+ * Does the other thread of a CPU's core run critical work, or a task that just took it, or another class?
+ * A critical waker that is about to sleep leaves the core to whom it wakes.
+ */
+static __always_inline bool core_busy(u32 cpu, u64 now)
 {
 	u32 sibling = cpu_sibling[cpu & (MAX_CPUS - 1)];
-	u8 prio = cpu_state_of(sibling)->prio;
+	const struct cpu_state *cs = cpu_state_of(sibling);
+	u8 prio = cs->prio;
 
 	return smt_on && prio != PRIO_IDLE &&
-	       (prio == PRIO_CRITICAL || !(llc_state_of(llc_of(sibling))->runs[prio & 3] & cpu_bit_of(sibling)));
+	       (prio == PRIO_CRITICAL ? (s64)(cs->ends_at_ns - now) > (s64)HANDOFF_SOON_NS :
+		!(llc_state_of(llc_of(sibling))->runs[prio & 3] & cpu_bit_of(sibling)));
 }
 
 /*
@@ -1911,7 +1916,7 @@ static __always_inline bool core_busy(u32 cpu)
 __noinline s32 victim_in(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull, u32 prio,
 			 u32 llc, u32 near)
 {
-	u64 runs = llc_state_of(llc)->runs[prio & 3], now = prio == PRIO_CRITICAL ? compat_now() : 0;
+	u64 runs = llc_state_of(llc)->runs[prio & 3], now = smt_on || prio == PRIO_CRITICAL ? compat_now() : 0;
 	u32 from = llc_of(near) == llc ? cpu_bit[near & (MAX_CPUS - 1)] & 63 : 0, cpu;
 	s32 beside = -1;
 	int i;
@@ -1922,7 +1927,7 @@ __noinline s32 victim_in(struct task_struct *p __arg_trusted, struct task_ctx *t
 		runs &= runs - 1;
 		if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr) || !cpu_yields(cpu_state_of(cpu), prio, t, now))
 			continue;
-		if (core_busy(cpu))
+		if (core_busy(cpu, now))
 			beside = cpu;
 		else if (cpu_claim(cpu, prio) && !cpu_foreign(cpu))
 			return cpu;
