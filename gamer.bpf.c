@@ -16,7 +16,8 @@
  *
  * Each last-level cache has a clock of fair time. A task's fair time is the CPU time that it has
  * had, divided by its weight (nice value x the weights of its cgroups up to the root); the game
- * and what serves it weigh --game-weight times more. All run time is charged, critical or not.
+ * and what serves it weigh --game-weight times more, as long as all others together have a tenth of
+ * a busy cache. All run time is charged, critical or not.
  * The clock moves to the fair time of the first task that waits, so it tells what a task at its
  * share has had. A task ahead of the clock has had more than its share, a task behind it less.
  * A task keeps LAG_MAX_NS of what it did not use while it slept, and owes at most what the clock

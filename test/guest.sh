@@ -1898,6 +1898,7 @@ onethread     name     game    fps         >= 54
 uncapped      name     game    fps         >= 1.7 x
 uncapped      name     load    share       >= 8
 spin          name     game    fps         >= 54
+loading       name     interactive wake_p50_us <= 1 x
 latestart     stranger game    fps         >= 0.9 x
 latestart     stranger game    late        <= 1.3 x
 interactive5  stranger task    wake_p99_us <= 1.5 x
@@ -1941,7 +1942,7 @@ shapes_hold() {
 	! grep '^# misses' /tmp/held >/tmp/missed || fail "$(paste -sd ';' /tmp/missed)"
 }
 shapes_games() { : "no game is worse off than under the kernel's own scheduler, whatever its shape; a recognised one is well off"
-	shapes_hold onethread uncapped spin latestart
+	shapes_hold onethread uncapped spin loading latestart
 }
 shapes_waiters() { : "whoever waits and works for milliseconds waits no longer than under the kernel's own scheduler"
 	shapes_hold interactive5 relay-go rt-share fifo-audio
