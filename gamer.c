@@ -115,7 +115,7 @@ typedef int64_t s64;
 #define OUT_SIZE	(64 * 1024)	/* the longest answer to a client */
 #define CLIENT_LINE	256		/* the longest request of a client */
 #define CLIENT_OUT	OUT_SIZE	/* bytes waiting for a client: an answer, 70 ms at 8 kHz */
-#define CLIENT_IDLE_NS	(3 * NSEC_PER_SEC)	/* top asks each second */
+#define CLIENT_IDLE_NS	(3 * NSEC_PER_SEC)	/* who asks does so at once */
 #define BATCH_NS	(20 * NSEC_PER_MSEC)	/* how long frequent events wait in their ring */
 #define MODULE_NS	NSEC_PER_SEC	/* how long a module gets to start */
 #define METRICS_NS	(10 * NSEC_PER_SEC)	/* how old the metrics file gets */
@@ -2145,7 +2145,7 @@ static int prog_try(const struct bpf_insn *insns, size_t n)
 	return 0;
 }
 
-/* Lockdown: the kernel refuses the program that reads its memory (EINVAL), and takes its last two lines. */
+/* Lockdown: the kernel refuses the program that reads its memory (EINVAL), and takes the shortest. */
 static bool kernel_is_closed(void)
 {
 	static const struct bpf_insn insns[] = {
@@ -7800,7 +7800,7 @@ static void loop_open(void)
 
 #define CONN_WAIT_NS	(10 * NSEC_PER_SEC)	/* a gamer that has not answered by then hangs */
 
-/* A connection to the running gamer, which speaks in lines; after some requests in records. */
+/* A connection to the running gamer for one request, whose answer has lines, or behind the first one records. */
 struct conn {
 	int fd;			/* < 0: closed */
 	bool ended;		/* by gamer, in good order */
@@ -7810,45 +7810,32 @@ struct conn {
 	char buf[OUT_SIZE + 1];
 };
 
-/* Sends a request, connects first where it must; false: errno says why. */
-static bool conn_ask(struct conn *c, const char *request)
+/* Connects and sends a request; without `more` gamer hangs up behind the answer. False: errno says why. */
+static bool conn_ask(struct conn *c, const char *cmd, const char *more)
 {
 	struct timeval wait = { .tv_sec = CONN_WAIT_NS / NSEC_PER_SEC };
 	struct sockaddr_un sa = socket_address();
-	size_t len = strlen(request);
-	ssize_t n;
+	char request[CLIENT_LINE];
+	int len = snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"%s\"%s}\n", cmd, more ? : ""), n;
 
-	if (c->fd < 0) {
-		c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (c->fd < 0)
-			return false;
-		c->len = c->taken = 0;
-		/* connect() would wait for a stopped gamer for ever */
-		setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
-		if (connect(c->fd, (struct sockaddr *)&sa, sizeof(sa))) {
-			int err = errno;
-
-			close(c->fd);
-			c->fd = -1;
-			errno = err;
-			return false;
-		}
-	}
-	n = send(c->fd, request, len, MSG_NOSIGNAL);
-	if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
-		return true;		/* it has hung up: what it said before says why */
-	if (n >= 0)
-		errno = EAGAIN;		/* where it was only a part */
-	return n == (ssize_t)len;
+	c->len = c->taken = 0;
+	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* connect() would wait for a stopped gamer for ever */
+	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+	n = connect(c->fd, (struct sockaddr *)&sa, sizeof(sa)) ? 0 : send(c->fd, request, len, MSG_NOSIGNAL);
+	if (n == len)
+		return more || !shutdown(c->fd, SHUT_WR);
+	if (n > 0)
+		errno = EAGAIN;		/* it was only a part */
+	return n < 0 && (errno == EPIPE || errno == ECONNRESET);	/* what gamer said before says why */
 }
 
 /* For commands that have nothing to do without an answer. */
-static void conn_must_ask(struct conn *c, const char *request)
+static void conn_must_ask(struct conn *c, const char *cmd, const char *more)
 {
 	struct sockaddr_un sa = socket_address();
 
-	c->fd = -1;
-	if (!conn_ask(c, request))
+	if (!conn_ask(c, cmd, more))
 		die(errno == EACCES ? EX_NOPERM : EX_UNAVAILABLE, "%s: %s",
 		    errno == EACCES ? "not permitted" :
 		    errno == EAGAIN ? "gamer does not answer" :
@@ -7921,28 +7908,38 @@ static const char *conn_error(char *line)
 	return line;
 }
 
+/* Behind the end of an answer: why it is none, also where gamer reset the connection; NULL: buf has all, with a 0. */
+static const char *conn_lacks(struct conn *c)
+{
+	c->buf[MIN(c->len, sizeof(c->buf) - 1)] = 0;
+	return conn_error(c->buf) ? : c->ended && c->len ? NULL : c->why;
+}
+
+/* Asks, and waits for the answer; ends gamer where there is none. */
+static void conn_fetch(struct conn *c, const char *cmd)
+{
+	u64 until_ns = now_ns() + CONN_WAIT_NS;
+	const char *why;
+
+	conn_must_ask(c, cmd, NULL);
+	while (conn_wait(c, until_ns))
+		;
+	why = conn_lacks(c);
+	if (why)
+		die(EX_UNAVAILABLE, "%s: %s", cmd, why);
+}
+
 /* An answer, to stdout, if it is whole; returns the exit code. */
-static int conn_print(const char *what)
+static int conn_print(const char *cmd)
 {
 	static struct conn c;
-	u64 until_ns = now_ns() + CONN_WAIT_NS;
 	struct out *o = out_stdout();
-	const char *why = NULL;
-	char *line, text[128];
+	char *line;
 
-	snprintf(text, sizeof(text), "{\"v\":1,\"cmd\":\"%s\"}\n", what);
-	conn_must_ask(&c, text);
-	shutdown(c.fd, SHUT_WR);
-	while (conn_wait(&c, until_ns))
-		;
-	line = conn_line(&c);
-	if (line)
-		why = conn_error(line);
-	if (!c.ended || !c.len || why)
-		die(EX_UNAVAILABLE, "%s: %s", what, why ? : c.why);
-	for (; line; line = conn_line(&c))
+	conn_fetch(&c, cmd);
+	while ((line = conn_line(&c)))
 		out_f(o, "%s\n", line);
-	out_f(o, "%.*s", (int)(c.len - c.taken), c.buf + c.taken);
+	out_f(o, "%s", c.buf + c.taken);
 	out_flush(o);
 	return EX_OK;	/* main() looks at what was printed */
 }
@@ -8136,22 +8133,20 @@ static void events_check(s64 id, const char *option, const char *what)
 static void events_ask(struct conn *c)
 {
 	u32 types = list_parse("type", args.events.type, type_names, ARRAY_SIZE(type_names)), i;
-	char request[CLIENT_LINE];
+	char more[CLIENT_LINE];
 	size_t n = 0;
 
 	events_check(args.events.pid, "--pid", "process");
 	events_check(args.events.tid, "--tid", "thread");
-	n += snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"events\",%s\"types\":\"",
-		      args.events.trace ? "\"format\":\"records\"," : "");
+	n += snprintf(more, sizeof(more), ",%s\"types\":\"", args.events.trace ? "\"format\":\"records\"," : "");
 	if (!types && args.events.trace)
 		types = (1U << EVENT_NR) - 1;
 	for (i = 0; types; types &= ~(1U << i++))
 		if (types & 1U << i)
-			n += snprintf(request + n, sizeof(request) - n, "%s%s", type_names[i],
-				      types >> i > 1 ? "," : "");
-	snprintf(request + n, sizeof(request) - n, "\",\"tid\":%" PRId64 ",\"pid\":%" PRId64 "}\n",
-		 args.events.tid, args.events.pid);
-	conn_must_ask(c, request);
+			n += snprintf(more + n, sizeof(more) - n, "%s%s", type_names[i], types >> i > 1 ? "," : "");
+	snprintf(more + n, sizeof(more) - n, "\",\"tid\":%" PRId64 ",\"pid\":%" PRId64, args.events.tid,
+		 args.events.pid);
+	conn_must_ask(c, "events", more);
 }
 
 /* The first line is a greeting, or says why there will be no events. */
@@ -8305,7 +8300,7 @@ static struct top {
 	struct top_thread threads[TOP_THREADS], before[TOP_THREADS];	/* top_take() */
 	u32 nr_heads, nr, nr_before;	/* of these */
 	u64 at_ns, before_ns;		/* when their answers came, CLOCK_MONOTONIC */
-	u64 asked_ns;			/* when the awaited answer was asked for, 0: none is; CLOCK_MONOTONIC */
+	u64 asked_ns;			/* when the awaited answer was asked for, CLOCK_MONOTONIC */
 	u32 sort;			/* index of top_sorts; top_asked() */
 	bool plain;			/* no terminal: no escape codes, all rows; cmd_top() */
 	bool color;			/* the person has nothing against it; cmd_top() */
@@ -8416,30 +8411,25 @@ static bool top_thread_read(const char *s, struct top_thread *t)
 	return true;
 }
 
-/* An answer that is whole, if there is one; false: it is none of gamer's, *why says. */
-static bool top_take(bool *whole, const char **why)
+/* Takes an answer behind its end. Returns why it is none of gamer's, or NULL. */
+static const char *top_take(void)
 {
-	struct conn *c = &top.conn;
-	char *line = c->buf + c->taken, *next;
-	char *end = memmem(line, c->len - c->taken, *line == '{' ? "\n" : "\n\n", *line == '{' ? 1 : 2);
+	const char *why = conn_lacks(&top.conn);
+	char *line = top.text, *next;
 
-	*whole = end && end >= line;
-	if (!*whole)
-		return true;
-	*end = 0;
-	c->taken = MIN((size_t)(end + (*line == '{' ? 1 : 2) - c->buf), c->len);
-	*why = conn_error(line) ? : "the answer does not come from gamer";
-	if (strncmp(line, "gamer ", 6))
-		return false;
-	top.asked_ns = 0;
-	strcpy(top.text, line);
+	if (why)
+		return why;
+	if (strncmp(top.conn.buf, "gamer ", 6) || !ends_with(top.conn.buf, "\n\n"))
+		return "the answer does not come from gamer";
+	top.conn.buf[top.conn.len - 2] = 0;
+	strcpy(top.text, top.conn.buf);
 	memcpy(top.before, top.threads, sizeof(top.before));
 	top.nr_before = top.nr;
 	top.before_ns = top.at_ns;
 	top.at_ns = now_ns();
 	top.nr = top.nr_heads = 0;
 	top.titles = "";
-	for (line = top.text; line; line = next) {
+	for (; line; line = next) {
 		next = strchr(line, '\n');
 		if (next)
 			*next++ = 0;
@@ -8450,7 +8440,7 @@ static bool top_take(bool *whole, const char **why)
 		else if (top.nr_heads < TOP_HEADS)
 			top.heads[top.nr_heads++] = line;
 	}
-	return true;
+	return NULL;
 }
 
 /* A row, as much as there is room for; `style` is an SGR code or NULL. */
@@ -8515,7 +8505,7 @@ static void top_draw(void)
 		if (top.row < top.height)	/* where it is full the cursor is on its last character */
 			out_f(&top.out, "\033[%u;1H\033[J", top.row + 1);
 		top.row = top.height - 1;
-		i = top.asked_ns ? (now_ns() - top.asked_ns) / NSEC_PER_SEC : 0;
+		i = top.conn.fd >= 0 ? (now_ns() - top.asked_ns) / NSEC_PER_SEC : 0;
 		top_row(TOP_FAINT, i > 1 ? "q quit  s sorted by %s  no answer for %u s" :
 			"q quit  s sorted by %s", top_sorts[top.sort], i);
 		out_f(&top.out, "\033[?2026l");
@@ -8525,24 +8515,15 @@ static void top_draw(void)
 
 /* ==== clients 6: top, the loop ======================================================= */
 
-#define TOP_REQUEST	"{\"v\":1,\"cmd\":\"top\"}\n"
-
 /* Waits for one answer; only where nothing else goes on. */
 static void top_fetch(void)
 {
-	u64 until_ns = now_ns() + CONN_WAIT_NS;
 	const char *why;
-	bool whole;
 
-	conn_must_ask(&top.conn, TOP_REQUEST);
-	while (top_take(&whole, &why)) {
-		if (whole)
-			return;
-		why = NULL;
-		if (!conn_wait(&top.conn, until_ns))
-			break;
-	}
-	die(EX_UNAVAILABLE, "top: %s", why ? : top.conn.why);
+	conn_fetch(&top.conn, "top");
+	why = top_take();
+	if (why)
+		die(EX_UNAVAILABLE, "top: %s", why);
 }
 
 /* One snapshot; of two answers, so that there are shares of time. */
@@ -8551,7 +8532,6 @@ static int top_once(void)
 	top.plain = true;
 	top.color = false;
 	top_fetch();
-	close(top.conn.fd);
 	usleep(500000);
 	top_fetch();
 	top_draw();
@@ -8587,14 +8567,11 @@ static bool top_asked(const struct pollfd *fds, bool *any)
 	return n > 0 ? i == n : n < 0 && errno == EINTR;	/* 0: the terminal is gone */
 }
 
-/*
- * Asks each second, until asked to stop (EX_OK) or gamer goes. A connection that gamer closed while
- * nothing was asked had a place that another client needed: the next request makes a new one.
- */
+/* Asks each second, until asked to stop (EX_OK) or gamer does not answer any more. */
 static int top_loop(int signal_fd, const char **why)
 {
 	u64 next_ns = top.at_ns + TOP_PERIOD_NS, now;
-	bool stale = true, whole, open = true;
+	bool stale = true;
 
 	for (;;) {
 		struct pollfd fds[] = {
@@ -8611,26 +8588,24 @@ static int top_loop(int signal_fd, const char **why)
 		poll(fds, ARRAY_SIZE(fds), next_ns > now ? (next_ns - now) / NSEC_PER_MSEC + 1 : 0);
 		if (!top_asked(fds, &stale))
 			return EX_OK;
-		if (fds[2].revents)
-			open = conn_read(&top.conn) || (top.conn.ended && !top.asked_ns);
-		if (!top_take(&whole, why))
-			return EX_UNAVAILABLE;
-		stale |= whole;
-		*why = top.conn.why;
-		if (!open)
-			return EX_UNAVAILABLE;
+		if (fds[2].revents && !conn_read(&top.conn)) {
+			*why = top_take();
+			if (*why)
+				return EX_UNAVAILABLE;
+			stale = true;
+		}
 		now = now_ns();
-		*why = "gamer does not answer";
-		if (top.asked_ns && now - top.asked_ns > CONN_WAIT_NS)
-			return EX_UNAVAILABLE;
 		if (now < next_ns)
 			continue;
 		next_ns = now + TOP_PERIOD_NS;
 		stale = true;
-		if (top.asked_ns)
+		*why = "gamer does not answer";
+		if (top.conn.fd >= 0 && now - top.asked_ns > CONN_WAIT_NS)
+			return EX_UNAVAILABLE;
+		if (top.conn.fd >= 0)
 			continue;
 		top.asked_ns = now;
-		if (!conn_ask(&top.conn, TOP_REQUEST))
+		if (!conn_ask(&top.conn, "top", NULL))
 			return EX_UNAVAILABLE;
 	}
 }
