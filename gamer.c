@@ -2134,6 +2134,12 @@ static const char *scx_isolated(void)
 	return text;
 }
 
+/* The shortest program */
+static const struct bpf_insn insns_none[] = {
+	{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+	{ .code = BPF_JMP | BPF_EXIT },
+};
+
 /* Does the kernel take such a program? 0, or errno. */
 static int prog_try(const struct bpf_insn *insns, size_t n)
 {
@@ -2158,7 +2164,7 @@ static bool kernel_is_closed(void)
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 
-	return prog_try(insns, ARRAY_SIZE(insns)) == EINVAL && !prog_try(insns + ARRAY_SIZE(insns) - 2, 2);
+	return prog_try(insns, ARRAY_SIZE(insns)) == EINVAL && !prog_try(insns_none, ARRAY_SIZE(insns_none));
 }
 
 /* The kernel's BTF, loaded for probes; the caller frees it. NULL: `why` says why. */
@@ -2333,10 +2339,6 @@ static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
 {
 	static const char *result[PROG_UPROBE + 1];
 	static bool known[PROG_UPROBE + 1];
-	static const struct bpf_insn empty[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
 	LIBBPF_OPTS(bpf_prog_load_opts, opts,
 		    .expected_attach_type = kind == PROG_FEXIT ? BPF_TRACE_FEXIT : BPF_TRACE_FENTRY);
 	int fd;
@@ -2345,7 +2347,7 @@ static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
 		return result[kind];
 	known[kind] = true;
 	opts.attach_btf_id = btf__find_by_name_kind(btf, "udp_sendmsg", BTF_KIND_FUNC);
-	fd = bpf_prog_load(BPF_PROG_TYPE_TRACING, NULL, "GPL", empty, ARRAY_SIZE(empty), &opts);
+	fd = bpf_prog_load(BPF_PROG_TYPE_TRACING, NULL, "GPL", insns_none, ARRAY_SIZE(insns_none), &opts);
 	if (fd < 0)
 		return result[kind] = errno != EPERM && errno != EACCES ? "the kernel refuses programs of this kind" :
 				      missing_capability() ? "not known without permission" :
@@ -3580,11 +3582,6 @@ static int bpf_try_load(void)
 /* Open, verify and prepare; dies with the exit code that fits. */
 static void bpf_load(void)
 {
-	/* the verifier's no is often EACCES too: does the kernel take the shortest program? */
-	static const struct bpf_insn none[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
 	u64 start = now_ns();
 	int err, i;
 
@@ -3592,7 +3589,8 @@ static void bpf_load(void)
 		for (i = 0; i < PROG_NR; i++)
 			if (progs[i].name == st.refused)
 				prog_drop(i, "the kernel refused it");
-	if ((err == -EPERM || err == -EACCES) && prog_try(none, ARRAY_SIZE(none)))
+	/* the verifier's no is often EACCES too: does the kernel take the shortest program? */
+	if ((err == -EPERM || err == -EACCES) && prog_try(insns_none, ARRAY_SIZE(insns_none)))
 		die(EX_NOPERM, "the kernel lets gamer load no BPF programs (a container or a security module?)");
 	if (err)
 		die(EX_SOFTWARE, "the kernel refused the BPF programs: %s (gamer run -v shows why)",
@@ -3673,17 +3671,13 @@ static void threads_each(void (*fn)(const struct thread_row *row, void *ctx), vo
 {
 	static struct thread_row rows[64];
 	int fd = st.threads_link ? bpf_iter_create(bpf_link__fd(st.threads_link)) : -1;
-	size_t have = 0, i;
+	const struct thread_row *row;
 	ssize_t n;
 
-	while (fd >= 0 && (n = read(fd, (char *)rows + have, sizeof(rows) - have)) > 0) {
-		have += n;
-		for (i = 0; i < have / sizeof(*rows); i++)
-			if (fn)
-				fn(&rows[i], ctx);
-		memmove(rows, &rows[i], have % sizeof(*rows));
-		have %= sizeof(*rows);
-	}
+	/* whole rows: the kernel gathers whole ones, and there is room for whole ones */
+	while (fd >= 0 && (n = read(fd, rows, sizeof(rows))) > 0)
+		for (row = rows; fn && row < rows + n / sizeof(*row); row++)
+			fn(row, ctx);
 	if (fd >= 0)
 		close(fd);
 }
@@ -9947,19 +9941,15 @@ static void prof_walk(enum prof_walk what)
 {
 	static struct prof_thread rows[32];
 	int fd = bpf_iter_create(bpf_link__fd(prof.iter));
-	size_t have = 0, i;
+	struct prof_thread *row;
 	ssize_t n;
 
 	if (fd < 0)
 		die(EX_SOFTWARE, "profile: cannot walk over the tasks: %s", strerror(errno));
 	st.skel->bss->prof_walk = what;
-	while ((n = read(fd, (char *)rows + have, sizeof(rows) - have)) > 0) {
-		have += n;
-		for (i = 0; i < have / sizeof(*rows); i++)
-			prof_on_ended(NULL, &rows[i], sizeof(*rows));
-		memmove(rows, &rows[i], have % sizeof(*rows));
-		have %= sizeof(*rows);
-	}
+	while ((n = read(fd, rows, sizeof(rows))) > 0)
+		for (row = rows; row < rows + n / sizeof(*row); row++)
+			prof_on_ended(NULL, row, sizeof(*row));
 	close(fd);
 }
 
