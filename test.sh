@@ -775,9 +775,11 @@ vm_end() { # WORK LOG OUT RC
 # ---------------------------------------------------------------------------
 # 7  host tests: what needs no VM
 # ---------------------------------------------------------------------------
-# Each runs in a shell of its own and ends with the first thing that does not hold.
+# Each runs in a shell of its own and ends with the first thing that does not hold. $WORK is a folder of its own,
+# and gamer's runtime directory; test/guard.py takes it away, and ends what is left running (host_one).
 fail() { echo "$*"; exit 1; }
 skip() { echo "$*"; exit 200; }
+as_root() { [ "$(id -u)" = 0 ] || skip "needs root"; }
 # exits CODE CMD...: and says at most one line on stderr, kept in $SAID
 exits() {
 	local want=$1 rc=0 err; shift
@@ -870,29 +872,24 @@ says() {
 	grep -q -- "$words" <<<"$SAID" || fail "'${*:3}' says: $SAID"
 }
 host_words() { : "what cannot be had is said in one plain line, with the exit code that fits: CPUs, files, processes, commands"
-	local dir last one
-	dir=$(mktemp -d)
-	export RUNTIME_DIRECTORY=$dir STATE_DIRECTORY=$dir
+	local last one
+	export RUNTIME_DIRECTORY=$WORK STATE_DIRECTORY=$WORK
 	last=$(sed 's/.*[-,]//' /sys/devices/system/cpu/possible)
 	for one in $((last + 1)) 0,99999; do says 64 "of this machine (0-$last)" "$GAMER" run --fast-cpus $one; done
 	says 64 'json and --metrics' "$GAMER" status --json --metrics
-	says 64 'two databases' "$GAMER" db check "$dir/a" --db "$dir/b"
+	says 64 'two databases' "$GAMER" db check "$WORK/a" --db "$WORK/b"
 	says 64 'needs a command' "$GAMER" profile --
-	for one in "check $dir/none" "check --db $dir/none" "list $dir/none" "list --db $dir/none" "export --db $dir/none" "import $dir/none"; do
-		says 66 "$dir/none: No such file" "$GAMER" db $one
+	for one in "check $WORK/none" "check --db $WORK/none" "list $WORK/none" "list --db $WORK/none" "export --db $WORK/none" "import $WORK/none"; do
+		says 66 "$WORK/none: No such file" "$GAMER" db $one
 	done
 	exits 0 "$GAMER" db list # nothing learned yet is no error
 	says 66 'no process 4194304' "$GAMER" events --pid 4194304
-	says 66 'no thread 4194304' "$GAMER" events --trace "$dir/trace" --tid 4194304
+	says 66 'no thread 4194304' "$GAMER" events --trace "$WORK/trace" --tid 4194304
 	for one in unit man check --help; do says 74 'standard output' bash -c '"$@" >/dev/full' - "$GAMER" $one; done
-	rm -r "$dir"
 }
 host_ordinary() { : "a game that ends has ended; limits too low are raised or named, one of files' sizes ends nothing; a PID namespace is told"
-	[ "$(id -u)" = 0 ] || skip "needs root"
+	as_root
 	local rc=0
-	WORK=$(mktemp -d)
-	export RUNTIME_DIRECTORY=$WORK
-	trap clients_stop EXIT
 	(ulimit -Sn 64; ulimit -f 1; exec "$GAMER" run --observe --metrics-file "$WORK/metrics") 2> >(exec cat >"$WORK/log") &
 	G=$!
 	wait_for 30 "$GAMER" status || { kill $G || true; wait $G || rc=$?; }
@@ -936,12 +933,9 @@ supplies() {
 }
 power_is() { "$GAMER" status --json | grep -q "\"profile\": *\"$1\""; }
 host_battery() { : "a machine is on battery by its own battery, not by a mouse's, and not while a charger is plugged in"
-	[ "$(id -u)" = 0 ] || skip "needs root"
+	as_root
 	[ ! -e /sys/firmware/acpi/platform_profile ] || skip "the firmware's profile decides here"
 	local ours='BAT0/type=Battery BAT0/status=Discharging' mouse='m/type=Battery m/scope=Device m/status=Discharging'
-	WORK=$(mktemp -d)
-	export RUNTIME_DIRECTORY=$WORK
-	trap clients_stop EXIT
 	unshare -m sh -c 'mount -t tmpfs none /sys/class/power_supply && exec "$0" run --observe' "$GAMER" >"$WORK/log" 2>&1 &
 	G=$!
 	observes
@@ -963,10 +957,7 @@ host_battery() { : "a machine is on battery by its own battery, not by a mouse's
 }
 # A gamer that observes this machine, and a game; $WORK, $G and $B are this test's own.
 clients_start() {
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	WORK=$(mktemp -d)
-	export RUNTIME_DIRECTORY=$WORK
-	trap clients_stop EXIT
+	as_root
 	"$GAMER" run --observe >"$WORK/log" 2>&1 &
 	G=$!
 	observes
@@ -977,8 +968,6 @@ clients_start() {
 clients_stop() {
 	kill ${B:-} ${G:-} 2>/dev/null || true
 	wait
-	[ -z "${TMUX_SOCKET:-}" ] || tmux -L "$TMUX_SOCKET" kill-server 2>/dev/null || true
-	rm -rf "$WORK"
 }
 host_top_once() { : "top --once and top in a pipe: the game's threads in the width asked for, no escape codes; --json"
 	clients_start
@@ -1090,9 +1079,6 @@ screen_pid() { ps -o pid=,comm= -t "$(screen_tty)" | awk '$2 == "gamer" { print 
 
 # A fake gamer that gives $WORK/answer to everybody; see test/fake.py.
 fake_start() {
-	WORK=$(mktemp -d)
-	export RUNTIME_DIRECTORY=$WORK
-	trap clients_stop EXIT
 	python3 "$ROOT/test/fake.py" "$WORK" &
 	G=$!
 	wait_for 10 [ -S "$WORK/gamer.sock" ] || fail "no fake gamer"
@@ -1106,10 +1092,7 @@ flood() {
 	B=$!
 }
 host_flood_rename() { : "programs that rename themselves all the time: gamer answers, gives its sign of life and ends, each within 5 s"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	WORK=$(mktemp -d)
-	export RUNTIME_DIRECTORY=$WORK
-	trap clients_stop EXIT
+	as_root
 	local n
 	python3 -c 'if 1:
 		import socket, sys, time
@@ -1140,18 +1123,13 @@ host_flood_rename() { : "programs that rename themselves all the time: gamer ans
 	[ "$(cat "$WORK/worst")" -le 5000 ] || fail "no sign of life for $(cat "$WORK/worst") ms"
 }
 host_flood_games() { : "games that start while programs start and rename themselves all the time: each is found within 5 s"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	WORK=$(mktemp -d)
-	export RUNTIME_DIRECTORY=$WORK
-	trap 'kill ${A:-} 2>/dev/null; clients_stop' EXIT
+	as_root
 	local n
 	"$GAMER" run --observe 2>"$WORK/log" &
 	G=$!
 	observes
 	flood rename 2
-	A=$B
 	flood exec 2
-	A="$A $B"
 	for n in 1 2 3 4 5 6; do
 		cp /bin/sleep "$WORK/game$n.exe"
 		GAMER_GAME=1 "$WORK/game$n.exe" 600 &
@@ -1233,7 +1211,7 @@ refused() {
 	[ "$(stat -c '%i %f %s' "$path")" = "$was" ] || fail "'$*' has touched $path"
 }
 host_files() { : "files that gamer writes: only over a regular file or nothing, whole, durable; what others left is left; nothing of ours is"
-	[ "$(id -u)" = 0 ] || skip "needs root"
+	as_root
 	fake_start
 	local dir=$WORK/dir path cmd
 	mkdir -p "$dir/folder"
@@ -1333,39 +1311,8 @@ host_clients_garbage() { : "no answer harms top, events and traces, however brok
 		rm -f "$WORK/trace.json"
 	done
 }
-# The checks of test/client.py, each with a gamer of its own; exit code 200 is a skip's
-client() {
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	python3 "$ROOT/test/client.py" "$1" "$GAMER"
-}
-host_clients_places() { : "eight idle connections, a user with eight listeners: whoever else asks finds a place, or is told that there is none"
-	client places
-}
-host_clients_top() { : "a top whose place another one took between two of its requests finds a new one"
-	client top
-}
-host_clients_requests() { : "requests in one packet, in pieces, a thousand at once, too long, rubbish: each line has its answer, others theirs meanwhile"
-	client requests
-}
-host_clients_descriptors() { : "without a descriptor for who connects gamer takes no CPU, and serves it once there is one"
-	client descriptors
-}
-host_clients_deadline() { : "an answer that drips, never ends or never comes, and a socket that takes nobody, end each client with 69 in 10 s"
-	client deadline
-}
-host_run_messages() { : "SIGUSR1 and messages wait for no reader; what it misses is counted and said"
-	client log
-}
-host_run_exits() { : "every way out of run is in last_exit, with no socket left and a status file that says stopped"
-	client exits
-}
-host_run_folders() { : "of several folders in RUNTIME_DIRECTORY the first is used"
-	client folders
-}
 host_run_failures() { : "failures are in a row where less than an hour of work lies between two"
-	local dir
-	dir=$(mktemp -d)
-	cat >"$dir/failures.c" <<-'EOT'
+	cat >"$WORK/failures.c" <<-'EOT'
 		#include "gamer.c"
 		#define IS(n, seconds) if (run_failures((seconds) * NSEC_PER_SEC) != n) return __LINE__
 		int main(void)
@@ -1374,9 +1321,8 @@ host_run_failures() { : "failures are in a row where less than an hour of work l
 			return 0;
 		}
 	EOT
-	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$dir/failures" "$dir/failures.c" "$BUILD/lib/libz.a"
-	"$dir/failures" || fail "line $? of failures.c does not hold"
-	rm -rf "$dir"
+	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$WORK/failures" "$WORK/failures.c" "$BUILD/lib/libz.a"
+	"$WORK/failures" || fail "line $? of failures.c does not hold"
 }
 host_game_scores() { : "which of 69 programs is a game, under its own name and under any other, and which of those that run in 14 scenes"
 	local dir
@@ -1386,10 +1332,7 @@ host_game_scores() { : "which of 69 programs is a game, under its own name and u
 	rm -rf "$dir"
 }
 host_names() { : "names that steer terminals, break JSON or climb folders, and an environment of 2 MB, do no harm in any output"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	WORK=$(mktemp -d)
-	export RUNTIME_DIRECTORY=$WORK
-	trap clients_stop EXIT
+	as_root
 	local name out big n=0
 	cat >"$WORK/named.py" <<-'EOT'
 		import ctypes, os, sys, time
@@ -1447,8 +1390,7 @@ host_names() { : "names that steer terminals, break JSON or climb folders, and a
 	grep -q "'Pokémon'" <<<"$SAID" || fail "$SAID"
 }
 host_profile_names() { : "profile: names of threads that steer terminals, part frames or break JSON: JSON has them whole, the rest is clean"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	WORK=$(mktemp -d)
+	as_root
 	cat >"$WORK/named.py" <<-'EOT'
 		import ctypes, os, sys, threading, time
 		def named(name):
@@ -1478,13 +1420,10 @@ host_profile_names() { : "profile: names of threads that steer terminals, part f
 		rows = [line for line in text.splitlines() if re.match(" *[0-9]+ +[0-9]+ ", line)]
 		assert any("Pok\u00e9mon;x" in row for row in rows) and len({len(row) for row in rows}) == 2, rows
 	EOT
-	rm -rf "$WORK"
 }
 crowd_begin() {
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	WORK=$(mktemp -d) CROWD=()
-	export RUNTIME_DIRECTORY=$WORK
-	trap crowd_end EXIT
+	as_root
+	CROWD=()
 }
 # crowd UID NAME COUNT LIBRARY [VARIABLE=VALUE]...: processes of that user and name, numbers in CROWD,
 # with those variables. Each has its own copy of LIBRARY, unless that is "-", and uses it as Wine does.
@@ -1514,12 +1453,6 @@ crowd() {
 	for i in "${CROWD[@]: -count}"; do
 		wait_for 30 grep -qx "$name" "/proc/$i/comm" || fail "no process $name of user $uid"
 	done
-}
-crowd_end() {
-	kill ${G:-} "${CROWD[@]}" 2>/dev/null || true
-	[ -z "${LOCKED:-}" ] || exec {LOCKED}>&-
-	wait
-	rm -rf "$WORK"
 }
 # crowd_observe: a gamer that observes this machine
 crowd_observe() {
@@ -1909,46 +1842,19 @@ host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well forme
 	grep -qi p99 <<<"$("$BENCH" --seconds 1)" || fail "the text lacks p99"
 	rm -rf "$dir"
 }
-host_db_golden() { : "the process database: golden files are read to the letter, V2 goes out as it came, V3 to the byte"
-	python3 "$ROOT/test/db.py" golden "$GAMER"
-}
-host_db_truncated() { : "a process database of every version is refused at every length but its own"
-	python3 "$ROOT/test/db.py" truncated "$GAMER"
-}
-host_db_flipped() { : "every single bit that flips in a V3 file is noticed; V1 and V2 are read as what is there"
-	python3 "$ROOT/test/db.py" flipped "$GAMER"
-}
-host_db_hostile() { : "databases with counts, names, numbers, owners that cannot be exit 78 and are left alone"
-	python3 "$ROOT/test/db.py" hostile "$GAMER"
-}
-host_db_places() { : "the process database is where --db, systemd, or the user's cache say; in use it is not written"
-	python3 "$ROOT/test/db.py" places "$GAMER"
-}
 host_db_full() { : "a full or read-only file system leaves the process database whole"
 	[ "$(id -u)" = 0 ] || skip "needs root, to mount"
-	unshare -m python3 "$ROOT/test/db.py" full "$GAMER"
-}
-host_db_days() { : "programs that nobody started for 30 days are forgotten, just under it not, nor by a clock set back"
-	python3 "$ROOT/test/db.py" days "$GAMER"
-}
-host_db_evicted() { : "a 513th program takes the place of the least needed: by last seen, observations, name"
-	python3 "$ROOT/test/db.py" evicted "$GAMER"
-}
-host_db_killed() { : "of 1000 imports killed at any moment each leaves the old database or the new one"
-	python3 "$ROOT/test/db.py" killed "$GAMER"
+	unshare -m python3 "$ROOT/test/db.py" check_full "$GAMER"
 }
 host_db_merge() { : "512 observations are merged within 1 ms; who changes, or makes room, is not foretold what it was"
-	local dir
-	dir=$(mktemp -d)
-	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$dir/merge" "$ROOT/test/merge.c" "$BUILD/lib/libz.a"
-	"$dir/merge"
-	rm -rf "$dir"
+	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$WORK/merge" "$ROOT/test/merge.c" "$BUILD/lib/libz.a"
+	"$WORK/merge"
 }
 host_fuzz() { : "30 s of fuzzing: each reader of what others write takes any bytes"
 	fuzz 30
 }
 host_alloc() { : "whichever allocation fails while it loads and attaches, gamer ends in good order or does without"
-	[ "$(id -u)" = 0 ] || skip "needs root"
+	as_root
 	python3 - "$(sanitized)" <<-'EOT'
 		import os, signal, subprocess, sys, tempfile, time
 		with tempfile.TemporaryDirectory() as dir:
@@ -2081,16 +1987,14 @@ host_completions_bash() { : "bash completes commands, every option, choices and 
 	completes_typed ". '$COMPLETIONS'; bind 'set enable-bracketed-paste off'" bash --norc --noprofile -i
 }
 host_completions_zsh() { : "zsh completes commands, options, choices and files, with TAB"
-	local zsh functions='' dir
+	local zsh functions=''
 	zsh=$(tool zsh)
 	completions_of zsh
 	case $zsh in "$CACHE"/*) functions="fpath=($(find "$CACHE/tools/zsh/usr/share/zsh/functions" -type d -exec echo {} +));" ;; esac
 	completes_typed "$functions autoload -Uz compinit; compinit -u -D; . '$COMPLETIONS'" "$zsh" -f -i
 	# the same as a file of $fpath
-	dir=$(mktemp -d)
-	cp "$COMPLETIONS" "$dir/_gamer"
-	completes_typed "$functions fpath+=($dir); autoload -Uz compinit; compinit -u -D" "$zsh" -f -i
-	rm -rf "$dir"
+	cp "$COMPLETIONS" "$WORK/_gamer"
+	completes_typed "$functions fpath+=($WORK); autoload -Uz compinit; compinit -u -D" "$zsh" -f -i
 }
 host_completions_fish() { : "fish completes commands, every option and choices as the table of options says"
 	FISH=$(tool fish)
@@ -2124,10 +2028,9 @@ host_gpu_numbers() { : "GPU submit numbers are those of the newest kernel's own 
 				_Static_assert(_IOC_NR(DRM_IOCTL_##symbol) == number, driver " " #symbol);
 			GPU_SUBMITS(X)
 		EOT
-	} >"$work/numbers.c"
-	cp "$ROOT/gamer.bpf.c" "$work/"
-	gcc -fsyntax-only -D__user= -I"$dir" -I"$work" "$work/numbers.c"
-	rm -rf "$work"
+	} >"$WORK/numbers.c"
+	cp "$ROOT/gamer.bpf.c" "$WORK/"
+	gcc -fsyntax-only -D__user= -I"$dir" -I"$WORK" "$WORK/numbers.c"
 }
 # Programs with known answers, as gcc makes them; prints their folder. Names are kept.
 profiled() {
@@ -2143,8 +2046,7 @@ profiled() {
 }
 # profile ARGS: gamer's profile as JSON in $WORK/json, what the program did in $WORK/truth
 profile() {
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	WORK=${WORK:-$(mktemp -d)}
+	as_root
 	"$GAMER" profile --json -o "$WORK/json" "$@" >"$WORK/truth" || fail "'profile $*' exits $?"
 	python3 "$ROOT/test/judge.py" "$WORK/json"
 }
@@ -2187,7 +2089,6 @@ host_profile_times() { : "profile: sleeps, a pipe, futex waits: times within 2 %
 		near(off["thread_stats"][key]["total_time_ns"], truth["ns"])
 		assert 0 < futex["time_ns"] <= truth["ns"], (futex, truth)
 	EOT
-	rm -rf "$WORK"
 }
 host_profile_calls() { : "profile: system calls of every category are counted exactly, with forks, exec and 32-bit calls"
 	local bin mode
@@ -2213,7 +2114,6 @@ host_profile_calls() { : "profile: system calls of every category are counted ex
 	done
 	profile --only syscalls -- "$bin/static" calls
 	profile_is <<<'assert off is None and "futex" not in d["ebpf"] and calls["counts"]["lseek"] == 101'
-	rm -rf "$WORK"
 }
 # folded NAME... -- ARGS: some line of the folded profile has all these frames, in this order
 folded() {
@@ -2224,10 +2124,9 @@ folded() {
 	grep -qE "$pattern(;| ).* [0-9]+\$" "$WORK/folded" || fail "no line has '$pattern': $(head -c 2000 "$WORK/folded")"
 }
 host_profile_stacks() { : "profile: folded stacks name functions of static, PIE, dlopened, deleted and short-lived programs"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	local bin WORK
+	as_root
+	local bin
 	bin=$(profiled)
-	WORK=$(mktemp -d)
 	folded main pipes calls_the_blocker block_on_pipe -- "$bin/static" pipe
 	folded main pipes calls_the_blocker block_on_pipe -- "$bin/dynamic" pipe
 	folded main library pipes calls_the_blocker block_in_library library_reads -- "$bin/dynamic" library "$bin/library.so"
@@ -2253,7 +2152,6 @@ host_profile_stacks() { : "profile: folded stacks name functions of static, PIE,
 	folded calls_the_blocker block_on_pipe -- -p $! --seconds 1
 	kill $!
 	[ ! -r /proc/kallsyms ] || grep -q ';[a-z_]*pipe_read_\[k\]' "$WORK/folded" || fail "no kernel frames: $(cat "$WORK/folded")"
-	rm -rf "$WORK"
 }
 # within MB CMD...: it ends within 30 s, well, and never has more memory than that
 within() {
@@ -2270,10 +2168,9 @@ within() {
 	EOT
 }
 host_profile_perfmap() { : "profile: /tmp/perf-PID.map is its user's list, of bounded size; what else lies there is not read"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	local WORK bin
+	as_root
+	local bin
 	bin=$(profiled)
-	WORK=$(mktemp -d)
 	chmod 755 "$WORK"
 	cp "$bin/dynamic" "$WORK/program"
 	head -c 4096 /dev/zero >"$WORK/plain"
@@ -2310,12 +2207,9 @@ host_profile_perfmap() { : "profile: /tmp/perf-PID.map is its user's list, of bo
 		assert "its_own" in named and "root_s" in named, named
 		assert d["ebpf"]["lost"]["symbols"] == 1, d["ebpf"]["lost"]
 	EOT
-	rm -rf "$WORK"
 }
 host_profile_foreign() { : "profile: a path of another mount namespace is not opened in gamer's own"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	local WORK
-	WORK=$(mktemp -d)
+	as_root
 	mkdir "$WORK/dir"
 	cat >"$WORK/run" <<-'EOT'
 		mount -t tmpfs none "$1/dir"
@@ -2334,12 +2228,9 @@ host_profile_foreign() { : "profile: a path of another mount namespace is not op
 		except BlockingIOError:
 		    pass
 	EOT
-	rm -rf "$WORK"
 }
 host_profile_giant() { : "profile: a program with 3 GiB of symbols costs it neither memory nor time, and the report says so"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	local WORK
-	WORK=$(mktemp -d)
+	as_root
 	python3 - "$(profiled)/dynamic" "$WORK/program" <<-'EOT'
 		import os, struct, sys
 		data = bytearray(open(sys.argv[1], "rb").read())
@@ -2362,12 +2253,10 @@ host_profile_giant() { : "profile: a program with 3 GiB of symbols costs it neit
 		assert d["ebpf"]["lost"]["symbols"] == 1, d["ebpf"]["lost"]
 		assert any("block_on_pipe" in s["frames"] for s in off["stacks"]), off["stacks"]
 	EOT
-	rm -rf "$WORK"
 }
 host_profile_unanswered() { : "profile: a program whose file nobody may open any more takes no signal and no report from it"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	local WORK server gamer program tries=200 rc=0
-	WORK=$(mktemp -d)
+	as_root
+	local server gamer program tries=200 rc=0
 	cp "$(profiled)/dynamic" "$WORK/program"
 	python3 "$ROOT/test/unanswered.py" "$WORK/program" pipe 99999 >"$WORK/pid" &
 	server=$!
@@ -2386,7 +2275,6 @@ host_profile_unanswered() { : "profile: a program whose file nobody may open any
 	[ $rc = 0 ] || fail "exit $rc: a file that is not read holds it up"
 	: >"$WORK/truth"
 	profile_is <<<'assert d["ebpf"]["lost"]["names"] > 0 and off["total_time_ns"] > 5e8, (d["ebpf"]["lost"], off["total_time_ns"])'
-	rm -rf "$WORK"
 }
 host_profile_threads() { : "profile: 2000 threads at once, none lost"
 	profile -- "$(profiled)/dynamic" threads 2000
@@ -2395,7 +2283,6 @@ host_profile_threads() { : "profile: 2000 threads at once, none lost"
 		assert len(off["thread_stats"]) == truth["threads"], len(off["thread_stats"])
 		near(off["by_syscall"]["clock_nanosleep"]["time_ns"], truth["ns"])
 	EOT
-	rm -rf "$WORK"
 }
 host_profile_rusage() { : "profile: CPU time, switches and faults of programs that end within a tick are those of rusage"
 	local bin only
@@ -2438,14 +2325,12 @@ host_profile_starts() { : "profile: what a new thread waits for its first run co
 		assert all(w["p50_ns"] <= w["p99_ns"] <= w["max_ns"] for w in waits), waits
 		assert 0.95 * truth["ns"] <= sum(w["max_ns"] for w in waits) <= ns, (waits, truth)
 	EOT
-	rm -rf "$WORK"
 }
 host_profile_namespace() { : "profile: in a PID namespace the figures are there, with its numbers; a /proc of another one is refused"
-	[ "$(id -u)" = 0 ] || skip "needs root"
+	as_root
 	unshare --pid --fork true 2>/dev/null || skip "no PID namespaces here"
-	local bin WORK gamer=$GAMER
+	local bin gamer=$GAMER
 	bin=$(profiled)
-	WORK=$(mktemp -d)
 	# as of a command, then of a process that is there; a command in a namespace of its own, too
 	GAMER=$WORK/inside
 	printf '#!/bin/sh\nexec unshare --pid --fork --mount-proc %s "$@"\n' "$gamer" >"$GAMER"
@@ -2466,33 +2351,27 @@ host_profile_namespace() { : "profile: in a PID namespace the figures are there,
 	profile_is <<<'near(off["by_syscall"]["clock_nanosleep"]["time_ns"], truth["ns"])'
 	exits 69 unshare --pid --fork "$GAMER" profile -- true
 	[[ $SAID = *namespace* ]] || fail "does not name the namespace: $SAID"
-	rm -rf "$WORK"
 }
 host_profile_frames() { : "profile: a frame pointer that leads astray ends a stack; of a function's names the public one is shown"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	local WORK
-	WORK=$(mktemp -d)
+	as_root
 	folded sleeps_astray do_nanosleep_.k. -- "$(profiled)/static" frames
 	awk '/;do_nanosleep/ && gsub(/\[unknown\]/, "") > 1 { exit 1 }' "$WORK/folded" || fail "$(cut -c1-200 "$WORK/folded")"
 	folded main nap_ms clock_nanosleep -- "$(profiled)/static" sleeps
 	folded main nap_ms clock_nanosleep -- "$(profiled)/dynamic" sleeps
-	rm -rf "$WORK"
 }
 host_profile_apart() { : "profile: what the command prints is not in a report that programs read"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	local dir format
-	dir=$(mktemp -d)
+	as_root
+	local format
 	for format in --json --folded; do
-		"$GAMER" profile $format -- "$(profiled)/static" pipe >"$dir/out" 2>"$dir/err" || fail "$format: exit $?"
-		! grep -q '^ns ' "$dir/out" || fail "$format: the command's output is in the report"
-		grep -q '^ns ' "$dir/err" && grep -q 'output goes to standard error' "$dir/err" || fail "$format: $(cat "$dir/err")"
-		[ $format = --folded ] || python3 "$ROOT/test/judge.py" "$dir/out"
+		"$GAMER" profile $format -- "$(profiled)/static" pipe >"$WORK/out" 2>"$WORK/err" || fail "$format: exit $?"
+		! grep -q '^ns ' "$WORK/out" || fail "$format: the command's output is in the report"
+		grep -q '^ns ' "$WORK/err" && grep -q 'output goes to standard error' "$WORK/err" || fail "$format: $(cat "$WORK/err")"
+		[ $format = --folded ] || python3 "$ROOT/test/judge.py" "$WORK/out"
 	done
-	[ -z "$(grep -vE '^static(;.*)? [0-9]+$' "$dir/out")" ] || fail "not folded: $(cat "$dir/out")"
+	[ -z "$(grep -vE '^static(;.*)? [0-9]+$' "$WORK/out")" ] || fail "not folded: $(cat "$WORK/out")"
 	# a file for the report, and a report for people, leave it where it was
-	[ "$("$GAMER" profile --json -o "$dir/json" -- echo hello)" = hello ] || fail "-o FILE: the output is gone"
+	[ "$("$GAMER" profile --json -o "$WORK/json" -- echo hello)" = hello ] || fail "-o FILE: the output is gone"
 	[ "$("$GAMER" profile -- echo hello | head -n1)" = hello ] || fail "text: the output is gone"
-	rm -rf "$dir"
 }
 host_profile_behaviour() { : "profile: sleepers and threads that wait for one another are no mixture; files and memory are told"
 	local bin
@@ -2507,7 +2386,6 @@ host_profile_behaviour() { : "profile: sleepers and threads that wait for one an
 	behaves unknown -- "$bin/static" pingpong
 	behaves io_bound -- dd if=/dev/zero of=/dev/null bs=4k count=50000 status=none
 	behaves memory_bound -- python3 -c 'import mmap; [mmap.mmap(-1, 4096).close() for _ in range(10000)]'
-	rm -rf "$WORK"
 }
 attached() { grep -qs link_id "/proc/$1/fdinfo/"*; }
 cpu_ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
@@ -2566,7 +2444,6 @@ host_profile_options() { : "profile: what it is called with, bounds, states, exi
 	wait $pid || rc=$?
 	[ $rc = 143 ] || fail "a command that SIGTERM ended: exit $rc"
 	grep -q '^process .* on CPUs' "$WORK/text" || fail "no report after SIGTERM"
-	rm -rf "$WORK"
 }
 host_profile_disk() { : "profile: block requests are counted with their bytes, for whoever made them"
 	local file=$BUILD/test/disk.bin
@@ -2581,19 +2458,17 @@ host_profile_disk() { : "profile: block requests are counted with their bytes, f
 		assert io["requests"] >= truth["reads"] - 1, (io, truth)
 		assert 0 < io["avg_time_ns"] <= io["max_time_ns"] and io["avg_time_ns"] == io["total_time_ns"] // io["requests"], io
 	EOT
-	rm -rf "$WORK"
 }
 host_profile_rights() { : "profile: /proc without rights, labelled, nothing invented; CAP_BPF and CAP_PERFMON suffice without root"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	local dir option caps=-all
-	dir=$(mktemp -d)
-	cp "$GAMER" "$(profiled)/static" "$dir/"
-	chmod -R a+rx "$dir"
-	nobody() { (cd "$dir" && setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps="$caps" --ambient-caps="$caps" "$@"); }
-	nobody ./gamer profile --json -- ./static pipe >"$dir/out" 2>"$dir/err" || fail "exit $?: $(cat "$dir/err")"
-	grep -q 'CAP_BPF and CAP_PERFMON' "$dir/err" || fail "does not name what is missing: $(cat "$dir/err")"
-	python3 "$ROOT/test/judge.py" "$dir/out"
-	python3 - "$dir/out" <<-'EOT'
+	as_root
+	local option caps=-all
+	cp "$GAMER" "$(profiled)/static" "$WORK/"
+	chmod -R a+rx "$WORK"
+	nobody() { (cd "$WORK" && setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps="$caps" --ambient-caps="$caps" "$@"); }
+	nobody ./gamer profile --json -- ./static pipe >"$WORK/out" 2>"$WORK/err" || fail "exit $?: $(cat "$WORK/err")"
+	grep -q 'CAP_BPF and CAP_PERFMON' "$WORK/err" || fail "does not name what is missing: $(cat "$WORK/err")"
+	python3 "$ROOT/test/judge.py" "$WORK/out"
+	python3 - "$WORK/out" <<-'EOT'
 		import json, sys
 		d = json.load(open(sys.argv[1]))
 		assert d["source"] == "proc" and "ebpf" not in d and d["missing_capability"] == "CAP_BPF and CAP_PERFMON", d
@@ -2619,13 +2494,12 @@ host_profile_rights() { : "profile: /proc without rights, labelled, nothing inve
 	done
 	for option in 'unknown ./static sleeps' 'cpu_bound timeout -s KILL 0.6 ./static spin'; do
 		# shellcheck disable=SC2086
-		nobody ./gamer profile --json -- ${option#* } >"$dir/out" 2>/dev/null || true
-		grep -q "\"behaviour\":\"${option%% *}\"" "$dir/out" || fail "not $option: $(cat "$dir/out")"
+		nobody ./gamer profile --json -- ${option#* } >"$WORK/out" 2>/dev/null || true
+		grep -q "\"behaviour\":\"${option%% *}\"" "$WORK/out" || fail "not $option: $(cat "$WORK/out")"
 	done
 	caps=-all,+bpf,+perfmon
-	nobody ./gamer profile --folded -- ./static pipe >"$dir/out" 2>"$dir/err" || fail "exit $?: $(cat "$dir/err")"
-	grep -q 'block_on_pipe' "$dir/out" || fail "no stacks with CAP_BPF and CAP_PERFMON: $(cat "$dir/out" "$dir/err")"
-	rm -rf "$dir"
+	nobody ./gamer profile --folded -- ./static pipe >"$WORK/out" 2>"$WORK/err" || fail "exit $?: $(cat "$WORK/err")"
+	grep -q 'block_on_pipe' "$WORK/out" || fail "no stacks with CAP_BPF and CAP_PERFMON: $(cat "$WORK/out" "$WORK/err")"
 }
 # The names and numbers of system calls in a header, one a line
 calls_of() { sed -n 's/^#define __NR_\([a-z0-9_]*\)[ \t]*\([0-9]*\)$/\2 \1/p' "$1" | sort -n; }
@@ -2660,13 +2534,11 @@ roles_take() { # DIR
 	done
 }
 host_roles() { : "observing without the hooks of devices: who sends packets is network, who waits for frames is not; nine of ten sure roles are right"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	local dir line="ok"
-	dir=$(mktemp -d)
-	observed "$dir" roles_take --hooks=-gpu,-frame,-input,-readers,-audio || exit
-	group_roles host_roles "$dir" >&2
+	as_root
+	local line="ok"
+	observed "$WORK" roles_take --hooks=-gpu,-frame,-input,-readers,-audio || exit
+	group_roles host_roles "$WORK" >&2
 	[ "$line" = ok ] || fail "$line"
-	rm -rf "$dir"
 }
 # openmetrics FILE: does Prometheus' own parser take it? Says why not. It wants a time with each sample.
 openmetrics() {
@@ -2685,23 +2557,21 @@ metrics_take() { # DIR
 	"$GAMER" status --metrics >"$1/asked"
 }
 host_metrics() { : "Prometheus' own parser accepts what status and --metrics-file say while a game runs, and after gamer's end"
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	local dir promtool game rc=0
+	as_root
+	local promtool game rc=0
 	promtool=$(tool promtool)
-	dir=$(mktemp -d)
 	"$BENCH" --seconds 600 --no-uinput --no-drm --frame-work-us 200 >/dev/null 2>&1 &
 	game=$!
-	(observed "$dir" metrics_take --game $game --metrics-file "$dir/metrics") || rc=$?
+	(observed "$WORK" metrics_take --game $game --metrics-file "$WORK/metrics") || rc=$?
 	kill $game
 	[ $rc = 0 ] || exit $rc
-	"$promtool" check metrics <"$dir/collected" >"$dir/said" 2>&1 || fail "exit $?: $(head -n1 "$dir/said")"
-	[ ! -s "$dir/said" ] || fail "the metrics file: $(head -n1 "$dir/said")"
-	grep -qx 'gamer_up 1' "$dir/collected" || fail "no gamer_up 1 while it works"
-	[ "$(grep -v '^#' "$dir/metrics")" = 'gamer_up 0' ] || fail "after its end the file says: $(grep -v '^#' "$dir/metrics" | head -n2)"
-	"$promtool" check metrics <"$dir/metrics" >"$dir/said" 2>&1 || fail "after its end: $(head -n1 "$dir/said")"
-	openmetrics "$dir/asked" || exit
-	grep -q '^gamer_wakeup_seconds_bucket' "$dir/asked" || fail "no histogram in what status says"
-	rm -rf "$dir"
+	"$promtool" check metrics <"$WORK/collected" >"$WORK/said" 2>&1 || fail "exit $?: $(head -n1 "$WORK/said")"
+	[ ! -s "$WORK/said" ] || fail "the metrics file: $(head -n1 "$WORK/said")"
+	grep -qx 'gamer_up 1' "$WORK/collected" || fail "no gamer_up 1 while it works"
+	[ "$(grep -v '^#' "$WORK/metrics")" = 'gamer_up 0' ] || fail "after its end the file says: $(grep -v '^#' "$WORK/metrics" | head -n2)"
+	"$promtool" check metrics <"$WORK/metrics" >"$WORK/said" 2>&1 || fail "after its end: $(head -n1 "$WORK/said")"
+	openmetrics "$WORK/asked" || exit
+	grep -q '^gamer_wakeup_seconds_bucket' "$WORK/asked" || fail "no histogram in what status says"
 }
 host_install() { : "make install puts one file under DESTDIR and PREFIX"
 	local dir
@@ -3014,13 +2884,17 @@ took() { echo "$((SECONDS - $1)) $2" >>"$TIMES"; } # SINCE NAME
 # guard [--limit SECONDS] CMD...: and what CMD leaves running ends, and is a failure (test/guard.py)
 guard() { python3 "$ROOT/test/guard.py" "$@"; }
 
-# A test is a function whose first line says what holds: NAME TAB TEXT
-described() { sed -n 's/^\([a-z]*_[a-z0-9_]*\)() { : "\(.*\)"$/\1\t\2/p' "$@"; }
+# A test is a function, of the shell or of Python, whose first line says what holds: NAME TAB TEXT
+described() {
+	sed -n -e 's/^\([a-z]*_[a-z0-9_]*\)() { : "\(.*\)"$/\1\t\2/p' \
+		-e '/^def host_/{N;s/^def \([a-z_]*\).*\n *"""\(.*\)"""$/\1\t\2/p}' "$@"
+}
+HOST_CHECKS="$ROOT/test.sh $ROOT/test/client.py $ROOT/test/db.py"
 # all_tests SERIES...: and what Debian's kernels without sched_ext have to show
 all_tests() {
 	local series group
-	described "$ROOT/test.sh"
-	described "$ROOT/test.sh" | sed -nE "s/^host_($SANITIZED)/san_\\1/p"
+	described $HOST_CHECKS
+	described $HOST_CHECKS | sed -nE "s/^host_($SANITIZED)/san_\\1/p"
 	described "$ROOT/test/wine.sh" | grep ^wine_ | sed 's/^/host_/'
 	[ $# = 0 ] || set -- "$@" $ADVISED
 	for series; do
@@ -3392,7 +3266,19 @@ VERBS="
 	_group     group
 	_seed      bench_seed
 "
-host_one() { case $1 in host_wine_*) locked host-wine host_wine "${1#host_}" ;; *) "$1" ;; esac; }
+host_one() {
+	WORK=$(mktemp -d)
+	export RUNTIME_DIRECTORY=$WORK
+	trap host_end EXIT
+	case $1 in
+	host_wine_*) locked host-wine host_wine "${1#host_}" ;;
+	*) if declare -F "$1" >/dev/null; then "$1"; else python3 "$(grep -l "^def $1(" "$ROOT"/test/*.py)" "$1" "$GAMER"; fi ;;
+	esac
+}
+host_end() {
+	[ -z "${TMUX_SOCKET:-}" ] || tmux -L "$TMUX_SOCKET" kill-server 2>/dev/null || true
+	kill $(jobs -p) 2>/dev/null || true
+}
 # verb_lines [VERB]: the table for a person; a verb's arguments stand before its colon
 verb_lines() {
 	awk -v v="${1:-}" 'NF > 2 && (v == "" || $1 == v)' <<<"$VERBS" | sed 's/^\t//; s/^\([a-z-]*  *\)[a-z_]*  */  \1/'

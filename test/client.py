@@ -141,8 +141,8 @@ def as_user(uid, fn):
     return held
 
 
-def check_places(d):
-    """idle connections give way; listeners do not, but for those of a user who has most places"""
+def host_clients_places(d):
+    """eight idle connections, a user with eight listeners: whoever else asks finds a place, or is told that there is none"""
     with Observer(d, "--socket-group", "12345"):
         idle = [ask(d) for _ in range(3 * PLACES)]
         answers(d, f"{len(idle)} idle connections")
@@ -181,7 +181,7 @@ def check_places(d):
             os.close(fd)
 
 
-def check_top(d):
+def host_clients_top(d):
     """a top whose place another one took between two of its requests finds a new one"""
     with Observer(d):
         ours, its = os.openpty()
@@ -206,8 +206,8 @@ def check_top(d):
         os.close(ours)
 
 
-def check_requests(d):
-    """lines, however they come: two in one packet, in pieces, a thousand, too long, rubbish"""
+def host_clients_requests(d):
+    """requests in one packet, in pieces, a thousand at once, too long, rubbish: each line has its answer, others theirs meanwhile"""
     with Observer(d) as g:
         s = ask(d, b'{"cmd":"status"}\n{"cmd":"nonsense"}\n')
         first, second = lines(s, 2)
@@ -260,8 +260,8 @@ def check_requests(d):
         answers(d, "after rubbish")
 
 
-def check_descriptors(d):
-    """without a descriptor for who comes it waits for one, and takes no CPU"""
+def host_clients_descriptors(d):
+    """without a descriptor for who connects gamer takes no CPU, and serves it once there is one"""
     with Observer(d) as g:
         answers(d, "at the start")
         resource.prlimit(g.p.pid, resource.RLIMIT_NOFILE, (g.fds(), 4096))
@@ -277,8 +277,8 @@ def check_descriptors(d):
             s.close()
 
 
-def check_log(d):
-    """nobody reads what it prints: SIGUSR1 and messages do not hold it up, and it is said that they are missing"""
+def host_run_messages(d):
+    """SIGUSR1 and messages wait for no reader; what it misses is counted and said"""
     pipes = [os.pipe() for _ in range(2)]
     for r, w in pipes:
         os.set_blocking(r, False)
@@ -302,8 +302,8 @@ def check_log(d):
         expect("SIGUSR1" not in get(f"{d}/log"), "a whole status is said to be cut")
 
 
-def check_exits(d):
-    """every way out is in last_exit, and then nothing says that gamer runs"""
+def host_run_exits(d):
+    """every way out of run is in last_exit, with no socket left and a status file that says stopped"""
     def left(code, what, why):
         text = get(f"{d}/last_exit")
         expect(text.startswith(f"exit={code} ") and what in text and text.count("\n") == 1, f"{why}: last_exit is {text!r}")
@@ -352,8 +352,8 @@ def check_exits(d):
     expect(p.wait(30) in (0, -signal.SIGTERM), f"asked to stop at once it exits {p.returncode}")
 
 
-def check_folders(d):
-    """of several folders that systemd lists the first is used, by gamer and by its clients"""
+def host_run_folders(d):
+    """of several folders in RUNTIME_DIRECTORY the first is used"""
     for name in "a", "b":
         os.mkdir(f"{d}/{name}")
     with Observer(d):
@@ -387,8 +387,8 @@ def serve(folder, behave, accepts=True):
     return s
 
 
-def check_deadline(d):
-    """an answer that drips, has no end or never comes, and a server that takes nobody, end each client"""
+def host_clients_deadline(d):
+    """an answer that drips, never ends or never comes, and a socket that takes nobody, end each client with 69 in 10 s"""
     def drip(c):
         while True:
             c.send(b"x")
@@ -425,5 +425,8 @@ def check_deadline(d):
         expect(why in said, f"{name}: {cmd} says {said}")
 
 
+if os.geteuid():
+    print("needs root")
+    sys.exit(200)
 with tempfile.TemporaryDirectory() as folder:
-    globals()[f"check_{sys.argv[1]}"](folder)
+    globals()[sys.argv[1]](folder)

@@ -133,8 +133,8 @@ def same(path, data):
         expect(g == w, f"{g}, not {w}")
 
 
-def check_golden(d):
-    """the golden files are read to the letter; V2 goes out as it came; V3 comes back to the byte"""
+def host_db_golden(d):
+    """the process database: golden files are read to the letter, V2 goes out as it came, V3 to the byte"""
     for version in (1, 2):
         path = put(f"{d}/v{version}", golden(version))
         expect(golden(version) == encode(version, decode(golden(version))), "golden file and layout differ")
@@ -166,8 +166,8 @@ def check_golden(d):
     expect(decode(db("export", "--v2", db=path)[1]) == [(b"twice".ljust(16, b"\0"), 0, 20, 0, 0, 0, 4, 4)], "V2 of what is unsure")
 
 
-def check_truncated(d):
-    """a file of every version is refused at every length but its own"""
+def host_db_truncated(d):
+    """a process database of every version is refused at every length but its own"""
     for data in (golden(1), golden(2), encode(3, some(2))):
         for n in range(len(data)):
             bad(put(f"{d}/x", data[:n]), f"version {data[4]}, {n} of {len(data)} bytes")
@@ -176,8 +176,8 @@ def check_truncated(d):
         expect(rc == 0, f"the whole file: {err}")
 
 
-def check_flipped(d):
-    """every single bit that flips in V3 is noticed; in V1 and V2, that have no checksum, what is read is what is there"""
+def host_db_flipped(d):
+    """every single bit that flips in a V3 file is noticed; V1 and V2 are read as what is there"""
     for data in (golden(1), golden(2)[:4 + 8 + 64 * 2].replace(b"\3", b"\2", 1), encode(3, some(2))):
         read = 0
         for bit in range(len(data) * 8):
@@ -193,8 +193,8 @@ def check_flipped(d):
         expect(data[4] == 3 or read > len(data), f"version {data[4]}: only {read} flips are readable")
 
 
-def check_hostile(d):
-    """counts, versions, names, numbers and files that are not what they should be exit 78, and are left alone"""
+def host_db_hostile(d):
+    """databases with counts, names, numbers, owners that cannot be exit 78 and are left alone"""
     x = f"{d}/x"
     one = some(1)[0]
     for count in (513, 0xffffffff, 0x80000000):
@@ -240,8 +240,8 @@ def check_hostile(d):
     expect(sorted(os.listdir(d)) == ["most", "to", "x"], f"left behind: {os.listdir(d)}")
 
 
-def check_places(d):
-    """--db, then $STATE_DIRECTORY, then $XDG_CACHE_HOME/gamer, $HOME/.cache/gamer; in use, read-only, full"""
+def host_db_places(d):
+    """the process database is where --db, systemd, or the user's cache say; in use it is not written"""
     env = {"STATE_DIRECTORY": f"{d}/state:{d}/other", "XDG_CACHE_HOME": f"{d}/xdg", "HOME": d}
     def stored():
         return sorted(os.path.relpath(os.path.join(p, f), d) for p, _, fs in os.walk(d) for f in fs)
@@ -303,8 +303,8 @@ def check_full(d):
         subprocess.run(["umount", d], check=True)
 
 
-def check_days(d):
-    """who was not started for 30 days is forgotten by whatever reads the file, one's own or another's"""
+def host_db_days(d):
+    """programs that nobody started for 30 days are forgotten, just under it not, nor by a clock set back"""
     day = 86400
     ages = {b"today": 0, b"just": DAYS * day - 600, b"over": DAYS * day + 600, b"long": 900 * day, b"ahead": -400 * day}
     entries = [(name, 1, 0, 10, 0, 0, 0, 3, 3, 0, 0, 0, int(time.time()) - age) for name, age in ages.items()]
@@ -323,8 +323,8 @@ def check_days(d):
     expect(len(decode(get(path))) == 4, "what it had forgotten is written again")
 
 
-def check_evicted(d):
-    """of 512 programs that goes which was seen least lately, then was seen least often, then by its name"""
+def host_db_evicted(d):
+    """a 513th program takes the place of the least needed: by last seen, observations, name"""
     full = some(MOST)
     new = put(f"{d}/new", encode(3, [(b"new", *full[0][1:])]))
     def least(*entries):
@@ -341,8 +341,8 @@ def check_evicted(d):
     least(entry(b"a", 3, NOW - 9000), entry(b"z", 3, NOW - 9000), entry(b"b", 3, NOW - 9000))
 
 
-def check_killed(d):
-    """1000 imports are killed at any moment: the file is always the old one or the new one"""
+def host_db_killed(d):
+    """of 1000 imports killed at any moment each leaves the old database or the new one"""
     x, early, late, left = f"{d}/x", 0, 0, 0
     put(f"{d}/new", encode(2, some(MOST, 2)))
     # of any path, as the new ones are: import keeps what it does not replace
@@ -370,4 +370,4 @@ def check_killed(d):
 
 
 with tempfile.TemporaryDirectory() as folder:
-    globals()[f"check_{sys.argv[1]}"](folder)
+    globals()[sys.argv[1]](folder)
