@@ -151,42 +151,30 @@ src_download() {
 	die "no source archive of $name $version in trixie, trixie-backports or sid"
 }
 
-# drm_headers: prints the folder with the DRM headers of the newest kernel, as drm/*.h
-drm_headers() {
-	local dir=$CACHE/src/drm-headers
-	sealed "$dir" || locked src drm_headers_fetch "$dir" >&2 || die "the kernel's DRM headers cannot be had"
+# headers drm|call: prints the folder with headers of the newest kernel: drm/*.h, or unistd_64.h, its numbers of
+# system calls
+headers() {
+	local dir=$CACHE/src/$1-headers
+	sealed "$dir" || locked src headers_fetch "$1" "$dir" >&2 || die "the newest kernel's $1 headers cannot be had"
 	echo "$dir"
 }
-drm_headers_fetch() {
-	local conf package tmp
-	conf=$(apt_conf deb trixie-backports)
-	package=$(APT_CONFIG=$conf apt-cache pkgnames linux-headers- | grep -E '^linux-headers-[0-9.]+\+deb[0-9]+-common$' | sort -V | tail -n1)
-	note "fetching $package"
+headers_fetch() { # drm|call DIR
+	local conf package=linux-libc-dev suite=sid tmp
+	[ "$1" = call ] || suite=trixie-backports
+	conf=$(apt_conf deb $suite)
+	[ "$1" = call ] || package=$(APT_CONFIG=$conf apt-cache pkgnames linux-headers- |
+		grep -E '^linux-headers-[0-9.]+\+deb[0-9]+-common$' | sort -V | tail -n1)
+	note "fetching $package ($suite)"
 	tmp=$(mktemp -d "$CACHE/src/.tmp.XXXXXX")
 	apt_fetch "$conf" "$tmp" "$package" || return
 	mkdir "$tmp/drm"
-	dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -C "$tmp/drm" --strip-components=7 --wildcards '*/include/uapi/drm/*.h'
+	case $1 in
+	drm) dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -C "$tmp/drm" --strip-components=7 --wildcards '*/include/uapi/drm/*.h' ;;
+	call) dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -O ./usr/lib/linux/uapi/x86/asm/unistd_64.h >"$tmp/unistd_64.h" ;;
+	esac
 	rm "$tmp"/*.deb
-	[ -e "$tmp/drm/drm.h" ] || return
-	seal "$tmp" "$1"
-}
-
-# call_headers: prints the folder with the newest kernel's numbers of system calls
-call_headers() {
-	local dir=$CACHE/src/call-headers
-	sealed "$dir" || locked src call_headers_fetch "$dir" >&2 || die "the newest kernel's headers cannot be had"
-	echo "$dir"
-}
-call_headers_fetch() {
-	local conf tmp
-	conf=$(apt_conf deb sid)
-	note "fetching linux-libc-dev (sid)"
-	tmp=$(mktemp -d "$CACHE/src/.tmp.XXXXXX")
-	apt_fetch "$conf" "$tmp" linux-libc-dev || return
-	dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -O ./usr/lib/linux/uapi/x86/asm/unistd_64.h >"$tmp/unistd_64.h"
-	rm "$tmp"/*.deb
-	[ -s "$tmp/unistd_64.h" ] || return
-	seal "$tmp" "$1"
+	[ -s "$tmp/drm/drm.h" ] || [ -s "$tmp/unistd_64.h" ] || return
+	seal "$tmp" "$2"
 }
 
 # ---------------------------------------------------------------------------
@@ -2012,11 +2000,10 @@ host_unit() { : "unit prints a systemd unit that starts this binary, or says tha
 	rm -rf "$dir"
 }
 host_gpu_numbers() { : "GPU submit numbers are those of the newest kernel's own headers"
-	local dir work d
-	dir=$(drm_headers) || fail "no headers"
-	work=$(mktemp -d)
-	mkdir "$work/linux"
-	: >"$work/linux/bits.h" # of the kernel's own, and not needed here
+	local dir d
+	dir=$(headers drm) || fail "no headers"
+	mkdir "$WORK/linux"
+	: >"$WORK/linux/bits.h" # of the kernel's own, and not needed here
 	{
 		printf '#include <%s>\n' stddef.h stdint.h linux/types.h linux/ioctl.h drm/drm.h
 		for d in amdgpu asahi etnaviv i915 lima msm nouveau panfrost panthor pvr radeon v3d vc4 vgem virtgpu xe; do
@@ -2509,7 +2496,7 @@ host_profile_table() { : "profile: every x86-64 system call of this machine's he
 	system=$(calls_of /usr/include/x86_64-linux-gnu/asm/unistd_64.h)
 	[ "$(wc -l <<<"$system")" -gt 300 ] || fail "no system calls in this machine's headers"
 	[ -z "$(comm -13 <(sort <<<"$ours") <(sort <<<"$system"))" ] || fail "not in the table: $(comm -13 <(sort <<<"$ours") <(sort <<<"$system") | xargs)"
-	newest=$(calls_of "$(call_headers)/unistd_64.h")
+	newest=$(calls_of "$(headers call)/unistd_64.h")
 	diff <(echo "$newest") <(echo "$ours") >"$BUILD/test-table.diff" || fail "differs from the newest kernel's: $(xargs <"$BUILD/test-table.diff")"
 }
 # observed DIR CMD [GAMER-ARGS]: while an observer runs that writes into DIR
