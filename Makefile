@@ -174,7 +174,7 @@ $(B)/gamer: gamer.c gamer.bpf.c $(B)/gamer.skel.h $(B)/gamer.bpf.gz $(B)/release
 	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
 
 # A program of its own, which needs neither gamer nor its libraries.
-$(B)/gamer-bench: test/bench.c test/bpf.h gamer.bpf.c $(L)/uapi/.made
+$(B)/gamer-bench: test/bench.c test/bpf.h test/helper.h gamer.bpf.c $(L)/uapi/.made
 	$(call say,CC,$@)$(CC) $(CFLAGS) -Wno-missing-field-initializers -pthread -idirafter $(L)/uapi \
 	-static -s -Wl,--gc-sections -Wl,--build-id=none -o $@ $<
 

@@ -556,7 +556,7 @@ helpers_build() {
 	for c in "$ROOT"/test/*.c; do
 		out=$BUILD/test/$(basename "$c" .c)
 		case ${out##*/} in bench | fuzz | game | merge | prio | profiled) continue ;; esac # the Makefile's; without main(), for the host; for Windows; with its symbols
-		[ "$out" -nt "$c" ] && [ "$out" -nt "$ROOT/test/bpf.h" ] && continue
+		[ -z "$(find "$c" "$ROOT"/test/*.h -newer "$out" 2>&1)" ] && continue # or there is none yet
 		case $out in
 		*.bpf) "$(clang_name)" -target bpf -g -O2 -Wall -Wextra -Werror -c -o "$out.$$" "$c" ;;
 		*)

@@ -31,8 +31,6 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -45,7 +43,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -56,7 +53,6 @@
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <linux/futex.h>
-#include <linux/uinput.h>
 #include "bpf.h"
 #include "../gamer.bpf.c"	/* the ABI: its words for roles, the name by which it knows the game */
 
@@ -220,12 +216,6 @@ struct result {
 	double load_rate[LOAD_NR];	/* ops per second; NAN without time */
 	u64 *at_ns;			/* [frame_ms.n] end of each interval, from t0 */
 	u32 *frame_ns;			/* [frame_ms.n] in order of frames */
-};
-
-/* vgem's node, or -1: nothing to submit with; handle of what the fences guard */
-struct gpu {
-	int fd;
-	u32 buffer;
 };
 
 /* One run of the game. Shared by all that take part in it. */
@@ -445,14 +435,13 @@ static u64 calibrate(void)
 {
 	enum { RUNS = 41, SKIP = 20, ITERS = 400000 };
 	struct work w = { .x = 1 };
-	struct timespec a, z;
 	u32 took_ns[RUNS];
 
 	for (int i = 0; i < RUNS; i++) {
-		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+		u64 from_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+
 		work(&w, ITERS);
-		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &z);
-		took_ns[i] = MAX((z.tv_sec - a.tv_sec) * 1000000000 + z.tv_nsec - a.tv_nsec, 1);
+		took_ns[i] = MAX(clock_ns(CLOCK_THREAD_CPUTIME_ID) - from_ns, 1ULL);
 	}
 	qsort(took_ns + SKIP, RUNS - SKIP, sizeof(*took_ns), cmp_u32);
 	if (w.f < 0)	/* never; but the compiler may not drop the work */
@@ -463,87 +452,15 @@ static u64 calibrate(void)
 /* ==== 3. devices ==================================================================== */
 
 /*
- * The DRM requests in use, as in <drm/drm.h>, <drm/drm_mode.h> and <drm/vgem_drm.h>, which a
- * build machine may lack.
- */
-struct drm_version {
-	int number[3];
-	struct {
-		size_t len;
-		char *text;
-	} name, date, desc;
-};
-
-struct drm_dumb {
-	u32 height, width, bpp, flags, handle, pitch;
-	u64 size;
-};
-
-struct vgem_attach {
-	u32 handle, flags, fence, pad;
-};
-
-struct vgem_signal {
-	u32 fence, flags;
-};
-
-#define DRM_VERSION	_IOWR('d', 0x00, struct drm_version)
-#define DRM_DUMB		_IOWR('d', 0xb2, struct drm_dumb)
-#define VGEM_ATTACH	_IOWR('d', 0x41, struct vgem_attach)
-#define VGEM_SIGNAL	_IOW('d', 0x42, struct vgem_signal)
-
-/*
- * vgem, the kernel's GPU without hardware, with a buffer. The other drivers want commands of
- * their own hardware.
- */
-static struct gpu gpu_open(void)
-{
-	struct drm_dumb dumb = { .height = 16, .width = 16, .bpp = 32 };
-	char path[32];
-
-	for (u32 minor = 0; minor < 16; minor++) {
-		char name[8] = "";
-		struct drm_version v = { .name = { sizeof(name) - 1, name } };
-		int fd;
-
-		snprintf(path, sizeof(path), "/dev/dri/card%u", minor);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		if (!ioctl(fd, DRM_VERSION, &v) && !strcmp(name, "vgem") &&
-		    !ioctl(fd, DRM_DUMB, &dumb))
-			return (struct gpu){ fd, dumb.handle };
-		close(fd);
-	}
-	return (struct gpu){ .fd = -1 };
-}
-
-/* A fence on the buffer, as work of a GPU leaves one; the timer, not vgem, says when it is done. */
-static void gpu_submit(const struct gpu *gpu)
-{
-	struct vgem_attach attach = { .handle = gpu->buffer };
-	struct vgem_signal signal = { 0 };
-
-	if (gpu->fd < 0 || ioctl(gpu->fd, VGEM_ATTACH, &attach))
-		return;
-	signal.fence = attach.fence;
-	ioctl(gpu->fd, VGEM_SIGNAL, &signal);
-}
-
-/*
  * A virtual mouse, grabbed so that no pointer moves on the user's screen. Its event node has
  * the number that /sys/devices/virtual/input/inputN/eventM tells.
  */
 static void uinput_open(void)
 {
-	struct uinput_setup setup = { .id.bustype = BUS_VIRTUAL, .name = "gamer bench mouse" };
-	int clock = CLOCK_MONOTONIC, fd = open("/dev/uinput", O_WRONLY | O_CLOEXEC), evdev = -1;
+	int clock = CLOCK_MONOTONIC, fd = mouse_make("gamer bench mouse"), evdev = -1;
 	char sys[64] = "", path[128];
 
-	if (fd < 0 || ioctl(fd, UI_SET_EVBIT, EV_KEY) || ioctl(fd, UI_SET_KEYBIT, BTN_LEFT) ||
-	    ioctl(fd, UI_SET_EVBIT, EV_REL) || ioctl(fd, UI_SET_RELBIT, REL_X) ||
-	    ioctl(fd, UI_SET_RELBIT, REL_Y) || ioctl(fd, UI_DEV_SETUP, &setup) ||
-	    ioctl(fd, UI_DEV_CREATE) || ioctl(fd, UI_GET_SYSNAME(sizeof(sys) - 1), sys) < 0)
+	if (fd < 0 || ioctl(fd, UI_GET_SYSNAME(sizeof(sys) - 1), sys) < 0)
 		return;
 	for (u32 i = 0; i < 2048 && evdev < 0; i++) {
 		snprintf(path, sizeof(path), "/sys/devices/virtual/input/%s/event%u", sys, i);
@@ -2241,20 +2158,12 @@ static struct shape_run {
 static const struct shape *shape;
 static char shape_dir[] = "/tmp/shape-XXXXXX";
 
-static u64 cpu_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
-}
-
 /* Notes the task's CPU time, as long as that is measured. */
 static void task_look(struct task *k)
 {
 	if (!measured(now_ns()))
 		return;
-	k->cpu_ns[k->first] = cpu_ns();
+	k->cpu_ns[k->first] = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	if (!k->first)
 		k->cpu_ns[1] = k->cpu_ns[0];
 	k->first = true;

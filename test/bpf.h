@@ -1,32 +1,12 @@
 /*
- * bpf.h: the system call and what it says of a loaded program; the clock, and the way out; for
- * the programs beside it.
+ * bpf.h: the system call bpf() and what it says of a loaded program; for the programs beside it.
  * The kernel counts runs and time while somebody holds what stats_on() returns.
  */
 #include <linux/bpf.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
+#include "helper.h"
 
 struct count { uint64_t runs, ns; };
-
-static inline void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static inline uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
 
 static inline int bpf(int cmd, union bpf_attr *attr)
 {

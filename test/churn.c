@@ -8,18 +8,13 @@
  * and prints the longest standstill otherwise.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+#include "helper.h"
 
 struct worker {
 	const char *kind;
@@ -109,10 +104,7 @@ static void *run(void *arg)
 
 static uint64_t now_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000ULL + t.tv_nsec / 1000000;
+	return now_ns() / 1000000;
 }
 
 static struct worker workers[] = {

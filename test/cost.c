@@ -6,14 +6,10 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/uinput.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -96,21 +92,6 @@ static int udp_to_itself(void)
 	return fd;
 }
 
-static int mouse(void)
-{
-	struct uinput_setup setup = { .id.bustype = BUS_VIRTUAL, .name = "cost mouse" };
-	int fd = open("/dev/uinput", O_WRONLY | O_CLOEXEC);
-
-	ioctl(fd, UI_SET_EVBIT, EV_KEY);
-	ioctl(fd, UI_SET_KEYBIT, BTN_LEFT);
-	ioctl(fd, UI_SET_EVBIT, EV_REL);
-	ioctl(fd, UI_SET_RELBIT, REL_X);
-	ioctl(fd, UI_SET_RELBIT, REL_Y);
-	ioctl(fd, UI_DEV_SETUP, &setup);
-	ioctl(fd, UI_DEV_CREATE);
-	return fd;
-}
-
 static void execute(void)
 {
 	pid_t pid = fork();
@@ -127,7 +108,7 @@ static pid_t events_start(void)
 {
 	struct input_event ev[2] = { { .type = EV_REL, .code = REL_X, .value = 1 },
 				     { .type = EV_SYN, .code = SYN_REPORT } };
-	uint64_t version[8] = { 0 };		/* struct drm_version; asks for no strings */
+	struct drm_version version = { 0 };	/* asks for no strings */
 	int udp, gpu, input;
 	pid_t pid = fork();
 	char c = 0;
@@ -138,7 +119,7 @@ static pid_t events_start(void)
 	on_cpu_0();
 	udp = udp_to_itself();
 	gpu = open("/dev/dri/renderD128", O_RDWR | O_CLOEXEC);
-	input = mouse();
+	input = mouse_make("cost mouse");
 	pair_start();
 	raise(SIGSTOP);
 	for (unsigned int i = 1; ; i++) {
@@ -148,7 +129,7 @@ static pid_t events_start(void)
 		prctl(PR_SET_NAME, i % 32 ? "cost-a" : "cost-b");
 		if (send(udp, &c, 1, MSG_DONTWAIT) == 1)
 			recv(udp, &c, 1, MSG_DONTWAIT);
-		ioctl(gpu, _IOC(_IOC_READ | _IOC_WRITE, 'd', 0, sizeof(version)), version);
+		ioctl(gpu, DRM_VERSION, &version);
 		ev[0].value = -ev[0].value;
 		if (write(input, ev, sizeof(ev)) < 0)
 			input = -1;

@@ -10,28 +10,18 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <glob.h>
 #include <linux/uhid.h>
-#include <linux/uinput.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sound/asound.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+#include "helper.h"
 
 struct job {
 	const char *name;
@@ -54,20 +44,6 @@ struct kind {
 static struct job jobs[JOBS];
 static int njobs;
 static pthread_barrier_t set_up, started;
-
-static void die(const char *what)
-{
-	printf("%s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
 
 /* Sleeps until the next of HZ instants a second, for ever with 0; none is skipped. */
 static void pace(struct job *j, unsigned int hz)
@@ -105,95 +81,40 @@ static void done(struct job *j)
 }
 
 /* ------------------------------------------------------------------ GPU */
-/* As in <drm/drm.h>, which a build machine need not have */
-struct drm_version {
-	int version[3];
-	size_t name_len;
-	char *name;
-	size_t date_len;
-	char *date;
-	size_t desc_len;
-	char *desc;
-};
-#define DRM_IOCTL_VERSION _IOWR('d', 0x00, struct drm_version)
-struct drm_mode_create_dumb {
-	uint32_t height, width, bpp, flags, handle, pitch;
-	uint64_t size;
-};
-#define DRM_IOCTL_MODE_CREATE_DUMB _IOWR('d', 0xb2, struct drm_mode_create_dumb)
-/* As in <drm/vgem_drm.h> */
-struct drm_vgem_fence_attach {
-	uint32_t handle, flags, out_fence, pad;
-};
-struct drm_vgem_fence_signal {
-	uint32_t fence, flags;
-};
-#define DRM_IOCTL_VGEM_FENCE_ATTACH _IOWR('d', 0x41, struct drm_vgem_fence_attach)
-#define DRM_IOCTL_VGEM_FENCE_SIGNAL _IOW('d', 0x42, struct drm_vgem_fence_signal)
-
-/* The first of these nodes that is of that driver */
-static int drm_open(const char *driver, const char *nodes)
+static struct gpu gpu_or_die(void)
 {
-	glob_t found;
-	int fd = -1;
+	struct gpu gpu = gpu_open();
 
-	glob(nodes, 0, NULL, &found);
-	for (size_t i = 0; i < found.gl_pathc; i++) {
-		char name[32] = "";
-		struct drm_version v = { .name_len = sizeof(name) - 1, .name = name };
-
-		fd = open(found.gl_pathv[i], O_RDWR);
-		if (fd >= 0 && !ioctl(fd, DRM_IOCTL_VERSION, &v) && !strcmp(name, driver))
-			return fd;
-		close(fd);
-	}
-	errno = ENODEV;
-	die(driver);
-	return -1;
+	if (gpu.fd < 0)
+		die("vgem");
+	return gpu;
 }
 
-/* A fence that a buffer waits for, as work of a GPU has one; what it waits for is done at once. */
-static int vgem_open(struct drm_mode_create_dumb *buffer)
+static void gpu_work(struct job *j, const struct gpu *gpu)
 {
-	int fd = drm_open("vgem", "/dev/dri/card*");
-
-	*buffer = (struct drm_mode_create_dumb){ .height = 16, .width = 16, .bpp = 32 };
-	if (ioctl(fd, DRM_IOCTL_MODE_CREATE_DUMB, buffer))
-		die("dumb buffer");
-	return fd;
-}
-
-static void vgem_submit(struct job *j, int fd, uint32_t handle)
-{
-	struct drm_vgem_fence_attach attach = { .handle = handle };
-	struct drm_vgem_fence_signal signal = { 0 };
-
 	begin(j);
-	if (ioctl(fd, DRM_IOCTL_VGEM_FENCE_ATTACH, &attach))
+	if (gpu_submit(gpu))
 		die("fence");
 	done(j);
-	signal.fence = attach.out_fence;
-	ioctl(fd, DRM_IOCTL_VGEM_FENCE_SIGNAL, &signal);
 }
 
 static void submit(struct job *j)
 {
-	struct drm_mode_create_dumb buffer;
-	int fd = vgem_open(&buffer), hz = atoi(j->arg[0]);
+	struct gpu gpu = gpu_or_die();
 
-	for (ready(j);; pace(j, hz))
-		vgem_submit(j, fd, buffer.handle);
+	for (ready(j);; pace(j, atoi(j->arg[0])))
+		gpu_work(j, &gpu);
 }
 
 /* As a desktop program draws: when there is something new, and then for a moment */
 static void demand(struct job *j)
 {
-	struct drm_mode_create_dumb buffer;
-	int fd = vgem_open(&buffer), hz = atoi(j->arg[0]), n;
+	struct gpu gpu = gpu_or_die();
+	int hz = atoi(j->arg[0]), n;
 
 	for (ready(j);; usleep(1300000 + random() % 1500000), j->next = 0)
 		for (n = 5 + random() % hz; n; n--, pace(j, hz))
-			vgem_submit(j, fd, buffer.handle);
+			gpu_work(j, &gpu);
 }
 
 /* What is asked for HZ times a second counts; FIRST_END is 0 as long as it is refused. */

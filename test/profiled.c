@@ -22,20 +22,14 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+#include "helper.h"
 
 #ifdef LIBRARY
 __attribute__((noinline)) static int library_reads(int fd)
@@ -66,14 +60,6 @@ __attribute__((noinline)) int block_in_library(int fd)
 	X(getresuid, 0, 0, 0, 107)	\
 	X(rt_sigpending, 0, 8, 0, 108)	\
 	X(sysinfo, 0, 0, 0, 109)
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 static void nap_ms(int ms)
 {

@@ -5,11 +5,8 @@
  * prints the same of how long others ran meanwhile.
  */
 #include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
-#include <time.h>
+#include "helper.h"
 
 static void *hog(void *arg)
 {
@@ -17,15 +14,6 @@ static void *hog(void *arg)
 		;
 	return arg;
 }
-
-static int64_t clock_ns(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-static int64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
 /* Computes for so long; returns how long it did not run meanwhile, in ns. */
 static int64_t work(int64_t ns)

@@ -13,14 +13,9 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
+#include "helper.h"
 
 enum { CPUS = 64, THREADS = 16 };
 
@@ -33,14 +28,6 @@ static _Atomic int shared, crossed;	/* threads */
 static int64_t period_ns, burst_ns;	/* main */
 static unsigned int count;		/* main */
 static _Atomic unsigned int turn;	/* futex; main */
-
-static int64_t clock_ns(clockid_t id)
-{
-	struct timespec t;
-
-	clock_gettime(id, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
 
 static int read_first(int cpu, const char *name)
 {
@@ -69,7 +56,7 @@ static int core_bursts(int cpu)
 
 static void work(int64_t ns)
 {
-	int64_t end = clock_ns(CLOCK_THREAD_CPUTIME_ID) + ns;
+	uint64_t end = clock_ns(CLOCK_THREAD_CPUTIME_ID) + ns;
 
 	while (clock_ns(CLOCK_THREAD_CPUTIME_ID) < end)
 		;
