@@ -779,14 +779,9 @@ exits() {
 	[ "$(wc -l <<<"$SAID")" -le 1 ] || fail "'$*' says more than one line: $SAID"
 }
 
-# wait_for SECONDS CMD...: does it hold within that time? Ten times as long, for the machine may be busy.
-wait_for() {
-	local tenths=$(($1 * 100)); shift
-	until "$@" >/dev/null 2>&1; do
-		[ $((tenths--)) -gt 0 ] || return 1
-		sleep 0.1
-	done
-}
+PATIENCE=10
+# shellcheck source=test/lib.sh
+. "$ROOT/test/lib.sh"
 
 host_static() { : "one static binary: no interpreter, no shared library, stripped"
 	local elf

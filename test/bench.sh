@@ -10,27 +10,15 @@
 # measured while its scheduler was not there is no figure.
 #
 # Start reading at the last lines.
-SCX=/sys/kernel/sched_ext
 OUT=${OUT:-/out}
 TAB=$(printf '\t')
+PATIENCE=1
+# shellcheck source=test/lib.sh
+. lib.sh
 
-# wait_for TENTHS COMMAND...: until it holds
-wait_for() {
-	local tenths=$1; shift
-	until "$@"; do
-		[ $((tenths -= 1)) -ge 0 ] || return 1
-		usleep 100000
-	done
-}
-state_is() { [ "$(cat $SCX/state)" = "$1" ]; }
-attached() {
-	state_is enabled && case $(cat $SCX/root/ops 2>/dev/null) in "$NAME"*) ;; *) false ;; esac
-}
-alive() { kill -0 "$G" 2>/dev/null; }
+attached() { attached_as "$NAME"; }
+alive() { ! ended "$G"; }
 attached_or_dead() { attached || ! alive; }
-# short_turns RATE: how often QEMU's CPUs take turns is decided while something is measured (see
-# quantum.c); a scheduler that loads is alone, and would take 7 times as long.
-short_turns() { [ -z "$QUANTUM" ] || quantum "$1"; }
 gone() { state_is disabled && ! alive; }
 # What a scheduler that failed has to say, and the kernel about it, on one line
 last_words() {
@@ -46,10 +34,10 @@ begin() {
 	$COMMAND >"/tmp/$LABEL.log" 2>&1 </dev/null &
 	G=$!
 	if [ "$NAME" = -fair ]; then
-		wait_for 100 "${COMMAND%% *}" status >/dev/null 2>&1 || { WHY="does not advise: $(last_words)"; return 1; }
+		wait_for 10 "${COMMAND%% *}" status || { WHY="does not advise: $(last_words)"; return 1; }
 		return
 	fi
-	if ! wait_for 600 attached_or_dead || ! attached; then
+	if ! wait_for 60 attached_or_dead || ! attached; then
 		WHY="did not attach: $(last_words)"
 		return 1
 	fi
@@ -68,8 +56,8 @@ stayed() {
 end() {
 	[ -n "$G" ] || return 0
 	! alive || kill -INT "$G"
-	wait_for 200 gone || kill -KILL "$G"
-	wait_for 200 state_is disabled
+	wait_for 20 gone || kill -KILL "$G"
+	wait_for 20 state_is disabled
 	wait "$G"
 	G=''
 }

@@ -20,9 +20,11 @@
 # wine.sh has the group wine, deploy.sh systemd and busybox.
 #
 # Start reading at the last line.
-SCX=/sys/kernel/sched_ext
 CPUS=$(nproc)
 . /vm.conf # QUANTUM, INIT
+PATIENCE=5
+# shellcheck source=test/lib.sh
+. lib.sh
 
 # ---------------------------------------------------------------------------
 # 1  helpers
@@ -31,24 +33,9 @@ CPUS=$(nproc)
 fail() { echo "$*" >/tmp/why; exit 1; }
 skip() { echo "$*" >/tmp/why; exit 2; }
 
-# wait_for SECONDS COMMAND...: until it holds; five times as long, for emulated CPUs are slow
-# and the host may be busy.
-wait_for() {
-	local tenths=$(($1 * 50)); shift
-	while ! "$@"; do
-		[ $tenths -gt 0 ] || return 1
-		tenths=$((tenths - 1))
-		usleep 100000
-	done
-}
-state_is() { [ "$(cat $SCX/state 2>/dev/null || echo disabled)" = "$1" ]; }
-attached() { state_is enabled && case $(cat $SCX/root/ops 2>/dev/null) in gamer*) ;; *) false ;; esac; }
+attached() { attached_as gamer; }
 answers() { gamer status >/dev/null 2>&1; }
 none_left() { ! pidof gamer >/dev/null; }
-ended() { ! kill -0 "$1" 2>/dev/null; }
-
-# short_turns RATE: how often QEMU's CPUs take turns in the lab (see quantum.c); 0 while nothing is measured
-short_turns() { [ -z "$QUANTUM" ] || quantum "$1"; }
 
 # start [ARGS]: a gamer in the background as $G, attached and answering. It is alone while it loads.
 start() {

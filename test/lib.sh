@@ -1,0 +1,20 @@
+# shellcheck shell=dash disable=SC2154 # QUANTUM is in /vm.conf
+# lib.sh: what the checks of the host (test.sh), those of a guest (guest.sh) and the lab's benches (bench.sh) share
+SCX=/sys/kernel/sched_ext
+
+# wait_for SECONDS COMMAND...: does it hold within that time? $PATIENCE times as long, for emulated CPUs are slow
+# and the host may be busy.
+wait_for() {
+	local tenths=$(($1 * 10 * PATIENCE)); shift
+	until "$@" >/dev/null 2>&1; do
+		[ $((tenths -= 1)) -ge 0 ] || return 1
+		sleep 0.1
+	done
+}
+state_is() { [ "$(cat $SCX/state 2>/dev/null || echo disabled)" = "$1" ]; }
+# attached_as NAME: so begins the name of the scheduler that runs
+attached_as() { state_is enabled && case $(cat $SCX/root/ops 2>/dev/null) in "$1"*) ;; *) false ;; esac; }
+ended() { ! kill -0 "$1" 2>/dev/null; }
+# short_turns RATE: how often QEMU's CPUs take turns in the lab is decided while something is measured (see
+# quantum.c), 0: not; a scheduler that loads is alone, and would take 7 times as long.
+short_turns() { [ -z "$QUANTUM" ] || quantum "$1"; }
