@@ -2744,7 +2744,7 @@ host_wine() ( # CHECK
 # Each boot adds two judgements of its own: GROUP_log, GROUP_json.
 GROUPS_VM="
 	life --cpus 4,sockets=2,cores=1,threads=2
-	load --cpus 4 --mem 2048 --steady
+	load --cpus 4 --mem 2048 --steady --with bpftool
 	know --cpus 4 --gpu --steady
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	tell --cpus 4 --gpu --with modetest

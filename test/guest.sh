@@ -291,10 +291,24 @@ load_hooks() { : "with every optional hook switched off it still schedules, and 
 	is "hooks off" "$(gamer status | grep -c 'switched off; instead')" 6
 	stops TERM
 }
+# longest FILE COMMAND...: runs it; FILE says how long any task of the machine waited for a CPU meanwhile, at most, where
+# the kernel tells that. Of a task that had waited longer before, only a longer wait counts.
+longest() {
+	local file=$1 at=/sys/fs/bpf/longest rc; shift
+	bpftool prog loadall /bin/longest.bpf $at autoattach >/tmp/longest 2>&1 && cat $at/waits >/tmp/waits
+	"$@"
+	rc=$?
+	[ ! -e $at/waits ] || awk '
+		FNR == NR { before[$2] = $1; next }
+		$1 > before[$2] + 0 && $1 > ns { ns = $1; task = $3 }
+		END { printf "{\"v\":1,\"wait_ms\":%.6f,\"task\":\"%s\"}\n", ns / 1e6, task }' /tmp/waits $at/waits >"$file"
+	rm -rf $at
+	return $rc
+}
 load_soak() { : "a game next to the mixed load for SOAK_SECONDS: one gamer through all, and how long anyone waited for a CPU at most"
 	local seconds=${SOAK_SECONDS:-8}
 	start
-	timeout -s KILL $((seconds * 3 + 120)) longest /out/soak.wait gamer-bench --json --seconds "$seconds" \
+	longest /out/soak.wait timeout -s KILL $((seconds * 3 + 120)) gamer-bench --json --seconds "$seconds" \
 		--load mixed --load-threads $((2 * CPUS)) >/out/soak.json || fail "bench: exit $?"
 	stayed
 	echo "# load_soak: $seconds s: $(cat /out/soak.wait 2>/dev/null || echo 'this kernel does not say how long tasks wait')"
