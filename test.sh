@@ -35,7 +35,7 @@ die() { note "test.sh: $*"; exit 1; }
 usage() { note "test.sh: $*"; exit 64; }
 have() { command -v "$1" >/dev/null 2>&1; }
 # As the Makefile chooses
-clang_name() { basename "$(command -v clang-19 clang clang-14 | head -n1)"; }
+clang_name() { basename "$(command -v clang-19 clang | head -n1)"; }
 # at_least A B: version A is B or newer
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1)" = "$2" ]; }
 
@@ -2944,7 +2944,7 @@ run_tests() {
 	local t started=$SECONDS passed failed skipped
 	[ $# -gt 0 ] || die "no test of that name; see './test.sh list'"
 	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
+	make --no-print-directory -C "$ROOT" WERROR=-Werror >&2
 	exec 7>"$BUILD/tests.lock"
 	flock -n 7 || { note "waiting for the tests that already run here"; flock 7; }
 	# Someone may build while the tests run.
@@ -3206,7 +3206,7 @@ deps_missing() { # TABLE
 		[ -n "$package" ] || continue
 		[ -e "$file" ] || have "$file" || echo "$package"
 	done <<<"${1//$'\t'/}"
-	have clang-19 || have clang || have clang-14 || echo clang
+	have clang-19 || { have clang && at_least "$(clang -dumpversion)" 19; } || echo clang
 }
 deps() {
 	local missing table=${1:-$DEPS$DEPS_TEST}

@@ -181,7 +181,7 @@ struct drm_driver {
 };
 
 struct drm_device {
-	const struct drm_driver *driver;
+	struct drm_driver *driver;
 };
 
 struct drm_minor {
