@@ -1635,6 +1635,26 @@ static __always_inline u64 task_charge(const struct task_ctx *t, u64 used)
 	return (min_u64(used, NSEC_PER_SEC) * task_inv_weight(t)) >> 10;
 }
 
+/* So long the task ran. One function for all who see it. */
+static __always_inline void runtime_used(struct task_ctx *t, struct cpu_state *cs, u64 used)
+{
+	t->burst_ns = clamp_u32(t->burst_ns + used);
+	t->run_ns += used;
+	if (t->role < ROLE_NR)
+		cs->role_run_ns[t->role] += used;
+}
+
+/* The task's CPU: what it ran since it began, or since the last call, counts. */
+static __always_inline void task_settles(struct task_ctx *t, struct cpu_state *cs, u64 now)
+{
+	u64 used = later(now, t->run_at_ns) - t->run_at_ns;
+
+	t->run_at_ns = now;
+	t->fair_at_ns += task_charge(t, used);
+	cs->side_run_ns[t->class != CLASS_OTHER] += used;
+	runtime_used(t, cs, used);
+}
+
 /* --- slice --- */
 
 /* waiting: tasks per CPU that wait, 1024 is one. Many tasks get short slices, so that all have a turn. */
@@ -2380,9 +2400,12 @@ static __always_inline bool prev_is_first(struct task_struct *prev, struct cpu_s
 	struct llc_state *ls = llc_state_of(llc);
 	u64 waiting, fair_at;
 
-	if (!t || t->policy == SCHED_IDLE)
+	if (!t)
 		return false;
-	fair_at = t->fair_at_ns + task_charge(t, now - t->run_at_ns);
+	task_settles(t, cs, now);
+	if (t->policy == SCHED_IDLE)
+		return false;
+	fair_at = t->fair_at_ns;
 	waiting = llc_waiting(llc);
 	if (!waiting)
 		clock_moves(llc, fair_at, now, false);
@@ -2416,12 +2439,22 @@ static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u
 	return !pinned_first && take_pinned(cs, cpu, now);
 }
 
+/* What the running task means to those that it will wake. */
+static __always_inline void runtime_judge(const struct task_ctx *t, struct cpu_state *cs, u32 cpu, u64 now)
+{
+	cpu_shows(cs, cpu, task_prio(t, now));
+	/* What is critical by itself starts a chain; a boosted task passes on what is left. */
+	cs->boost_depth = cs->prio != PRIO_CRITICAL ? 0 :
+			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
+}
+
 void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct cpu_state *cs = cpu_state_of(cpu);
 	u32 llc = llc_of(cpu);
 	u64 now = compat_now();
 	bool runs = prev && (prev->scx.flags & k_SCX_TASK_QUEUED);
+	struct task_ctx *t;
 
 	if ((s64)(now - llc_states[llc].normal_served_ns) > (s64)RESCUE_NS &&
 	    take_other(cs, cpu, llc, now)) {
@@ -2438,8 +2471,10 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	    (take_other(cs, cpu, llc, now) || take_idle(llc, now, false) ||
 	     (nr_llcs > 1 && steal(cs, llc, now, 0))))
 		return;
-	if (runs) {	/* prev goes on */
-		cpu_shows(cs, cpu, cs->prio);
+	if (runs) {	/* prev goes on, and may be less important by now */
+		t = task_ctx_of(prev);
+		if (t)
+			runtime_judge(t, cs, cpu, now);
 		return;
 	}
 	/*
@@ -2464,15 +2499,6 @@ static __always_inline void runtime_waited(struct task_ctx *t, struct cpu_state 
 	if (t->role < ROLE_NR)
 		cs->wake_hist[t->role][hist_slot_sure(run_at - t->wake_at_ns)]++;
 	t->wake_at_ns = 0;
-}
-
-/* What the running task means to those that it will wake. */
-static __always_inline void runtime_judge(const struct task_ctx *t, struct cpu_state *cs, u32 cpu, u64 now)
-{
-	cpu_shows(cs, cpu, task_prio(t, now));
-	/* What is critical by itself starts a chain; a boosted task passes on what is left. */
-	cs->boost_depth = cs->prio != PRIO_CRITICAL ? 0 :
-			  task_boosted(t, now) ? t->boost_depth : BOOST_HOPS;
 }
 
 /* It runs on another CPU than last time; before its wait is added up. */
@@ -2587,12 +2613,8 @@ void BPF_OPS(gamer_running, struct task_struct *p)
 
 /* The task leaves the CPU: to wait for it again, or to sleep. One function for all who see it. */
 static __always_inline void runtime_ran(struct task_struct *p, struct task_ctx *t,
-					struct cpu_state *cs, u64 now, u64 used, bool runnable)
+					struct cpu_state *cs, u64 now, bool runnable)
 {
-	t->burst_ns = clamp_u32(t->burst_ns + used);
-	t->run_ns += used;
-	if (t->role < ROLE_NR)
-		cs->role_run_ns[t->role] += used;
 	if (!runnable) {
 		runtime_slept(p, t, cs, now);
 		return;
@@ -2605,18 +2627,14 @@ void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
 {
 	struct task_ctx *t = task_ctx_of(p);
 	struct cpu_state *cs = cpu_state_of(p->thread_info.cpu);
-	u64 now = compat_now(), used;
+	u64 now = compat_now();
 
 	if (!t)
 		return;
-	used = now - t->run_at_ns;
-	if ((s64)used < 0)
-		used = 0;
-	t->fair_at_ns += task_charge(t, used);
-	cs->side_run_ns[t->class != CLASS_OTHER] += used;
+	task_settles(t, cs, now);
 	if (perf_control)
 		cpu_used(cs, cpu_speed(p->thread_info.cpu), now);
-	runtime_ran(p, t, cs, now, used, runnable);
+	runtime_ran(p, t, cs, now, runnable);
 }
 
 /* --- tick, a higher class, the task's end --- */
@@ -3493,8 +3511,8 @@ int BPF_PROG(runtime_switch, bool preempt, struct task_struct *prev, struct task
 			if (input_path.event_ns && t->evidence[SOURCE_INPUT].role)
 				input_taken(cs, now);
 			runtime_overruns(prev, t, now - cs->run_at_ns);
-			runtime_ran(prev, t, cs, now, now - cs->run_at_ns,
-				    preempt || !prev_state);
+			runtime_used(t, cs, now - cs->run_at_ns);
+			runtime_ran(prev, t, cs, now, preempt || !prev_state);
 		}
 	}
 	enters = (u32)next->tgid == game;
