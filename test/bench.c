@@ -1031,13 +1031,37 @@ static void threads_join(u32 first_role, u32 last_role)
 			pthread_join(bench->thread[i].pthread, NULL);
 }
 
-/* Everything up to the barrier, where all threads and children wait */
-static void game_setup(void)
+/* Until so many tasks wait at the barrier */
+static void tasks_await(u32 want)
 {
 	const struct timespec ts = timespec(NSEC_PER_SEC / 5);
 	u64 limit_ns = now_ns() + SETUP_NS;
-	u32 want, ready;
+	u32 ready;
 
+	while ((ready = atomic_load(&bench->ready)) < want) {
+		if (child_died() || now_ns() > limit_ns)
+			fatal(EX_OSERR, "only %u of %u tasks started", ready, want);
+		futex(&bench->ready, FUTEX_WAIT, ready, &ts);
+	}
+}
+
+/* The barrier falls; returns when the measured time ends. */
+static u64 tasks_go(void)
+{
+	u64 t1_ns;
+
+	bench->epoch_ns = now_ns() + 20 * NSEC_PER_MSEC;
+	bench->t0_ns = bench->epoch_ns + cfg.warmup_ms * NSEC_PER_MSEC;
+	t1_ns = bench->t0_ns + cfg.seconds * NSEC_PER_SEC;
+	atomic_store(&bench->t1_ns, t1_ns);
+	atomic_store(&bench->go, 1);
+	futex(&bench->go, FUTEX_WAKE, INT_MAX, NULL);
+	return t1_ns;
+}
+
+/* Everything up to the barrier, where all threads and children wait */
+static void game_setup(void)
+{
 	if (cfg.realtime && (!policy(SCHED_FIFO) || !policy(SCHED_OTHER)))
 		fatal(errno == EPERM ? EX_NOPERM : EX_OSERR, "--realtime: %s", strerror(errno));
 	if (!cfg.no_drm)
@@ -1059,12 +1083,7 @@ static void game_setup(void)
 	if (!cfg.shape)
 		prctl(PR_SET_NAME, BENCH_COMM);	/* now: no child may have it */
 	threads_start();
-	want = bench->children + bench->threads - 1;	/* the compositor is a child */
-	while ((ready = atomic_load(&bench->ready)) < want) {
-		if (child_died() || now_ns() > limit_ns)
-			fatal(EX_OSERR, "only %u of %u tasks started", ready, want);
-		futex(&bench->ready, FUTEX_WAIT, ready, &ts);
-	}
+	tasks_await(bench->children + bench->threads - 1);	/* the compositor is a child */
 }
 
 /* Ends and reaps every thread, child and orphan of a forking load; descriptors end with us. */
@@ -1223,14 +1242,7 @@ static void wait_known(void)
 static void game_measure(void)
 {
 	char sched[sizeof(bench->sched)];
-	u64 t1_ns, called;
-
-	bench->epoch_ns = now_ns() + 20 * NSEC_PER_MSEC;
-	bench->t0_ns = bench->epoch_ns + cfg.warmup_ms * NSEC_PER_MSEC;
-	t1_ns = bench->t0_ns + cfg.seconds * NSEC_PER_SEC;
-	atomic_store(&bench->t1_ns, t1_ns);
-	atomic_store(&bench->go, 1);
-	futex(&bench->go, FUTEX_WAKE, INT_MAX, NULL);
+	u64 t1_ns = tasks_go(), called;
 
 	bench->interrupted = !main_wait(bench->t0_ns);
 	loads_read(0);
@@ -2699,20 +2711,15 @@ static bool shape_asked(void)
 /* Until all tasks wait at the barrier, and a running gamer, if it can, knows the game */
 static void shape_ready(void)
 {
-	const struct timespec ts = timespec(NSEC_PER_SEC / 5);
-	u64 limit_ns = now_ns() + SETUP_NS;
-	u32 want = 0, games = 0, ready;
+	u32 want = 0, games = 0;
+	u64 limit_ns;
 
 	for (u32 i = 0; i < shape_run->groups; i++)
 		if (!shape_run->group[i].row.late) {
 			want += shape_run->group[i].n;
 			games += shape_run->group[i].row.game;
 		}
-	while ((ready = atomic_load(&bench->ready)) < want) {
-		if (child_died() || now_ns() > limit_ns)
-			fatal(EX_OSERR, "only %u of %u tasks started", ready, want);
-		futex(&bench->ready, FUTEX_WAIT, ready, &ts);
-	}
+	tasks_await(want);
 	limit_ns = now_ns() + ANSWER_NS;
 	while (games && cfg.as != AS_STRANGER && shape_asked() && !bench->known && now_ns() < limit_ns)
 		usleep(20 * NSEC_PER_MSEC / NSEC_PER_USEC);
@@ -2720,14 +2727,8 @@ static void shape_ready(void)
 
 static void shape_measure(int fd)
 {
-	u64 t1_ns;
+	u64 t1_ns = tasks_go();
 
-	bench->epoch_ns = now_ns() + 20 * NSEC_PER_MSEC;
-	bench->t0_ns = bench->epoch_ns + cfg.warmup_ms * NSEC_PER_MSEC;
-	t1_ns = bench->t0_ns + cfg.seconds * NSEC_PER_SEC;
-	atomic_store(&bench->t1_ns, t1_ns);
-	atomic_store(&bench->go, 1);
-	futex(&bench->go, FUTEX_WAKE, INT_MAX, NULL);
 	if (!main_wait(bench->t0_ns))
 		fatal(128 + SIGINT, "interrupted, no figures");
 	shape_start(fd, true);
