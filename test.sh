@@ -886,8 +886,7 @@ host_ordinary() { : "a game that ends has ended; limits too low are raised or na
 	wait $B || true
 	wait_for 10 grep -qx 'gamer: the game has ended' "$WORK/log" || fail "$(cat "$WORK/log")"
 	! grep 'No such' "$WORK/log" || fail "an errno for what is no error"
-	kill $G
-	wait $G || fail "exit $?"
+	stop
 	says 77 'RLIMIT_NOFILE is 32' bash -c 'ulimit -n 32; exec "$@"' - "$GAMER" profile -- true
 	says 77 'RLIMIT_AS is 16777216' bash -c 'ulimit -v 16384; exec "$@"' - "$GAMER" profile -- true
 	have unshare || return 0
@@ -899,11 +898,19 @@ host_ordinary() { : "a game that ends has ended; limits too low are raised or na
 	wait $G || true
 }
 # observes: the gamer $G that writes to $WORK/log answers, or cannot observe here and has ended
-answers_or_ended() { "$GAMER" status || ! kill -0 "$1"; }
+answers_or_ended() { "$GAMER" status || ended "$1"; }
 observes() {
 	wait_for 30 answers_or_ended $G
-	kill -0 $G 2>/dev/null || skip "gamer cannot observe here: $(tail -n1 "$WORK/log")"
+	! ended $G || skip "gamer cannot observe here: $(tail -n1 "$WORK/log")"
 }
+# observe [ARGS]: a gamer that observes this machine, as $G
+observe() {
+	as_root
+	"$GAMER" run --observe "$@" >"$WORK/log" 2>&1 &
+	G=$!
+	observes
+}
+stop() { kill $G; wait $G || fail "exit $?"; } # in good order
 # supplies FILE=TEXT...: there are these power supplies, where $G looks, and it looks again.
 supplies() {
 	local dir=/proc/$G/root/sys/class/power_supply text
@@ -940,10 +947,7 @@ host_battery() { : "a machine is on battery by its own battery, not by a mouse's
 }
 # A gamer that observes this machine, and a game; $WORK, $G and $B are this test's own.
 clients_start() {
-	as_root
-	"$GAMER" run --observe >"$WORK/log" 2>&1 &
-	G=$!
-	observes
+	observe
 	"$BENCH" --no-uinput --no-drm --workers 2 --seconds 600 >/dev/null 2>&1 &
 	B=$!
 	wait_for 30 eval '"$GAMER" status --json | grep -q "\"pid\":'$B'.*NetThread"' || fail "the game is not found"
@@ -1072,10 +1076,8 @@ flood() {
 	chmod 755 "$WORK"
 	[ -e "$WORK/x.exe" ] || cp "$BUILD/test/flood" "$WORK/x.exe"
 	setpriv --reuid 65534 --regid 65534 --clear-groups "$WORK/x.exe" "$@" &
-	B=$!
 }
-host_flood_rename() { : "programs that rename themselves all the time: gamer answers, gives its sign of life and ends, each within 5 s"
-	as_root
+host_flood() { : "while programs start and rename themselves all the time gamer answers, finds each game, gives its sign of life and ends, each within 5 s"
 	local n
 	python3 -c 'if 1:
 		import socket, sys, time
@@ -1091,36 +1093,24 @@ host_flood_rename() { : "programs that rename themselves all the time: gamer ans
 		print(int(worst * 1000))' "$WORK/notify" >"$WORK/worst" &
 	W=$!
 	wait_for 10 [ -S "$WORK/notify" ] || fail "nobody listens"
-	NOTIFY_SOCKET=$WORK/notify WATCHDOG_USEC=1000000 "$GAMER" run --observe 2>"$WORK/log" &
-	G=$!
-	observes
-	flood rename 4
-	for n in 1 2 3 4 5; do
-		sleep 1
-		timeout 2 "$GAMER" status >"$WORK/status.txt" || fail "status $n has no answer in 5 s: $?"
-	done
-	kill -TERM $G
-	wait_for 5 eval '! kill -0 '$G || fail "SIGTERM is not heard in 5 s"
-	wait $G || fail "exit $?"
-	wait $W
-	[ "$(cat "$WORK/worst")" -le 5000 ] || fail "no sign of life for $(cat "$WORK/worst") ms"
-}
-host_flood_games() { : "games that start while programs start and rename themselves all the time: each is found within 5 s"
-	as_root
-	local n
-	"$GAMER" run --observe 2>"$WORK/log" &
-	G=$!
-	observes
-	flood rename 2
+	export NOTIFY_SOCKET=$WORK/notify WATCHDOG_USEC=1000000
+	observe
+	flood rename 3
 	flood exec 2
 	for n in 1 2 3 4 5 6; do
+		timeout 2 "$GAMER" status >"$WORK/status.txt" || fail "status $n has no answer in 5 s: $?"
 		cp /bin/sleep "$WORK/game$n.exe"
 		GAMER_GAME=1 "$WORK/game$n.exe" 600 &
 		B=$!
-		wait_for 5 eval 'timeout 2 "$GAMER" status | grep -q "^game: $B "' || fail "game $n is not found: $(timeout 2 "$GAMER" status | grep '^game:')"
+		wait_for 5 game_is $B || fail "game $n is not found: $(timeout 2 "$GAMER" status | grep '^game:')"
 		kill $B
 		wait $B || true
 	done
+	kill -TERM $G
+	wait_for 5 ended $G || fail "SIGTERM is not heard in 5 s"
+	wait $G || fail "exit $?"
+	wait $W
+	[ "$(cat "$WORK/worst")" -le 5000 ] || fail "no sign of life for $(cat "$WORK/worst") ms"
 }
 host_events() { : "events: what it asks for, prints what comes; an error, the end of gamer and an unknown type are told"
 	fake_start
@@ -1480,7 +1470,7 @@ host_locked() { : "processes whose memory is locked hold up no start, answer, ga
 	wait_for 20 thread_is "${CROWD[-1]}" audio || fail "a server that starts later is none: $(tail -n3 "$WORK/log")"
 	[ "$(grep -c 'cannot be read' "$WORK/log")" = 2 ] || fail "told $(grep -c 'cannot be read' "$WORK/log") times of two"
 	kill $G
-	wait_for 10 eval '! kill -0 $G' || fail "is not to be stopped"
+	wait_for 10 ended $G || fail "is not to be stopped"
 	wait $G || fail "exits $?"
 }
 
@@ -1795,8 +1785,7 @@ host_owners() { : "a game belongs to a user: no other takes its place, and its s
 	kill "$game"
 	wait_for 20 grep -q 'game: .* fake.exe' "$WORK/log" || fail "the other user's is no game when the first has ended"
 	[ "$(grep -c 'all places for servers' "$WORK/log")" = 1 ] || fail "a full table is told of $(grep -c 'all places' "$WORK/log") times"
-	kill $G
-	wait $G || fail "exits $?"
+	stop
 }
 
 host_owners_wine() { : "files of Wine that other processes bring, more than have a place, leave the game its own"
@@ -1811,8 +1800,7 @@ host_owners_wine() { : "files of Wine that other processes bring, more than have
 	wait_for 20 game_is "$game" || fail "the game is not found: $(tail -n1 "$WORK/log")"
 	wait_for 20 thread_is "$game" game render,wine || fail "its Wine is not heard: $("$GAMER" status | grep "^thread.* $game ")"
 	wait_for 20 grep -q 'all places for files of Wine' "$WORK/log" || fail "20 files: $(tail -n1 "$WORK/log")"
-	kill $G
-	wait $G || fail "exits $?"
+	stop
 }
 
 host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well formed"
@@ -2494,31 +2482,13 @@ host_profile_table() { : "profile: every x86-64 system call of this machine's he
 	newest=$(calls_of "$(headers call)/unistd_64.h")
 	diff <(echo "$newest") <(echo "$ours") >"$BUILD/test-table.diff" || fail "differs from the newest kernel's: $(xargs <"$BUILD/test-table.diff")"
 }
-# observed DIR CMD [GAMER-ARGS]: while an observer runs that writes into DIR
-observed() (
-	local dir=$1 cmd=$2 gamer rc=0; shift 2
-	export RUNTIME_DIRECTORY=$dir
-	"$GAMER" run --observe "$@" >"$dir/log" 2>&1 &
-	gamer=$!
-	# shellcheck disable=SC2064
-	trap "kill $gamer 2>/dev/null || true" EXIT
-	wait_for 30 answers_or_ended $gamer
-	kill -0 $gamer || fail "does not answer: $(tail -n1 "$dir/log")"
-	"$cmd" "$dir" || rc=$?
-	kill $gamer
-	wait $gamer || fail "gamer exits $?"
-	return $rc
-)
-roles_take() { # DIR
-	local n
-	for n in 1 2 3; do
-		"$BENCH" --seconds 4 --json --no-uinput --no-drm --workers 1 >"$1/host_roles.$n.json" || return
-	done
-}
 host_roles() { : "observing without the hooks of devices: who sends packets is network, who waits for frames is not; nine of ten sure roles are right"
-	as_root
-	local line="ok"
-	observed "$WORK" roles_take --hooks=-gpu,-frame,-input,-readers,-audio || exit
+	local line="ok" n
+	observe --hooks=-gpu,-frame,-input,-readers,-audio
+	for n in 1 2 3; do
+		"$BENCH" --seconds 4 --json --no-uinput --no-drm --workers 1 >"$WORK/host_roles.$n.json" || fail "bench: exit $?"
+	done
+	stop
 	group_roles host_roles "$WORK" >&2
 	[ "$line" = ok ] || fail "$line"
 }
@@ -2532,21 +2502,16 @@ openmetrics() {
 	rm -rf "$dir"
 	return $rc
 }
-metrics_take() { # DIR
-	wait_for 25 grep -q '^gamer_wakeup_seconds_bucket' "$1/metrics" || # it is written every 10 s
-		fail "the metrics file has no histogram while a game runs"
-	cp "$1/metrics" "$1/collected"
-	"$GAMER" status --metrics >"$1/asked"
-}
 host_metrics() { : "Prometheus' own parser accepts what status and --metrics-file say while a game runs, and after gamer's end"
-	as_root
-	local promtool game rc=0
+	local promtool
 	promtool=$(tool promtool)
 	"$BENCH" --seconds 600 --no-uinput --no-drm --frame-work-us 200 >/dev/null 2>&1 &
-	game=$!
-	(observed "$WORK" metrics_take --game $game --metrics-file "$WORK/metrics") || rc=$?
-	kill $game
-	[ $rc = 0 ] || exit $rc
+	observe --game $! --metrics-file "$WORK/metrics"
+	wait_for 25 grep -q '^gamer_wakeup_seconds_bucket' "$WORK/metrics" || # it is written every 10 s
+		fail "the metrics file has no histogram while a game runs"
+	cp "$WORK/metrics" "$WORK/collected"
+	"$GAMER" status --metrics >"$WORK/asked"
+	stop
 	"$promtool" check metrics <"$WORK/collected" >"$WORK/said" 2>&1 || fail "exit $?: $(head -n1 "$WORK/said")"
 	[ ! -s "$WORK/said" ] || fail "the metrics file: $(head -n1 "$WORK/said")"
 	grep -qx 'gamer_up 1' "$WORK/collected" || fail "no gamer_up 1 while it works"

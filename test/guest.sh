@@ -122,12 +122,6 @@ life_second() { : "a second gamer exits 75 with one line, with a folder of its o
 	attached || fail "the first one is gone"
 	stops TERM
 }
-life_user() { : "an ordinary user gets 77 and the name of what is missing"
-	timeout 20 as_user gamer run >/tmp/user 2>&1
-	is "exit code" $? 77
-	is "lines printed" "$(wc -l </tmp/user)" 1
-	grep -q CAP_ /tmp/user || fail "no capability named: $(cat /tmp/user)"
-}
 woken() { # ROLE N: so many wakeups of that role
 	gamer status --json | sed -n "s/.*\"$1\":{[^}]*\"wakeups\":\([0-9]*\).*/\1/p" >/tmp/woken
 	[ "$(cat /tmp/woken)" -ge "$2" ]
@@ -948,18 +942,7 @@ dev_learned() { : "a game's submitting thread is known before its first submit i
 }
 rows() { gamer status | awk -v p="$1" '$1 == "thread" && ($2 == p || $3 == p)' | wc -l; }
 no_rows() { [ "$(rows "$1")" = 0 ]; }
-dev_killed() { : "a game that is killed is gone, with its threads"
-	play udp_send 7000 20 + udp_recv 7000 + threads 50
-	observe --game $D
-	go
-	has udp_send "network network 90"
-	game_is $D || fail "$(gamer status | grep ^game:)"
-	kill -KILL $D
-	wait_for 5 game_is none || fail "killed: $(gamer status | grep ^game:)"
-	wait_for 5 no_rows $D || fail "killed: $(rows $D) of its threads are left"
-	ends_well
-}
-dev_exec() { : "a game that becomes another program, out of its first thread or another, stays the game"
+dev_exec() { : "a game that becomes another program, out of its first thread or another, stays the game; killed it is gone, with its threads"
 	local by
 	printf '#!/bin/sh\nexec devices udp_send 7000 20 + udp_recv 7000\n' >/tmp/second
 	chmod +x /tmp/second
@@ -972,6 +955,7 @@ dev_exec() { : "a game that becomes another program, out of its first thread or 
 		game_is $D || fail "$(gamer status | grep ^game:)"
 		kill -KILL $D
 		wait_for 5 game_is none || fail "killed: $(gamer status | grep ^game:)"
+		wait_for 5 no_rows $D || fail "killed: $(rows $D) of its threads are left"
 		ends_well
 	done
 }
@@ -1419,10 +1403,7 @@ fault_backoff() { : "SIGTERM between two restarts ends it at once; others are no
 }
 
 fault_privileges() { : "after attach only some capabilities are in force, no new ones, and system calls are filtered; --no-seccomp opens those"
-	gamer run --test call >/tmp/gamer.log 2>&1 &
-	G=$!
-	wait_for 60 attached || fail "$(tail -n 1 /tmp/gamer.log)"
-	wait_for 20 grep -q 'a forbidden call' /tmp/gamer.log
+	start --test call
 	grep -q 'a forbidden call: fails' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
 	is "Seccomp" "$(of_process Seccomp)" 2
 	is "NoNewPrivs" "$(of_process NoNewPrivs)" 1
@@ -1432,9 +1413,7 @@ fault_privileges() { : "after attach only some capabilities are in force, no new
 	is "oom_score_adj" "$(cat /proc/$G/oom_score_adj)" -1000
 	healthy
 	stops TERM
-	gamer run --observe --no-seccomp --test call >/tmp/gamer.log 2>&1 &
-	G=$!
-	wait_for 60 answers || fail "$(tail -n 1 /tmp/gamer.log)"
+	observe --no-seccomp --test call
 	grep -q 'a forbidden call: works' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
 	is "Seccomp" "$(of_process Seccomp)" 0
 	ends_well
@@ -1992,9 +1971,7 @@ refused() {
 closed_isolcpus() { : "isolcpus=, with which kernels take no scheduler, is named: exit 69 at once; check says it before; observing works"
 	gamer check | grep -q '^sched_ext *isolcpus=1:' || fail "$(gamer check | grep ^sched_ext)"
 	refused 'isolcpus=1' gamer run --backend scx --db=
-	gamer run --observe >/tmp/gamer.log 2>&1 &
-	G=$!
-	wait_for 30 answers || fail "does not observe: $(cat /tmp/gamer.log)"
+	observe
 	stops TERM
 }
 # the last one, for nothing opens that lock again
