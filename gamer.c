@@ -647,6 +647,14 @@ void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t size);
 
+static u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
+}
+
 /* Counts an allocation. False: the build with sanitizers lets this one fail. */
 static bool alloc_counted(void)
 {
@@ -895,6 +903,29 @@ static void die(int code, const char *fmt, ...)
 	exit(code);
 }
 
+/*
+ * What takes longer than two seconds shows its progress, where stderr is a terminal: a line that the next one
+ * replaces, twice a second. NULL: it is over.
+ */
+__attribute__((format(printf, 2, 3)))
+static void progress(u64 since_ns, const char *fmt, ...)
+{
+	static u64 last_ns;
+	u64 now = now_ns();
+	char text[128];
+	va_list ap;
+	int n;
+
+	if (fmt ? now - since_ns < 2 * NSEC_PER_SEC || now - last_ns < NSEC_PER_SEC / 2 || !isatty(STDERR_FILENO) :
+		  !last_ns)
+		return;
+	last_ns = fmt ? now : 0;
+	va_start(ap, fmt);
+	n = fmt ? vsnprintf(text, sizeof(text), fmt, ap) : 0;
+	va_end(ap);
+	dprintf(STDERR_FILENO, "\r%.*s\033[K", n, text);
+}
+
 /* Shows libbpf's warnings where they are asked for; gamer has its own message for each failed step. */
 static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
@@ -937,14 +968,6 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 /* ===================================================================================== */
 /* 6. small I/O                                                                          */
 /* ===================================================================================== */
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
-}
 
 /*
  * Reads a file, up to size - 1 bytes, and puts a 0 in place of the newline at its end, or behind it.
@@ -7955,8 +7978,6 @@ static struct trace {
 	u64 frame_end_ns;		/* the same of the frames; trace_slice() */
 	u64 run_end_ns[MAX_CPUS];	/* and of who ran on each CPU */
 	bool cpu_named[MAX_CPUS];	/* the track has its name; trace_cpu() */
-	u64 shown_s;			/* that the progress line says; events_pause() */
-	bool progress;			/* there is such a line; trace_open() */
 } trace;
 
 /* Begins an event; trace_end() ends it. at_ns 0: it has no time. */
@@ -8079,7 +8100,6 @@ static void trace_open(const char *path)
 	topo_read();	/* how far a thread moved; move_distance() */
 	trace.j = (struct json){ .o = trace.out };
 	trace.started_ns = now_ns();
-	trace.progress = isatty(STDERR_FILENO);
 	json_open(&trace.j, NULL, '{');
 	json_str(&trace.j, "displayTimeUnit", "ms");
 	json_open(&trace.j, "traceEvents", '[');
@@ -8097,8 +8117,7 @@ static int trace_close(int code, bool greeted, const char *why)
 	const char *path = args.events.trace;
 	int wrote;
 
-	if (trace.progress)
-		fputs("\r\033[K", stderr);
+	progress(0, NULL);
 	if (code != EX_IOERR && !greeted) {
 		if (why || code == EX_OK)
 			note("events: %s", why ? : "gamer does not answer");
@@ -8186,13 +8205,9 @@ static bool events_take(struct conn *c)
 /* No more for now; false: it cannot be written. */
 static bool events_pause(void)
 {
-	u64 s = trace.out ? (now_ns() - trace.started_ns) / NSEC_PER_SEC : 0;
-
-	if (trace.progress && s != trace.shown_s) {
-		trace.shown_s = s;
-		fprintf(stderr, "\revents: %" PRIu64 " s, %" PRIu64 " in the trace \033[K", s,
-			trace.events);
-	}
+	if (trace.out)
+		progress(trace.started_ns, "events: %llu s, %" PRIu64 " in the trace",
+			 (now_ns() - trace.started_ns) / NSEC_PER_SEC, trace.events);
 	if (trace.out)
 		return !trace.out->failed;
 	out_flush(out_stdout());
@@ -10004,23 +10019,6 @@ static void prof_signals_read(void)
 	}
 }
 
-static void prof_progress(u64 now, bool end)
-{
-	static u64 last_ns;
-	char text[128];
-	int n;
-
-	if (!isatty(STDERR_FILENO) || (end ? !last_ns : now - prof.start_ns < 2 * NSEC_PER_SEC ||
-							now - last_ns < NSEC_PER_SEC / 2))
-		return;
-	last_ns = now;
-	n = snprintf(text, sizeof(text), end ? "\r\033[K" :
-		     "\rgamer: profiling for %llu s (Ctrl-C ends it)\033[K",
-		     (now - prof.start_ns) / NSEC_PER_SEC);
-	if (write(STDERR_FILENO, text, n) < 0)
-		last_ns = now;		/* nobody reads it, which is no error */
-}
-
 /* Records until the command or process ends, a signal comes, or the time is over. */
 static void prof_loop(void)
 {
@@ -10036,7 +10034,8 @@ static void prof_loop(void)
 		now = now_ns();
 		if (now >= next_ns) {
 			prof.turn(now);
-			prof_progress(now, false);
+			progress(prof.start_ns, "gamer: profiling for %llu s (Ctrl-C ends it)",
+				 (now - prof.start_ns) / NSEC_PER_SEC);
 			next_ns = now + PROF_TURN_NS;
 		}
 		if (now >= end_ns)
@@ -10051,7 +10050,7 @@ static void prof_loop(void)
 			break;
 	}
 	prof.end_ns = now_ns();
-	prof_progress(prof.end_ns, true);
+	progress(0, NULL);
 }
 
 static void prof_turn(u64 now)
@@ -10139,8 +10138,8 @@ static void prof_symbolize(void)
 	u64 begin_ns = now_ns(), now = begin_ns;
 	u32 asked = prof.signal, i;
 	struct pollfd fd = { .fd = prof.signal_fd, .events = POLLIN };
-	bool runs, told = false;
 	pthread_t thread;
+	bool runs;
 
 	prof.signal = 0;
 	runs = !pthread_create(&thread, NULL, prof_names_read, NULL);
@@ -10148,11 +10147,9 @@ static void prof_symbolize(void)
 		poll(&fd, 1, 5);
 		runs = pthread_tryjoin_np(thread, NULL);
 		prof_signals_read();
-		if (now - begin_ns > 2 * NSEC_PER_SEC && !told && isatty(STDERR_FILENO))
-			told = fprintf(stderr, "gamer: reading symbols (Ctrl-C ends it)") > 0;
+		progress(begin_ns, "gamer: reading symbols (Ctrl-C ends it)");
 	}
-	if (told)
-		fprintf(stderr, "\r\033[K");
+	progress(0, NULL);
 	if (!prof.signal)
 		prof.signal = asked;
 	__atomic_store_n(&prof.names_over, true, __ATOMIC_RELAXED);
