@@ -779,9 +779,8 @@ exits() {
 	[ "$(wc -l <<<"$SAID")" -le 1 ] || fail "'$*' says more than one line: $SAID"
 }
 
-PATIENCE=10
-# shellcheck source=test/lib.sh
-. "$ROOT/test/lib.sh"
+# shellcheck source=test/lib.sh disable=SC2034 # PATIENCE is for it
+PATIENCE=10 && . "$ROOT/test/lib.sh"
 
 host_static() { : "one static binary: no interpreter, no shared library, stripped"
 	local elf
