@@ -7837,6 +7837,8 @@ static bool conn_ask(struct conn *c, const char *cmd, const char *more)
 
 	c->len = c->taken = 0;
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (c->fd < 0)
+		return false;
 	/* connect() would wait for a stopped gamer for ever */
 	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
 	n = connect(c->fd, (struct sockaddr *)&sa, sizeof(sa)) ? 0 : send(c->fd, request, len, MSG_NOSIGNAL);
