@@ -559,7 +559,7 @@ static const struct stat_desc {
 /* What a client's request asks for. */
 struct request {
 	enum request_what {
-		ASK_NOTHING, ASK_EVENTS, ASK_STATUS, ASK_TEXT, ASK_METRICS, ASK_THREADS, ASK_TOP,
+		ASK_NOTHING, ASK_EVENTS, ASK_STATUS, ASK_TEXT, ASK_METRICS, ASK_TOP,
 	} what;
 	u32 types;			/* bits by enum event_type; 0: the request names an unknown one */
 	u32 tid, pid;			/* events of this thread and this process alone; 0: of all */
@@ -6519,7 +6519,6 @@ struct threads_out {
 	enum {
 		THREADS_JSON,
 		THREADS_TEXT,
-		THREADS_LINE,	/* for programs: what tells when a thread got its role */
 		THREADS_TOP,	/* for top, which makes shares of the times; the least important comes last */
 	} as;
 	u32 more;		/* threads that found no room */
@@ -6556,6 +6555,7 @@ static void thread_print(const struct thread_row *row, void *ctx)
 		json_f64(j, "wait_ms", row->wait_ns / 1e6, 3);
 		json_u64(j, "primary", row->primary);
 		json_u64(j, "role_at_ns", row->role_at_ns);
+		json_u64(j, "role_wakeups", row->role_wakeups);
 		json_u64(j, "seen_at_ns", row->seen_at_ns);
 		json_str(j, "comm", row->comm);
 		json_close(j, '}');
@@ -6563,11 +6563,6 @@ static void thread_print(const struct thread_row *row, void *ctx)
 	case THREADS_TEXT:
 		out_f(to->o, "thread %8u %8u %-10s %-10s %-8s %4u %9.1f  %s\n", row->tid, row->tgid,
 		      class, role, source, row->confidence, submit_hz, row->comm);
-		break;
-	case THREADS_LINE:
-		out_f(to->o, "thread %u %u %s %s %s %u %.1f %llu %llu %llu %llu %s\n", row->tid, row->tgid,
-		      class, role, source, row->confidence, submit_hz, row->role_at_ns, row->seen_at_ns,
-		      row->wakeups, row->role_wakeups, row->comm);
 		break;
 	case THREADS_TOP:
 		out_f(to->o, "thread %u %llu %llu %-15s %-10s %-8s %4u %3u %8.1f %8.1f %8.1f %s\n",
@@ -7194,7 +7189,7 @@ static struct request request_parse(const char *line)
 {
 	static const char *const words[] = {
 		[ASK_EVENTS] = "\"events\"", [ASK_STATUS] = "\"status\"", [ASK_TEXT] = "\"text\"",
-		[ASK_METRICS] = "\"metrics\"", [ASK_THREADS] = "\"threads\"", [ASK_TOP] = "\"top\"",
+		[ASK_METRICS] = "\"metrics\"", [ASK_TOP] = "\"top\"",
 	};
 	u32 what = ASK_EVENTS, types = (1U << EVENT_RUN) - 1;	/* all but run, where none is named */
 	const char *at = strstr(line, "\"types\":");
@@ -7263,9 +7258,6 @@ static void client_answer(struct client *c, const char *text)
 	case ASK_METRICS:	status_metrics(&answer, false);		break;
 	case ASK_TOP:		status_top(&answer);			break;
 	case ASK_NOTHING:	answer_error("unknown command");	break;
-	case ASK_THREADS:	/* an empty line is the end */
-		threads_each(thread_print, &(struct threads_out){ .o = &answer, .as = THREADS_LINE });
-		out_put(&answer, "\n", 1);
 	}
 	client_put(c, answer.buf, answer.len);
 	c->asked_ns = now_ns();

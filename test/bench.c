@@ -1156,16 +1156,25 @@ static void loads_read(u32 border)
 	bench->load_ns[border] = now_ns();
 }
 
-/* One line of the answer: a thread of ours, or one that the game has nothing to do with */
-static void found_line(char *line)
+/* What follows "KEY": in a JSON object that begins here, or 0 */
+static u64 number_of(const char *object, const char *key)
 {
-	struct found found = { 0 };
+	const char *at = strstr(object, key);
+
+	return at ? strtoull(at + strlen(key), NULL, 10) : 0;
+}
+
+/* A thread of the answer: one of ours, or one that the game has nothing to do with */
+static void found_thread(const char *row)
+{
+	struct found found = {
+		.role_at_ns = number_of(row, "\"role_at_ns\":"), .role_wakeups = number_of(row, "\"role_wakeups\":"),
+	};
 	char role[16];
 	u32 tid, pid;
 
-	if (sscanf(line, "thread %u %u %*s %15s %15s %u %*s %" SCNu64 " %*s %*s %" SCNu64, &tid,
-		   &pid, role, found.source, &found.confidence, &found.role_at_ns,
-		   &found.role_wakeups) != 7)
+	if (sscanf(row, "{\"tid\":%u,\"pid\":%u,\"class\":\"%*[a-z]\",\"role\":\"%15[a-z_]\",\"source\":\"%15[a-z]\","
+		   "\"confidence\":%u", &tid, &pid, role, found.source, &found.confidence) != 5)
 		return;
 	while (found.role < ROLE_NR - 1 && strcmp(role_names[found.role], role))
 		found.role++;
@@ -1182,20 +1191,19 @@ static void found_line(char *line)
 
 static char answer[ANSWER_SIZE];
 
-/* Has a running gamer answered cmd, in answer, which then ends as told? */
-static bool gamer_says(const char *cmd, const char *end)
+/* Has a running gamer told its status, as JSON in answer? */
+static bool gamer_says(void)
 {
+	static const char request[] = "{\"v\":1,\"cmd\":\"status\"}\n";
 	const char *dir = getenv("RUNTIME_DIRECTORY");
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	struct pollfd pfd = { .events = POLLIN };
 	u64 end_ns = now_ns() + ANSWER_NS;
-	size_t len = 0, tail = strlen(end);
 	bool whole = false;
-	char request[64];
+	size_t len = 0;
 	ssize_t n = 1;
 
 	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/gamer.sock", dir ? dir : "/run/gamer");
-	snprintf(request, sizeof(request), "{\"v\":1,\"cmd\":\"%s\"}\n", cmd);
 	pfd.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (pfd.fd >= 0 && !connect(pfd.fd, (struct sockaddr *)&sa, sizeof(sa)) &&
 	    send(pfd.fd, request, strlen(request), MSG_NOSIGNAL) > 0)
@@ -1205,7 +1213,7 @@ static bool gamer_says(const char *cmd, const char *end)
 			n = read(pfd.fd, answer + len, sizeof(answer) - 1 - len);
 			len += MAX(n, 0);
 			answer[len] = 0;
-			whole = len >= tail && !strcmp(answer + len - tail, end);
+			whole = len && answer[len - 1] == '\n';
 		}
 	close(pfd.fd);
 	return whole;
@@ -1217,14 +1225,12 @@ static bool gamer_says(const char *cmd, const char *end)
  */
 static void ask(void)
 {
-	char *line = answer, *next;
+	const char *row = answer;
 
 	memset(bench->outside, 0, sizeof(bench->outside));
-	bench->answered = gamer_says("threads", "\n\n") || (*answer == '\n' && !answer[1]);
-	for (; bench->answered && (next = strchr(line, '\n')); line = next + 1) {
-		*next = 0;
-		found_line(line);
-	}
+	bench->answered = gamer_says();
+	while (bench->answered && (row = strstr(row, "{\"tid\":")))
+		found_thread(row++);
 }
 
 /* A game loads for seconds before its first frame: a running gamer may see who we are. */
@@ -2699,7 +2705,7 @@ static bool shape_asked(void)
 	char game[32];
 
 	bench->known = false;
-	if (!gamer_says("status", "\n"))
+	if (!gamer_says())
 		return false;
 	for (u32 i = 0; i < shape_run->groups; i++) {
 		snprintf(game, sizeof(game), "\"game\":{\"pid\":%d,", shape_run->group[i].pid);
