@@ -72,6 +72,7 @@ typedef int64_t s64;
 /* ==== 1. types ======================================================================= */
 
 #define FPS			60		/* frame limiter and vblank, Hz */
+#define WARMUP_MS		1000	/* before the measured time */
 #define INPUT_HZ		1000
 #define IN_FLIGHT		2	/* frames between limiter and present call */
 #define STAMPS			4	/* > IN_FLIGHT: none is overwritten unread */
@@ -108,8 +109,7 @@ static const char *const role_names[ROLE_NR] = {
 
 /* What the caller asks for; 0 means the default where one is named. Set before anything starts. */
 static struct cfg {
-	u64 seconds;		/* measured time, after the warm-up */
-	u64 warmup_ms;
+	u64 seconds;		/* measured time, after WARMUP_MS */
 	u64 workers;		/* fork-join job threads; 0: min(cpus - 1, 3), at least 1 */
 	u64 audio_frames;	/* per period, at 48 kHz */
 	u64 load_threads;	/* 0: 2 x cpus; each is one runnable task (a pipe pair is one) */
@@ -122,7 +122,7 @@ static struct cfg {
 	const char *load_name, *svg, *csv, *compare, *shape, *as_name;	/* or NULL */
 	u32 as;			/* enum as */
 	u32 load;		/* enum load */
-} cfg = { .warmup_ms = 1000, .audio_frames = 256 };
+} cfg = { .audio_frames = 256 };
 
 enum stage {
 	STAGE_SIM, STAGE_WORKER, STAGE_RENDER, STAGE_SUBMIT, STAGE_COMPOSITOR, STAGE_INPUT,
@@ -985,7 +985,7 @@ static void game_new(void)
 	bench->input_period_ns = NSEC_PER_SEC / INPUT_HZ;
 	bench->audio_period_ns = cfg.audio_frames * NSEC_PER_SEC / AUDIO_HZ;
 	bench->gpu_ns = bench->period_ns / 4;
-	bench->frame_cap = FPS * (cfg.seconds + 1) + FPS * cfg.warmup_ms / 1000 + 16;
+	bench->frame_cap = FPS * (cfg.seconds + 1) + FPS * WARMUP_MS / 1000 + 16;
 	bench->threads = STAGES - 1 + cfg.workers;
 	game_alloc();
 }
@@ -1051,7 +1051,7 @@ static u64 tasks_go(void)
 	u64 t1_ns;
 
 	bench->epoch_ns = now_ns() + 20 * NSEC_PER_MSEC;
-	bench->t0_ns = bench->epoch_ns + cfg.warmup_ms * NSEC_PER_MSEC;
+	bench->t0_ns = bench->epoch_ns + WARMUP_MS * NSEC_PER_MSEC;
 	t1_ns = bench->t0_ns + cfg.seconds * NSEC_PER_SEC;
 	atomic_store(&bench->t1_ns, t1_ns);
 	atomic_store(&bench->go, 1);
@@ -1500,7 +1500,6 @@ static void json_config(FILE *o)
 	json_open(o, "config");
 	field(o, "cpus", bench->cpus, 0);
 	field(o, "seconds", cfg.seconds, 0);
-	field(o, "warmup_ms", cfg.warmup_ms, 0);
 	field(o, "fps", FPS, 0);
 	field(o, "workers", cfg.workers, 0);
 	field(o, "frame_work_us", cfg.frame_work_us, 0);
@@ -3027,8 +3026,6 @@ static const struct option_info {
 } options[] = {
 	{ .name = "seconds", .number = &cfg.seconds, .min = 1, .max = 86400, .arg = "N",
 	  .help = "measured time; default: 10" },
-	{ .name = "warmup-ms", .number = &cfg.warmup_ms, .max = 60000, .arg = "N",
-	  .help = "time before it, not measured; default: 1000" },
 	{ .name = "workers", .number = &cfg.workers, .max = 64, .arg = "N",
 	  .help = "job threads; 0, the default: by CPUs" },
 	{ .name = "audio-frames", .number = &cfg.audio_frames, .min = 64, .max = 1024, .arg = "N",

@@ -335,18 +335,6 @@ know_exact() { : "scheduling: threads with a device are known by its hook within
 	healthy
 	stops TERM
 }
-know_observe() { : "--observe knows the same, whether it comes before the game or after"
-	observe
-	game know_observe.before
-	ends
-	game know_observe.late --warmup-ms 15000 & # a slow machine needs 10 s until it answers
-	local bench=$!
-	wait_for 30 pidof gamer-bench >/dev/null || fail "no gamer-bench"
-	sleep 1
-	observe
-	wait $bench || fail "bench: $(cat /tmp/why)"
-	ends
-}
 know_outside() { : "no thread outside the game gets a role of a game, whatever it does"
 	local bench strange=
 	displays_or_skip

@@ -10,10 +10,9 @@ line, each with the fields that its type has.
 Prints nothing (or the tables) if all is well, else the first problem, with exit code 1.
 
 Roles: of evidence by a hook (its source is the hook's name) everything must be right, and
-within 1 ms of the first event (know_outside has too much load to tell), unless gamer came
-later than that (`.late.` in the file's name). A check named for the pattern must be right
-for 95 % of its threads within 100 wakeups. Of the roles that are told with a confidence of 90
-or more, at least 90 % are right. Threads outside the game have no role of a game
+within 1 ms of the first event (know_outside has too much load to tell). A check named for the
+pattern must be right for 95 % of its threads within 100 wakeups. Of the roles that are told with a
+confidence of 90 or more, at least 90 % are right. Threads outside the game have no role of a game
 in any of them.
 """
 import json
@@ -229,8 +228,7 @@ def roles_exact(check, path, doc):
             fail(path, who)
         if t["source"] in EXACT.values() and t["found"] != t["truth"]:
             fail(path, who)
-        if t["source"] in EXACT.values() and check != "know_outside" and ".late." not in path \
-                and t["us"] > 1000:
+        if t["source"] in EXACT.values() and check != "know_outside" and t["us"] > 1000:
             fail(path, f"{who}, {t['us']:.0f} us after the first event")
 
 
