@@ -2077,7 +2077,8 @@ static const u16 allowed_calls[] = {
 	SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create,
 	SYS_poll, SYS_epoll_create1, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
 	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
-	SYS_setsockopt, SYS_getsockopt, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open, SYS_getpid,
+	SYS_setsockopt, SYS_getsockopt, SYS_getpeername, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open,
+	SYS_pidfd_getfd, SYS_getpid,
 	SYS_gettid, SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime,
 	SYS_futex,
 	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
@@ -4167,6 +4168,8 @@ static void wine_take(void)
 #define READ_SKIP_USER	4	/* of one user: then none of that user's is read */
 #define READ_LOST	4	/* children that hang: then only what cannot hang is read */
 #define READ_AT_ONCE	64	/* processes in one order, answers in one turn of the loop */
+#define READ_SOCKETS	512	/* of the game that are looked at */
+#define DISPLAY_LOOKS	10	/* for the game's display, each after twice the time: a minute and a half */
 
 /*
  * What is seen of a process, what it adds to its score, and how that is said. To draw steadily makes
@@ -4178,6 +4181,7 @@ static void wine_take(void)
 	X(NVIDIA, 20, "uses NVIDIA's driver")					\
 	X(SOUNDS, 5, "plays sound")						\
 	X(FLIPS, -100, "flips pages as compositors do")				\
+	X(SHOWS, -100, "shows what the game draws")				\
 	X(DECLARED, 1000, "GAMER_GAME is set")					\
 	X(BENCH, 1000, "is gamer's own game")					\
 	X(LAUNCHED, 30, "was started by a launcher")				\
@@ -4218,6 +4222,9 @@ static const char *const game_starters[] = {
 	"reaper", "pv-adverb", "steam-launch-wr", "lutris-wrapper", "umu-run", "legendary", "gogdl",
 	"nile", "bottles-cli",
 };
+
+/* Parts of the names of sockets by which programs reach a display, in any folder or none (Linux' own names). */
+static const char *const display_sockets[] = { "/wayland-", "/gamescope-", "/.X11-unix/X" };
 
 /* Parts of the names of launchers' applications. */
 static const char *const game_launchers[] = { "steam", "lutris", "heroic", "bottles" };
@@ -4280,6 +4287,8 @@ struct game_slot {
 	u8 known;		/* 1: comm, uid and what it is are known; slot_told() */
 	u8 again;		/* looks to come after the next; game_hint(), slot_told() */
 	u8 asked;		/* 1: the child looks at it; reader_next(), reader_told() */
+	u8 shows;		/* 1: the game is connected to it, for a display; slot_shows() */
+	u8 looks;		/* for the game's display; slot_shows() */
 	char comm[16];		/* not trusted; slot_told() */
 };
 
@@ -4312,6 +4321,7 @@ struct order {
 	u32 look;		/* enum look */
 	s32 pid;
 	u32 wine;		/* 0: no library, 1: that of a Windows program, 2: any */
+	u32 display;		/* 1: whoever shows what it draws is to be told too */
 };
 
 /* An answer. The last answer to LOOK_ALL names no process: its pid is where to go on, or 0. */
@@ -4320,6 +4330,7 @@ struct facts {
 	u32 last;		/* the order is done */
 	u32 traits;		/* what it is */
 	u32 uid;		/* effective */
+	s32 display;		/* the process that shows what it draws, 0: none found */
 	s32 above[ANCESTORS];
 	char comm[16];
 	struct wine_facts wine;	/* where an open file comes along */
@@ -4781,6 +4792,59 @@ static int proc_wine(s32 pid, struct wine_facts *f)
 	return found ? wine_read(path, false, f) : -1;
 }
 
+/*
+ * The process that listens where this socket of another process is connected to, if that is a display. A name
+ * alone would let any process of another user serve: only the user's own and the system's are taken.
+ */
+static s32 socket_display(int pidfd, int number, u32 uid)
+{
+	int fd = syscall(SYS_pidfd_getfd, pidfd, number, 0);
+	struct sockaddr_un to = { 0 };
+	socklen_t len = sizeof(to) - 1, size = sizeof(struct ucred);
+	struct ucred peer = { 0 };
+	size_t i;
+	s32 pid = 0;
+
+	if (fd < 0)
+		return 0;
+	if (!getpeername(fd, (struct sockaddr *)&to, &len) && to.sun_family == AF_UNIX &&
+	    !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && (peer.uid == uid || peer.uid < 1000)) {
+		for (i = 0; i < ARRAY_SIZE(display_sockets); i++)
+			if (strstr(to.sun_path + !to.sun_path[0], display_sockets[i]))
+				pid = peer.pid;
+	}
+	close(fd);
+	return pid;
+}
+
+/* Who shows what a process draws, whatever its name: with which display is the process connected? 0: none. */
+static s32 proc_display(s32 pid, u32 uid)
+{
+	int pidfd = syscall(SYS_pidfd_open, pid, 0), left = READ_SOCKETS, fd;
+	char path[64], link[16], dir[4096];
+	s32 display = 0;
+	long n, at;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (fd >= 0 && left && !display && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
+		for (at = 0; at < n && left && !display; at += ((struct dirent *)(dir + at))->d_reclen) {
+			int number = atoi(((struct dirent *)(dir + at))->d_name);
+
+			snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, number);
+			if (readlink(path, link, sizeof(link)) < 8 || memcmp(link, "socket:[", 8))
+				continue;
+			left--;
+			display = socket_display(pidfd, number, uid);
+		}
+	if (fd >= 0)
+		close(fd);
+	if (pidfd >= 0)
+		close(pidfd);
+	/* systemd listens for a program that it then starts */
+	return display > 1 && display != pid && strcmp(proc_stat(display).comm, "systemd") ? display : 0;
+}
+
 /* LOOK_ALL: tells which processes may be a game or a server, or bring a Wine, and where to go on. */
 static void reader_scan(int sock, struct facts *f, s32 from)
 {
@@ -4827,9 +4891,11 @@ static void reader_work(int sock)
 			snprintf(path, sizeof(path), "%s/wine/x86_64-unix/ntdll.so", wine_dirs[o.pid]);
 			if (reader_may(f.pid, 0, 0, path))
 				fd = wine_read(path, true, &f.wine);
-		} else if (proc_facts(o.pid, true, &f) && o.wine &&
-			   (o.wine == 2 || f.traits & T_WINE)) {
-			fd = proc_wine(o.pid, &f.wine);
+		} else if (proc_facts(o.pid, true, &f)) {
+			if (o.wine == 2 || (o.wine && f.traits & T_WINE))
+				fd = proc_wine(o.pid, &f.wine);
+			if (o.display)
+				f.display = proc_display(o.pid, f.uid);
 		}
 		f.last = 1;
 		if (!message_send(sock, &f, sizeof(f), &fd, fd >= 0, 0))
@@ -4997,8 +5063,8 @@ static void slot_serve(struct game_slot *s)
 	struct game_slot *o, *least = s;
 	u32 servers = 0;
 
-	/* BPF took it for a compositor when it flipped; a program that is a game says more */
-	if (class == CLASS_OTHER && (s->seen.is & T(FLIPS)) && !game_plays(&s->seen))
+	/* it flips, or the game is connected to it; a program that is a game says more */
+	if (class == CLASS_OTHER && (s->seen.is & (T(FLIPS) | T(SHOWS))) && !game_plays(&s->seen))
 		class = CLASS_COMPOSITOR;
 	for (o = game.slot; o < game.slot + GAME_SLOTS; o++)
 		if (o->pid && o->class > CLASS_GAME) {
@@ -5106,8 +5172,7 @@ static void game_switch(struct game_slot *s)
 	if (s) {
 		game.detected_us = s->hint_at_ns ? (now_ns() - s->hint_at_ns) / NSEC_PER_USEC : 0;
 		slot_class(s, CLASS_GAME);
-		if (!s->wine)
-			slot_due(s, 0);
+		slot_due(s, 0);
 		for (o = game.slot; o < game.slot + GAME_SLOTS; o++)
 			if (o->pid && o->known && o != s)
 				slot_serve(o);
@@ -5222,6 +5287,24 @@ static bool game_look(u64 now)
 	return others;
 }
 
+/*
+ * The game's display: a process that serves it is its compositor, though no hook sees page flips and no table
+ * has the name. A game connects when it opens its window, so gamer looks more than once.
+ */
+static void slot_shows(struct game_slot *g, s32 pid)
+{
+	struct game_slot *s = pid ? slot_find(pid) : NULL;
+
+	if (!pid && g->looks < DISPLAY_LOOKS)
+		slot_due(g, LOOK_SOON_NS << g->looks++);
+	if (pid && !s)
+		s = slot_add(pid);
+	if (!s || s->shows)
+		return;
+	s->shows = 1;
+	slot_due(s, 0);
+}
+
 /* What a look has found. */
 static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 {
@@ -5229,7 +5312,7 @@ static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 		return;		/* its exit is about to be told */
 	/* /proc tells nothing once the first thread has ended, and others may run: what was known stays */
 	if (!(f->traits & T(NOTHING)) || !s->known) {
-		s->seen.is = f->traits | (s->hints & HINT_FLIP ? T(FLIPS) : 0);
+		s->seen.is = f->traits | (s->hints & HINT_FLIP ? T(FLIPS) : 0) | (s->shows ? T(SHOWS) : 0);
 		s->uid = f->uid;
 		memcpy(s->above, f->above, sizeof(s->above));
 	}
@@ -5239,7 +5322,9 @@ static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 		slot_due(s, s->again-- > 1 ? LOOK_SOON_NS : LOOK_AGAIN_NS);
 	if (fd >= 0 && !s->wine)
 		wine_attach(s, fd, &f->wine);
-	if (s != game.now)
+	if (s == game.now)
+		slot_shows(s, f->display);
+	else
 		slot_serve(s);
 	game.judge_due_ns = now_ns();
 }
@@ -5375,11 +5460,12 @@ static void reader_next(void)
 			first = s;
 	many = !first || !many;
 	if (many && reader.row < ARRAY_SIZE(wine_dirs))
-		o = (struct order){ LOOK_FILE, reader.row, 0 };
+		o = (struct order){ .look = LOOK_FILE, .pid = reader.row };
 	else if (many && reader.scan)
-		o = (struct order){ LOOK_ALL, reader.scan, 0 };
+		o = (struct order){ .look = LOOK_ALL, .pid = reader.scan };
 	else if (first)
-		o = (struct order){ LOOK_PROCESS, first->pid, first->wine ? 0 : first == game.now ? 2 : 1 };
+		o = (struct order){ LOOK_PROCESS, first->pid, first->wine ? 0 : first == game.now ? 2 : 1,
+				    .display = first == game.now };
 	else
 		return;
 	reader.deadline_ns = now + READ_NS;
@@ -6081,11 +6167,14 @@ static int fair_restore(void)
 	return l->nr;
 }
 
-/* The role by which a thread is advised. In the game a name is enough: a wrong one costs the game alone. */
+/*
+ * The role by which a thread is advised. In the game a name is enough: a wrong one costs the game alone. So is
+ * what a server's process is for, for its first thread: its others may draw by software, or compile shaders.
+ */
 static u8 fair_role(const struct thread_row *row)
 {
-	bool named = row->class == CLASS_GAME && row->role && row->acts_as == ROLE_NONE;
-	u8 role = named ? row->role : row->acts_as;
+	bool told = row->class == CLASS_GAME || (row->class && row->tid == row->tgid);
+	u8 role = told && row->acts_as == ROLE_NONE ? row->role : row->acts_as;
 
 	return role ? role : row->class ? ROLE_WORKER : ROLE_NONE;
 }

@@ -13,7 +13,7 @@
  *   GameThread --futex--> Job 0..N-1 --futex--> GameThread --futex--> RenderThread
  *     (frame limiter)      (fork-join)                                     | futex
  *   compositor process <--shared memory-- "GPU" <--submit-- SubmitThread <-+
- *     (vblank timer)
+ *     (vblank timer; listens where the game is connected, as displays do)
  *
  * Next to the frame chain: InputThread (uinput mouse or timer), AudioThread (period timer),
  * NetThread (UDP from a server process) and the load processes.
@@ -225,6 +225,7 @@ static struct bench {
 	pid_t group;			/* process group of all children; main */
 	u32 cpus, children, threads, frame_cap, slots;	/* main */
 	int uinput, evdev, net, net_server;	/* descriptors or -1; main */
+	int display, client;		/* where the compositor listens, and the game is connected; main */
 	bool net_udp;			/* false: no loopback, a socket pair instead; main */
 	bool interrupted;		/* main */
 	char sched[64];			/* who schedules; main */
@@ -579,14 +580,25 @@ static void run_render(struct thread *t)
 	gate_post(&bench->submit);
 }
 
+/* A display's socket is bound, or reached, by a name such as X has; it is in no folder, so none is left. */
+static bool display_socket(int fd, int (*call)(int, const struct sockaddr *, socklen_t))
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int n = snprintf(a.sun_path + 1, sizeof(a.sun_path) - 1, "/tmp/.X11-unix/X%d", getpid());
+
+	return !call(fd, (struct sockaddr *)&a, offsetof(struct sockaddr_un, sun_path) + 1 + n);
+}
+
 /* The GPU needs gpu_ns per frame, one frame after the other. */
 static void run_submit(struct thread *t)
 {
 	u64 done_ns = 0;
+	bool connected = false;
 
 	for (u32 f = 0; frame_wait(t, &bench->submit, f); f++) {
 		struct frame *frame = &bench->frame[f];
 
+		connected = connected || display_socket(bench->client, connect);
 		frame_work(t, f);
 		gpu_submit(&bench->gpu);
 		frame->call_ns = now_ns();
@@ -715,6 +727,7 @@ static void run_compositor(struct slot *none)
 
 	(void)none;
 	t->tid = gettid();
+	listen(bench->display, 1);
 	for (;; vblank_ns += bench->period_ns) {
 		vblank_ns = next_tick(vblank_ns, bench->period_ns);
 		now = sleep_until(t, vblank_ns, NULL);
@@ -1069,6 +1082,9 @@ static void game_setup(void)
 	if (!cfg.no_uinput)
 		uinput_open();
 	net_open();
+	bench->display = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bench->client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	display_socket(bench->display, bind);
 	spawn(stages[STAGE_COMPOSITOR].comm, run_compositor, NULL);
 	spawn("game-server", run_server, NULL);
 	if (bench->evdev >= 0)
