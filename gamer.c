@@ -4148,6 +4148,7 @@ static void wine_take(void)
  * there are more servers, or files of Wine, than room, its user's come first, then root's.
  */
 
+#define USERS_FROM	1000	/* below are the system's */
 #define GAME_SLOTS	48	/* candidates and servers */
 #define GAME_SERVERS	16	/* of these; the rest is for candidates */
 #define GAME_SCORE	50	/* from here on it is a game */
@@ -4471,7 +4472,7 @@ static u32 cgroup_traits(const char *path, u32 uid, char app[128])
 	app[0] = 0;
 	/* root's and those of users that nobody is, systemd's dynamic ones too */
 	if (!strncmp(path, "/system.slice/", 14) &&
-	    (uid < 1000 || uid == 65534 || (uid >= 61184 && uid < 65520)))
+	    (uid < USERS_FROM || uid == 65534 || (uid >= 61184 && uid < 65520)))
 		return T(SERVICE);
 	if (strstr(path, "/session.slice/") || strstr(path, "/background.slice/"))
 		return T(SHELL);
@@ -4555,15 +4556,24 @@ static u32 proc_cgroup(s32 pid, u32 uid, bool tty)
 	return tty ? 0 : T(APP);	/* with a terminal: the application is the terminal */
 }
 
-/* Does its user sit at another seat than the first one? So systemd-logind says. */
+/*
+ * Does its user sit at another seat than the first one, or at none while somebody else sits there? So
+ * systemd-logind says.
+ */
 static bool user_is_elsewhere(u32 uid)
 {
 	char line[1024], *at;
 
 	read_file(line, sizeof(line), "/run/systemd/users/%u", uid);
 	at = strstr(line, "\nSEATS=");
-	if (!at || !at[7] || at[7] == '\n')
+	if (!at)
 		return false;
+	if (!at[7] || at[7] == '\n') {
+		read_file(line, sizeof(line), "/run/systemd/seats/seat0");
+		at = strstr(line, "\nACTIVE_UID=");
+		return uid && at && strtoul(at + 12, NULL, 10) >= USERS_FROM &&
+		       strtoul(at + 12, NULL, 10) != uid;
+	}
 	*strchrnul(at + 7, '\n') = 0;
 	return !strstr(at + 7, "seat0");
 }
@@ -4808,7 +4818,7 @@ static s32 socket_display(int pidfd, int number, u32 uid)
 	if (fd < 0)
 		return 0;
 	if (!getpeername(fd, (struct sockaddr *)&to, &len) && to.sun_family == AF_UNIX &&
-	    !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && (peer.uid == uid || peer.uid < 1000)) {
+	    !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && (peer.uid == uid || peer.uid < USERS_FROM)) {
 		for (i = 0; i < ARRAY_SIZE(display_sockets); i++)
 			if (strstr(to.sun_path + !to.sun_path[0], display_sockets[i]))
 				pid = peer.pid;
@@ -5313,6 +5323,7 @@ static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 	/* /proc tells nothing once the first thread has ended, and others may run: what was known stays */
 	if (!(f->traits & T(NOTHING)) || !s->known) {
 		s->seen.is = f->traits | (s->hints & HINT_FLIP ? T(FLIPS) : 0) | (s->shows ? T(SHOWS) : 0);
+		st.roles_changed |= s->uid != f->uid;	/* whom it is served by may change */
 		s->uid = f->uid;
 		memcpy(s->above, f->above, sizeof(s->above));
 	}
@@ -5734,16 +5745,21 @@ static void game_print(struct out *o, struct json *j)
 #define CGROUPS		"/sys/fs/cgroup"
 #define FAIR_TICK_NS	(NSEC_PER_SEC / 100)	/* the unit of starts in /proc */
 
-/* A role's advice. The slice counts where a thread wakes and where its turn ends; 0: the kernel's own. */
+/*
+ * A role's advice. The slice counts where a thread wakes and where its turn ends; 0: the kernel's own. The nice
+ * values are as small as the figures allow, for the kernel also spreads other work by them: with -15 to -19 for all
+ * that makes frames, a CPU with the game's threads got so little other work that a browser's wakeups on the other
+ * one came 1.3 times as late. Less for sound cost dropouts, less for workers frames (RESULTS.md).
+ */
 static const struct { int8_t nice; u32 slice_us; u8 realtime; /* 1: SCHED_FIFO with --realtime */ } fair_advice[ROLE_NR] = {
-	[ROLE_INPUT] = { -19, 100, 1 },
-	[ROLE_AUDIO] = { -19, 100, 1 },
-	[ROLE_GPU] = { -19, 100, 1 },
-	[ROLE_RENDER] = { -15, 100 },
-	[ROLE_COMPOSITOR] = { -17, 100 },
-	[ROLE_NETWORK] = { -12, 300 },
-	[ROLE_PHYSICS] = { -12, 300 },
-	[ROLE_WORKER] = { -12, 300 },
+	[ROLE_INPUT] = { -15, 100, 1 },
+	[ROLE_AUDIO] = { -15, 100, 1 },
+	[ROLE_GPU] = { -10, 100, 1 },
+	[ROLE_RENDER] = { -8, 100 },
+	[ROLE_COMPOSITOR] = { -10, 100 },
+	[ROLE_NETWORK] = { -8, 100 },
+	[ROLE_PHYSICS] = { -8, 100 },
+	[ROLE_WORKER] = { -8, 100 },
 	[ROLE_CPU_BOUND] = { -12, 0 },
 };
 
@@ -5898,7 +5914,8 @@ static void fair_probe(void)
 
 /*
  * Puts a thread back, value by value: what is not gamer's any more stays. A thread that has become a
- * real-time thread meanwhile is left as it is.
+ * real-time thread meanwhile is left as it is. A nice value between gamer's and the thread's own does not
+ * stay: a user may raise the value of a thread of his, and would keep the rest of what gamer gave.
  */
 static void fair_undo(const struct fair_thread *t)
 {
@@ -5907,19 +5924,28 @@ static void fair_undo(const struct fair_thread *t)
 	if (proc_stat(t->tid).start != t->start || !fair_get(t->tid, &now))
 		return;
 	to = now;
-	if (now.policy != t->is.policy && now.policy != t->then.policy)
+	if (now.policy != t->is.policy && now.policy != t->then.policy && now.policy != SCHED_OTHER &&
+	    now.policy != SCHED_BATCH && now.policy != SCHED_IDLE)
 		return;
+	if (now.nice < t->was.nice && now.nice >= MIN(t->is.nice, t->then.nice))
+		to.nice = t->was.nice;
 #define BACK(value)								\
 	if (now.value == t->is.value || now.value == t->then.value)		\
 		to.value = t->was.value
-	BACK(nice);
 	BACK(policy);
 	BACK(priority);
 	BACK(fork);
 	BACK(slice_us);
 #undef BACK
-	if (!fair_same(&to, &now))
+	if (fair_same(&to, &now))
+		return;
+	/* the kernel takes no nice value together with SCHED_IDLE */
+	if (to.policy == SCHED_IDLE) {
+		to.policy = SCHED_OTHER;
 		fair_set(t->tid, &to);
+		to.policy = SCHED_IDLE;
+	}
+	fair_set(t->tid, &to);
 }
 
 static bool fair_descends(s32 pid, s32 from)
@@ -5956,34 +5982,40 @@ static void fair_cgroup(s32 pid, char *path, size_t size)
 	}
 }
 
-/* Are the game and its kin alone in its cgroup (path) or, NULL, in its autogroup? */
-static bool fair_alone(s32 pid, const char *path)
+/* The autogroup (session) of a process, as /proc names it; its nice value is behind it. "": it has none. */
+static void fair_autogroup(s32 pid, char *path, size_t size)
 {
-	char own[64], other[64], dir[4096], *at;
+	read_file(path, size, "/proc/%d/autogroup", pid);
+	path[strcspn(path, " ")] = 0;
+}
+
+static bool fair_member(const struct fair_group *g, s32 pid)
+{
+	char path[sizeof(g->path)];
+
+	(g->kind == FAIR_CGROUP ? fair_cgroup : fair_autogroup)(pid, path, sizeof(path));
+	return !strcmp(path, g->path);
+}
+
+/* A process of the group that is not the game; `strange`: nor its kin. 0: there is none. */
+static s32 fair_other(const struct fair_group *g, bool strange)
+{
 	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool alone = true;
+	char dir[4096];
+	s32 found = 0;
 	long n, i;
 
-	read_file(own, sizeof(own), "/proc/%d/autogroup", pid);
-	own[strcspn(own, " ")] = 0;
-	while (fd >= 0 && alone && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
-		for (i = 0; i < n && alone; i += ((struct dirent *)(dir + i))->d_reclen) {
-			s32 p = atoi(((struct dirent *)(dir + i))->d_name);
-			char in[232];
+	while (fd >= 0 && !found && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
+		for (i = 0; i < n && !found; i += ((struct dirent *)(dir + i))->d_reclen) {
+			s32 pid = atoi(((struct dirent *)(dir + i))->d_name);
 
-			if (p <= 0 || p == pid)
-				continue;
-			if (path)
-				fair_cgroup(p, in, sizeof(in));
-			else
-				read_file(other, sizeof(other), "/proc/%d/autogroup", p);
-			at = other + strlen(own);
-			alone = (path ? strcmp(in, path) : strncmp(own, other, at - other) || *at != ' ') ||
-				fair_kin(p, pid);
+			if (pid > 0 && pid != (s32)g->pid && fair_member(g, pid) &&
+			    !(strange && fair_kin(pid, g->pid)))
+				found = pid;
 		}
 	if (fd >= 0)
 		close(fd);
-	return alone;
+	return found;
 }
 
 /* The value of a group now; INT_MIN: there is none. */
@@ -6027,11 +6059,14 @@ static bool fair_group_set(const struct fair_group *g, s32 value)
 	return done;
 }
 
-/* The game's group gets back what it had, if it still has what gamer gave it. */
+/* The game's group gets back what it had, if it still has what gamer gave it. The game may have left others there. */
 static void fair_group_undo(struct fair_group *g)
 {
-	if (g->kind && (g->kind == FAIR_CGROUP || proc_stat(g->pid).start == g->start) &&
-	    fair_group_get(g) == g->is)
+	if (g->kind == FAIR_AUTOGROUP && (proc_stat(g->pid).start != g->start || !fair_member(g, g->pid))) {
+		g->pid = 0;
+		g->pid = fair_other(g, false);
+	}
+	if (g->kind && (g->kind == FAIR_CGROUP || g->pid) && fair_group_get(g) == g->is)
 		fair_group_set(g, g->was);
 	*g = (struct fair_group){ 0 };
 }
@@ -6050,18 +6085,20 @@ static bool fair_group_look(struct fair_group *g, s32 pid)
 	if (!pid)
 		return false;
 	fair_cgroup(pid, g->path, sizeof(g->path));
-	if (g->path[0])
+	if (g->path[0]) {
 		g->kind = FAIR_CGROUP;
-	else if (read_num(0, "/proc/sys/kernel/sched_autogroup_enabled"))
+	} else if (read_num(0, "/proc/sys/kernel/sched_autogroup_enabled")) {
 		g->kind = FAIR_AUTOGROUP;
+		fair_autogroup(pid, g->path, sizeof(g->path));
+	}
 	if (!g->kind || (g->was = fair_group_get(g)) == INT_MIN) {
 		g->kind = FAIR_NO_GROUP;
 		return false;
 	}
-	alone = fair_alone(pid, g->path[0] ? g->path : NULL);
+	alone = !fair_other(g, true);
 	if (!alone)
 		text_f(fair.limit, sizeof(fair.limit), "nice values rank within the game's %s only, where others are too: %s",
-		       g->path[0] ? "cgroup" : "session", g->path[0] ? g->path : "autogroup");
+		       g->kind == FAIR_CGROUP ? "cgroup" : "session", g->path);
 	g->is = g->kind == FAIR_AUTOGROUP ? FAIR_GROUP_NICE : MIN(g->was * FAIR_WEIGHT, 10000);
 	/* a group whose weight somebody chose stays */
 	if (!alone || g->was != (g->kind == FAIR_AUTOGROUP ? 0 : 100))
@@ -6179,12 +6216,20 @@ static u8 fair_role(const struct thread_row *row)
 	return role ? role : row->class ? ROLE_WORKER : ROLE_NONE;
 }
 
+/* Only who serves the game's own user, or is the system's, serves the game: anybody can take a server's name. */
+static bool fair_serves(const struct thread_row *row)
+{
+	const struct game_slot *s = slot_find(row->tgid);
+
+	return s && game.now && (s == game.now || s->uid == game.now->uid || s->uid < USERS_FROM);
+}
+
 static void fair_row(const struct thread_row *row, void *ctx)
 {
 	u8 role = fair_role(row) % ROLE_NR;
 
 	(void)ctx;
-	if (!fair_advice[role].nice && !fair_advice[role].slice_us)
+	if ((!fair_advice[role].nice && !fair_advice[role].slice_us) || !fair_serves(row))
 		return;
 	if (fair.nr_seen == FAIR_THREADS) {
 		if (!fair.full++)

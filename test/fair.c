@@ -4,8 +4,9 @@
  * fair game THREADS: a process with so many plain threads, and one each that chose something for itself:
  *	nice, slice, fifo, idle, batch. A line `spawn N` on standard input starts N more at once, `short`
  *	makes one more that ends by itself, `pulse` one that works for 100 us each 1 ms and is called
- *	AudioThread, until `spin` makes it work without a pause for 3 s, and `fork` starts a child; each is answered by `done` and its
- *	number. Ends with its input.
+ *	AudioThread, until `spin` makes it work without a pause for 3 s, `fork` starts a child, and `show N` connects
+ *	to display N; each is answered by `done` and its number. Ends with its input.
+ * fair display N: serves an X display of that number, whatever its own name.
  * fair sweep [PID]: a line for each thread (of that process): pid, tid, start, policy, nice, real-time
  *	priority, reset on fork, slice in us (0: the kernel's own), name.
  */
@@ -20,7 +21,9 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 struct attr {
@@ -116,6 +119,19 @@ static void *briefly(void *unused)
 	return unused;
 }
 
+/* A socket at an X display's abstract address: it listens there, or is connected. */
+static void display(int number, int (*call)(int, const struct sockaddr *, socklen_t))
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int n = snprintf(a.sun_path + 1, sizeof(a.sun_path) - 1, "/tmp/.X11-unix/X%d", number);
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	if (call(fd, (struct sockaddr *)&a, sizeof(a.sun_family) + 1 + n) || (call == bind && listen(fd, 8))) {
+		perror("display");
+		exit(1);
+	}
+}
+
 static void game(int threads)
 {
 	pthread_t t;
@@ -139,6 +155,8 @@ static void game(int threads)
 			pthread_create(&t, NULL, pulse, NULL);
 		} else if (!strncmp(line, "spin", 4)) {
 			spins = 1;
+		} else if (sscanf(line, "show %d", &n) == 1) {
+			display(n, connect);
 		} else if (!strncmp(line, "fork", 4)) {
 			n = fork();
 			if (!n)
@@ -211,6 +229,9 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "game"))
 		game(atoi(argv[2]));
+	else if (argc == 3 && !strcmp(argv[1], "display"))
+		for (display(atoi(argv[2]), bind); puts("ready"), fflush(stdout), 1; pause())
+			;
 	else if (argc >= 2 && !strcmp(argv[1], "sweep"))
 		sweep(argc > 2 ? atoi(argv[2]) : 0);
 	else

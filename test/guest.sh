@@ -1639,7 +1639,7 @@ advice_starts() {
 	[ -z "$1" ] || echo $B >"$1/cgroup.procs"
 	gamer run --backend "${2:-fair}" --game $B --db= >/tmp/gamer.log 2>&1 8>&- &
 	G=$!
-	wait_for 20 advised plain '0 -12 0 1 300' || fail "no advice: $(fair sweep $B | tr '\n' ';') $(tail -n 2 /tmp/gamer.log)"
+	wait_for 20 advised plain '0 -8 0 1 100' || fail "no advice: $(fair sweep $B | tr '\n' ';') $(tail -n 2 /tmp/gamer.log)"
 	advised nice '0 3 0 0 0' || fail "a chosen nice value is changed: $(fair sweep $B)"
 }
 # Only kernels before 6.12 may say so.
