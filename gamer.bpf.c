@@ -346,7 +346,7 @@ _Static_assert(sizeof(struct event_game) == 40, "ABI");
 /* What a process does. Times are CLOCK_MONOTONIC, 0: never. activity_drew(), current_did() */
 struct activity {
 	__u64 frame_at_ns;	/* the last frame */
-	__u64 input_at_ns;	/* the last read of an input device that gave events */
+	__u64 input_at_ns;	/* the last read of a gamepad that gave events */
 	__u64 sound_at_ns;	/* the last transfer of sound */
 	__u32 frames;		/* without a pause of a second */
 	__u32 bin;		/* number of the newest bin: frame_at_ns >> ACTIVITY_BIN_SHIFT */
@@ -3719,6 +3719,7 @@ static __always_inline void flip_requested(u64 now)
 	evidence_set(p, t, SOURCE_GPU, t->class == CLASS_GAME ? ROLE_GPU : ROLE_COMPOSITOR, 100,
 		     now);
 	task_class(p, t, now);
+	activity_drew(p, t->class == CLASS_GAME);
 	frame.flip_at_ns = now;
 	frame.shown_submit_ns = frame.submit_at_ns;
 	frame.flip_replaced = frame.pending > 1 ? frame.pending - 1 : 0;
@@ -3990,21 +3991,37 @@ static __always_inline void current_did(u8 source, u8 role, u8 confidence, u8 hi
 		return;
 	task_class(p, t, now);
 	evidence_set(p, t, source, role, confidence, now);
-	activity_did(p, hint, t->class == CLASS_OTHER);
+	if (hint)
+		activity_did(p, hint, t->class == CLASS_OTHER);
 	if (t->class != CLASS_OTHER && source == SOURCE_INPUT)
 		input_taken(cpu_here(), now);
 }
 
+/*
+ * Keyboards and mice are read by whoever serves the desktop, gamepads by games: only those tell of a game. Where
+ * the kernel does not say what a file's device is (it may be in a module that gamer may not look into), each counts.
+ */
+static __always_inline bool is_gamepad(struct file *file)
+{
+	struct evdev_client *client = file->private_data;
+	struct input_dev *dev;
+
+	if (!bpf_core_field_exists(client->evdev) || !bpf_core_field_exists(struct evdev, handle))
+		return true;
+	dev = BPF_CORE_READ(client, evdev, handle.dev);
+	return BPF_CORE_READ(dev, keybit[4]) >> 32;	/* as input_kind() has it */
+}
+
 /* A read that returns no event is no evidence either: any program can make such reads without end. */
-static __always_inline int input_read(u64 *ctx)
+static __always_inline int input_read(u64 *ctx, bool gamepad)
 {
 	if (call_result(ctx) > 0)
-		current_did(SOURCE_INPUT, ROLE_INPUT, 95, HINT_INPUT);
+		current_did(SOURCE_INPUT, ROLE_INPUT, 95, gamepad ? HINT_INPUT : 0);
 	return 0;
 }
 
-HOOK("fexit/evdev_read", readers_evdev, input_read(ctx))
-HOOK("fexit/hidraw_read", readers_hidraw, input_read(ctx))
+HOOK("fexit/evdev_read", readers_evdev, input_read(ctx, is_gamepad(file)), struct file *file)
+HOOK("fexit/hidraw_read", readers_hidraw, input_read(ctx, true))
 
 /* --- audio and network, in process context --- */
 

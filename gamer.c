@@ -4178,9 +4178,10 @@ static void wine_take(void)
  */
 #define TRAITS(X)								\
 	X(DRAWS, 50, "draws steadily")						\
-	X(PLAYS, 40, "reads input")						\
+	X(PLAYS, 40, "reads a gamepad")					\
 	X(NVIDIA, 20, "uses NVIDIA's driver")					\
 	X(SOUNDS, 5, "plays sound")						\
+	X(FULL, 20, "fills the screen by itself")				\
 	X(FLIPS, -100, "flips pages as compositors do")				\
 	X(SHOWS, -100, "shows what the game draws")				\
 	X(DECLARED, 1000, "GAMER_GAME is set")					\
@@ -4331,7 +4332,7 @@ struct facts {
 	u32 last;		/* the order is done */
 	u32 traits;		/* what it is */
 	u32 uid;		/* effective */
-	s32 display;		/* the process that shows what it draws, 0: none found */
+	s32 display;		/* the process that shows what it draws, 0: none, -1: unknown */
 	s32 above[ANCESTORS];
 	char comm[16];
 	struct wine_facts wine;	/* where an open file comes along */
@@ -4683,7 +4684,7 @@ static bool proc_facts(s32 pid, bool whole, struct facts *f)
 	struct stat s;
 	bool may;
 
-	*f = (struct facts){ .pid = pid, .uid = -1, .traits = p.nothing ? T(NOTHING) : 0 };
+	*f = (struct facts){ .pid = pid, .uid = -1, .display = -1, .traits = p.nothing ? T(NOTHING) : 0 };
 	memcpy(f->comm, p.comm, sizeof(f->comm));
 	if (p.nothing)
 		return false;
@@ -4803,56 +4804,68 @@ static int proc_wine(s32 pid, struct wine_facts *f)
 }
 
 /*
- * The process that listens where this socket of another process is connected to, if that is a display. A name
- * alone would let any process of another user serve: only the user's own and the system's are taken.
+ * With which process does this socket of another process connect, if that is a display? The process itself
+ * where it listens, as who serves clients does; 0: with none; -1: not to be seen. The socket's name alone would
+ * let any process of another user serve: only the user's own and the system's are taken.
  */
-static s32 socket_display(int pidfd, int number, u32 uid)
+static s32 socket_display(s32 pid, int pidfd, int number, u32 uid)
 {
-	int fd = syscall(SYS_pidfd_getfd, pidfd, number, 0);
+	int fd = syscall(SYS_pidfd_getfd, pidfd, number, 0), listens = 0;
 	struct sockaddr_un to = { 0 };
-	socklen_t len = sizeof(to) - 1, size = sizeof(struct ucred);
+	socklen_t len = sizeof(to) - 1, size = sizeof(struct ucred), one = sizeof(listens);
 	struct ucred peer = { 0 };
+	s32 display = 0;
 	size_t i;
-	s32 pid = 0;
 
 	if (fd < 0)
-		return 0;
-	if (!getpeername(fd, (struct sockaddr *)&to, &len) && to.sun_family == AF_UNIX &&
-	    !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && (peer.uid == uid || peer.uid < USERS_FROM)) {
+		return errno == EBADF ? 0 : -1;
+	if (!getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &one) && listens)
+		display = pid;
+	else if (!getpeername(fd, (struct sockaddr *)&to, &len) && to.sun_family == AF_UNIX &&
+		 !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) &&
+		 (peer.uid == uid || peer.uid < USERS_FROM))
 		for (i = 0; i < ARRAY_SIZE(display_sockets); i++)
 			if (strstr(to.sun_path + !to.sun_path[0], display_sockets[i]))
-				pid = peer.pid;
-	}
+				display = peer.pid;
 	close(fd);
-	return pid;
+	return display;
 }
 
-/* Who shows what a process draws, whatever its name: with which display is the process connected? 0: none. */
+/*
+ * Who shows what a process draws, whatever its name: the display that the process is connected to, else the
+ * process itself where it serves others. 0: nobody, -1: that cannot be seen.
+ */
 static s32 proc_display(s32 pid, u32 uid)
 {
 	int pidfd = syscall(SYS_pidfd_open, pid, 0), left = READ_SOCKETS, fd;
 	char path[64], link[16], dir[4096];
-	s32 display = 0;
+	s32 display = 0, one;
 	long n, at;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	while (fd >= 0 && left && !display && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
-		for (at = 0; at < n && left && !display; at += ((struct dirent *)(dir + at))->d_reclen) {
+	if (fd < 0)
+		display = -1;
+	while (fd >= 0 && left && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
+		for (at = 0; at < n && left; at += ((struct dirent *)(dir + at))->d_reclen) {
 			int number = atoi(((struct dirent *)(dir + at))->d_name);
 
 			snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, number);
 			if (readlink(path, link, sizeof(link)) < 8 || memcmp(link, "socket:[", 8))
 				continue;
 			left--;
-			display = socket_display(pidfd, number, uid);
+			one = socket_display(pid, pidfd, number, uid);
+			if (one > 0 && one != pid)
+				display = one;
+			else if (one && display <= 0)
+				display = one;
 		}
 	if (fd >= 0)
 		close(fd);
 	if (pidfd >= 0)
 		close(pidfd);
 	/* systemd listens for a program that it then starts */
-	return display > 1 && display != pid && strcmp(proc_stat(display).comm, "systemd") ? display : 0;
+	return display > 0 && !strcmp(proc_stat(display).comm, "systemd") ? 0 : display;
 }
 
 /* LOOK_ALL: tells which processes may be a game or a server, or bring a Wine, and where to go on. */
@@ -5303,11 +5316,15 @@ static bool game_look(u64 now)
  */
 static void slot_shows(struct game_slot *g, s32 pid)
 {
-	struct game_slot *s = pid ? slot_find(pid) : NULL;
+	struct game_slot *s;
 
-	if (!pid && g->looks < DISPLAY_LOOKS)
-		slot_due(g, LOOK_SOON_NS << g->looks++);
-	if (pid && !s)
+	if (pid <= 0 || pid == g->pid) {
+		if (g->looks < DISPLAY_LOOKS)
+			slot_due(g, LOOK_SOON_NS << g->looks++);
+		return;
+	}
+	s = slot_find(pid);
+	if (!s)
 		s = slot_add(pid);
 	if (!s || s->shows)
 		return;
@@ -5322,7 +5339,10 @@ static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 		return;		/* its exit is about to be told */
 	/* /proc tells nothing once the first thread has ended, and others may run: what was known stays */
 	if (!(f->traits & T(NOTHING)) || !s->known) {
-		s->seen.is = f->traits | (s->hints & HINT_FLIP ? T(FLIPS) : 0) | (s->shows ? T(SHOWS) : 0);
+		s->seen.is = f->traits | (s->shows ? T(SHOWS) : 0);
+		/* who flips pages and serves nobody is alone on the screen: a kiosk's game, and no compositor */
+		if (s->hints & HINT_FLIP)
+			s->seen.is |= f->display == 0 ? T(FULL) : T(FLIPS);
 		st.roles_changed |= s->uid != f->uid;	/* whom it is served by may change */
 		s->uid = f->uid;
 		memcpy(s->above, f->above, sizeof(s->above));
@@ -5476,7 +5496,7 @@ static void reader_next(void)
 		o = (struct order){ .look = LOOK_ALL, .pid = reader.scan };
 	else if (first)
 		o = (struct order){ LOOK_PROCESS, first->pid, first->wine ? 0 : first == game.now ? 2 : 1,
-				    .display = first == game.now };
+				    .display = first == game.now || (first->hints & HINT_FLIP) };
 	else
 		return;
 	reader.deadline_ns = now + READ_NS;

@@ -214,6 +214,18 @@ struct input_dev {
 	unsigned long key[12];
 };
 
+struct input_handle {
+	struct input_dev *dev;
+};
+
+struct evdev {
+	struct input_handle handle;
+};
+
+struct evdev_client {
+	struct evdev *evdev;
+};
+
 struct pt_regs {
 	unsigned long bp;
 	unsigned long r9;

@@ -17,7 +17,8 @@ struct program {
 	bool child;		/* some ancestor was started by a launcher */
 	bool parts;		/* its children are parts of its program */
 	bool category;		/* its application says that it is a game */
-	bool flips;
+	bool flips;		/* pages, for others that it serves */
+	bool full;		/* and serves nobody */
 	bool named;		/* its name is all that tells it from a game */
 	u32 uid;		/* 0: 1000; 1: root */
 };
@@ -49,6 +50,9 @@ static const struct program programs[] = {
 	{ "hl2_linux", "/x/steamapps/common/Half-Life 2/hl2_linux", STEAM_SCOPE, STARVED, 1, { STEAM } },
 	{ "pressure", "/usr/bin/pressure", "app-steam@autostart.service", STEADY, 1, { 0 }, .child = 1 },
 	{ "kiosk-game", "/opt/kiosk/game", "/system.slice/cage@tty1.service", STEADY | INPUT, 1 },
+	{ "kmsdrm-game", "/opt/kiosk/kms", "/system.slice/kiosk@tty1.service", STEADY, 1, .full = 1 },
+	{ "emustation", "/usr/bin/emustation", SESSION, STARVED | SOUND, 1, .full = 1 },
+	{ "keyboard-only", "/home/a/keys", SESSION, STEADY | SOUND, 1 },
 	{ "mygame", "/home/a/mygame", "app-code-4.scope", NOTHING, 1, { "GAMER_GAME=1" } },
 	{ "script", "/usr/bin/python3", "/system.slice/game.service", NOTHING, 1, { "GAMER_GAME=1" }, .uid = 1 },
 	{ "stalls", "/home/a/stalls", SESSION, STEADY | STALLS, 1 },
@@ -97,6 +101,7 @@ static const struct program programs[] = {
 	{ "kwin_wayland", "/usr/bin/kwin_wayland", "/user.slice/user-1000.slice/user@1000.service/session.slice/plasma-kwin_wayland.service", STEADY | INPUT, 0, .flips = 1 },
 	{ "plasmashell", "/usr/bin/plasmashell", "/user.slice/user-1000.slice/user@1000.service/background.slice/plasma-plasmashell.service", STEADY, 0 },
 	{ "sway", "/usr/bin/sway", SESSION, STEADY | INPUT, 0, .flips = 1 },
+	{ "greeter", "/usr/bin/greeter", SESSION, DEMAND, 0, .full = 1 },
 	{ "plymouthd", "/usr/sbin/plymouthd", "/system.slice/plymouth-start.service", STEADY | INPUT, 0, .uid = 1 },
 	{ "renderfarm", "/opt/farm/render", "/system.slice/farm.service", STEADY, 0, .uid = 999 },
 	{ "keyd", "/usr/bin/keyd", "/system.slice/keyd.service", INPUT, 0, .uid = 1 },
@@ -143,7 +148,7 @@ static struct seen seen_of(const struct program *p, const char *comm, u64 now)
 	for (i = 0; i < 3 && p->env[i]; i++)
 		s.is |= env_traits(p->env[i]);
 	s.is |= (p->arg ? arg_traits(p->arg) : 0) | (p->parts ? T(PARTS) : 0) | (p->child ? T(LAUNCHED) : 0) |
-		(p->flips ? T(FLIPS) : 0) | (p->category ? T(GAME_APP) : 0);
+		(p->flips ? T(FLIPS) : 0) | (p->full ? T(FULL) : 0) | (p->category ? T(GAME_APP) : 0);
 	s.does = activity_traits(&a, now);
 	return s;
 }
@@ -210,6 +215,8 @@ struct scene {
 
 static const struct program
 	native = { "native", "/home/a/n", SESSION },
+	kiosk = { "kiosk", "/opt/k", SESSION, .full = 1 },
+	desktop = { "shell", "/usr/bin/s", SESSION, .flips = 1 },
 	emulator = { "emulator", "/usr/bin/emu", "app-emu-1.scope" },
 	steam = { "game", "/x/steamapps/common/g/game", STEAM_SCOPE, .env = { STEAM } },
 	launcher = { "launcherthing", "/x/steamapps/common/g/l", STEAM_SCOPE, .env = { STEAM } },
@@ -247,6 +254,12 @@ static const struct scene scenes[] = {
 	  { { 6, 1 }, { 24, 0 }, { 39, 0 } }, 1 },
 	{ "told by hand", { { &declared, { { 1, NOTHING } } }, { &steam, { { 2, STEADY | INPUT } } } },
 	  { { 2, 1 }, { 20, 1 }, { 39, 1 } }, 1 },
+	{ "full screen without a desktop", { { &recorder, { { 1, STEADY } } }, { &kiosk, { { 5, STEADY } }, 0, 4, 30 } },
+	  { { 4, 0 }, { 10, 2 }, { 29, 2 }, { 35, 0 } }, 1 },
+	{ "the desktop draws and reads input", { { &desktop, { { 1, STEADY | INPUT } } }, { &native, { { 10, STEADY } }, 0, 9 } },
+	  { { 9, 0 }, { 15, 2 }, { 39, 2 } }, 1 },
+	{ "keyboard only", { { &desktop, { { 1, STEADY } } }, { &native, { { 5, STEADY | SOUND } }, 0, 5 }, { &browser, { { 2, DEMAND } } } },
+	  { { 4, 0 }, { 10, 2 }, { 39, 2 } }, 1 },
 	{ "starved beside a recorder", { { &native, { { 1, STARVED } } }, { &recorder, { { 1, STEADY } } } },
 	  { { 6, 1 }, { 39, 1 } }, 1 },
 };
