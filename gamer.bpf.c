@@ -3230,6 +3230,7 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 {
 	u64 burst = t->burst_avg_ns, gap = t->gap_avg_ns;
 	bool game = t->class == CLASS_GAME, inside = game || !game_tgid, audio;
+	u8 name = t->evidence[SOURCE_NAME].role;
 
 	if (!gap || t->irq_woken < IRQ_WOKEN_MIN) {
 		if (burst > LONG_BURST_NS && t->preempted)
@@ -3239,17 +3240,18 @@ static __always_inline u8 pattern_of(const struct task_ctx *t)
 	if (t->fanout >= FANOUT_MIN)
 		return game ? ROLE_WORKER : ROLE_NONE;
 	/* A sound thread of short bursts looks like one for input, if no name tells. */
-	if (inside && gap_is_between(t, INPUT_RATE) && burst < INPUT_BURST_NS &&
-	    t->evidence[SOURCE_NAME].role != ROLE_AUDIO)
+	if (inside && gap_is_between(t, INPUT_RATE) && burst < INPUT_BURST_NS && name != ROLE_AUDIO)
 		return ROLE_INPUT;
 	/* Packets come by softirq; on a server's tick only that tells them from sound. */
 	if (game && t->softirq >= SOFTIRQ_MIN && burst < gap / NETWORK_GAP_PARTS &&
 	    burst < NETWORK_BURST_NS)
 		return ROLE_NETWORK;
-	/* Bursts of 1 to 3 ms fit both, and frames are by far the more common, if no name tells. */
-	audio = (inside || t->class == CLASS_AUDIO) && pattern_is_audio(t);
-	if (inside && pattern_is_render(t) &&
-	    !(audio && t->evidence[SOURCE_NAME].role == ROLE_AUDIO))
+	/*
+	 * Bursts of 1 to 3 ms fit both, and frames are by far the more common, if no name tells. Nor is a thread
+	 * for sound whose name tells something else: a short frame that waits once for its jobs has that rhythm.
+	 */
+	audio = (inside || t->class == CLASS_AUDIO) && pattern_is_audio(t) && (!name || name == ROLE_AUDIO);
+	if (inside && pattern_is_render(t) && !(audio && name))
 		return ROLE_RENDER;
 	if (audio)
 		return ROLE_AUDIO;
@@ -3327,8 +3329,12 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 	if (have_patterns) {
 		if (role)
 			confidence = t->match < MATCH_LIKELY ? CONFIDENT : t->match < MATCH_SURE ? 75 : 100;
-		/* A job that is alone in waiting for its frame looks as who makes the frame, if no name tells. */
-		if (role == ROLE_RENDER && confidence == 100 && t->evidence[SOURCE_NAME].role != role)
+		/*
+		 * A job that is alone in waiting for its frame looks as who makes the frame, and who makes a short
+		 * frame as who makes sound, if no name tells.
+		 */
+		if ((role == ROLE_RENDER || role == ROLE_AUDIO) && confidence == 100 &&
+		    t->evidence[SOURCE_NAME].role != role)
 			confidence = 75;
 		evidence_set(p, t, SOURCE_PATTERN, role, confidence, now);
 	}
@@ -4038,7 +4044,8 @@ int BPF_PROG(audio_ioctl, struct file *file, unsigned int cmd)
 
 /*
  * A thread of the game that talks to a server has the network role, if that is what it wakes up for: one
- * that makes frames or sound sends a packet now and then, too. The first packet alone makes nobody sure.
+ * that makes frames or sound sends a packet now and then, or with each frame, too. The first packet alone makes
+ * nobody sure.
  */
 static __always_inline int network_used(const struct sock *sk, int result)
 {
@@ -4046,6 +4053,7 @@ static __always_inline int network_used(const struct sock *sk, int result)
 	u8 role = ROLE_NETWORK, confidence = have_patterns ? CONFIDENT : 90;
 	struct task_ctx *t;
 	u32 last, since;
+	bool works;
 	u64 now;
 
 	if ((u32)p->tgid != game_tgid || result < 0 || sk->sk_protocol != IPPROTO_UDP)
@@ -4058,14 +4066,16 @@ static __always_inline int network_used(const struct sock *sk, int result)
 	last = t->network_wakeups;
 	since = t->wakeups - last;
 	t->network_wakeups = t->wakeups;
-	if (last && (!since || (since > NETWORK_WAKEUPS && since < NETWORK_ELSE)))
+	/* its bursts take longer than packets do, or look like frames, whatever role it has by now */
+	works = t->burst_avg_ns > NETWORK_BURST_NS || t->evidence[SOURCE_PATTERN].role == ROLE_RENDER ||
+		thread_is_role(t, ROLE_RENDER, CONFIDENT) || is_gpu_submit_thread(t);
+	if (last && !works && (!since || (since > NETWORK_WAKEUPS && since < NETWORK_ELSE)))
 		return 0;
 	if (last)
 		confidence = 90;
-	if (last && since >= NETWORK_ELSE)
+	if (works || (last && since >= NETWORK_ELSE))
 		role = confidence = ROLE_NONE;
-	if (!thread_is_role(t, ROLE_RENDER, CONFIDENT) && !is_gpu_submit_thread(t))
-		evidence_set(p, t, SOURCE_NETWORK, role, confidence, now);
+	evidence_set(p, t, SOURCE_NETWORK, role, confidence, now);
 	return 0;
 }
 

@@ -1530,6 +1530,19 @@ fair_says() {
 # fair_stat NAME
 fair_stat() { "$GAMER" status --json | sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
 
+host_roles_frames() { : "who makes frames and sends a packet with each is render, and no network thread"
+	fair_begin
+	fair_says talk
+	"$GAMER" run --observe --game $B --db= >"$WORK/log" 2>&1 8>&- &
+	G=$!
+	observes
+	talks() { "$GAMER" status | awk -v r="$1" '$NF == "talker" && $5 == r && $7 >= 50 { n++ } END { exit !n }'; }
+	wait_for 20 talks render || fail "$("$GAMER" status | grep talker)"
+	sleep 1
+	! talks network || fail "$("$GAMER" status | grep talker)"
+	kill -INT $G
+	wait $G || fail "exit $?"
+}
 host_fair_roles() { : "fair: a role becomes nice value and slice, of a new thread too, and ends with gamer; what a thread chose, and everybody else's thread, stays as it was"
 	fair_begin
 	others() { "$BUILD/test/fair" sweep | awk -v b=$B -v g="${G:-0}" '$1 != b && $1 != g' | sort -n -k2; }
@@ -1587,7 +1600,7 @@ host_fair_display() { : "fair: who serves the display to which the game connects
 	setpriv --reuid 65533 --regid 65533 --clear-groups "$BUILD/test/fair" display $$ >"$WORK/other" 8>&- &
 	OTHER=$!
 	setpriv --reuid 65534 --regid 65534 --clear-groups "$BUILD/test/fair" display ${$}1 >"$WORK/own" 8>&- &
-	CROWD=($! $OTHER)
+	CROWD=("$!" "$OTHER")
 	wait_for 10 grep -q ready "$WORK/own" && wait_for 10 grep -q ready "$WORK/other" || fail "no display"
 	fair_runs
 	fair_wants fair_advised
@@ -1609,7 +1622,7 @@ host_fair_hostile() { : "fair: of what gamer gave a user keeps nothing, by a ste
 	$user 65533 "$WORK/pipewire" 600 8>&- &
 	OTHER=$!
 	$user 65534 "$WORK/pipewire" 600 8>&- &
-	CROWD=($! $OTHER)
+	CROWD=("$!" "$OTHER")
 	fair_runs
 	fair_wants fair_advised
 	fair_wants fair_of "${CROWD[0]}" '0 -15 0 1 100'
@@ -2542,8 +2555,8 @@ host_profile_table() { : "profile: every x86-64 system call of this machine's he
 host_roles() { : "observing without the hooks of devices: who sends packets is network, who waits for frames is not; nine of ten sure roles are right"
 	local line="ok" n
 	observe --hooks=-gpu,-frame,-input,-readers,-audio
-	for n in 1 2 3; do
-		"$BENCH" --seconds 4 --json --no-uinput --no-drm --workers 1 >"$WORK/host_roles.$n.json" || fail "bench: exit $?"
+	for n in none hogs; do
+		"$BENCH" --seconds 4 --json --no-uinput --no-drm --load $n >"$WORK/host_roles.$n.json" || fail "bench: exit $?"
 	done
 	stop
 	group_roles host_roles "$WORK" >&2

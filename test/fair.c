@@ -5,11 +5,12 @@
  *	nice, slice, fifo, idle, batch. A line `spawn N` on standard input starts N more at once, `short`
  *	makes one more that ends by itself, `pulse` one that works for 100 us each 1 ms and is called
  *	AudioThread, until `spin` makes it work without a pause for 3 s, `fork` starts a child, and `show N` connects
- *	to display N; each is answered by `done` and its number. Ends with its input.
+ *	to display N, and `talk` makes one, called talker, that works for 3 ms each 16 ms and sends a packet then; each is answered by `done` and its number. Ends with its input.
  * fair display N: serves an X display of that number, whatever its own name.
  * fair sweep [PID]: a line for each thread (of that process): pid, tid, start, policy, nice, real-time
  *	priority, reset on fork, slice in us (0: the kernel's own), name.
  */
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -113,6 +114,25 @@ static void *pulse(void *unused)
 	return unused;
 }
 
+/* A frame's work and a packet with each, which nobody takes */
+static void *talk(void *unused)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	struct timespec next, now;
+
+	prctl(PR_SET_NAME, "talker");
+	for (;;) {
+		usleep(13000);
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &next);
+		do
+			clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+		while ((now.tv_sec - next.tv_sec) * 1000000 + (now.tv_nsec - next.tv_nsec) / 1000 < 3000);
+		sendto(fd, "", 1, 0, (struct sockaddr *)&to, sizeof(to));
+	}
+	return unused;
+}
+
 static void *briefly(void *unused)
 {
 	usleep(1000);
@@ -155,6 +175,8 @@ static void game(int threads)
 			pthread_create(&t, NULL, pulse, NULL);
 		} else if (!strncmp(line, "spin", 4)) {
 			spins = 1;
+		} else if (!strncmp(line, "talk", 4)) {
+			pthread_create(&t, NULL, talk, NULL);
 		} else if (sscanf(line, "show %d", &n) == 1) {
 			display(n, connect);
 		} else if (!strncmp(line, "fork", 4)) {

@@ -509,9 +509,10 @@ dev_cadence() { : "without page flips, frames come from the primary thread's sub
 	over
 	ends_well
 }
-# modeset [-a]: modetest flips pages as $M; says how often on stderr, every 60 flips
+# modeset [PROGRAM|-a]: modetest, or such a link to it, flips pages as $M; says how often on stderr, every 60 flips
 modeset() {
-	local connector crtc plane
+	local connector crtc plane program=modetest
+	case ${1:-} in /*) program=$1; shift ;; esac
 	modetest -M virtio_gpu -c -p >/tmp/modes 2>/dev/null
 	connector=$(awk '$3 == "connected" { print $1 }' /tmp/modes)
 	crtc=$(awk '/^CRTCs/ { n = NR + 2 } n && NR == n { print $1 }' /tmp/modes)
@@ -520,7 +521,7 @@ modeset() {
 	[ "$1" != -a ] || set -- "$@" -P "$plane@$crtc:640x480"
 	silence
 	: >/tmp/flips
-	modetest "$@" </tmp/say >/dev/null 2>/tmp/flips &
+	"$program" "$@" </tmp/say >/dev/null 2>/tmp/flips &
 	M=$!
 }
 flips() { echo $(($(grep -c freq /tmp/flips) * 60)); }
@@ -775,7 +776,7 @@ dev_storm() { : "storms of fork, exec, rename and exit under any name while it s
 dev_auto() { : "who submits frames and reads input becomes the game by itself; what its threads did before counts"
 	gpu_here
 	uinput_here
-	play submit 60 + input mouse + evdev - + slow=submit 2
+	play submit 60 + input gamepad + evdev - + slow=submit 2
 	go
 	observe
 	echo "send 5000 100" >&3
@@ -833,26 +834,28 @@ stays() { # PID|none: for 6 s and more
 	game_is "$1" || fail "$SCENE: no longer $1: $(gamer status | grep ^game:)"
 	gamer status | grep ^game: | sed "s/^/$SCENE: /" >&2
 }
-# pad NAME: a gamepad that sends for ever once it is told `press NAME`; its node is $NODE
+# pad NAME [KIND]: a gamepad, or other device, that sends for ever once it is told `press NAME`; its node is $NODE
 pad() {
-	local e
+	local e kind=${2:-gamepad}
 	mkfifo "/tmp/scene/$1.in"
-	devices input gamepad <>"/tmp/scene/$1.in" >"/tmp/scene/$1.said" 2>&1 &
+	devices input "$kind" <>"/tmp/scene/$1.in" >"/tmp/scene/$1.said" 2>&1 &
 	PADS="$PADS $!"
-	wait_for 20 grep -q ^ready "/tmp/scene/$1.said" || fail "no gamepad: $(cat "/tmp/scene/$1.said")"
+	wait_for 20 grep -q ^ready "/tmp/scene/$1.said" || fail "no $kind: $(cat "/tmp/scene/$1.said")"
 	for e in /sys/class/input/event*; do
-		[ "$(cat "$e/device/name")" != 'test gamepad' ] || NODE=/dev/input/${e##*/} # the last one
+		[ "$(cat "$e/device/name")" != "test $kind" ] || NODE=/dev/input/${e##*/} # the last one
 	done
 }
 press() { echo "send $2 20" >"/tmp/scene/$1.in"; }
-dev_scenes() { : "the right game in 12 scenes of programs with drawn names, none where there is none, one change for each real change"
+dev_scenes() { : "the right game in 14 scenes of programs with drawn names, none where there is none, one change for each real change"
 	gpu_here
+	modetest_here
 	uinput_here
-	local A='' ACTORS='' PADS='' NODE one two first game SCENE=none CHANGES=0
+	local A='' ACTORS='' PADS='' NODE M one two keys first game SCENE=none CHANGES=0
 	local steam="SteamAppId=570 SteamGameId=570"
 	mkdir -p /tmp/scene /usr/share/applications
 	pad one; one=$NODE
 	pad two; two=$NODE
+	pad keys keyboard; keys=$NODE
 	observe
 	scene native; act "$(drawn)" $SESSION "" submit 60; becomes $A
 	scene desktop
@@ -883,6 +886,13 @@ dev_scenes() { : "the right game in 12 scenes of programs with drawn names, none
 	act "$(drawn)" $SESSION "" submit 60 + evdev $one; first=$A; becomes $A
 	act "$(drawn)" $SESSION "" submit 60 + evdev $two; stays $first
 	press two 1000; becomes $A; stays $A
+	scene "the desktop's keyboard, then a gamepad"
+	press keys 1000
+	act "$(drawn)" $APPS/app-gnome-x-7.scope "" submit 60 + evdev $keys; stays none
+	act "$(drawn)" $APPS/app-gnome-y-8.scope "" submit 60 + evdev $two; becomes $A
+	scene "full screen"; game=$(drawn); ln -s "$(command -v modetest)" "/tmp/scene/$game"
+	modeset "/tmp/scene/$game"; ACTORS="$ACTORS $M"; becomes $M; stays $M
+	gamer status | grep -q "^game: $M .*fills the screen by itself" || fail "$SCENE: $(gamer status | grep ^game:)"
 	scene service; act "$(drawn)" /system.slice/x.service "" submit 60; stays none
 	scene "told by hand"
 	act "$(drawn)" $SESSION GAMER_GAME=1 idle 1; first=$A; becomes $A
