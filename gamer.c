@@ -6011,9 +6011,12 @@ static void fair_autogroup(s32 pid, char *path, size_t size)
 
 static bool fair_member(const struct fair_group *g, s32 pid)
 {
-	char path[sizeof(g->path)];
+	char path[sizeof(g->path)] = "";
 
-	(g->kind == FAIR_CGROUP ? fair_cgroup : fair_autogroup)(pid, path, sizeof(path));
+	if (g->kind == FAIR_CGROUP)
+		fair_cgroup(pid, path, sizeof(path));
+	else
+		fair_autogroup(pid, path, sizeof(path));
 	return !strcmp(path, g->path);
 }
 
