@@ -12241,11 +12241,15 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	  "and else advises. Without --backend gamer does the same, but beside another scheduler of "
 	  "sched_ext gamer ends with 75, for whoever started both may have forgotten one. gamer check and "
 	  "gamer status say which it is, and why." },
-	{ .text = "gamer finds the game by what a process does now (draws at a steady rate, reads input "
-	  "devices) and by what it is (started by a launcher, or from the desktop). gamer status says in "
+	{ .text = "gamer finds the game by what a process does now (draws at a steady rate, reads a gamepad, "
+	  "fills the screen by itself) and by what it is (started by a launcher, or from the desktop). A "
+	  "game that is played by keyboard alone, started from the desktop by an application that does not "
+	  "say that it is a game, is none to gamer. Who serves the display to which the game is connected is "
+	  "its compositor. gamer status says in "
 	  "one line why the game is the game, and which process is next. Where that errs, GAMER_GAME=1 in "
 	  "the environment of a process or --game PID decides. A game belongs to a user, whose other "
-	  "processes serve it; a process of another user does not take its place." },
+	  "processes serve it; a process of another user does not take its place. While somebody sits at the "
+	  "first seat, a user without a seat has no game." },
 	{ .text = "gamer learns what tasks of each program are like (how long they run, batch work or not, "
 	  "the role of a game's thread that a device proved), so that the next task of that program begins "
 	  "with it. gamer tells programs apart by name and path. The database holds 512 programs at most, "

@@ -1858,6 +1858,29 @@ host_owners() { : "a game belongs to a user: no other takes its place, and its s
 	stop
 }
 
+host_seats() { : "while somebody sits at the first seat, a user without a seat has no game, not even one told by its environment"
+	have setpriv && have unshare || skip "no setpriv or unshare"
+	crowd_begin
+	local user="setpriv --reuid 1000 --regid 1000 --clear-groups env GAMER_GAME=1"
+	# shellcheck disable=SC2016 # sh's own
+	unshare -m sh -c 'mount -t tmpfs none /run && mkdir -p /run/systemd/users /run/systemd/seats &&
+		printf "UID=1000\nSESSIONS=3\nSEATS=\n" >/run/systemd/users/1000 && printf "IS_SEAT0=1\nACTIVE_UID=1001\n" >/run/systemd/seats/seat0 &&
+		exec "$@"' sh "$GAMER" run --observe --db= >"$WORK/log" 2>&1 &
+	G=$!
+	wait_for 10 timeout 1 "$GAMER" status || fail "does not answer: $(tail -n1 "$WORK/log")"
+	$user sleep 600 &
+	CROWD+=($!)
+	sleep 3
+	game_is none || fail "$("$GAMER" status | grep ^game:)"
+	echo ACTIVE_UID=1000 >/proc/$G/root/run/systemd/seats/seat0
+	sed -i s/SEATS=/SEATS=seat0/ /proc/$G/root/run/systemd/users/1000
+	$user sleep 600 &
+	CROWD+=($!)
+	wait_for 10 game_is "${CROWD[1]}" || fail "at the seat: $("$GAMER" status | grep ^game:)"
+	kill $G
+	wait $G || fail "exits $?"
+}
+
 host_owners_wine() { : "files of Wine that other processes bring, more than have a place, leave the game its own"
 	crowd_begin
 	local game
