@@ -5760,6 +5760,7 @@ static void game_print(struct out *o, struct json *j)
 #define FAIR_REST	10		/* and so many times what a look took */
 #define FAIR_SHARE	500		/* looks take this part of a CPU, */
 #define FAIR_BURST_NS	(50 * NSEC_PER_MSEC)	/* and at once no more than that */
+#define FAIR_WAIT_NS	(10 * NSEC_PER_SEC)	/* so long the next one is put off at most: time that a host stole counts, too */
 #define FAIR_WEIGHT	8		/* times the weight that the game's cgroup had */
 #define FAIR_GROUP_NICE	-9		/* of its autogroup: about as much */
 #define CGROUPS		"/sys/fs/cgroup"
@@ -6436,7 +6437,7 @@ static void fair_look(void)
 	now = now_ns();
 	fair.cpu_ns += cost;
 	fair.spent_ns -= MIN(fair.spent_ns, (now - fair.spent_at_ns) / FAIR_SHARE);
-	fair.spent_ns += cost;
+	fair.spent_ns = MIN(fair.spent_ns + cost, FAIR_BURST_NS + FAIR_WAIT_NS / FAIR_SHARE);
 	fair.spent_at_ns = now;
 	fair.due_ns = now + MAX(FAIR_PAUSE_NS, FAIR_REST * cost);
 	if (fair.spent_ns > FAIR_BURST_NS)
