@@ -199,7 +199,7 @@ stage: $(B)/gamer
 	bin/gamer completions bash | put share/bash-completion/completions/gamer; \
 	bin/gamer completions zsh | put share/zsh/site-functions/_gamer; \
 	bin/gamer completions fish | put share/fish/vendor_completions.d/gamer.fish; \
-	$(abspath $(B)/gamer) unit | sed 's|^ExecStart=[^ ]*|ExecStart=/usr/bin/gamer|' | put lib/systemd/system/gamer.service; \
+	$(abspath $(B)/gamer) unit | sed 's|$(abspath $(B)/gamer)|/usr/bin/gamer|' | put lib/systemd/system/gamer.service; \
 	find . -type d -exec chmod 755 {} +; find . -exec touch -hd $(DATE)T00:00Z {} +
 
 # For Debian and what comes from it. The service ends with the package.

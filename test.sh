@@ -2621,8 +2621,7 @@ host_install() { : "make install puts one file under DESTDIR and PREFIX"
 	"$dir/opt/bin/gamer" --version >/dev/null
 	# as scx_loader would start it, with the flags of its modes
 	make -s -C "$ROOT" install DESTDIR="$dir" PREFIX=/usr SCX_LINK=1 >/dev/null
-	exits 0 "$dir/usr/bin/scx_gamer" -p performance --help
-	exits 0 "$dir/usr/bin/scx_gamer" -p powersave --help
+	for mode in performance powersave balanced; do exits 0 "$dir/usr/bin/scx_gamer" -p $mode --help; done
 	rm -rf "$dir"
 }
 host_packages() { : "make deb, sysext and pkgbuild: each is installed and removed and leaves nothing; makepkg's steps build the same program"
@@ -2641,7 +2640,7 @@ host_packages() { : "make deb, sysext and pkgbuild: each is installed and remove
 	packaged() { dpkg --root="$dir/root" --force-script-chrootless --log=/dev/null "$@" >"$dir/said" 2>&1 || fail "dpkg $1: $(tail -n1 "$dir/said")"; }
 	packaged -i "$dir"/clone/build/gamer_*.deb
 	cmp "$dir/root/usr/bin/gamer" "$dir/clone/build/gamer" || fail "another program is installed"
-	grep -q '^ExecStart=/usr/bin/gamer run' "$dir/root/usr/lib/systemd/system/gamer.service" || fail "the unit starts another program"
+	said=$(grep '^Exec' "$dir/root/usr/lib/systemd/system/gamer.service" | grep -v '=-\?/usr/bin/gamer ') && fail "the unit starts another program: $said"
 	zcat "$dir/root/usr/share/man/man8/gamer.8.gz" | grep -q '^.TH' || fail "no manual page"
 	packaged -P gamer
 	[ ! -e "$dir/root/usr/bin/gamer" ] && [ -z "$(find "$dir/root" -name '*gamer*')" ] || fail "left: $(find "$dir/root" -name '*gamer*' | head -n1)"
