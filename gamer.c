@@ -151,7 +151,7 @@ enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWE
 
 /* name, how many of its options (the first ones) also come as bare words, one-line help */
 #define COMMANDS(X)								\
-	X(run, 0, "schedule in the foreground until SIGINT or SIGTERM (the default)") \
+	X(run, 0, "schedule in the foreground until Ctrl-C or SIGTERM (the default)") \
 	X(restore, 0, "put back what a killed gamer had given to threads")	\
 	X(status, 0, "one snapshot of a running gamer")				\
 	X(top, 0, "live view of a running gamer")				\
@@ -11431,12 +11431,12 @@ static void run_lock(void)
 	int fd;
 
 	if (mkdir(runtime_dir(), 0755) && errno != EEXIST)
-		die(errno == EACCES || errno == EPERM ? EX_NOPERM : EX_SOFTWARE,
+		die(errno == EACCES || errno == EPERM ? EX_NOPERM : EX_CANTCREAT,
 		    "cannot make %s: %s", runtime_dir(), strerror(errno));
 	snprintf(path, sizeof(path), "%s/lock", runtime_dir());
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		die(errno == EACCES ? EX_NOPERM : EX_SOFTWARE, "cannot open %s: %s", path,
+		die(errno == EACCES ? EX_NOPERM : EX_CANTCREAT, "cannot open %s: %s", path,
 		    strerror(errno));
 	fchmod(fd, 0600);	/* whoever may open it may lock it */
 	if (flock(fd, LOCK_EX | LOCK_NB))
@@ -12330,10 +12330,11 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	  "'s/^SCX_SCHEDULER=.*/SCX_SCHEDULER=gamer/; s/^SCX_FLAGS=.*/SCX_FLAGS=/' /etc/default/scx\n"
 	  "systemctl restart scx" },
 	{ .term = "scx_loader, scxctl", .text = "start the schedulers of a list of their own. gamer is not "
-	  "on that list, so none of their modes starts gamer. Beside a scheduler that they started gamer "
-	  "ends with 75, or advises it with --backend fair; scxctl stop ends it. make install SCX_LINK=1 "
-	  "makes the link scx_gamer by which they would start gamer, and the flags of their modes would be "
-	  "-p performance, -p balanced and -p powersave." },
+	  "on that list (1.1.3), and no configuration adds to it. Beside a scheduler that they started "
+	  "gamer ends with 75, or advises it with --backend fair; scxctl stop ends it. A scx_loader with "
+	  "scx_gamer on its list starts, switches and ends gamer: make install SCX_LINK=1 makes the link of "
+	  "that name, and the flags were none for the mode auto, -p performance for gaming and lowlatency, "
+	  "-p powersave for powersave and -p balanced for server." },
 	{ .term = "busybox init", .text = "starts gamer again and again where gamer cannot run, so look at "
 	  "gamer check first:" },
 	{ .text = "\techo \"::respawn:/bin/sh -c '/opt/gamer/gamer && exec sleep 99999999'\" "
@@ -12611,7 +12612,7 @@ static void help(enum command_id cmd)
 		printf("gamer %s: schedules the threads that make the next frame first\n\n"
 		       "usage: gamer [COMMAND] [OPTION]...\n\n", GAMER_VERSION);
 		for (i = 0; i < ARRAY_SIZE(commands); i++)
-			printf("  %-10s %s\n", commands[i].name, commands[i].help);
+			printf("  %-11s %s\n", commands[i].name, commands[i].help);
 		printf("\ngamer COMMAND --help shows the options of a command.\n");
 		return;
 	}
@@ -12697,7 +12698,8 @@ static void parse_options(enum command_id cmd, int argc, char **argv)
 		if (argv[i][0] != '-' || !argv[i][1]) {
 			d = option_word(cmd, words++);
 			if (!d)
-				die(EX_USAGE, "unexpected argument '%s' (see gamer --help)", argv[i]);
+				die(EX_USAGE, "unexpected argument '%s' (see gamer %s --help)", argv[i],
+				    commands[cmd].name);
 			parse_value(d, argv[i]);
 			continue;
 		}

@@ -312,7 +312,7 @@ alone_says() {
 busybox_initramfs() { : "on a root with nothing but the binary it says what is not mounted, and mounts nothing; with /sys and /run it schedules"
 	quiet
 	alone_says 69 'no BTF (/sys/kernel/btf/vmlinux)'
-	alone_says 70 'cannot make /run/gamer' sysfs:sys
+	alone_says 73 'cannot make /run/gamer' sysfs:sys
 	(alone sysfs:sys tmpfs:run) >/tmp/said 2>&1 &
 	G=$!
 	wait_for 120 attached || fail "does not schedule: $(cat /tmp/said)"
