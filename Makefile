@@ -220,7 +220,7 @@ sysext: stage
 	$(call say,SYSEXT,$(B)/sysext/gamer)set -e; d=$(B)/sysext/gamer; rm -rf $(B)/sysext; mkdir -p $$d; cp -a $(B)/stage/usr $$d; \
 	mkdir -p $$d/usr/lib/extension-release.d; \
 	printf '%s\n' ID=_any ARCHITECTURE=x86-64 >$$d/usr/lib/extension-release.d/extension-release.gamer; \
-	if command -v mksquashfs >/dev/null; then mksquashfs $$d $$d.raw -all-root -noappend -quiet; \
+	if command -v mksquashfs >/dev/null; then mksquashfs $$d $$d.raw -all-root -noappend -quiet -no-progress; \
 	else echo 'gamer: no mksquashfs (squashfs-tools): the folder alone' >&2; fi
 
 # For Arch: makepkg in this folder builds from what lies beside it.
