@@ -5760,7 +5760,7 @@ static void game_print(struct out *o, struct json *j)
 #define FAIR_REST	10		/* and so many times what a look took */
 #define FAIR_SHARE	500		/* looks take this part of a CPU, */
 #define FAIR_BURST_NS	(50 * NSEC_PER_MSEC)	/* and at once no more than that */
-#define FAIR_WAIT_NS	(10 * NSEC_PER_SEC)	/* so long the next one is put off at most: time that a host stole counts, too */
+#define FAIR_WAIT_NS	(10 * NSEC_PER_SEC)	/* the next is put off no longer: stolen time counts, too */
 #define FAIR_WEIGHT	8		/* times the weight that the game's cgroup had */
 #define FAIR_GROUP_NICE	-9		/* of its autogroup: about as much */
 #define CGROUPS		"/sys/fs/cgroup"
