@@ -290,8 +290,9 @@ struct llc_state {
 	__u64 clock_at_ns;	/* when the clock moved last; clock_moves() */
 	__u64 normal_served_ns;	/* last time the normal queue was served or empty; dispatch() */
 	__u64 idle_served_ns;	/* the same of the idle queue */
-	__u64 window_at_ns, window_ns;	/* when and where the clock's last window began; clock_moves() */
-	__u64 debt_max_ns;	/* what a task may owe, by the clock's speed; clock_moves() */
+	__u64 window_at_ns;	/* when the clock's last window began; clock_moves() */
+	__u64 window_ns;	/* and where; window_ends() */
+	__u64 debt_max_ns;	/* what a task may owe, by the clock's speed; window_ends() */
 	__u32 crowded;		/* 1: a timer ends slices; slices_end() */
 	__u32 game_recip;	/* 1024 / weight of the game and its servers; window_ends() */
 	__u64 runs[4];		/* by enum prio: CPUs that run such work and may be asked for; cpu_shows() */
@@ -1557,10 +1558,10 @@ static __noinline void task_reweigh(struct task_struct *p, struct task_ctx *t)
  * of it: a game that loads with many threads would leave less than the little that light work asks for.
  * The weight doubles again, window by window, where the others have more than a fifth.
  */
-__noinline int window_ends(u32 llc)
+__noinline int window_ends(u32 llc, u64 window_ns)
 {
 	struct llc_state *ls = llc_state_of(llc);
-	u64 now = ls->clock_at_ns, cpus = 0, ran[2] = {}, others, all;
+	u64 cpus = 0, ran[2] = {}, others, all;
 	const struct cpu_state *cs;
 	u32 i, recip = ls->game_recip;
 
@@ -1574,7 +1575,7 @@ __noinline int window_ends(u32 llc)
 	}
 	others = ran[0] - ls->side_ns[0];
 	all = others + ran[1] - ls->side_ns[1];
-	if (all < (now - ls->window_at_ns) * cpus * 7 / 8)
+	if (all < window_ns * cpus * 7 / 8)
 		recip = game_weight_recip;
 	else if (others < all / 10)
 		recip = 1024;
@@ -1585,7 +1586,6 @@ __noinline int window_ends(u32 llc)
 	ls->side_ns[1] = ran[1];
 	ls->debt_max_ns = later(min_u64(DEBT_WINDOWS * (ls->clock_ns - ls->window_ns), DEBT_MAX_NS),
 				LAG_MAX_NS);
-	ls->window_at_ns = now;
 	ls->window_ns = ls->clock_ns;
 	return 0;
 }
@@ -1599,15 +1599,17 @@ __noinline int window_ends(u32 llc)
 static __always_inline void clock_moves(u32 llc, u64 to, u64 now, bool first)
 {
 	struct llc_state *ls = llc_state_of(llc);
-	u64 most = ls->clock_ns + (now - ls->clock_at_ns);
+	u64 most = ls->clock_ns + (now - ls->clock_at_ns), began = ls->window_at_ns;
 
 	if (!first && (s64)(to - most) > 0)
 		to = most;
 	ls->clock_at_ns = now;
 	if ((s64)(to - ls->clock_ns) > 0)
 		ls->clock_ns = to;
-	if (now - ls->window_at_ns >= DEBT_WINDOW_NS)
-		window_ends(llc);
+	/* One CPU ends a window. Another CPU's clock may be a little ahead of this one. */
+	if ((s64)(now - began) >= (s64)DEBT_WINDOW_NS &&
+	    __sync_val_compare_and_swap(&ls->window_at_ns, began, now) == began)
+		window_ends(llc, now - began);
 }
 
 /* The task is in another cache than before: its lead or debt stays what it was. */
