@@ -1649,9 +1649,9 @@ static __always_inline void runtime_used(struct task_ctx *t, struct cpu_state *c
 /* The task's CPU: what it ran since it began, or since the last call, counts. */
 static __always_inline void task_settles(struct task_ctx *t, struct cpu_state *cs, u64 now)
 {
-	u64 used = later(now, t->run_at_ns) - t->run_at_ns;
+	u64 until = later(now, t->run_at_ns), used = until - t->run_at_ns;
 
-	t->run_at_ns = now;
+	t->run_at_ns = until;
 	t->fair_at_ns += task_charge(t, used);
 	cs->side_run_ns[t->class != CLASS_OTHER] += used;
 	runtime_used(t, cs, used);

@@ -216,7 +216,7 @@ static const struct command {
 	X(run, game, "game", 0, NUM, 0, 0, 4194304, NULL,			\
 	  "treat this process as the game; 0: find it")				\
 	X(run, game_weight, "game-weight", 0, NUM, 8, 1, 64, NULL,		\
-	  "how many times the game outweighs other work where all CPUs are busy") \
+	  "how many times the game outweighs other work, as long as that has a tenth of busy CPUs") \
 	X(run, fast_cpus, "fast-cpus", 0, STR, 0, 1, 0, "LIST",			\
 	  "CPUs that critical threads prefer; default: by capacity and preferred core") \
 	OPTION_DB(X, run)							\
