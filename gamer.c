@@ -7991,10 +7991,12 @@ static bool conn_ask(struct conn *c, const char *cmd, const char *more)
 		return false;
 	/* connect() would wait for a stopped gamer for ever */
 	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
-	n = connect(c->fd, (struct sockaddr *)&sa, sizeof(sa)) ? 0 : send(c->fd, request, len, MSG_NOSIGNAL);
+	if (connect(c->fd, (struct sockaddr *)&sa, sizeof(sa)))
+		return false;
+	n = send(c->fd, request, len, MSG_NOSIGNAL);
 	if (n == len)
 		return more || !shutdown(c->fd, SHUT_WR);
-	if (n > 0)
+	if (n >= 0)
 		errno = EAGAIN;		/* it was only a part */
 	return n < 0 && (errno == EPIPE || errno == ECONNRESET);	/* what gamer said before says why */
 }
