@@ -5290,17 +5290,19 @@ static void game_choose(void)
 }
 
 /* What all processes do now. True: any but the game may become one by it. */
-static bool game_look(u64 now)
+static bool game_look(void)
 {
 	struct game_slot *s;
 	bool others = false;
 	struct activity a;
+	u64 now;
 
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++) {
 		if (!s->pid)
 			continue;
 		if (bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.activities), &s->pidfd, &a))
 			memset(&a, 0, sizeof(a));	/* it did nothing yet */
+		now = now_ns();		/* behind the look: a frame that came later would seem to be ages old */
 		s->seen.does = activity_traits(&a, now);
 		s->frame_at_ns = a.frame_at_ns;
 		others |= s != game.now && slot_may_play(s) && game_stands(&s->seen) &&
@@ -5579,7 +5581,7 @@ static void game_looks(void)
 	}
 	if (game.judge_due_ns && game.judge_due_ns <= now) {
 		/* who plays? again soon, while anyone but the game may */
-		game.judge_due_ns = game_look(now) ? now + JUDGE_NS : 0;
+		game.judge_due_ns = game_look() ? now + JUDGE_NS : 0;
 		game_choose();
 	}
 	if (game_must_poll())
@@ -5717,7 +5719,7 @@ static const struct game_slot *game_next(void)
 {
 	const struct game_slot *s, *next = NULL;
 
-	game_look(now_ns());
+	game_look();
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
 		if (s != game.now && slot_may_play(s) && (s->frame_at_ns || s->seen.does) &&
 		    (!next || game_score(&s->seen) > game_score(&next->seen)))
