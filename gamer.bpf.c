@@ -838,6 +838,14 @@ u32 perf_floor, perf_game_floor;
 #define DEBT_MAX_NS		(400 * NSEC_PER_MSEC)
 #define DEBT_WINDOW_NS		(128 * NSEC_PER_MSEC)
 #define DEBT_WINDOWS		4
+/*
+ * In windows of DEBT_WINDOW_NS: where a cache is busy so far, in eighths, and all but the game had less than one of so
+ * many parts of what ran there, the game's weight ends; it doubles again where they had more than one of OTHERS_MUCH.
+ * Lab: without it a 1 ms task beside a game that loads with 8 threads is late at each wakeup, with it at none.
+ */
+#define BUSY_EIGHTHS		7	/* not measured */
+#define OTHERS_LITTLE		10	/* by design */
+#define OTHERS_MUCH		5	/* twice as much, so that a doubled weight does not end again */
 
 /* --- what keeps other work from starving --- */
 #define RESCUE_NS		(20 * NSEC_PER_MSEC)	/* so long unserved, a cache's normal queue is next; not measured */
@@ -1554,9 +1562,8 @@ static __noinline void task_reweigh(struct task_struct *p, struct task_ctx *t)
 
 /*
  * A window of a cache's clock is over. What a task may owe follows the clock's speed. And the game's
- * threads weigh like all others where the cache was busy and the others together had less than a tenth
- * of it: a game that loads with many threads would leave less than the little that light work asks for.
- * The weight doubles again, window by window, where the others have more than a fifth.
+ * weight ends where the others together had little of a busy cache: a game that loads with many threads
+ * would leave less than the little that light work asks for.
  */
 __noinline int window_ends(u32 llc, u64 window_ns)
 {
@@ -1575,11 +1582,11 @@ __noinline int window_ends(u32 llc, u64 window_ns)
 	}
 	others = ran[0] - ls->side_ns[0];
 	all = others + ran[1] - ls->side_ns[1];
-	if (all < window_ns * cpus * 7 / 8)
+	if (all < window_ns * cpus * BUSY_EIGHTHS / 8)
 		recip = game_weight_recip;
-	else if (others < all / 10)
+	else if (others < all / OTHERS_LITTLE)
 		recip = 1024;
-	else if (others > all / 5)
+	else if (others > all / OTHERS_MUCH)
 		recip = later(recip / 2, game_weight_recip);
 	ls->game_recip = recip;
 	ls->side_ns[0] = ran[0];
@@ -1921,14 +1928,14 @@ static __always_inline bool cpu_foreign(u32 cpu)
  * Does the other thread of a CPU's core run critical work, or a task that just took it, or another class?
  * A critical waker that is about to sleep leaves the core to whom it wakes.
  */
-static __always_inline bool core_busy(u32 cpu, u64 now)
+static __always_inline bool core_busy(u32 cpu)
 {
 	u32 sibling = cpu_sibling[cpu & (MAX_CPUS - 1)];
 	const struct cpu_state *cs = cpu_state_of(sibling);
 	u8 prio = cs->prio;
 
 	return smt_on && prio != PRIO_IDLE &&
-	       (prio == PRIO_CRITICAL ? (s64)(cs->ends_at_ns - now) > (s64)HANDOFF_SOON_NS :
+	       (prio == PRIO_CRITICAL ? (s64)(cs->ends_at_ns - compat_now()) > (s64)HANDOFF_SOON_NS :
 		!(llc_state_of(llc_of(sibling))->runs[prio & 3] & cpu_bit_of(sibling)));
 }
 
@@ -1939,7 +1946,7 @@ static __always_inline bool core_busy(u32 cpu, u64 now)
 __noinline s32 victim_in(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull, u32 prio,
 			 u32 llc, u32 near)
 {
-	u64 runs = llc_state_of(llc)->runs[prio & 3], now = smt_on || prio == PRIO_CRITICAL ? compat_now() : 0;
+	u64 runs = llc_state_of(llc)->runs[prio & 3], now = prio == PRIO_CRITICAL ? compat_now() : 0;
 	u32 from = llc_of(near) == llc ? cpu_bit[near & (MAX_CPUS - 1)] & 63 : 0, cpu;
 	s32 beside = -1;
 	int i;
@@ -1950,7 +1957,7 @@ __noinline s32 victim_in(struct task_struct *p __arg_trusted, struct task_ctx *t
 		runs &= runs - 1;
 		if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr) || !cpu_yields(cpu_state_of(cpu), prio, t, now))
 			continue;
-		if (core_busy(cpu, now))
+		if (core_busy(cpu))
 			beside = cpu;
 		else if (cpu_claim(cpu, prio) && !cpu_foreign(cpu))
 			return cpu;
@@ -2395,20 +2402,14 @@ static __always_inline bool take_stuck(u32 cpu, u32 llc, u64 now)
  * task before it queues the one that ran, so without this question two tasks on a CPU would
  * alternate, whatever their weights.
  */
-static __always_inline bool prev_is_first(struct task_struct *prev, struct cpu_state *cs, u32 cpu,
-					  u32 llc, u64 now)
+static __always_inline bool prev_is_first(struct task_struct *prev, const struct task_ctx *t,
+					  struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
 {
-	struct task_ctx *t = task_ctx_of(prev);
 	struct llc_state *ls = llc_state_of(llc);
-	u64 waiting, fair_at;
+	u64 waiting = llc_waiting(llc), fair_at = t->fair_at_ns;
 
-	if (!t)
-		return false;
-	task_settles(t, cs, now);
 	if (t->policy == SCHED_IDLE)
 		return false;
-	fair_at = t->fair_at_ns;
-	waiting = llc_waiting(llc);
 	if (!waiting)
 		clock_moves(llc, fair_at, now, false);
 	else if ((s64)(fair_at - compat_first_key(DSQ_NORMAL(llc), fair_at - 1)) > 0)
@@ -2456,7 +2457,7 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	u32 llc = llc_of(cpu);
 	u64 now = compat_now();
 	bool runs = prev && (prev->scx.flags & k_SCX_TASK_QUEUED);
-	struct task_ctx *t;
+	struct task_ctx *t = NULL;
 
 	if ((s64)(now - llc_states[llc].normal_served_ns) > (s64)RESCUE_NS &&
 	    take_other(cs, cpu, llc, now)) {
@@ -2469,16 +2470,18 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 		stat_inc(cs, BPF_STAT_RESCUES);
 		return;
 	}
-	if (!(runs && prev_is_first(prev, cs, cpu, llc, now)) &&
+	if (runs)
+		t = task_ctx_of(prev);
+	if (t)
+		task_settles(t, cs, now);
+	if (!(t && prev_is_first(prev, t, cs, cpu, llc, now)) &&
 	    (take_other(cs, cpu, llc, now) || take_idle(llc, now, false) ||
 	     (nr_llcs > 1 && steal(cs, llc, now, 0))))
 		return;
-	if (runs) {	/* prev goes on, and may be less important by now */
-		t = task_ctx_of(prev);
-		if (t)
-			runtime_judge(t, cs, cpu, now);
+	if (t)		/* prev goes on, and may be less important by now */
+		runtime_judge(t, cs, cpu, now);
+	if (runs)
 		return;
-	}
 	/*
 	 * Nothing of ours runs here from now on, and enqueue_pinned() must know. Taking from
 	 * the shared queues may drop this CPU's lock, so look once more for what came before
