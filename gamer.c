@@ -4557,6 +4557,12 @@ static u32 proc_cgroup(s32 pid, u32 uid, bool tty)
 	return tty ? 0 : T(APP);	/* with a terminal: the application is the terminal */
 }
 
+/* Is this another person than that user, and none of the system's users? */
+static bool user_is_stranger(u32 uid, u32 user)
+{
+	return uid != user && uid >= USERS_FROM;
+}
+
 /*
  * Does its user sit at another seat than the first one, or at none while somebody else sits there? So
  * systemd-logind says.
@@ -4572,8 +4578,7 @@ static bool user_is_elsewhere(u32 uid)
 	if (!at[7] || at[7] == '\n') {
 		read_file(line, sizeof(line), "/run/systemd/seats/seat0");
 		at = strstr(line, "\nACTIVE_UID=");
-		return uid && at && strtoul(at + 12, NULL, 10) >= USERS_FROM &&
-		       strtoul(at + 12, NULL, 10) != uid;
+		return uid && at && user_is_stranger(strtoul(at + 12, NULL, 10), uid);
 	}
 	*strchrnul(at + 7, '\n') = 0;
 	return !strstr(at + 7, "seat0");
@@ -4823,7 +4828,7 @@ static s32 socket_display(s32 pid, int pidfd, int number, u32 uid)
 		display = pid;
 	else if (!getpeername(fd, (struct sockaddr *)&to, &len) && to.sun_family == AF_UNIX &&
 		 !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) &&
-		 (peer.uid == uid || peer.uid < USERS_FROM))
+		 !user_is_stranger(peer.uid, uid))
 		for (i = 0; i < ARRAY_SIZE(display_sockets); i++)
 			if (strstr(to.sun_path + !to.sun_path[0], display_sockets[i]))
 				display = peer.pid;
@@ -6247,7 +6252,7 @@ static bool fair_serves(const struct thread_row *row)
 {
 	const struct game_slot *s = slot_find(row->tgid);
 
-	return s && game.now && (s == game.now || s->uid == game.now->uid || s->uid < USERS_FROM);
+	return s && game.now && (s == game.now || !user_is_stranger(s->uid, game.now->uid));
 }
 
 static void fair_row(const struct thread_row *row, void *ctx)
