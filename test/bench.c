@@ -580,15 +580,6 @@ static void run_render(struct thread *t)
 	gate_post(&bench->submit);
 }
 
-/* A display's socket is bound, or reached, by a name such as X has; it is in no folder, so none is left. */
-static bool display_socket(int fd, int (*call)(int, const struct sockaddr *, socklen_t))
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int n = snprintf(a.sun_path + 1, sizeof(a.sun_path) - 1, "/tmp/.X11-unix/X%d", getpid());
-
-	return !call(fd, (struct sockaddr *)&a, offsetof(struct sockaddr_un, sun_path) + 1 + n);
-}
-
 /* The GPU needs gpu_ns per frame, one frame after the other. */
 static void run_submit(struct thread *t)
 {
@@ -598,7 +589,7 @@ static void run_submit(struct thread *t)
 	for (u32 f = 0; frame_wait(t, &bench->submit, f); f++) {
 		struct frame *frame = &bench->frame[f];
 
-		connected = connected || display_socket(bench->client, connect);
+		connected = connected || !display_socket(bench->client, getpid(), connect);
 		frame_work(t, f);
 		gpu_submit(&bench->gpu);
 		frame->call_ns = now_ns();
@@ -1084,7 +1075,7 @@ static void game_setup(void)
 	net_open();
 	bench->display = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	bench->client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	display_socket(bench->display, bind);
+	display_socket(bench->display, getpid(), bind);
 	spawn(stages[STAGE_COMPOSITOR].comm, run_compositor, NULL);
 	spawn("game-server", run_server, NULL);
 	if (bench->evdev >= 0)

@@ -13,19 +13,12 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include "helper.h"
 
 struct attr {
 	uint32_t size, policy;
@@ -142,14 +135,10 @@ static void *briefly(void *unused)
 /* A socket at an X display's abstract address: it listens there, or is connected. */
 static void display(int number, int (*call)(int, const struct sockaddr *, socklen_t))
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int n = snprintf(a.sun_path + 1, sizeof(a.sun_path) - 1, "/tmp/.X11-unix/X%d", number);
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-	if (call(fd, (struct sockaddr *)&a, sizeof(a.sun_family) + 1 + n) || (call == bind && listen(fd, 8))) {
-		perror("display");
-		exit(1);
-	}
+	if (display_socket(fd, number, call) || (call == bind && listen(fd, 8)))
+		die("display");
 }
 
 static void game(int threads)

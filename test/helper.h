@@ -1,15 +1,19 @@
 /*
- * helper.h: what the programs beside it share: clocks, the way out, vgem, which stands for a GPU, and a mouse.
+ * helper.h: what the programs beside it share: clocks, the way out, vgem, which stands for a GPU, a mouse, and a
+ * display's socket.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <linux/uinput.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -122,4 +126,13 @@ static inline int mouse_make(const char *name)
 		return fd;
 	close(fd);
 	return -1;
+}
+
+/* Binds or connects a socket to a name such as X displays have; it is in no folder, so none is left. 0, or -1. */
+static inline int display_socket(int fd, int number, int (*call)(int, const struct sockaddr *, socklen_t))
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int n = snprintf(a.sun_path + 1, sizeof(a.sun_path) - 1, "/tmp/.X11-unix/X%d", number);
+
+	return call(fd, (struct sockaddr *)&a, offsetof(struct sockaddr_un, sun_path) + 1 + n);
 }
