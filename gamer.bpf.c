@@ -73,6 +73,7 @@
 #define MAX_LLCS		64
 #define LLC_CPUS		64	/* a cache with more counts as several */
 #define PERF_STEPS		16	/* of a frequency request; not measured */
+#define SPEEDS			4	/* of CPUs: by sixteenths of the fastest, the last is all slower ones; not measured */
 #define HIST_SLOTS		64	/* quarter-octave slots, see hist_slot() */
 
 /* id, name, importance (enum prio) */
@@ -244,6 +245,7 @@ enum hist { HISTS(X) HIST_NR };
 	X(SCX_WAKE_SYNC, scx_wake_flags, 1)			\
 	X(SCX_KICK_IDLE, scx_kick_flags, 1)			\
 	X(SCX_KICK_PREEMPT, scx_kick_flags, 1)			\
+	X(SCX_PICK_IDLE_CORE, scx_pick_idle_cpu_flags, 1)	\
 	X(SCX_ECODE_ACT_RESTART, scx_exit_code, 1)		\
 	X(SCX_EXIT_SYSRQ, scx_exit_kind, 1)			\
 	X(SCX_TASK_QUEUED, scx_ent_flags, 1)			\
@@ -795,7 +797,7 @@ const volatile u16 cpu_llc[MAX_CPUS];		/* cache index of a CPU */
 const volatile u16 cpu_sibling[MAX_CPUS];	/* SMT sibling, itself where none */
 const volatile u8 cpu_bit[MAX_CPUS];		/* its bit in the masks of its cache */
 const volatile u16 cpu_at[MAX_LLCS * LLC_CPUS];	/* by cache and bit: the CPU */
-const volatile u8 cpu_fast[MAX_CPUS];		/* 1: of the fastest class; hybrid parts only */
+const volatile u8 cpu_rank[MAX_CPUS];		/* 0: fastest, to SPEEDS - 1; hybrid parts only */
 const volatile u8 hybrid;			/* 1: CPUs differ in capacity or preference */
 const volatile u32 llc_depth_recip[MAX_LLCS];	/* 1024 / CPUs of the cache, at least 1 */
 
@@ -1100,9 +1102,9 @@ MAP_STORAGE(CGRP, cgroup_weights, u32);
 /* Moves with every change of a cgroup's weight; tasks look again when it did. */
 u32 cgroup_gen = 1;
 
-/* CPUs of the fastest class; hybrid parts only, set once by gamer_init. Hidden, because a map
+/* CPUs by speed, the fastest first; hybrid parts only, set once by gamer_init. Hidden, because a map
  * that holds a kernel pointer cannot be mapped by user space. */
-__hidden struct bpf_cpumask __kptr *fast_cpus SEC(".data.masks");
+__hidden struct bpf_cpumask __kptr *speeds[SPEEDS] SEC(".data.masks");
 
 struct frame_state frame;
 u64 input_until_ns;		/* the input window is open until then; input_event_seen() */
@@ -1208,6 +1210,10 @@ s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
 s32 scx_bpf_dsq_nr_queued(u64 dsq_id) __ksym __weak;
 bool scx_bpf_test_and_clear_cpu_idle(s32 cpu) __ksym __weak;
 s32 scx_bpf_pick_idle_cpu(const struct cpumask *allowed, u64 flags) __ksym __weak;
+s32 __scx_bpf_select_cpu_and(struct task_struct *p, const struct cpumask *cpus,
+			     struct scx_bpf_select_cpu_and_args *args) __ksym __weak;
+s32 scx_bpf_select_cpu_and___five(struct task_struct *p, s32 prev_cpu, u64 wake_flags, const struct cpumask *cpus,
+				  u64 flags) __ksym __weak;
 void scx_bpf_cpuperf_set(s32 cpu, u32 perf) __ksym __weak;
 u32 scx_bpf_cpuperf_cur(s32 cpu) __ksym __weak;
 void scx_bpf_put_idle_cpumask(const struct cpumask *mask) __ksym __weak;
@@ -1311,6 +1317,25 @@ static __always_inline void compat_insert_key(struct task_struct *p, u64 dsq, u6
 	} else {
 		scx_bpf_dispatch_vtime___old(p, dsq, slice, key, flags);
 	}
+}
+
+/*
+ * The kernel's choice of an idle CPU, of `cpus` only: prev_cpu, then the same cache, then any; or negative.
+ * Before 6.16 any, and none for who may not run everywhere.
+ */
+static __always_inline s32 compat_select_of(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
+					    const struct cpumask *cpus, u64 flags)
+{
+	if (bpf_core_type_exists(struct scx_bpf_select_cpu_and_args)) {
+		struct scx_bpf_select_cpu_and_args args = {
+			.prev_cpu = prev_cpu, .wake_flags = wake_flags, .flags = flags,
+		};
+
+		return __scx_bpf_select_cpu_and(p, cpus, &args);
+	}
+	if (bpf_ksym_exists(scx_bpf_select_cpu_and___five))
+		return scx_bpf_select_cpu_and___five(p, prev_cpu, wake_flags, cpus, flags);
+	return (u32)p->nr_cpus_allowed < nr_cpu_ids ? -1 : scx_bpf_pick_idle_cpu(cpus, flags);
 }
 
 static __always_inline bool compat_can_kick(void)
@@ -2034,16 +2059,25 @@ static __always_inline bool any_idle(u32 near)
 	return any;
 }
 
-/* An idle CPU of the fastest class for a critical task that may run anywhere, or -1. */
-static __always_inline s32 pick_fast_idle(struct task_struct *p, u32 prev_cpu)
+/*
+ * Where CPUs differ in speed, an idle one for a critical task: a whole idle core before a thread whose core
+ * is busy, because sharing a core costs more than a slower one; then the fastest, then the nearest. Or -1.
+ */
+static __always_inline s32 pick_fast_idle(struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 {
-	struct bpf_cpumask *mask = fast_cpus;
+	struct bpf_cpumask *cpus;
+	s32 i, cpu;
 
-	if (!mask || (u32)p->nr_cpus_allowed < nr_cpu_ids)
-		return -1;
-	if (cpu_fast[prev_cpu & (MAX_CPUS - 1)] && scx_bpf_test_and_clear_cpu_idle(prev_cpu))
-		return prev_cpu;
-	return scx_bpf_pick_idle_cpu((const struct cpumask *)mask, 0);
+	for (i = smt_on ? 0 : SPEEDS; i < 2 * SPEEDS; i++) {
+		cpus = speeds[i % SPEEDS];
+		if (!cpus)
+			continue;
+		cpu = compat_select_of(p, prev_cpu, wake_flags, (const struct cpumask *)cpus,
+				       i < SPEEDS ? k_SCX_PICK_IDLE_CORE : 0);
+		if (cpu >= 0)
+			return cpu;
+	}
+	return -1;
 }
 
 /* An idle CPU that no higher class has, or -1: the second try is for a mask that lags behind. */
@@ -2074,7 +2108,7 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	task_in_bounds(t);
 	prio = task_prio(t, now);
 	if (any_idle(prev_cpu)) {
-		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
+		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu, wake_flags) : -1;
 		if (cpu >= 0)
 			idle = true;
 		else
@@ -2695,7 +2729,7 @@ void BPF_OPS(gamer_exit_task, struct task_struct *p, struct scx_exit_task_args *
 
 /* --- the scheduler begins and ends --- */
 
-static __always_inline s32 fast_cpus_fill(void)
+static __always_inline s32 speed_fill(struct bpf_cpumask **cpus, u32 speed)
 {
 	struct bpf_cpumask *mask = bpf_cpumask_create();
 	u32 i;
@@ -2703,9 +2737,9 @@ static __always_inline s32 fast_cpus_fill(void)
 	if (!mask)
 		return -12;	/* ENOMEM */
 	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids; i++)
-		if (cpu_fast[i])
+		if (cpu_rank[i] == speed)
 			bpf_cpumask_set_cpu(i, mask);
-	mask = bpf_kptr_xchg(&fast_cpus, mask);
+	mask = bpf_kptr_xchg(cpus, mask);
 	if (mask)
 		bpf_cpumask_release(mask);
 	return 0;
@@ -2742,7 +2776,9 @@ s32 BPF_OPS_SLEEPABLE(gamer_init)
 		err = llc_begins(i);
 	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids && !err; i++)
 		err = scx_bpf_create_dsq(DSQ_PINNED(i), -1);
-	return err ? err : hybrid ? fast_cpus_fill() : 0;
+	for (i = 0; hybrid && i < SPEEDS && !err; i++)
+		err = speed_fill(&speeds[i], i);
+	return err;
 }
 
 void BPF_OPS(gamer_exit, struct scx_exit_info *info)

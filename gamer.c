@@ -1840,8 +1840,8 @@ static void topo_to_bpf(struct gamer_bpf *skel)
 		skel->rodata->cpu_bit[cpu] = topo.bit[cpu];
 		if (topo.online[cpu])
 			skel->rodata->cpu_at[llc * LLC_CPUS + topo.bit[cpu]] = cpu;
-		/* a CPU is fast where its rank is within 1/8 of the best */
-		skel->rodata->cpu_fast[cpu] = topo.online[cpu] && topo.rank[cpu] >= best - best / 8;
+		skel->rodata->cpu_rank[cpu] = topo.online[cpu] && best ?
+			MIN((best - topo.rank[cpu]) * 16 / best, SPEEDS - 1) : SPEEDS - 1;
 	}
 	for (llc = 0; llc < topo.nr_llcs; llc++)
 		skel->rodata->llc_depth_recip[llc] = MAX(1024 / MAX(topo.llc_cpus[llc], 1u), 1u);

@@ -157,6 +157,22 @@ life_frequency() { : "frequencies asked for follow utilization: little for light
 	kill $pids 2>/dev/null
 	stops TERM
 }
+life_fast() { : "where cores differ in speed, a critical thread takes a whole idle core before a fast one whose other thread is busy"
+	local busy t n=0
+	start --fast-cpus 0-1
+	taskset -c 0 sh -c "while :; do :; done" >/dev/null &
+	busy=$!
+	timerlat 1000000 >/dev/null &
+	t=$!
+	taskset -p 1 "$(exec sh -c 'echo $PPID')" >/dev/null # looking must not disturb it
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		usleep 100000
+		[ "$(awk '{ print $39 }' /proc/$t/stat)" -lt 2 ] || n=$((n + 1))
+	done
+	kill $busy $t
+	[ $n -ge 7 ] || fail "on a whole core in $n of 10 looks"
+	stops TERM
+}
 life_bare() { : "runs on a root that cannot be written, with nothing but /run"
 	mount -o remount,ro / || fail "the root stays writable"
 	trap 'mount -o remount,rw /' EXIT
