@@ -90,7 +90,8 @@ typedef int64_t s64;
 #define PIPE_BYTES		64
 #define JITTER_NS		(500 * NSEC_PER_USEC)
 #define SETUP_NS		(30 * NSEC_PER_SEC)	/* until all tasks are ready */
-#define ANSWER_NS		(2 * NSEC_PER_SEC)	/* for a running gamer to say what it found */
+#define ANSWER_S		5	/* for a running gamer to say what it found, while the machine is busy */
+#define ANSWER_NS		(ANSWER_S * NSEC_PER_SEC)
 #define ANSWER_SIZE		(256 * 1024)
 #define SCX			"/sys/kernel/sched_ext/"
 
@@ -989,7 +990,8 @@ static void game_new(void)
 	bench->input_period_ns = NSEC_PER_SEC / INPUT_HZ;
 	bench->audio_period_ns = cfg.audio_frames * NSEC_PER_SEC / AUDIO_HZ;
 	bench->gpu_ns = bench->period_ns / 4;
-	bench->frame_cap = FPS * (cfg.seconds + 1) + FPS * WARMUP_MS / 1000 + 16;
+	/* frames go on until gamer has answered, or their threads would be gone by then */
+	bench->frame_cap = FPS * (cfg.seconds + 1 + ANSWER_S) + FPS * WARMUP_MS / 1000 + 16;
 	bench->threads = STAGES - 1 + cfg.workers;
 	game_alloc();
 }
@@ -1235,6 +1237,8 @@ static void ask(void)
 	const char *row = answer;
 
 	memset(bench->outside, 0, sizeof(bench->outside));
+	for (u32 i = 0; i < bench->threads; i++)
+		bench->thread[i].found = (struct found){ 0 };	/* an earlier answer counts no more */
 	bench->answered = gamer_says();
 	while (bench->answered && (row = strstr(row, "{\"tid\":")))
 		found_thread(row++);
