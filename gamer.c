@@ -4270,6 +4270,7 @@ static const char *const game_helpers[] = {
 struct seen {
 	u32 is;			/* traits that it has by what it is; slot_told() */
 	u32 does;		/* by what it does now; game_look() */
+	u32 did;		/* by what it has done since its program began, as far as a pause takes that; game_look() */
 };
 
 /* A process that may be the game, or serves it; a slot is free where pid is 0. */
@@ -4754,10 +4755,10 @@ static bool game_plays(const struct seen *seen)
 	return game_score(seen) >= GAME_SCORE && ((seen->is & T_TOLD) || (seen->does & T_DOES));
 }
 
-/* Could it, once it draws again? */
+/* Could it, once it draws and is played again? */
 static bool game_stands(const struct seen *seen)
 {
-	return game_score(&(struct seen){ seen->is, seen->does | T(DRAWS) }) >=
+	return game_score(&(struct seen){ .is = seen->is, .does = seen->does | seen->did | T(DRAWS) }) >=
 	       GAME_SCORE - GAME_MARGIN;
 }
 
@@ -5309,6 +5310,7 @@ static bool game_look(void)
 			memset(&a, 0, sizeof(a));	/* it did nothing yet */
 		now = now_ns();		/* behind the look: a frame that came later would seem to be ages old */
 		s->seen.does = activity_traits(&a, now);
+		s->seen.did = a.input_at_ns ? T(PLAYS) : 0;
 		s->frame_at_ns = a.frame_at_ns;
 		others |= s != game.now && slot_may_play(s) && game_stands(&s->seen) &&
 			  ((s->seen.does & T(PLAYS)) ||

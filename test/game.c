@@ -260,6 +260,10 @@ static const struct scene scenes[] = {
 	  { { 9, 0 }, { 15, 2 }, { 39, 2 } }, 1 },
 	{ "keyboard only", { { &desktop, { { 1, STEADY } } }, { &native, { { 5, STEADY | SOUND } }, 0, 5 }, { &browser, { { 2, DEMAND } } } },
 	  { { 4, 0 }, { 10, 2 }, { 39, 2 } }, 1 },
+	{ "the player rests", { { &emulator, { { 1, STEADY | INPUT }, { 10, STEADY }, { 25, STEADY | INPUT } } }, { &browser, { { 2, VIDEO } } } },
+	  { { 6, 1 }, { 20, 1 }, { 39, 1 } }, 1 },
+	{ "the player rests, another is played", { { &emulator, { { 1, STEADY | INPUT }, { 10, NOTHING } } }, { &native, { { 20, STEADY } }, 0, 19 } },
+	  { { 6, 1 }, { 19, 1 }, { 25, 2 }, { 39, 2 } }, 2 },
 	{ "starved beside a recorder", { { &native, { { 1, STARVED } } }, { &recorder, { { 1, STEADY } } } },
 	  { { 6, 1 }, { 39, 1 } }, 1 },
 };
@@ -298,10 +302,11 @@ static int scene_is_told(const struct scene *c)
 			const struct actor *a = &c->actor[i];
 			struct game_slot *s = &game.slot[i];
 			struct activity did = acted(a, now);
+			u32 once = s->seen.did;
 
 			if (now < a->from * NSEC_PER_SEC || (a->until && now >= a->until * NSEC_PER_SEC)) {
 				game.now = game.now == s ? NULL : game.now;
-				s->pid = 0;
+				s->pid = s->seen.did = 0;
 				continue;
 			}
 			s->pid = 100 + i;
@@ -311,6 +316,7 @@ static int scene_is_told(const struct scene *c)
 			snprintf(s->comm, sizeof(s->comm), "%s", a->is->comm);
 			s->seen = seen_of(a->is, a->is->comm, now);
 			s->seen.does = activity_traits(&did, now);
+			s->seen.did = once | (s->seen.does & T(PLAYS));
 			s->frame_at_ns = did.frame_at_ns;
 		}
 		next = game_pick(now);
