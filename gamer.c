@@ -4741,9 +4741,9 @@ static s32 game_score(const struct seen *seen)
 	u32 traits = seen->is | seen->does, i;
 	s32 score = 0;
 
-	/* whom a launcher started, and what says itself that it is a game, is no desktop program */
-	if (traits & (T(LAUNCHED) | T(GAME_APP)))
-		traits &= ~T(APP);
+	/* whom a launcher started, what says itself that it is a game, and who is alone on the screen is no desktop's */
+	if (traits & (T(LAUNCHED) | T(GAME_APP) | T(FULL)))
+		traits &= ~(T(APP) | T(SHELL));
 	for (i = 0; i < TRAIT_NR; i++)
 		score += traits & (1u << i) ? game_traits[i].weight : 0;
 	return score;

@@ -51,6 +51,8 @@ static const struct program programs[] = {
 	{ "pressure", "/usr/bin/pressure", "app-steam@autostart.service", STEADY, 1, { 0 }, .child = 1 },
 	{ "kiosk-game", "/opt/kiosk/game", "/system.slice/cage@tty1.service", STEADY | INPUT, 1 },
 	{ "kmsdrm-game", "/opt/kiosk/kms", "/system.slice/kiosk@tty1.service", STEADY, 1, .full = 1 },
+	{ "kmsdrm-game", "/opt/kiosk/kms", "kiosk.service", STEADY, 1, .full = 1 },
+	{ "shortcut", "/home/a/Games/x", "/user.slice/user-1000.slice/user@1000.service/session.slice/gamescope-session.service", STEADY, 1, { STEAM } },
 	{ "emustation", "/usr/bin/emustation", SESSION, STARVED | SOUND, 1, .full = 1 },
 	{ "keyboard-only", "/home/a/keys", SESSION, STEADY | SOUND, 1 },
 	{ "mygame", "/home/a/mygame", "app-code-4.scope", NOTHING, 1, { "GAMER_GAME=1" } },
@@ -59,6 +61,7 @@ static const struct program programs[] = {
 	/* what comes with games */
 	{ "steamwebhelper", "/home/a/.steam/ubuntu12_64/steamwebhelper", STEAM_SCOPE, STEADY, 0, { 0 }, "--type=gpu-process" },
 	{ "steam", "/home/a/.steam/ubuntu12_32/steam", STEAM_SCOPE, INPUT, 0 },
+	{ "steamwebhelper", "/home/a/.steam/ubuntu12_64/steamwebhelper", "/user.slice/user-1000.slice/user@1000.service/session.slice/gamescope-session.service", STEADY | INPUT, 0, { 0 }, "--type=gpu-process" },
 	{ "heroic", "/opt/Heroic/heroic", "app-heroic-3.scope", STEADY, 0, { 0 }, "--type=gpu-process" },
 	{ "lutris", "/usr/bin/python3.12", "app-net.lutris.Lutris-7.scope", DEMAND, 0 },
 	{ "explorer.exe", "/x/bin/wine64-preloader", STEAM_SCOPE, DEMAND, 0, { STEAM, "WINEPREFIX=/x" } },
