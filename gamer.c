@@ -4682,6 +4682,23 @@ static u32 proc_ancestors(s32 parent, u32 uid, bool read, s32 above[ANCESTORS])
 	return traits;
 }
 
+/* Is it a part of the service that a compositor above it is? Then the session is for what runs in it, and no desktop. */
+static bool proc_is_session(s32 pid, const s32 above[ANCESTORS])
+{
+	const char *path = proc_cgroup2(pid);
+	char own[512];
+	u32 i;
+
+	snprintf(own, sizeof(own), "%s", path ? path : "");
+	for (i = 0; i < ANCESTORS && above[i] && *own; i++) {
+		if (comm_class(proc_stat(above[i]).comm) != CLASS_COMPOSITOR)
+			continue;
+		path = proc_cgroup2(above[i]);
+		return path && !strcmp(path, own);
+	}
+	return false;
+}
+
 /* One look at a process. True: files of it may be read that can make the child hang. */
 static bool proc_facts(s32 pid, bool whole, struct facts *f)
 {
@@ -4711,6 +4728,8 @@ static bool proc_facts(s32 pid, bool whole, struct facts *f)
 	if (may && !(f->traits & (T(WINE_LOADER) | T(PARTS))))
 		f->traits |= proc_parts(pid, exe);
 	f->traits |= proc_ancestors(p.parent, f->uid, may && !(f->traits & T(LAUNCHED)), f->above);
+	if ((f->traits & T(APP)) && proc_is_session(pid, f->above))
+		f->traits &= ~T(APP);
 	return may && reader_may(pid, p.start, f->uid, f->comm);
 }
 

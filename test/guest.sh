@@ -862,7 +862,7 @@ pad() {
 	done
 }
 press() { echo "send $2 20" >"/tmp/scene/$1.in"; }
-dev_scenes() { : "the right game in 14 scenes of programs with drawn names, none where there is none, one change for each real change"
+dev_scenes() { : "the right game in 15 scenes of programs with drawn names, none where there is none, one change for each real change"
 	gpu_here
 	modetest_here
 	uinput_here
@@ -909,6 +909,9 @@ dev_scenes() { : "the right game in 14 scenes of programs with drawn names, none
 	scene "full screen"; game=$(drawn); ln -s "$(command -v modetest)" "/tmp/scene/$game"
 	modeset "/tmp/scene/$game"; ACTORS="$ACTORS $M"; becomes $M; stays $M
 	gamer status | grep -q "^game: $M .*fills the screen by itself" || fail "$SCENE: $(gamer status | grep ^game:)"
+	scene "a session that is a user's service"; game=$(drawn); ln -s /bin/devices "/tmp/scene/$game"
+	act cage $APPS/kiosk.service "" idle 1 + start "exec /tmp/scene/$game submit 60"
+	child_of "$game"; becomes $A
 	scene service; act "$(drawn)" /system.slice/x.service "" submit 60; stays none
 	scene "told by hand"
 	act "$(drawn)" $SESSION GAMER_GAME=1 idle 1; first=$A; becomes $A
