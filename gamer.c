@@ -4231,6 +4231,9 @@ static const char *const display_sockets[] = { "/wayland-", "/gamescope-", "/.X1
 /* Parts of the names of launchers' applications. */
 static const char *const game_launchers[] = { "steam", "lutris", "heroic", "bottles" };
 
+/* What shows web pages for the program that starts it; of others' engines the arguments tell. */
+static const char *const web_engines[] = { "QtWebEngineProcess", "WebKitWebProcess", "WebKitGPUProcess" };
+
 /* Where applications say what they are; NAME.desktop. */
 static const char *const app_dirs[] = {
 	"/usr/share/applications", "/usr/local/share/applications",
@@ -4441,7 +4444,11 @@ static bool ends_with(const char *s, const char *end)
 static u32 exe_traits(const char *path)
 {
 	const char *at = strrchr(path, '/');
+	size_t i;
 
+	for (i = 0; i < ARRAY_SIZE(web_engines) && at; i++)
+		if (!strcmp(at + 1, web_engines[i]))
+			return T(PARTS);
 	if (at && !strncmp(at, "/wine", 5) && strncmp(at, "/wineserver", 11))
 		return T(WINE_LOADER);
 	at = strstr(path, "/steamapps/common/");
@@ -4637,24 +4644,43 @@ static bool reader_may(s32 pid, u64 start, u32 uid, const char *comm)
 	return true;
 }
 
-/* A browser without a process for its drawing: its children are its program's parts. */
-static u32 proc_parts(s32 pid, const char *exe)
+/* Are children of this thread parts of its program, `exe`? */
+static u32 thread_parts(s32 pid, s32 tid, const char *exe)
 {
 	char name[48], path[PATH_MAX], list[512], *at = list, *end;
 	u32 traits = 0, left = 16;
 	struct stat s;
 	s32 child;
 
-	read_file(list, sizeof(list), "/proc/%d/task/%d/children", pid, pid);
+	read_file(list, sizeof(list), "/proc/%d/task/%d/children", pid, tid);
 	for (; !traits && left-- && (child = strtol(at, &end, 10)) > 0; at = end) {
 		struct proc_stat p = proc_stat(child);
 
 		proc_exe(child, path);
+		traits = exe_traits(path) & T(PARTS);
 		snprintf(name, sizeof(name), "/proc/%d", child);
-		if (!p.nothing && !strcmp(path, exe) && !stat(name, &s) &&
+		if (!traits && !p.nothing && !strcmp(path, exe) && !stat(name, &s) &&
 		    reader_may(child, p.start, s.st_uid, p.comm))
 			traits = proc_strings(child, "cmdline", arg_traits);
 	}
+	return traits;
+}
+
+/* A browser without a process for its drawing: its children, whichever thread started them, are its program's parts. */
+static u32 proc_parts(s32 pid, const char *exe)
+{
+	int left = READ_AT_ONCE, fd;
+	char path[64], dir[4096];
+	u32 traits = 0;
+	long n, at;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (fd >= 0 && !traits && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
+		for (at = 0; at < n && !traits && left-- > 0; at += ((struct dirent *)(dir + at))->d_reclen)
+			traits = thread_parts(pid, atoi(((struct dirent *)(dir + at))->d_name), exe);
+	if (fd >= 0)
+		close(fd);
 	return traits;
 }
 

@@ -74,6 +74,7 @@ static const struct program programs[] = {
 	/* desktop programs */
 	{ "firefox-esr", "/usr/lib/firefox-esr/firefox-esr", "app-gnome-firefox\\x2desr-12.scope", VIDEO, 0, { 0 }, .parts = 1 },
 	{ "firefox-esr", "/usr/lib/firefox-esr/firefox-esr", SESSION, VIDEO, 0, { 0 }, .parts = 1 },
+	{ "WebKitWebProces", "/usr/libexec/webkit2gtk-4.1/WebKitWebProcess", SESSION, STEADY, 0 },
 	{ "librewolf", "/usr/lib/librewolf/librewolf", SESSION, STEADY, 0, { 0 }, .parts = 1 },
 	{ "chromium", "/usr/lib/chromium/chromium", SESSION, STEADY, 0, { 0 }, "--type=gpu-process" },
 	{ "brave", "/opt/brave/brave", "app-brave@77.service", STEADY, 0, { 0 }, "--type=gpu-process" },

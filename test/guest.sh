@@ -862,7 +862,7 @@ pad() {
 	done
 }
 press() { echo "send $2 20" >"/tmp/scene/$1.in"; }
-dev_scenes() { : "the right game in 15 scenes of programs with drawn names, none where there is none, one change for each real change"
+dev_scenes() { : "the right game in 16 scenes of programs with drawn names, none where there is none, one change for each real change"
 	gpu_here
 	modetest_here
 	uinput_here
@@ -880,6 +880,11 @@ dev_scenes() { : "the right game in 15 scenes of programs with drawn names, none
 	act "$(drawn)" $APPS/dbus-:1.2-org.gnome.Nautilus@0.service "" demand 30
 	act "$(drawn)" $SESSION "" demand 60
 	stays none
+	scene "browsers without a control group of their own"; game=$(drawn); ln -s /bin/devices "/tmp/scene/$game"
+	cp /bin/devices /tmp/scene/WebKitWebProcess
+	act "$(drawn)" $SESSION "" submit 60 + start "exec -a --type=renderer /tmp/scene/$game idle 1"; child_of "$game"
+	act "$(drawn)" $SESSION "" submit 60 + start "exec /tmp/scene/WebKitWebProcess submit 60"
+	child_of WebKitWebProcess; stays none
 	scene "launcher first"; game=$(drawn); ln -s /bin/devices "/tmp/scene/$game"
 	act "$(drawn | head -c 3)launcher" $APPS/app-steam-1.scope "$steam" submit 60 + start "$(told_to /tmp/scene/$game submit 60)"
 	becomes $A; : >/tmp/scene/go; child_of "$game"; becomes $A; stays $A
