@@ -4192,7 +4192,7 @@ static void wine_take(void)
 	X(STEAM_FOLDER, 20, "lies where Steam puts games")			\
 	X(WINE_LOADER, 15, "is run by Wine")					\
 	X(WINDOWS_NAME, 10, "has the name of a Windows program")		\
-	X(APP, -40, "was started from the desktop")				\
+	X(APP, -40, "is an application of the desktop")			\
 	X(SHELL, -40, "belongs to the desktop")					\
 	X(PARTS, -60, "is one of a program's many processes")			\
 	X(LAUNCHER_NAME, -20, "is called launcher")				\
@@ -4469,6 +4469,17 @@ static void proc_exe(s32 pid, char path[PATH_MAX])
 	path[MAX(n, 0)] = 0;
 }
 
+/* Is that a launcher's application? */
+static bool app_launches(const char *app)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(game_launchers); i++)
+		if (strcasestr(app, game_launchers[i]))
+			return true;
+	return false;
+}
+
 /*
  * Of the path of a control group; `app` becomes the application that systemd's names tell:
  * app[-DESKTOP]-NAME-NUMBER.scope or app[-DESKTOP]-NAME@NUMBER.service, escaped.
@@ -4476,7 +4487,7 @@ static void proc_exe(s32 pid, char path[PATH_MAX])
 static u32 cgroup_traits(const char *path, u32 uid, char app[128])
 {
 	const char *unit = strrchr(path, '/'), *at;
-	size_t i, n = 0;
+	size_t n = 0;
 
 	app[0] = 0;
 	/* root's and those of users that nobody is, systemd's dynamic ones too */
@@ -4501,37 +4512,42 @@ static u32 cgroup_traits(const char *path, u32 uid, char app[128])
 		app[at ? (size_t)(at - app) : n - 6] = 0;
 	else if (ends_with(app, ".service"))
 		app[n - 8] = 0;
-	for (i = 0; i < ARRAY_SIZE(game_launchers); i++)
-		if (strcasestr(app, game_launchers[i]))
-			return app[0] = 0;
+	if (app_launches(app))
+		return app[0] = 0;
 	return T(APP);
 }
 
-/* Does an application's own description say that it is a game? */
-static bool desktop_is_game(const char *text)
+/* What an application's own description says: that it is a game, or something else that users start. */
+static u32 desktop_traits(const char *text)
 {
 	const char *at = strstr(text, "\nCategories="), *end = at ? strchrnul(at + 1, '\n') : NULL;
 
 	for (; at && at < end; at = strpbrk(at + 1, "=;\n"))
 		if (word_is(at + 1, strcspn(at + 1, ";\n"), "Game"))
-			return true;
-	return false;
+			return T(GAME_APP);
+	/* what no menu shows runs other programs, as an interpreter does */
+	return strstr(text, "\nNoDisplay=true") || strstr(text, "\nTerminal=true") ? 0 : T(APP);
 }
 
-/* The same of an application that a control group names, under its name or without its desktop's. */
-static bool app_is_game(const char *app)
+/* The same of the application of that name; 0: there is none. */
+static u32 app_traits(const char *name)
 {
-	const char *name, *next;
 	size_t i;
 
-	for (name = app; name; name = next) {
-		next = strchr(name, '-');
-		next = next ? next + 1 : NULL;
-		for (i = 0; i < ARRAY_SIZE(app_dirs) && *name && !strchr(name, '/'); i++)
-			if (read_file(game.buf, sizeof(game.buf), "%s/%s.desktop", app_dirs[i], name))
-				return desktop_is_game(game.buf);
-	}
-	return false;
+	for (i = 0; i < ARRAY_SIZE(app_dirs) && *name && !strchr(name, '/'); i++)
+		if (read_file(game.buf, sizeof(game.buf), "%s/%s.desktop", app_dirs[i], name))
+			return desktop_traits(game.buf);
+	return 0;
+}
+
+/* Is the application that a control group names a game, under its name or without its desktop's? */
+static bool app_is_game(const char *app)
+{
+	u32 traits = app_traits(app);
+
+	while (!traits && (app = strchr(app, '-')))
+		traits = app_traits(++app);
+	return traits & T(GAME_APP);
 }
 
 /* The path of a process in the tree of cgroup2, in game.buf; NULL: it has none. */
@@ -4549,20 +4565,18 @@ static const char *proc_cgroup2(s32 pid)
 	return at + 3;
 }
 
-static u32 proc_cgroup(s32 pid, u32 uid, bool tty)
+/* Of the application that a process belongs to: its control group has its name, or else its program. */
+static u32 proc_app(s32 pid, const char *exe, u32 uid, bool tty)
 {
-	const char *path = proc_cgroup2(pid);
-	char app[128];
-	u32 traits;
+	const char *path = proc_cgroup2(pid), *name = strrchr(exe, '/');
+	char app[128] = "";
+	u32 traits = path ? cgroup_traits(path, uid, app) : 0;
 
-	if (!path)
-		return 0;
-	traits = cgroup_traits(path, uid, app);
-	if (!(traits & T(APP)))
-		return traits;
-	if (app_is_game(app))
+	if ((traits & T(APP)) && app_is_game(app))
 		return T(GAME_APP);
-	return tty ? 0 : T(APP);	/* with a terminal: the application is the terminal */
+	if ((traits & T(APP)) && tty)
+		traits = 0;	/* with a terminal: the application is the terminal */
+	return traits || !name || app_launches(name) ? traits : app_traits(name + 1);
 }
 
 /* Is this another person than that user, and none of the system's users? */
@@ -4708,14 +4722,14 @@ static u32 proc_ancestors(s32 parent, u32 uid, bool read, s32 above[ANCESTORS])
 	return traits;
 }
 
-/* Is it a part of the service that a compositor above it is? Then the session is for what runs in it, and no desktop. */
+/* Does it run in the user's service of a compositor above it? Then the session is for what runs in it, and no desktop. */
 static bool proc_is_session(s32 pid, const s32 above[ANCESTORS])
 {
 	const char *path = proc_cgroup2(pid);
 	char own[512];
 	u32 i;
 
-	snprintf(own, sizeof(own), "%s", path ? path : "");
+	snprintf(own, sizeof(own), "%s", path && strstr(path, "/app.slice/") ? path : "");
 	for (i = 0; i < ANCESTORS && above[i] && *own; i++) {
 		if (comm_class(proc_stat(above[i]).comm) != CLASS_COMPOSITOR)
 			continue;
@@ -4747,7 +4761,9 @@ static bool proc_facts(s32 pid, bool whole, struct facts *f)
 		f->traits |= proc_strings(pid, "environ", env_traits);
 	if (!whole)
 		return may;
-	f->traits |= proc_cgroup(pid, f->uid, p.tty) | (user_is_elsewhere(f->uid) ? T(NOTHING) : 0);
+	/* Wine's loader is no application, whatever it runs */
+	f->traits |= proc_app(pid, f->traits & T(WINE_LOADER) ? "" : exe, f->uid, p.tty);
+	f->traits |= user_is_elsewhere(f->uid) ? T(NOTHING) : 0;
 	if (may)
 		f->traits |= proc_strings(pid, "cmdline", arg_traits);
 	/* Wine's loader is the program of all that Wine runs */
@@ -12299,9 +12315,13 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	  "sched_ext gamer ends with 75, for whoever started both may have forgotten one. gamer check and "
 	  "gamer status say which it is, and why." },
 	{ .text = "gamer finds the game by what a process does now (draws at a steady rate, reads a gamepad, "
-	  "fills the screen by itself) and by what it is (started by a launcher, or from the desktop). A "
-	  "game that is played by keyboard alone, started from the desktop by an application that does not "
-	  "say that it is a game, is none to gamer. Who serves the display to which the game is connected is "
+	  "fills the screen by itself) and by what it is (started by a launcher, or an application of the "
+	  "desktop). An application is a game where its description has the category Game (NAME.desktop in "
+	  "/usr/share/applications and the like, not in a home folder; NAME as in the process's control group, "
+	  "or else the program's). A game of another application that is played by keyboard alone is none to "
+	  "gamer, and neither is a page of a browser. A program of no application that draws at a steady rate "
+	  "(a moving wallpaper, a recorder, in a session without systemd) looks like a game. "
+	  "Who serves the display to which the game is connected is "
 	  "its compositor. gamer status says in "
 	  "one line why the game is the game, and which process is next. Where that errs, GAMER_GAME=1 in "
 	  "the environment of a process or --game PID decides. A game belongs to a user, whose other "

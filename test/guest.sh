@@ -862,7 +862,7 @@ pad() {
 	done
 }
 press() { echo "send $2 20" >"/tmp/scene/$1.in"; }
-dev_scenes() { : "the right game in 16 scenes of programs with drawn names, none where there is none, one change for each real change"
+dev_scenes() { : "the right game in 17 scenes of programs with drawn names, none where there is none, one change for each real change"
 	gpu_here
 	modetest_here
 	uinput_here
@@ -885,6 +885,12 @@ dev_scenes() { : "the right game in 16 scenes of programs with drawn names, none
 	act "$(drawn)" $SESSION "" submit 60 + start "exec -a --type=renderer /tmp/scene/$game idle 1"; child_of "$game"
 	act "$(drawn)" $SESSION "" submit 60 + start "exec /tmp/scene/WebKitWebProcess submit 60"
 	child_of WebKitWebProcess; stays none
+	scene "applications without a control group of their own"; game=$(drawn); cp /bin/devices "/tmp/scene/$game"
+	printf '[Desktop Entry]\nName=x\nCategories=Graphics;\n' >"/usr/share/applications/$game.desktop"
+	act sway $SESSION "" idle 1 + start "exec /tmp/scene/$game submit 60"
+	child_of "$game"; stays none; kill $A
+	printf '[Desktop Entry]\nName=x\nCategories=Graphics;\nNoDisplay=true\n' >"/usr/share/applications/$game.desktop"
+	"/tmp/scene/$game" submit 60 >/dev/null & ACTORS="$ACTORS $!"; becomes $! # an interpreter's
 	scene "launcher first"; game=$(drawn); ln -s /bin/devices "/tmp/scene/$game"
 	act "$(drawn | head -c 3)launcher" $APPS/app-steam-1.scope "$steam" submit 60 + start "$(told_to /tmp/scene/$game submit 60)"
 	becomes $A; : >/tmp/scene/go; child_of "$game"; becomes $A; stays $A
