@@ -4469,6 +4469,21 @@ static void proc_exe(s32 pid, char path[PATH_MAX])
 	path[MAX(n, 0)] = 0;
 }
 
+/* Of snap.NAME.APP-UUID, as snapd names what it starts: its description is NAME_APP.desktop. */
+static void app_of_snap(char *app)
+{
+	size_t n = strlen(app);
+	char *dot;
+
+	if (strncmp(app, "snap.", 5) || n < 5 + 37)
+		return;
+	app[n - 37] = 0;
+	memmove(app, app + 5, n - 37 - 5 + 1);
+	dot = strchr(app, '.');
+	if (dot)
+		*dot = '_';
+}
+
 /* Is that a launcher's application? */
 static bool app_launches(const char *app)
 {
@@ -4482,7 +4497,7 @@ static bool app_launches(const char *app)
 
 /*
  * Of the path of a control group; `app` becomes the application that systemd's names tell:
- * app[-DESKTOP]-NAME-NUMBER.scope or app[-DESKTOP]-NAME@NUMBER.service, escaped.
+ * app[-DESKTOP]-NAME-NUMBER.scope or app[-DESKTOP]-NAME@NUMBER.service, escaped, or snapd's.
  */
 static u32 cgroup_traits(const char *path, u32 uid, char app[128])
 {
@@ -4507,11 +4522,12 @@ static u32 cgroup_traits(const char *path, u32 uid, char app[128])
 		app[n++] = c;
 	}
 	app[n] = 0;
-	at = strrchr(app, '-');
+	at = strncmp(app, "snap.", 5) ? strrchr(app, '-') : NULL;
 	if (ends_with(app, ".scope"))
 		app[at ? (size_t)(at - app) : n - 6] = 0;
 	else if (ends_with(app, ".service"))
 		app[n - 8] = 0;
+	app_of_snap(app);
 	if (app_launches(app))
 		return app[0] = 0;
 	return T(APP);

@@ -202,6 +202,35 @@ static int programs_are_told(void)
 	return wrong;
 }
 
+/* The application that a control group's name tells */
+static const struct { const char *unit, *app; } group_units[] = {
+	{ "app-gnome-dolphin\\x2demu-4711.scope", "gnome-dolphin-emu" },
+	{ "app-org.kde.kpat@3f1c.service", "org.kde.kpat" },
+	{ "app-flatpak-org.ppsspp.PPSSPP-55.scope", "flatpak-org.ppsspp.PPSSPP" },
+	{ "app-steam-4711.scope", "" },
+	{ "snap.supertuxkart.supertuxkart-5e0d9a3c-8f5e-4b8c-9d0a-0123456789ab.scope", "supertuxkart_supertuxkart" },
+	{ "snap.a-b.c-d.5e0d9a3c-8f5e-4b8c-9d0a-0123456789ab.scope", "a-b_c-d" },
+	{ "snap.steam.steam-5e0d9a3c-8f5e-4b8c-9d0a-0123456789ab.scope", "" },
+	{ "snap.x.scope", "snap.x" },
+};
+
+static int units_are_read(void)
+{
+	char path[256], app[128];
+	int wrong = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(group_units); i++) {
+		snprintf(path, sizeof(path), "/user.slice/user-1000.slice/user@1000.service/app.slice/%s", group_units[i].unit);
+		cgroup_traits(path, 1000, app);
+		if (strcmp(app, group_units[i].app)) {
+			printf("%s is of '%s'\n", group_units[i].unit, app);
+			wrong++;
+		}
+	}
+	return wrong;
+}
+
 /* Scenes: what processes do at which second, and who is the game 5 s after each change. */
 struct actor {
 	const struct program *is;
@@ -344,7 +373,7 @@ static int scene_is_told(const struct scene *c)
 
 int main(void)
 {
-	int wrong = programs_are_told();
+	int wrong = programs_are_told() + units_are_read();
 	size_t i;
 	u32 n;
 
