@@ -519,7 +519,8 @@ _Static_assert(sizeof(struct frame_state) == 120, "ABI");
 	X("kwin_x11", COMPOSITOR) X("gnome-shell", COMPOSITOR) X("mutter", COMPOSITOR) X("Xorg", COMPOSITOR) \
 	X("Xwayland", COMPOSITOR) X("sway", COMPOSITOR) X("weston", COMPOSITOR) X("Hyprland", COMPOSITOR) \
 	X("labwc", COMPOSITOR) X("cosmic-comp", COMPOSITOR) X("wayfire", COMPOSITOR) X("river", COMPOSITOR) \
-	X("cage", COMPOSITOR) X("niri", COMPOSITOR) X("pipewire", AUDIO) X("pipewire-pulse", AUDIO) \
+	X("cage", COMPOSITOR) X("niri", COMPOSITOR) X("vrcompositor", COMPOSITOR) \
+	X("monado-service", COMPOSITOR) X("wivrn-server", COMPOSITOR) X("pipewire", AUDIO) X("pipewire-pulse", AUDIO) \
 	X("wireplumber", AUDIO) X("pulseaudio", AUDIO) X("jackd", AUDIO) X("jackdbus", AUDIO) \
 	X("wineserver", WINESERVER) X("wineserver64", WINESERVER) X("wineserver32", WINESERVER)
 
@@ -541,7 +542,7 @@ struct prefix {
 	__u64 mask[2];		/* ones where the text has bytes */
 };
 _Static_assert(sizeof(struct prefix) == 32, "ABI");
-enum { THREAD_NAME_MAX = 48, PROGRAM_NAME_MAX = 28, ENV_NAME_MAX = 8 };
+enum { THREAD_NAME_MAX = 48, PROGRAM_NAME_MAX = 32, ENV_NAME_MAX = 8 };
 
 /* Kinds of input devices, by what they can do: id, name, ms that input lasts. */
 #define INPUT_KINDS(X)			\
