@@ -259,6 +259,7 @@ static const struct program
 	browser = { "browser", "/usr/lib/b/b", "app-b-1.scope", .parts = 1 },
 	left = { "browser", "/usr/lib/b/b", STEAM_SCOPE, .env = { STEAM }, .parts = 1 },
 	recorder = { "recorder", "/usr/bin/r", "app-r-1.scope" },
+	menu = { "menu", "/usr/bin/m", "app-m-1.scope", .category = 1 },
 	declared = { "told", "/home/a/t", SESSION, .env = { "GAMER_GAME=1" } };
 
 static const struct scene scenes[] = {
@@ -294,6 +295,16 @@ static const struct scene scenes[] = {
 	  { { 9, 0 }, { 15, 2 }, { 39, 2 } }, 1 },
 	{ "keyboard only", { { &desktop, { { 1, STEADY } } }, { &native, { { 5, STEADY | SOUND } }, 0, 5 }, { &browser, { { 2, DEMAND } } } },
 	  { { 4, 0 }, { 10, 2 }, { 39, 2 } }, 1 },
+	{ "launcher that hides, not above its game", { { &windows, { { 1, STEADY }, { 22, NOTHING } } }, { &windows, { { 20, STEADY } }, 0, 18 } },
+	  { { 10, 1 }, { 27, 2 }, { 39, 2 } }, 2 },
+	{ "crashes and starts again", { { &windows, { { 1, STEADY } }, 0, 0, 20 }, { &windows, { { 20, STEADY } }, 0, 20 } },
+	  { { 6, 1 }, { 25, 2 }, { 39, 2 } }, 2 },
+	{ "from one game to another and back", { { &native, { { 1, STEADY }, { 12, NOTHING }, { 24, STEADY } } },
+	  { &native, { { 12, STEADY }, { 24, NOTHING } }, 0, 10 } }, { { 6, 1 }, { 17, 2 }, { 23, 2 }, { 29, 1 } }, 3 },
+	{ "front end", { { &menu, { { 1, STEADY | INPUT }, { 20, NOTHING }, { 32, STEADY | INPUT } } },
+	  { &menu, { { 20, STEADY | INPUT } }, 1, 20, 32 } }, { { 6, 1 }, { 25, 2 }, { 31, 2 }, { 37, 1 } }, 3 },
+	{ "loads for long beside a recorder", { { &native, { { 1, STEADY }, { 10, DEMAND }, { 20, STARVED }, { 30, STEADY } } },
+	  { &recorder, { { 2, STEADY } } } }, { { 6, 1 }, { 19, 1 }, { 29, 1 }, { 39, 1 } }, 1 },
 	{ "the player rests", { { &emulator, { { 1, STEADY | INPUT }, { 10, STEADY }, { 25, STEADY | INPUT } } }, { &browser, { { 2, VIDEO } } } },
 	  { { 6, 1 }, { 20, 1 }, { 39, 1 } }, 1 },
 	{ "the player rests, another is played", { { &emulator, { { 1, STEADY | INPUT }, { 10, NOTHING } } }, { &native, { { 20, STEADY } }, 0, 19 } },
