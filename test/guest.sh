@@ -862,7 +862,8 @@ pad() {
 	done
 }
 press() { echo "send $2 20" >"/tmp/scene/$1.in"; }
-dev_scenes() { : "the right game in 17 scenes of programs with drawn names, none where there is none, one change for each real change"
+rests() { ! gamer status | grep -q '^game: .*reads a gamepad'; }
+dev_scenes() { : "the right game in 18 scenes of programs with drawn names, none where there is none, one change for each real change"
 	gpu_here
 	modetest_here
 	uinput_here
@@ -917,6 +918,10 @@ dev_scenes() { : "the right game in 17 scenes of programs with drawn names, none
 	press keys 1000
 	act "$(drawn)" $APPS/app-gnome-x-7.scope "" submit 60 + evdev $keys; stays none
 	act "$(drawn)" $APPS/app-gnome-y-8.scope "" submit 60 + evdev $two; becomes $A
+	scene "the player rests"; pad three
+	act "$(drawn)" $APPS/app-gnome-z-9.scope "" submit 60 + evdev $NODE; first=$A; press three 200; becomes $A
+	wait_for 20 rests || fail "$SCENE: $(gamer status | grep ^game:)"
+	act "$(drawn)" $APPS/app-gnome-x-10.scope "" demand 60; stays $first
 	scene "full screen"; game=$(drawn); ln -s "$(command -v modetest)" "/tmp/scene/$game"
 	modeset "/tmp/scene/$game"; ACTORS="$ACTORS $M"; becomes $M; stays $M
 	gamer status | grep -q "^game: $M .*fills the screen by itself" || fail "$SCENE: $(gamer status | grep ^game:)"
