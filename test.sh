@@ -151,31 +151,42 @@ src_download() {
 	die "no source archive of $name $version in trixie, trixie-backports or sid"
 }
 
+# cached NAME SUITE PACKAGES PICK [ARGS]: prints the folder $CACHE/NAME, which has what PICK takes of these packages. Its
+# own lock and a second look keep two test.sh from fetching it twice.
+cached() {
+	locked "${1//\//-}" cached_once "$CACHE/$1" "${@:2}" >&2 || die "$1 cannot be had"
+	echo "$CACHE/$1"
+}
+cached_once() { sealed "$1" || unpacked "$@"; }
+# unpacked DIR SUITE PACKAGES PICK [ARGS]: DIR, anew. PACKAGES: names, or a function that prints them. PICK ALL ROOT ARGS
+# fills the folder ROOT from the packages, which are unpacked in the folder ALL.
+unpacked() {
+	local dir=$1 suite=$2 packages=$3 tmp rc=0
+	note "fetching ${dir#"$CACHE"/} ($suite)"
+	[ "$(type -t "$3")" != function ] || packages=$("$3") || return
+	mkdir -p "${dir%/*}"
+	tmp=$(mktemp -d "${dir%/*}/.tmp.XXXXXX")
+	mkdir "$tmp"/{deb,all,root}
+	apt_fetch "$(apt_conf deb "$suite")" "$tmp/deb" $packages &&
+		printf '%s\n' "$tmp"/deb/*.deb | xargs -I{} dpkg-deb -x {} "$tmp/all" &&
+		"$4" "$tmp/all" "$tmp/root" "${@:5}" && seal "$tmp/root" "$dir" || rc=1
+	rm -rf "$tmp"
+	return $rc
+}
+
 # headers drm|call: prints the folder with headers of the newest kernel: drm/*.h, or unistd_64.h, its numbers of
 # system calls
 headers() {
-	local dir=$CACHE/src/$1-headers
-	sealed "$dir" || locked src headers_fetch "$1" "$dir" >&2 || die "the newest kernel's $1 headers cannot be had"
-	echo "$dir"
-}
-headers_fetch() { # drm|call DIR
-	local conf package=linux-libc-dev suite=sid tmp
-	[ "$1" = call ] || suite=trixie-backports
-	conf=$(apt_conf deb $suite)
-	[ "$1" = call ] || package=$(APT_CONFIG=$conf apt-cache pkgnames linux-headers- |
-		grep -E '^linux-headers-[0-9.]+\+deb[0-9]+-common$' | sort -V | tail -n1)
-	note "fetching $package ($suite)"
-	tmp=$(mktemp -d "$CACHE/src/.tmp.XXXXXX")
-	apt_fetch "$conf" "$tmp" "$package" || return
-	mkdir "$tmp/drm"
 	case $1 in
-	drm) dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -C "$tmp/drm" --strip-components=7 --wildcards '*/include/uapi/drm/*.h' ;;
-	call) dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -O ./usr/lib/linux/uapi/x86/asm/unistd_64.h >"$tmp/unistd_64.h" ;;
+	drm) cached src/drm-headers trixie-backports headers_drm headers_pick 'usr/src/*/include/uapi/drm' ;;
+	call) cached src/call-headers sid linux-libc-dev headers_pick usr/lib/linux/uapi/x86/asm/unistd_64.h ;;
 	esac
-	rm "$tmp"/*.deb
-	[ -s "$tmp/drm/drm.h" ] || [ -s "$tmp/unistd_64.h" ] || return
-	seal "$tmp" "$2"
 }
+headers_drm() {
+	APT_CONFIG=$(apt_conf deb trixie-backports) apt-cache pkgnames linux-headers- |
+		grep -E '^linux-headers-[0-9.]+\+deb[0-9]+-common$' | sort -V | tail -n1
+}
+headers_pick() { cp -r "$1"/$3 "$2/"; } # ALL ROOT PATTERN
 
 # ---------------------------------------------------------------------------
 # 3  tools: bpftool and QEMU, newer ones where this machine's are too old; mingw; shells; Wine, systemd, OpenRC
@@ -239,37 +250,31 @@ tool_file() {
 	echo "$path"
 }
 
-# Unpack a package and the libraries that this machine lacks; `run` in it finds them.
+# A package and the libraries that this machine lacks; `run` in it finds them.
 tool_unpack() { # NAME PACKAGE PROGRAM EXTRA
-	local name=$1 package=$2 program=$3 dir=$CACHE/tools/$1 conf codename tmp list
-	"$dir/run" --version >/dev/null 2>&1 && return
-	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-	conf=$(apt_conf deb "$codename-backports")
-	list=$(APT_CONFIG=$conf apt-get install -y --no-install-recommends --print-uris "$package" ${4//,/ } |
+	local suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")-backports list
+	"$CACHE/tools/$1/run" --version >/dev/null 2>&1 && return
+	list=$(APT_CONFIG=$(apt_conf deb "$suite") apt-get install -y --no-install-recommends --print-uris "$2" ${4//,/ } |
 		sed -n "s/^'[^']*' \([^_]*\)_\([^_]*\)_.*/\1=\2/p" | sed 's/%3a/:/g')
-	[ -n "$list" ] || return 1
-	note "fetching $name ($(wc -w <<<"$list") packages)"
-	mkdir -p "$CACHE/tools"
-	tmp=$(mktemp -d "$CACHE/tools/.tmp.XXXXXX")
-	apt_fetch "$conf" "$tmp" $list || { rm -rf "$tmp"; return 1; }
-	for deb in "$tmp"/*.deb; do dpkg-deb -x "$deb" "$tmp"; rm "$deb"; done
-	rm -rf "$tmp"/usr/share/{doc,man,locale}
-	cat >"$tmp/run" <<-EOT
+	[ -n "$list" ] && unpacked "$CACHE/tools/$1" "$suite" "$list" tool_pick "$@"
+}
+tool_pick() { # ALL ROOT NAME PACKAGE PROGRAM
+	rm -rf "$1"/usr/share/{doc,man,locale}
+	mv "$1"/* "$2/"
+	cat >"$2/run" <<-EOT
 		#!/bin/sh
-		# $package, unpacked by test.sh with the libraries that this machine lacks
-		d=$dir
+		# $4, unpacked by test.sh with the libraries that this machine lacks
+		d=$CACHE/tools/$3
 		export LD_LIBRARY_PATH="\$d/usr/lib/x86_64-linux-gnu:\$d/lib/x86_64-linux-gnu:\$d/usr/lib"
 		export QEMU_MODULE_DIR="\$d/usr/lib/x86_64-linux-gnu/qemu"
-		case $name in qemu*) set -- -L "\$d/usr/share/qemu" -L "\$d/usr/share/seabios" "\$@" ;; esac
-		exec "\$d/$program" "\$@"
+		case $3 in qemu*) set -- -L "\$d/usr/share/qemu" -L "\$d/usr/share/seabios" "\$@" ;; esac
+		exec "\$d/$5" "\$@"
 	EOT
-	chmod +x "$tmp/run"
-	rm -rf "$dir"
-	mv "$tmp" "$dir"
+	chmod +x "$2/run"
 }
 
 # Real Wine for the wine checks, one per calling convention of its system calls: Windows'
-# in 8.0, System V's in 10.0. Of its 650 MB remains what runs test/prio.c without a prefix
+# in 8.0, System V's in 10.0. Of its 650 MB (110 MB to fetch) remains what runs test/prio.c without a prefix
 # to be made first: 17 MB that are a root of their own, with the C library Wine was built for.
 #   version  suite
 WINES="
@@ -279,32 +284,7 @@ WINES="
 WINE_DLLS="ntdll kernel32 kernelbase msvcrt"
 
 # wine_get VERSION: prints the folder that is its root.
-wine_get() {
-	local version=$1 suite
-	suite=$(awk -v v="$version" '$1 == v { print $2 }' <<<"$WINES")
-	[ -n "$suite" ] || die "wine $version: one of $(awk '{ print $1 }' <<<"$WINES" | xargs)"
-	locked "wine-$version" _wine_get "$CACHE/wine/$version" "$suite" >&2 || die "wine $version cannot be had"
-	echo "$CACHE/wine/$version"
-}
-_wine_get() { # DIR SUITE
-	local dir=$1 tmp deb
-	sealed "$dir" && return
-	note "fetching wine ${dir##*/} ($2, 110 MB)"
-	mkdir -p "$CACHE/wine"
-	tmp=$(mktemp -d "$CACHE/wine/.tmp.XXXXXX")
-	mkdir "$tmp/deb" "$tmp/all"
-	if apt_fetch "$(apt_conf deb "$2")" "$tmp/deb" libwine wine64 libc6 libunwind8 liblzma5; then
-		for deb in "$tmp"/deb/*.deb; do
-			# tar complains of patterns that this package has no file for
-			dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$tmp/all" --wildcards --no-anchored \
-				ld-linux-x86-64.so.2 'lib*.so.*' wine64 wineserver64 ntdll.so '*.nls' \
-				$(printf '%s.dll ' $WINE_DLLS) 2>/dev/null || true
-		done
-		wine_pick "$tmp/all" "$tmp/root" && seal "$tmp/root" "$dir"
-	fi
-	rm -rf "$tmp"
-	sealed "$dir"
-}
+wine_get() { cached "wine/$1" "$(awk -v v="$1" '$1 == v { print $2 }' <<<"$WINES")" "libwine wine64 libc6 libunwind8 liblzma5" wine_pick; }
 wine_pick() { # ALL ROOT: from packages as they are unpacked
 	local all=$1 root=$2 wine=usr/lib/x86_64-linux-gnu/wine lib
 	mkdir -p "$root"/{dev,proc,tmp,lib64,lib/x86_64-linux-gnu,usr/lib/wine,usr/share/wine,$wine/x86_64-unix,$wine/x86_64-windows}
@@ -333,28 +313,13 @@ OPENRC_PATHS="etc/init.d etc/conf.d etc/rc.conf etc/runlevels usr/sbin/openrc us
 # root_get systemd|openrc: prints a folder to be laid over a guest's root
 root_get() {
 	case $1 in
-	systemd) set -- "$1" "$SYSTEMD_PACKAGES" "$SYSTEMD_PATHS" ;;
-	openrc) set -- "$1" "$OPENRC_PACKAGES" "$OPENRC_PATHS" ;;
+	systemd) cached roots/systemd trixie "$SYSTEMD_PACKAGES $ROOT_LIBRARIES" root_pick "$SYSTEMD_PATHS" ;;
+	openrc) cached roots/openrc trixie "$OPENRC_PACKAGES $ROOT_LIBRARIES" root_pick "$OPENRC_PATHS" ;;
 	esac
-	locked "root-$1" _root_get "$CACHE/roots/$1" "$@" >&2 || die "$1 cannot be had"
-	echo "$CACHE/roots/$1"
 }
-_root_get() { # DIR NAME PACKAGES PATHS
-	local dir=$1 tmp deb
-	sealed "$dir" && return
-	note "fetching $2 (trixie)"
-	mkdir -p "$CACHE/roots"
-	tmp=$(mktemp -d "$CACHE/roots/.tmp.XXXXXX")
-	mkdir "$tmp/deb" "$tmp/all" "$tmp/root"
-	if apt_fetch "$(apt_conf deb trixie)" "$tmp/deb" $3 $ROOT_LIBRARIES; then
-		for deb in "$tmp"/deb/*.deb; do dpkg-deb -x "$deb" "$tmp/all"; done
-		(cd "$tmp/all" && cp -a --parents $4 "$tmp/root" && find "$tmp/root" -xtype l -delete) && root_link "$tmp/all" "$tmp/root" && seal "$tmp/root" "$dir"
-	fi
-	rm -rf "$tmp"
-	sealed "$dir"
-}
-root_link() { # ALL ROOT: the libraries of what is in ROOT, and of those
+root_pick() { # ALL ROOT PATHS: these, the libraries that they link to, and those of the libraries
 	local libs=usr/lib/x86_64-linux-gnu lib found more=1
+	(cd "$1" && cp -a --parents $3 "$2") && find "$2" -xtype l -delete || return
 	mkdir -p "$2/$libs" "$2/lib64"
 	while [ -n "$more" ]; do
 		more=
@@ -433,9 +398,9 @@ kernel_get() {
 	echo "$dir"
 }
 _kernel_get() {
-	local series=$1 dir=$2 version suite package modules tmp
+	local series=$1 dir=$2 version suite package modules
 	if [ "$series" = 6.12 ]; then
-		sealed "$dir" || kernel_build "$dir"
+		cached_once "$dir" trixie linux-source-6.12 kernel_build
 		return
 	fi
 	read -r _ version suite package modules < <(kernel_list | awk -v s="${series%-stock}" '$1 == s') || true
@@ -444,30 +409,17 @@ _kernel_get() {
 		[ -z "${version:-}" ] && note "kernel $series has left the archive; using the cached one" && return
 	fi
 	[ -n "${version:-}" ] || return 1
-	note "fetching kernel $version ($suite)"
-	tmp=$(mktemp -d "$CACHE/kernels/.tmp.XXXXXX")
-	if kernel_unpack "$tmp" "$version" "$suite" "$package" "$modules"; then
-		rm -rf "$tmp/deb"
-		seal "$tmp" "$dir"
-	else
-		rm -rf "$tmp"
-		sealed "$dir" && note "using the cached $(cat "$dir/version")"
-	fi
-}
-kernel_unpack() { # TMP VERSION SUITE PACKAGE MODULES
-	local tmp=$1 version=$2 suite=$3 package=$4 modules=$5 conf deb
-	conf=$(apt_conf deb "$suite") || return
-	mkdir "$tmp/deb" "$tmp/modules"
 	case $modules in in-image | none) modules= ;; esac
-	apt_fetch "$conf" "$tmp/deb" $package $modules || return
-	for deb in "$tmp"/deb/*.deb; do
-		dpkg-deb -x "$deb" "$tmp/deb/root" || return
-	done
-	find "$tmp/deb/root" -type f -name 'vmlinuz*' -exec cp {} "$tmp/vmlinuz" \; || return
-	modules_pick "$tmp/deb/root" "$tmp/modules" || return
-	kernel_btf "$tmp/vmlinuz" "$tmp/btf" || return
-	echo "$version" >"$tmp/version"
-	echo "$MODULES" >"$tmp/wanted"
+	unpacked "$dir" "$suite" "$package $modules" kernel_pick "$version" ||
+		{ sealed "$dir" && note "using the cached $(cat "$dir/version")"; }
+}
+kernel_pick() { # ALL ROOT VERSION
+	mkdir "$2/modules"
+	find "$1" -type f -name 'vmlinuz*' -exec cp {} "$2/vmlinuz" \; || return
+	modules_pick "$1" "$2/modules" || return
+	kernel_btf "$2/vmlinuz" "$2/btf" || return
+	echo "$3" >"$2/version"
+	echo "$MODULES" >"$2/wanted"
 }
 
 # modules_pick ROOT DIR: the modules of $MODULES with what they need, decompressed, and
@@ -511,39 +463,24 @@ kernel_btf() {
 }
 
 # Debian's 6.12 has no sched_ext. This one is small: tinyconfig and test/kernel-6.12.config.
-kernel_build() { # DIR
-	local dir=$1 tmp pahole src line lost=''
-	local config=$ROOT/test/kernel-6.12.config
+kernel_build() { # ALL ROOT
+	local src=$1/linux root=$2 pahole line config lost=''
+	config=$(sed 's/#.*//' "$ROOT/test/kernel-6.12.config" | tr -s ' ' '\n' | sed '/^$/d; /=/!s/$/=y/; s/^/CONFIG_/')
 	deps_or_die "$DEPS_KERNEL"
 	pahole=$(tool pahole)
 	note "building kernel 6.12 from Debian's source, once (about 10 minutes)"
-	mkdir -p "$CACHE/kernels"
-	tmp=$(mktemp -d "$CACHE/kernels/.tmp.XXXXXX")
-	apt_fetch "$(apt_conf deb trixie)" "$tmp" linux-source-6.12 || return
-	dpkg-deb -x "$tmp"/*.deb "$tmp/deb" || return
-	mkdir "$tmp/src" "$tmp/kernel" "$tmp/kernel/modules"
-	src=$tmp/src
-	tar -xf "$tmp"/deb/usr/src/linux-source-6.12.tar.* -C "$src" --strip-components=1 || return
+	mkdir "$src" "$root/modules"
+	tar -xf "$1"/usr/src/linux-source-6.12.tar.* -C "$src" --strip-components=1 || return
 	set -- nice make -s -C "$src" -j "$(nproc)" PAHOLE="$pahole" KBUILD_BUILD_USER=gamer KBUILD_BUILD_HOST=test
 	{
-		"$@" tinyconfig && cat "$config" >>"$src/.config" && "$@" olddefconfig &&
+		"$@" tinyconfig && echo "$config" >>"$src/.config" && "$@" olddefconfig &&
 			"$@" bzImage
 	} >"$BUILD/kernel-6.12.log" 2>&1 || { note "see $BUILD/kernel-6.12.log"; return 1; }
-	while read -r line; do
-		grep -qxF "$line" "$src/.config" || lost+=" $line"
-	done < <(grep ^CONFIG "$config")
+	for line in $config; do grep -qxF "$line" "$src/.config" || lost+=" $line"; done
 	[ -z "$lost" ] || die "kernel 6.12 was built without$lost"
-	cp "$src/arch/x86/boot/bzImage" "$tmp/kernel/vmlinuz"
-	kernel_btf "$tmp/kernel/vmlinuz" "$tmp/kernel/btf" || return
-	kernel_source_version >"$tmp/kernel/version"
-	seal "$tmp/kernel" "$dir"
-	rm -rf "$tmp"
-}
-
-kernel_source_version() {
-	local conf
-	conf=$(apt_conf deb trixie)
-	APT_CONFIG=$conf apt-cache madison linux-source-6.12 | awk '{ print $3 }' | sort -V | tail -n1
+	cp "$src/arch/x86/boot/bzImage" "$root/vmlinuz"
+	kernel_btf "$root/vmlinuz" "$root/btf" || return
+	APT_CONFIG=$(apt_conf deb trixie) apt-cache madison linux-source-6.12 | awk '{ print $3 }' | sort -V | tail -n1 >"$root/version"
 }
 
 # ---------------------------------------------------------------------------
