@@ -548,22 +548,13 @@ vm() {
 	while [ $# -gt 0 ] && [ "$1" != -- ]; do
 		opt=$1
 		case $opt in
-		--gpu) gpu=1; shift; continue ;;
-		--even) even=1; shift; continue ;;
-		--steady) steady=1; shift; continue ;;
+		--gpu | --even | --steady) printf -v "${opt#--}" 1; shift; continue ;;
 		--help | -h) echo "$VM_USAGE"; return ;;
 		esac
 		[ $# -gt 1 ] || usage "vm: $opt needs a value"
 		case $opt in
-		--kernel) kernel=$2 ;;
-		--cpus | --smp) smp=$2 ;;
-		--lab) lab=$2 ;;
-		--mem) mem=$2 ;;
-		--append) append=$2 ;;
-		--init) init=$2 ;;
-		--timeout) timeout=$2 ;;
-		--log) log=$2 ;;
-		--out) out=$2 ;;
+		--cpus) smp=$2 ;;
+		--kernel | --smp | --lab | --mem | --append | --init | --timeout | --log | --out) printf -v "${opt#--}" %s "$2" ;;
 		--modules) modules=${2//,/ } ;;
 		--with)
 			case $2 in
@@ -2966,8 +2957,7 @@ hosts() { local t; for t; do host_run "$t"; done; }
 run_tests() {
 	local t started=$SECONDS passed failed skipped
 	[ $# -gt 0 ] || die "no test of that name; see './test.sh list'"
-	deps_or_die
-	make --no-print-directory -C "$ROOT" WERROR=-Werror >&2
+	made WERROR=-Werror
 	exec 7>"$BUILD/tests.lock"
 	flock -n 7 || { note "waiting for the tests that already run here"; flock 7; }
 	# Someone may build while the tests run.
@@ -3001,8 +2991,8 @@ KERNEL+="|dev_(gpu|flip|mouse|hidraw|audio|sched)|(life|load|dev)_(log|json)"
 # What user space decides of Wine is a host test too.
 HOSTS="wine_(class|named|again|next|replaced|early)\t"
 usual_tests() { all_tests $USUAL | grep -P "^((host|san)_|6\.18/(?!$HOSTS)|[^/]*/fair_|[0-9.]+/($KERNEL)\t)"; }
-tests_all() { deps_or_die "$DEPS$DEPS_TEST"; run_tests $(usual_tests | names); }
-tests_host() { deps_or_die "$DEPS$DEPS_TEST"; run_tests $(all_tests | names); }
+tests_all() { deps_or_die "$DEPS $DEPS_TEST"; run_tests $(usual_tests | names); }
+tests_host() { deps_or_die "$DEPS $DEPS_TEST"; run_tests $(all_tests | names); }
 tests_matrix() { run_tests $(all_tests $SERIES | names | grep /); }
 tests_list() { usual_tests | awk -F'\t' '{ printf "%-28s %s\n", $1, $2 }'; }
 tests_only() { # PATTERN: of the usual kernels, or of any where the pattern names one
@@ -3017,8 +3007,7 @@ tests_only() { # PATTERN: of the usual kernels, or of any where the pattern name
 # ---------------------------------------------------------------------------
 DEMO="gamer-bench --compare 'gamer run 2>/dev/null' --seconds 8 --frame-work-us 2000 --load hogs --load-threads 8 --svg"
 demo() {
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
+	made
 	if [ -e /sys/kernel/sched_ext ] && [ "$(id -u)" = 0 ]; then
 		note "on this machine, $(nproc) CPUs"
 		PATH=$BUILD:$PATH sh -c "$DEMO $BUILD/demo.svg"
@@ -3123,8 +3112,7 @@ bench_shapes() {
 		esac
 		shift 2
 	done
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
+	made
 	mkdir -p "$out"
 	rm -rf "$out"/[0-9]*
 	cp "$GAMER" "$BENCH" "$out/"
@@ -3145,8 +3133,7 @@ bench_shapes() {
 # A build next to the game with nothing learned, while it is learned, and with what was learned
 bench_learn() { # [SEEDS]
 	local seed out=$BUILD/bench-learn
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
+	made
 	for seed in $(seq 7 $((6 + ${1:-3}))); do
 		vm --lab "$seed" --timeout 1800 --out "$out/$seed" -- 'guest.sh learn_build' >"$out.said" || true
 		sed "s/^#/seed $seed:/" "$out/$seed/learn"
@@ -3156,8 +3143,7 @@ bench_learn() { # [SEEDS]
 # Where the same work runs with and without what the scheduler knows of SMT and caches
 bench_parts() {
 	local out=$BUILD/out/parts rc=0
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
+	made
 	rm -rf "$out"
 	vm --lab 7 --cpus 8,sockets=2,cores=2,threads=2 --timeout 1800 --out "$out" -- \
 		"guest.sh $(described "$ROOT/test/guest.sh" | grep ^part_ | names | xargs)" || rc=$?
@@ -3168,8 +3154,7 @@ bench_parts() {
 bench_hooks() { # [SERIES]
 	local series=${1:-6.18} goals="Goals, natively: who is outside the game costs at most 10 over an empty program; who is in it at most
 45, without the clock (a program that only reads it, run right after gamer's)."
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
+	made
 	helpers_build
 	echo "this machine, gamer run --observe"
 	RUNTIME_DIRECTORY=$(mktemp -d) "$BUILD/test/cost" "$GAMER" run --observe || note "not here"
@@ -3182,8 +3167,7 @@ bench_hooks() { # [SERIES]
 
 # The fair back end on this machine, which needs no sched_ext; on a quiet one
 bench_fair() { # [ROUNDS [SECONDS [SHAPE,...]]]
-	deps_or_die
-	make --no-print-directory -C "$ROOT" >&2
+	made
 	python3 "$ROOT/test/native.py" "$GAMER" "$BENCH" "${1:-5}" "${2:-5}" "${3:-desktop,uncapped,onethread,interactive5,crowd}"
 	echo "Goals: late frames and sound dropouts at most 0.1 of eevdf's; 1 % low at least 1.4 times where eevdf's is below 45;"
 	echo "uncapped at least 2 times eevdf's fps; desktop's load at least 0.95; no figure worse than eevdf's; gamer itself 0.2 % of a CPU."
@@ -3192,47 +3176,20 @@ bench_fair() { # [ROUNDS [SECONDS [SHAPE,...]]]
 # ---------------------------------------------------------------------------
 # 12  deps, verbs
 # ---------------------------------------------------------------------------
-# package: what of it is looked for (a program, or a file)
-DEPS="
-	make: make
-	gcc: gcc
-	binutils: readelf
-	libc6-dev: /usr/include/stdio.h
-	linux-libc-dev: /usr/include/linux/bpf.h
-	musl-tools: musl-gcc
-	cpio: cpio
-	bzip2: bzip2
-	xz-utils: xz
-	zstd: zstd
-	python3: python3
-"
+# PACKAGE:what of it is looked for (a program, or a file)
+DEPS="make:make gcc:gcc binutils:readelf libc6-dev:/usr/include/stdio.h linux-libc-dev:/usr/include/linux/bpf.h
+	musl-tools:musl-gcc cpio:cpio bzip2:bzip2 xz-utils:xz zstd:zstd python3:python3"
 # What some host tests need besides; where there is no clang-19 the fuzzer's library brings its own
-DEPS_TEST="
-	tmux: tmux
-	shellcheck: shellcheck
-	cppcheck: cppcheck
-	groff-base: groff
-	strace: strace
-	libclang-rt-19-dev: /usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-x86_64.a
-"
-DEPS_KERNEL="
-	flex: flex
-	bison: bison
-	bc: bc
-	perl: perl
-	libelf-dev: /usr/include/libelf.h
-	zlib1g-dev: /usr/include/zlib.h
-"
-deps_missing() { # TABLE
-	local package file
-	while IFS=': ' read -r package file; do
-		[ -n "$package" ] || continue
-		[ -e "$file" ] || have "$file" || echo "$package"
-	done <<<"${1//$'\t'/}"
+DEPS_TEST="tmux:tmux shellcheck:shellcheck cppcheck:cppcheck groff-base:groff strace:strace
+	libclang-rt-19-dev:/usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-x86_64.a"
+DEPS_KERNEL="flex:flex bison:bison bc:bc perl:perl libelf-dev:/usr/include/libelf.h zlib1g-dev:/usr/include/zlib.h"
+deps_missing() { # DEPS
+	local one
+	for one in $1; do [ -e "${one#*:}" ] || have "${one#*:}" || echo "${one%%:*}"; done
 	have clang-19 || { have clang && at_least "$(clang -dumpversion)" 19; } || echo clang
 }
 deps() {
-	local missing table=${1:-$DEPS$DEPS_TEST}
+	local missing table=${1:-$DEPS $DEPS_TEST}
 	missing=$(deps_missing "$table" | xargs)
 	if [ -z "$missing" ]; then note "nothing is missing"; return; fi
 	if [ "$(id -u)" != 0 ]; then
@@ -3245,6 +3202,7 @@ deps() {
 	note "installing: $missing"
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >&2 || die "apt-get failed"
 }
+made() { deps_or_die; make --no-print-directory -C "$ROOT" "$@" >&2; } # gamer, as it is here
 deps_or_die() { [ -z "$(deps_missing "${1:-$DEPS}")" ] || deps "${1:-$DEPS}"; }
 
 # verb, function, what it does
