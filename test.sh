@@ -837,7 +837,8 @@ observe() {
 	G=$!
 	observes
 }
-stop() { kill $G; wait $G || fail "exit $?"; } # in good order
+# stop [SIGNAL]: gamer ends by it, in good order; one that still runs when a check is over ends so (host_one)
+stop() { kill "-${1:-TERM}" $G; wait $G || fail "exit $?"; }
 # supplies FILE=TEXT...: there are these power supplies, where $G looks, and it looks again.
 supplies() {
 	local dir=/proc/$G/root/sys/class/power_supply text
@@ -967,7 +968,7 @@ host_top_leaves() { : "top gives the terminal back: after q, signals, a crash, C
 		[ "$(stty_of before)" != "$(stty -a -F "$(screen_tty)" | xargs)" ] || fail "top leaves the keys as they are"
 		case $how in
 		q | C-c) screen_keys "$how" ;;
-		gamer) kill $G ;;
+		gamer) stop ;;
 		stop)
 			kill -TSTP "$(screen_pid)"
 			wait_for 5 eval '[ "$(stty_of before)" = "$(stty -a -F "$(screen_tty)" | xargs)" ]' || fail "stopped, it keeps the terminal"
@@ -994,7 +995,7 @@ screen_pid() { ps -o pid=,comm= -t "$(screen_tty)" | awk '$2 == "gamer" { print 
 # A fake gamer that gives $WORK/answer to everybody; see test/fake.py.
 fake_start() {
 	python3 "$ROOT/test/fake.py" "$WORK" &
-	G=$!
+	FAKE=$!
 	wait_for 10 [ -S "$WORK/gamer.sock" ] || fail "no fake gamer"
 }
 # flood JOB N: as nobody and under a name that gamer wants to hear of; ends with the test
@@ -1044,8 +1045,8 @@ host_events() { : "events: what it asks for, prints what comes; an error, the en
 	sed 's/\\u00e9/é/' "$ROOT/test/events.jsonl" >"$WORK/answer" # UTF-8 comes out as it came
 	exits 64 "$GAMER" events --type input,frames
 	grep -q "'frames'.* input game frame_timing gpu_submit migration classification deadline_miss run" <<<"$SAID" || fail "$SAID"
-	exits 69 "$GAMER" events --type game,input --tid $G --pid $$
-	[ "$(cat "$WORK/requests")" = '{"v":1,"cmd":"events","types":"input,game","tid":'$G',"pid":'$$'}' ] || fail "asks $(cat "$WORK/requests")"
+	exits 69 "$GAMER" events --type game,input --tid $FAKE --pid $$
+	[ "$(cat "$WORK/requests")" = '{"v":1,"cmd":"events","types":"input,game","tid":'$FAKE',"pid":'$$'}' ] || fail "asks $(cat "$WORK/requests")"
 	: >"$WORK/hold"
 	"$GAMER" events --seconds 1 >"$WORK/out" || fail "exit $? after --seconds 1"
 	cmp -n "$(stat -c %s "$WORK/out")" "$WORK/out" "$WORK/answer" || fail "prints something else"
@@ -1225,11 +1226,8 @@ host_run_failures() { : "failures are in a row where less than an hour of work l
 	"$WORK/failures" || fail "line $? of failures.c does not hold"
 }
 host_game_scores() { : "which of 78 programs is a game, under its own name and under any other, and which of those that run in 24 scenes"
-	local dir
-	dir=$(mktemp -d)
-	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -fdata-sections -Wl,--gc-sections -o "$dir/game" "$ROOT/test/game.c" "$BUILD/lib/libz.a"
-	"$dir/game" >"$dir/said" || fail "$(head -n5 "$dir/said")"
-	rm -rf "$dir"
+	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -fdata-sections -Wl,--gc-sections -o "$WORK/game" "$ROOT/test/game.c" "$BUILD/lib/libz.a"
+	"$WORK/game" >"$WORK/said" || fail "$(head -n5 "$WORK/said")"
 }
 host_names() { : "names that steer terminals, break JSON or climb folders, and an environment of 2 MB, do no harm in any output"
 	as_root
@@ -1783,7 +1781,6 @@ host_owners() { : "a game belongs to a user: no other takes its place, and its s
 	kill "$game"
 	wait_for 20 grep -q 'game: .* fake.exe' "$WORK/log" || fail "the other user's is no game when the first has ended"
 	[ "$(grep -c 'all places for servers' "$WORK/log")" = 1 ] || fail "a full table is told of $(grep -c 'all places' "$WORK/log") times"
-	stop
 }
 
 host_seats() { : "while somebody sits at the first seat, a user without a seat has no game, not even one told by its environment"
@@ -1805,8 +1802,6 @@ host_seats() { : "while somebody sits at the first seat, a user without a seat h
 	$user sleep 600 &
 	CROWD+=($!)
 	wait_for 10 game_is "${CROWD[1]}" || fail "at the seat: $("$GAMER" status | grep ^game:)"
-	kill $G
-	wait $G || fail "exits $?"
 }
 
 host_owners_wine() { : "files of Wine that other processes bring, more than have a place, leave the game its own"
@@ -1821,18 +1816,14 @@ host_owners_wine() { : "files of Wine that other processes bring, more than have
 	wait_for 20 game_is "$game" || fail "the game is not found: $(tail -n1 "$WORK/log")"
 	wait_for 20 thread_is "$game" game render,wine || fail "its Wine is not heard: $("$GAMER" status | grep "^thread.* $game ")"
 	wait_for 20 grep -q 'all places for files of Wine' "$WORK/log" || fail "20 files: $(tail -n1 "$WORK/log")"
-	stop
 }
 
 host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well formed"
-	local dir
-	dir=$(mktemp -d)
-	(cd "$dir" && "$BENCH" --seconds 3 --json --svg bench.svg --csv bench.csv >bench.json) || fail "exit $?"
-	python3 "$ROOT/test/judge.py" "$dir/bench.json"
-	python3 -c 'import sys, xml.dom.minidom; assert xml.dom.minidom.parse(sys.argv[1]).documentElement.tagName == "svg"' "$dir/bench.svg"
-	grep -q '^fps,frametime' "$dir/bench.csv" || fail "the CSV lacks MangoHud's columns"
+	(cd "$WORK" && "$BENCH" --seconds 3 --json --svg bench.svg --csv bench.csv >bench.json) || fail "exit $?"
+	python3 "$ROOT/test/judge.py" "$WORK/bench.json"
+	python3 -c 'import sys, xml.dom.minidom; assert xml.dom.minidom.parse(sys.argv[1]).documentElement.tagName == "svg"' "$WORK/bench.svg"
+	grep -q '^fps,frametime' "$WORK/bench.csv" || fail "the CSV lacks MangoHud's columns"
 	grep -qi p99 <<<"$("$BENCH" --seconds 1)" || fail "the text lacks p99"
-	rm -rf "$dir"
 }
 host_bench_answer() { : "bench: each thread of the game still runs when gamer, asked what it took them for, answers late; what it said before counts no more"
 	local dir
@@ -1912,21 +1903,19 @@ host_analyze() { : "clang's static analyzer and cppcheck find nothing in gamer.c
 	echo "$sum" >"$BUILD/analyzed"
 }
 host_man() { : "man is a manual page that mandoc and groff find no fault with; every command, option and exit code is in it"
-	local dir mandoc word
+	local mandoc word
 	mandoc=$(tool mandoc)
-	dir=$(mktemp -d)
-	"$GAMER" man >"$dir/gamer.8" || fail "exit $?"
-	"$mandoc" -Tlint -Wstyle "$dir/gamer.8" >"$dir/lint" || fail "$(head -n1 "$dir/lint")"
-	[ -z "$(groff -man -ww -Tutf8 "$dir/gamer.8" 2>&1 >/dev/null)" ] || fail "groff warns"
-	"$mandoc" -Tascii "$dir/gamer.8" | sed "s/.$(printf '\b')//g" >"$dir/text"
+	"$GAMER" man >"$WORK/gamer.8" || fail "exit $?"
+	"$mandoc" -Tlint -Wstyle "$WORK/gamer.8" >"$WORK/lint" || fail "$(head -n1 "$WORK/lint")"
+	[ -z "$(groff -man -ww -Tutf8 "$WORK/gamer.8" 2>&1 >/dev/null)" ] || fail "groff warns"
+	"$mandoc" -Tascii "$WORK/gamer.8" | sed "s/.$(printf '\b')//g" >"$WORK/text"
 	for word in $(options_table | cut -f1,2 | tr '\t' '\n' | sort -u) sched_ext wakeup_us; do
-		grep -qw -- "$word" "$dir/text" || fail "lacks $word"
+		grep -qw -- "$word" "$WORK/text" || fail "lacks $word"
 	done
-	sed -i '/^EXIT STATUS/,/^SIGNALS/!d' "$dir/text"
+	sed -i '/^EXIT STATUS/,/^SIGNALS/!d' "$WORK/text"
 	for word in $( (echo '#include <sysexits.h>'; grep -o 'EX_[A-Z]*' "$ROOT/gamer.c" | sort -u) | gcc -E -P - | grep '^[0-9]'); do
-		grep -qE "^ {5,8}([0-9, ]*, )?$word(,| |\$)" "$dir/text" || fail "lacks exit code $word"
+		grep -qE "^ {5,8}([0-9, ]*, )?$word(,| |\$)" "$WORK/text" || fail "lacks exit code $word"
 	done
-	rm -rf "$dir"
 }
 host_commands() { : "README and man: each command of gamer is one that gamer takes as printed; README has at most 170 lines and no figure that RESULTS.md lacks"
 	local line said n=0 all=$ROOT/test/RESULTS.md
@@ -2026,12 +2015,9 @@ host_completions_fish() { : "fish completes commands, every option and choices a
 	completes_all complete_with_fish
 }
 host_unit() { : "unit prints a systemd unit that starts this binary, or says that a unit cannot"
-	local dir
 	grep -q "^ExecStart=$GAMER run" <<<"$("$GAMER" unit)" || fail "no ExecStart of $GAMER"
-	dir=$(mktemp -d)
-	cp "$GAMER" "$dir/my gamer"
-	exits 64 "$dir/my gamer" unit
-	rm -rf "$dir"
+	cp "$GAMER" "$WORK/my gamer"
+	exits 64 "$WORK/my gamer" unit
 }
 host_gpu_numbers() { : "GPU submit numbers are those of the newest kernel's own headers"
 	local dir d
@@ -2572,75 +2558,69 @@ host_metrics() { : "Prometheus' own parser accepts what status and --metrics-fil
 	grep -q '^gamer_wakeup_seconds_bucket' "$WORK/asked" || fail "no histogram in what status says"
 }
 host_install() { : "make install puts one file under DESTDIR and PREFIX"
-	local dir
-	dir=$(mktemp -d)
-	make -s -C "$ROOT" install DESTDIR="$dir" PREFIX=/opt >/dev/null
-	[ "$(cd "$dir" && find . -type f)" = ./opt/bin/gamer ] || fail "installs: $(cd "$dir" && find . -type f -exec echo {} +)"
-	"$dir/opt/bin/gamer" --version >/dev/null
+	make -s -C "$ROOT" install DESTDIR="$WORK" PREFIX=/opt >/dev/null
+	[ "$(cd "$WORK" && find . -type f)" = ./opt/bin/gamer ] || fail "installs: $(cd "$WORK" && find . -type f -exec echo {} +)"
+	"$WORK/opt/bin/gamer" --version >/dev/null
 	# as scx_loader would start it, with the flags of its modes
-	make -s -C "$ROOT" install DESTDIR="$dir" PREFIX=/usr SCX_LINK=1 >/dev/null
-	for mode in performance powersave balanced; do exits 0 "$dir/usr/bin/scx_gamer" -p $mode --help; done
-	rm -rf "$dir"
+	make -s -C "$ROOT" install DESTDIR="$WORK" PREFIX=/usr SCX_LINK=1 >/dev/null
+	for mode in performance powersave balanced; do exits 0 "$WORK/usr/bin/scx_gamer" -p $mode --help; done
 }
 host_packages() { : "make deb, sysext and pkgbuild: each is installed and removed and leaves nothing; makepkg's steps build the same program"
 	[ "$(id -u)" = 0 ] || skip "needs root"
 	have dpkg-deb || skip "no dpkg-deb"
-	local dir srcdir pkgdir said
-	dir=$(mktemp -d)
-	git clone -q "$ROOT" "$dir/clone"
+	local srcdir pkgdir said
+	git clone -q "$ROOT" "$WORK/clone"
 	# The libraries are as they are; PKGBUILD's steps build them anew. All of one time: none is older than another.
-	mkdir "$dir/clone/build"
-	cp -a "$BUILD/lib" "$dir/clone/build/"
-	find "$dir/clone/build/lib" -exec touch -h -r "$dir/clone/Makefile" {} +
-	make -s -C "$dir/clone" DISTDIR="$BUILD/archives" deb sysext pkgbuild >/dev/null 2>"$dir/said" || fail "$(tail -n1 "$dir/said")"
-	mkdir -p "$dir/root/var/lib/dpkg/info" "$dir/root/var/lib/dpkg/updates"
-	: >"$dir/root/var/lib/dpkg/status"
-	packaged() { dpkg --root="$dir/root" --force-script-chrootless --log=/dev/null "$@" >"$dir/said" 2>&1 || fail "dpkg $1: $(tail -n1 "$dir/said")"; }
-	packaged -i "$dir"/clone/build/gamer_*.deb
-	cmp "$dir/root/usr/bin/gamer" "$dir/clone/build/gamer" || fail "another program is installed"
-	said=$(grep '^Exec' "$dir/root/usr/lib/systemd/system/gamer.service" | grep -v '=-\?/usr/bin/gamer ') && fail "the unit starts another program: $said"
-	zcat "$dir/root/usr/share/man/man8/gamer.8.gz" | grep -q '^.TH' || fail "no manual page"
+	mkdir "$WORK/clone/build"
+	cp -a "$BUILD/lib" "$WORK/clone/build/"
+	find "$WORK/clone/build/lib" -exec touch -h -r "$WORK/clone/Makefile" {} +
+	make -s -C "$WORK/clone" DISTDIR="$BUILD/archives" deb sysext pkgbuild >/dev/null 2>"$WORK/said" || fail "$(tail -n1 "$WORK/said")"
+	mkdir -p "$WORK/root/var/lib/dpkg/info" "$WORK/root/var/lib/dpkg/updates"
+	: >"$WORK/root/var/lib/dpkg/status"
+	packaged() { dpkg --root="$WORK/root" --force-script-chrootless --log=/dev/null "$@" >"$WORK/said" 2>&1 || fail "dpkg $1: $(tail -n1 "$WORK/said")"; }
+	packaged -i "$WORK"/clone/build/gamer_*.deb
+	cmp "$WORK/root/usr/bin/gamer" "$WORK/clone/build/gamer" || fail "another program is installed"
+	said=$(grep '^Exec' "$WORK/root/usr/lib/systemd/system/gamer.service" | grep -v '=-\?/usr/bin/gamer ') && fail "the unit starts another program: $said"
+	zcat "$WORK/root/usr/share/man/man8/gamer.8.gz" | grep -q '^.TH' || fail "no manual page"
 	packaged -P gamer
-	[ ! -e "$dir/root/usr/bin/gamer" ] && [ -z "$(find "$dir/root" -name '*gamer*')" ] || fail "left: $(find "$dir/root" -name '*gamer*' | head -n1)"
+	[ ! -e "$WORK/root/usr/bin/gamer" ] && [ -z "$(find "$WORK/root" -name '*gamer*')" ] || fail "left: $(find "$WORK/root" -name '*gamer*' | head -n1)"
 	(
 		# shellcheck disable=SC1091
-		cd "$dir/clone/build/arch" && . ./PKGBUILD || exit
+		cd "$WORK/clone/build/arch" && . ./PKGBUILD || exit
 		# shellcheck disable=SC2154
 		paste -d' ' <(printf '%s \n' "${sha256sums[@]}") <(printf '%s\n' "${source[@]}") | sha256sum -c --quiet || exit
-		srcdir=$dir/src pkgdir=$dir/pkg
+		srcdir=$WORK/src pkgdir=$WORK/pkg
 		mkdir "$srcdir" "$pkgdir"
 		tar xf "${source[0]}" -C "$srcdir"
 		# shellcheck disable=SC2154
 		cp -- "${noextract[@]}" "$srcdir"
 		cd "$srcdir" && build && package
-	) >"$dir/said" 2>&1 || fail "PKGBUILD: $(tail -n1 "$dir/said")"
-	cmp "$dir/pkg/usr/bin/gamer" "$dir/clone/build/gamer" || fail "PKGBUILD makes another program"
-	have systemd-sysext && unshare -m true || { rm -rf "$dir"; skip "no systemd-sysext, or no mounts for it alone; the other packages are well"; }
-	mkdir -p "$dir/root/usr/lib" "$dir/root/var/lib/extensions"
-	printf '%s\n' ID=test VERSION_ID=1 >"$dir/root/usr/lib/os-release"
-	cp -a "$dir/clone/build/sysext/gamer" "$dir/root/var/lib/extensions/"
+	) >"$WORK/said" 2>&1 || fail "PKGBUILD: $(tail -n1 "$WORK/said")"
+	cmp "$WORK/pkg/usr/bin/gamer" "$WORK/clone/build/gamer" || fail "PKGBUILD makes another program"
+	have systemd-sysext && unshare -m true || skip "no systemd-sysext, or no mounts for it alone; the other packages are well"
+	mkdir -p "$WORK/root/usr/lib" "$WORK/root/var/lib/extensions"
+	printf '%s\n' ID=test VERSION_ID=1 >"$WORK/root/usr/lib/os-release"
+	cp -a "$WORK/clone/build/sysext/gamer" "$WORK/root/var/lib/extensions/"
 	# What it mounts comes to whoever shares its mounts, and it wants a /run to mount.
 	unshare -m bash -ec 'mount --make-rshared /; mount -t tmpfs none /run
 		systemd-sysext --root="$1" merge; "$1/usr/bin/gamer" --version
-		systemd-sysext --root="$1" unmerge; [ ! -e "$1/usr/bin/gamer" ]' - "$dir/root" >"$dir/said" 2>&1 ||
-		fail "systemd-sysext: $(tail -n1 "$dir/said")"
-	rm -rf "$dir"
+		systemd-sysext --root="$1" unmerge; [ ! -e "$1/usr/bin/gamer" ]' - "$WORK/root" >"$WORK/said" 2>&1 ||
+		fail "systemd-sysext: $(tail -n1 "$WORK/said")"
 }
 host_dist() { : "make dist: the same bytes from clones in different folders, by users with other settings; checksums; libraries"
-	local dir other
+	local other
 	[ "$(git -C "$ROOT" rev-parse --show-toplevel 2>/dev/null)" = "$ROOT" ] || skip "this is no git checkout"
-	dir=$(mktemp -d) other=$dir/not/the/same
-	git clone -q "$ROOT" "$dir/one"
+	other=$WORK/not/the/same
+	git clone -q "$ROOT" "$WORK/one"
 	git clone -q "$ROOT" "$other"
-	make -s -C "$dir/one" dist >/dev/null
+	make -s -C "$WORK/one" dist >/dev/null
 	(umask 077 && LC_ALL=C.UTF-8 TZ=Asia/Tokyo make -s -j3 -C "$other" dist >/dev/null)
-	[ "$(ls -x "$other/build/dist")" = "$(ls -x "$dir/one/build/dist")" ] || fail "other files: $(ls -x "$other/build/dist")"
-	diff -r "$dir/one/build/dist" "$other/build/dist" >"$dir/diff" || fail "$(head -n1 "$dir/diff")"
-	(cd "$dir/one/build/dist" && sha256sum --quiet -c SHA256SUMS) || fail "checksums do not hold"
-	(cd "$dir/one/build/archives" && sed -n 's/^.*, \(.*orig.*\)/\1/p' ../dist/LIBRARIES | sha256sum -c) >"$dir/libraries" ||
-		fail "$(cat "$dir/libraries")"
-	[ "$(grep -c OK "$dir/libraries")" = 3 ] || fail "tells other libraries: $(cat "$dir/one/build/dist/LIBRARIES")"
-	rm -rf "$dir"
+	[ "$(ls -x "$other/build/dist")" = "$(ls -x "$WORK/one/build/dist")" ] || fail "other files: $(ls -x "$other/build/dist")"
+	diff -r "$WORK/one/build/dist" "$other/build/dist" >"$WORK/diff" || fail "$(head -n1 "$WORK/diff")"
+	(cd "$WORK/one/build/dist" && sha256sum --quiet -c SHA256SUMS) || fail "checksums do not hold"
+	(cd "$WORK/one/build/archives" && sed -n 's/^.*, \(.*orig.*\)/\1/p' ../dist/LIBRARIES | sha256sum -c) >"$WORK/libraries" ||
+		fail "$(cat "$WORK/libraries")"
+	[ "$(grep -c OK "$WORK/libraries")" = 3 ] || fail "tells other libraries: $(cat "$WORK/one/build/dist/LIBRARIES")"
 }
 host_shell() { : "shellcheck finds nothing in the shell scripts"
 	deps_or_die "$DEPS_TEST"
@@ -3237,6 +3217,7 @@ host_one() {
 	host_wine_*) locked host-wine host_wine "${1#host_}" ;;
 	*) if declare -F "$1" >/dev/null; then "$1"; else python3 "$(grep -l "^def $1(" "$ROOT"/test/*.py)" "$1" "$GAMER"; fi ;;
 	esac
+	[ -z "${G:-}" ] || ended $G || stop
 }
 host_end() {
 	[ -z "${TMUX_SOCKET:-}" ] || tmux -L "$TMUX_SOCKET" kill-server 2>/dev/null || true
