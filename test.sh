@@ -1367,14 +1367,13 @@ thread_is() {
 
 host_locked() { : "processes whose memory is locked hold up no start, answer, game or stop; each is told of once"
 	[ -w /dev/fuse ] || skip "needs /dev/fuse"
-	helpers_build
 	crowd_begin
 	local game
 	mkfifo "$WORK/in"
 	exec {LOCKED}<>"$WORK/in"
 	locked() { # FOLDER NAME
 		mkdir "$WORK/$1"
-		"$BUILD/test/locked" "$WORK/$1" "$2" 1000 <"$WORK/in" >"$WORK/$1.pid" {LOCKED}>&- 7>&- &
+		WINEPREFIX=/nowhere python3 "$ROOT/test/locked.py" "$WORK/$1" "$2" 1000 <"$WORK/in" >"$WORK/$1.pid" {LOCKED}>&- 7>&- &
 		CROWD+=($!)
 		wait_for 20 [ -s "$WORK/$1.pid" ] || fail "no process is locked"
 	}
