@@ -1212,19 +1212,6 @@ host_clients_garbage() { : "no answer harms top, events and traces, however brok
 		rm -f "$WORK/trace.json"
 	done
 }
-host_run_failures() { : "failures are in a row where less than an hour of work lies between two"
-	cat >"$WORK/failures.c" <<-'EOT'
-		#include "gamer.c"
-		#define IS(n, seconds) if (run_failures((seconds) * NSEC_PER_SEC) != n) return __LINE__
-		int main(void)
-		{
-			IS(1, 100); IS(2, 101); IS(3, 3700); IS(1, 7300); IS(2, 7300); IS(1, 99999); IS(1, 999999);
-			return 0;
-		}
-	EOT
-	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$WORK/failures" "$WORK/failures.c" "$BUILD/lib/libz.a"
-	"$WORK/failures" || fail "line $? of failures.c does not hold"
-}
 host_game_scores() { : "which of 78 programs is a game, under its own name and under any other, and which of those that run in 24 scenes"
 	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -fdata-sections -Wl,--gc-sections -o "$WORK/game" "$ROOT/test/game.c" "$BUILD/lib/libz.a"
 	"$WORK/game" >"$WORK/said" || fail "$(head -n5 "$WORK/said")"
@@ -1858,7 +1845,7 @@ host_db_full() { : "a full or read-only file system leaves the process database 
 	[ "$(id -u)" = 0 ] || skip "needs root, to mount"
 	unshare -m python3 "$ROOT/test/db.py" check_full "$GAMER"
 }
-host_db_merge() { : "512 observations are merged within 1 ms; who changes, or makes room, is not foretold what it was"
+host_db_merge() { : "512 observations are merged within 1 ms; who changes, or makes room, is not foretold what it was; failures are in a row where less than an hour of work lies between two"
 	gcc -Os $FUZZ_FLAGS -w -ffunction-sections -Wl,--gc-sections -o "$WORK/merge" "$ROOT/test/merge.c" "$BUILD/lib/libz.a"
 	"$WORK/merge"
 }

@@ -1,6 +1,6 @@
 /*
  * merge: how the process database merges what was observed, without a kernel: gamer.c itself,
- * and here what BPF would be told. Ends with the first thing that does not hold.
+ * and here what BPF would be told; and which failures are in a row. Ends with the first thing that does not hold.
  */
 #include "gamer.c"
 
@@ -134,11 +134,24 @@ static void check_room(void)
 	       "who was seen least lately stays");
 }
 
+/* Failures are in a row where less than an hour of work lies between two. */
+static void check_failures(void)
+{
+	static const struct { u64 second; u32 row; } failures[] = {
+		{ 100, 1 }, { 101, 2 }, { 3700, 3 }, { 7300, 1 }, { 7300, 2 }, { 99999, 1 }, { 999999, 1 },
+	};
+
+	for (u32 i = 0; i < ARRAY_SIZE(failures); i++)
+		EXPECT(run_failures(failures[i].second * NSEC_PER_SEC) == failures[i].row,
+		       "failure %u is not number %u in a row", i, failures[i].row);
+}
+
 int main(void)
 {
 	static struct gamer_bpf__bss bss;
 	static struct gamer_bpf skel = { .bss = &bss };
 
+	check_failures();
 	check_time();
 	st.skel = &skel;
 	check_room();
