@@ -2025,7 +2025,7 @@ host_gpu_numbers() { : "GPU submit numbers are those of the newest kernel's own 
 	cp "$ROOT/gamer.bpf.c" "$WORK/"
 	gcc -fsyntax-only -D__user= -I"$dir" -I"$WORK" "$WORK/numbers.c"
 }
-# Programs with known answers, as gcc makes them; prints their folder. Names are kept.
+# Programs with known answers, as gcc makes them; prints their folder, $BIN in the checks of profile. Names are kept.
 profiled() {
 	local dir=$BUILD/test/profiled.d src=$ROOT/test/profiled.c
 	set -- -O1 -fno-omit-frame-pointer -Wall -Wextra -Werror -Wno-unused-function -pthread
@@ -2056,9 +2056,7 @@ profile_is() {
 	EOT
 }
 host_profile_times() { : "profile: sleeps, a pipe, futex waits: times within 2 % of the program's own clock"
-	local bin
-	bin=$(profiled)
-	profile -- "$bin/dynamic" sleeps
+	profile -- "$BIN/dynamic" sleeps
 	profile_is <<-'EOT'
 		near(off["by_syscall"]["clock_nanosleep"]["time_ns"], truth["ns"])
 		assert off["by_state"]["sleep"]["count"] >= 20 and off["max_time_ns"] >= 50e6, off
@@ -2069,12 +2067,12 @@ host_profile_times() { : "profile: sleeps, a pipe, futex waits: times within 2 %
 		assert abs(top["percentage"] - 100) < 0.01, top
 		near(top["time_ms"] * 1e6, off["total_time_ns"])
 	EOT
-	profile -- "$bin/static" pipe
+	profile -- "$BIN/static" pipe
 	profile_is <<-'EOT'
 		near(off["by_syscall"]["read"]["time_ns"], truth["ns"])
 		near(sum(t["total_time_ns"] for t in off["thread_stats"].values()), off["total_time_ns"], 1e-9)
 	EOT
-	profile -- "$bin/dynamic" futex
+	profile -- "$BIN/dynamic" futex
 	profile_is <<-'EOT'
 		(key,) = [k for k in off["thread_stats"] if k.endswith(":%d" % truth["tid"])]
 		futex = off["thread_stats"][key]["futex"]
@@ -2084,9 +2082,8 @@ host_profile_times() { : "profile: sleeps, a pipe, futex waits: times within 2 %
 	EOT
 }
 host_profile_calls() { : "profile: system calls of every category are counted exactly, with forks, exec and 32-bit calls"
-	local bin mode
-	bin=$(profiled)
-	profile -- "$bin/static" calls
+	local mode
+	profile -- "$BIN/static" calls
 	profile_is <<-'EOT'
 		categories = "file_io memory process network time ipc security signal other".split()
 		assert list(calls["by_category"]) == categories, calls["by_category"]
@@ -2100,12 +2097,12 @@ host_profile_calls() { : "profile: system calls of every category are counted ex
 		assert calls["by_category"]["network"] == truth["getsockname"], calls["by_category"]
 	EOT
 	for mode in forks execs; do
-		profile -- "$bin/dynamic" "$mode"
+		profile -- "$BIN/dynamic" "$mode"
 		profile_is <<-'EOT'
 			assert calls["counts"]["getpriority"] == truth["getpriority"], calls["counts"]
 		EOT
 	done
-	profile --only syscalls -- "$bin/static" calls
+	profile --only syscalls -- "$BIN/static" calls
 	profile_is <<<'assert off is None and "futex" not in d["ebpf"] and calls["counts"]["lseek"] == 101'
 }
 # folded NAME... -- ARGS: some line of the folded profile has all these frames, in this order
@@ -2118,27 +2115,25 @@ folded() {
 }
 host_profile_stacks() { : "profile: folded stacks name functions of static, PIE, dlopened, deleted and short-lived programs"
 	as_root
-	local bin
-	bin=$(profiled)
-	folded main pipes calls_the_blocker block_on_pipe -- "$bin/static" pipe
-	folded main pipes calls_the_blocker block_on_pipe -- "$bin/dynamic" pipe
-	folded main library pipes calls_the_blocker block_in_library library_reads -- "$bin/dynamic" library "$bin/library.so"
-	folded main execs ends_early -- "$bin/dynamic" execs
+	folded main pipes calls_the_blocker block_on_pipe -- "$BIN/static" pipe
+	folded main pipes calls_the_blocker block_on_pipe -- "$BIN/dynamic" pipe
+	folded main library pipes calls_the_blocker block_in_library library_reads -- "$BIN/dynamic" library "$BIN/library.so"
+	folded main execs ends_early -- "$BIN/dynamic" execs
 	! grep -qE '(^|;)[^ ]* 0x|;$' "$WORK/folded" || fail "$(head -c 1000 "$WORK/folded")"
 	# code at run time: by the compiler's list of names, or by the Windows module it lies behind
-	folded calls_the_blocker block_in_jit 'made at run time' -- "$bin/static" jit
+	folded calls_the_blocker block_in_jit 'made at run time' -- "$BIN/static" jit
 	rm "/tmp/perf-$(sed -n 's/^pid //p' "$WORK/truth").map"
 	head -c 4096 /dev/zero >"$WORK/game.dll"
-	folded calls_the_blocker block_in_jit 'game\.dll\+0x1108' -- "$bin/dynamic" jit "$WORK/game.dll"
+	folded calls_the_blocker block_in_jit 'game\.dll\+0x1108' -- "$BIN/dynamic" jit "$WORK/game.dll"
 	# a program that is deleted, and another at its place, while it runs
-	cp "$bin/dynamic" "$WORK/program"
+	cp "$BIN/dynamic" "$WORK/program"
 	"$WORK/program" pipe 9999 >/dev/null &
 	until [ "$(readlink /proc/$!/exe)" = "$WORK/program" ]; do kill -0 $!; sleep 0.05; done
 	rm "$WORK/program"
 	folded calls_the_blocker block_on_pipe -- -p $! --seconds 1
 	kill $!
-	cp "$bin/dynamic" "$WORK/program"
-	cp "$bin/dynamic" "$WORK/program.new"
+	cp "$BIN/dynamic" "$WORK/program"
+	cp "$BIN/dynamic" "$WORK/program.new"
 	"$WORK/program" pipe 9999 >/dev/null &
 	until [ "$(readlink /proc/$!/exe)" = "$WORK/program" ]; do kill -0 $!; sleep 0.05; done
 	mv "$WORK/program.new" "$WORK/program"
@@ -2162,10 +2157,8 @@ within() {
 }
 host_profile_perfmap() { : "profile: /tmp/perf-PID.map is its user's list, of bounded size; what else lies there is not read"
 	as_root
-	local bin
-	bin=$(profiled)
 	chmod 755 "$WORK"
-	cp "$bin/dynamic" "$WORK/program"
+	cp "$BIN/dynamic" "$WORK/program"
 	head -c 4096 /dev/zero >"$WORK/plain"
 	# each process puts something at its $map, then waits in code that it makes
 	cat >"$WORK/all" <<-'EOT'
@@ -2224,7 +2217,7 @@ host_profile_foreign() { : "profile: a path of another mount namespace is not op
 }
 host_profile_giant() { : "profile: a program with 3 GiB of symbols costs it neither memory nor time, and the report says so"
 	as_root
-	python3 - "$(profiled)/dynamic" "$WORK/program" <<-'EOT'
+	python3 - "$BIN/dynamic" "$WORK/program" <<-'EOT'
 		import os, struct, sys
 		data = bytearray(open(sys.argv[1], "rb").read())
 		at, n, size = struct.unpack_from("<Q", data, 40)[0], *struct.unpack_from("<HH", data, 60)[:1], 64
@@ -2250,7 +2243,7 @@ host_profile_giant() { : "profile: a program with 3 GiB of symbols costs it neit
 host_profile_unanswered() { : "profile: a program whose file nobody may open any more takes no signal and no report from it"
 	as_root
 	local server gamer program tries=200 rc=0
-	cp "$(profiled)/dynamic" "$WORK/program"
+	cp "$BIN/dynamic" "$WORK/program"
 	python3 "$ROOT/test/unanswered.py" "$WORK/program" pipe 99999 >"$WORK/pid" &
 	server=$!
 	until program=$(cat "$WORK/pid" 2>/dev/null); [ -n "$program" ]; do kill -0 $server 2>/dev/null || skip "no fanotify"; sleep 0.1; done
@@ -2270,7 +2263,7 @@ host_profile_unanswered() { : "profile: a program whose file nobody may open any
 	profile_is <<<'assert d["ebpf"]["lost"]["names"] > 0 and off["total_time_ns"] > 5e8, (d["ebpf"]["lost"], off["total_time_ns"])'
 }
 host_profile_threads() { : "profile: 2000 threads at once, none lost"
-	profile -- "$(profiled)/dynamic" threads 2000
+	profile -- "$BIN/dynamic" threads 2000
 	profile_is <<-'EOT'
 		assert not any(d["ebpf"]["lost"].values()), d["ebpf"]["lost"]
 		assert len(off["thread_stats"]) == truth["threads"], len(off["thread_stats"])
@@ -2278,8 +2271,7 @@ host_profile_threads() { : "profile: 2000 threads at once, none lost"
 	EOT
 }
 host_profile_rusage() { : "profile: CPU time, switches and faults of programs that end within a tick are those of rusage"
-	local bin only
-	bin=$(profiled)
+	local only
 	# shellcheck disable=SC2016
 	{
 		echo 'all: 1 2 3'
@@ -2287,9 +2279,9 @@ host_profile_rusage() { : "profile: CPU time, switches and faults of programs th
 	} >"$BUILD/test/small.mk"
 	for only in all syscalls; do
 		# shellcheck disable=SC2016
-		for cmd in 'i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i + 1)); done' "exec $bin/static forks 2000 >&2" \
+		for cmd in 'i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i + 1)); done' "exec $BIN/static forks 2000 >&2" \
 			"exec make -s -j2 -f $BUILD/test/small.mk D=$BUILD/test S=$ROOT/test >&2"; do
-			profile --only $only -- "$bin/static" rusage sh -c "$cmd"
+			profile --only $only -- "$BIN/static" rusage sh -c "$cmd"
 			profile_is <<-'EOT'
 				ours = d["ebpf"]
 				switches = ours["context_switches"]
@@ -2305,7 +2297,7 @@ host_profile_rusage() { : "profile: CPU time, switches and faults of programs th
 	rm -rf "$WORK" "$BUILD/test/small.mk" "$BUILD/test/"[123].o
 }
 host_profile_starts() { : "profile: what a new thread waits for its first run counts as runqueue"
-	profile -- "$(profiled)/static" starts
+	profile -- "$BIN/static" starts
 	profile_is <<-'EOT'
 		ns = off["by_state"]["runqueue"]["time_ns"]
 		assert 0.95 * truth["ns"] <= ns, (off["by_state"], truth)
@@ -2322,41 +2314,40 @@ host_profile_starts() { : "profile: what a new thread waits for its first run co
 host_profile_namespace() { : "profile: in a PID namespace the figures are there, with its numbers; a /proc of another one is refused"
 	as_root
 	unshare --pid --fork true 2>/dev/null || skip "no PID namespaces here"
-	local bin gamer=$GAMER
-	bin=$(profiled)
+	local gamer=$GAMER
 	# as of a command, then of a process that is there; a command in a namespace of its own, too
 	GAMER=$WORK/inside
 	printf '#!/bin/sh\nexec unshare --pid --fork --mount-proc %s "$@"\n' "$gamer" >"$GAMER"
 	chmod +x "$GAMER"
-	profile -- "$bin/static" calls
+	profile -- "$BIN/static" calls
 	profile_is <<-'EOT'
 		assert all(calls["counts"][k] == n for k, n in truth.items() if k != "ia32"), (calls, truth)
 		assert d["pid"] < 100 and all(t["pid"] < 100 for t in off["thread_stats"].values()), off["thread_stats"]
 		assert off["thread_stats"][f'{d["pid"]}:{d["pid"]}']["cpu_time_ns"], off["thread_stats"]
 	EOT
-	folded calls_the_blocker block_on_pipe -- "$bin/static" pipe
+	folded calls_the_blocker block_on_pipe -- "$BIN/static" pipe
 	GAMER=$gamer
 	# shellcheck disable=SC2016
 	unshare --pid --fork --mount-proc sh -c '"$1" spin & "$2" profile --seconds 1 --json -o "$3" -p $!; kill $!' sh \
-		"$bin/static" "$GAMER" "$WORK/json" || fail "-p in a namespace: exit $?"
+		"$BIN/static" "$GAMER" "$WORK/json" || fail "-p in a namespace: exit $?"
 	profile_is <<<'assert d["ebpf"]["cpu_time_ns"] > 0 and len(off["thread_stats"]) == 1, d'
-	profile -- unshare --pid --fork --mount-proc "$bin/static" sleeps
+	profile -- unshare --pid --fork --mount-proc "$BIN/static" sleeps
 	profile_is <<<'near(off["by_syscall"]["clock_nanosleep"]["time_ns"], truth["ns"])'
 	exits 69 unshare --pid --fork "$GAMER" profile -- true
 	[[ $SAID = *namespace* ]] || fail "does not name the namespace: $SAID"
 }
 host_profile_frames() { : "profile: a frame pointer that leads astray ends a stack; of a function's names the public one is shown"
 	as_root
-	folded sleeps_astray do_nanosleep_.k. -- "$(profiled)/static" frames
+	folded sleeps_astray do_nanosleep_.k. -- "$BIN/static" frames
 	awk '/;do_nanosleep/ && gsub(/\[unknown\]/, "") > 1 { exit 1 }' "$WORK/folded" || fail "$(cut -c1-200 "$WORK/folded")"
-	folded main nap_ms clock_nanosleep -- "$(profiled)/static" sleeps
-	folded main nap_ms clock_nanosleep -- "$(profiled)/dynamic" sleeps
+	folded main nap_ms clock_nanosleep -- "$BIN/static" sleeps
+	folded main nap_ms clock_nanosleep -- "$BIN/dynamic" sleeps
 }
 host_profile_apart() { : "profile: what the command prints is not in a report that programs read"
 	as_root
 	local format
 	for format in --json --folded; do
-		"$GAMER" profile $format -- "$(profiled)/static" pipe >"$WORK/out" 2>"$WORK/err" || fail "$format: exit $?"
+		"$GAMER" profile $format -- "$BIN/static" pipe >"$WORK/out" 2>"$WORK/err" || fail "$format: exit $?"
 		! grep -q '^ns ' "$WORK/out" || fail "$format: the command's output is in the report"
 		grep -q '^ns ' "$WORK/err" && grep -q 'output goes to standard error' "$WORK/err" || fail "$format: $(cat "$WORK/err")"
 		[ $format = --folded ] || python3 "$ROOT/test/judge.py" "$WORK/out"
@@ -2367,8 +2358,6 @@ host_profile_apart() { : "profile: what the command prints is not in a report th
 	[ "$("$GAMER" profile -- echo hello | head -n1)" = hello ] || fail "text: the output is gone"
 }
 host_profile_behaviour() { : "profile: sleepers and threads that wait for one another are no mixture; files and memory are told"
-	local bin
-	bin=$(profiled)
 	behaves() { # WORD ARGS
 		local word=$1; shift
 		profile "$@"
@@ -2376,7 +2365,7 @@ host_profile_behaviour() { : "profile: sleepers and threads that wait for one an
 		profile_is <<<"assert calls['analysis']['behaviour'] == '$word', calls"
 	}
 	behaves unknown -- sleep 0.5
-	behaves unknown -- "$bin/static" pingpong
+	behaves unknown -- "$BIN/static" pingpong
 	behaves io_bound -- dd if=/dev/zero of=/dev/null bs=4k count=50000 status=none
 	behaves memory_bound -- python3 -c 'import mmap; [mmap.mmap(-1, 4096).close() for _ in range(10000)]'
 }
@@ -2385,8 +2374,7 @@ cpu_ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 # spins_below PID: `static spin`, its child, has used CPU time
 spins_below() { [ "$(cpu_ticks "$(pgrep -P "$1" -x static)")" -gt 5 ]; }
 host_profile_options() { : "profile: what it is called with, bounds, states, exit codes, signals"
-	local bin rc=0 pid from profiler
-	bin=$(profiled)
+	local rc=0 pid from profiler
 	exits 64 "$GAMER" profile
 	exits 64 "$GAMER" profile --
 	exits 64 "$GAMER" profile -p $$ -- true
@@ -2400,14 +2388,14 @@ host_profile_options() { : "profile: what it is called with, bounds, states, exi
 	exits 126 "$GAMER" profile -- /etc/passwd
 	exits 7 "$GAMER" profile -- sh -c 'exit 7'
 	exits 137 "$GAMER" profile -- sh -c 'kill -9 $$'
-	profile -m 60000 -M 100000 -- "$bin/static" pipe # all are 20 ms
+	profile -m 60000 -M 100000 -- "$BIN/static" pipe # all are 20 ms
 	profile_is <<<'assert off["by_state"].get("sleep", {"count": 0})["count"] < 20 and "max_time_ns" not in off or off["min_time_ns"] >= 6e7'
-	profile -M 10000 -- "$bin/static" sleeps
+	profile -M 10000 -- "$BIN/static" sleeps
 	profile_is <<<'assert "clock_nanosleep" not in off["by_syscall"] and off.get("max_time_ns", 0) <= 1e7, off'
-	profile --state runqueue -- "$bin/static" sleeps
+	profile --state runqueue -- "$BIN/static" sleeps
 	profile_is <<<'assert list(off["by_state"]) == ["runqueue"] and off["by_state"]["runqueue"]["time_ns"] == off["total_time_ns"] < truth["ns"], off'
 	# Ctrl-C of a recording without an end, and the time option
-	"$bin/static" spin &
+	"$BIN/static" spin &
 	pid=$!
 	from=$(date +%s%N)
 	profile --seconds 1 -p $pid
@@ -2430,7 +2418,7 @@ host_profile_options() { : "profile: what it is called with, bounds, states, exi
 	wait $profiler || fail "SIGINT: exit $?"
 	profile_is <<<'assert 0 < d["ebpf"]["cpu_time_ns"] <= d["seconds"] * 1e9 * 1.02, d'
 	kill $pid
-	"$GAMER" profile -o "$WORK/text" -- "$bin/static" spin &
+	"$GAMER" profile -o "$WORK/text" -- "$BIN/static" spin &
 	pid=$!
 	wait_for 10 spins_below $pid || fail "starts no command"
 	kill -TERM $pid
@@ -2441,8 +2429,9 @@ host_profile_options() { : "profile: what it is called with, bounds, states, exi
 host_profile_disk() { : "profile: block requests are counted with their bytes, for whoever made them"
 	local file=$BUILD/test/disk.bin
 	dd if=/dev/urandom of="$file" bs=64K count=64 conv=fsync status=none
-	"$(profiled)/static" disk "$file" >/dev/null || skip "no O_DIRECT on this file system"
-	profile -- "$(profiled)/static" disk "$file"
+	dd if="$file" of=/dev/null bs=64K iflag=direct status=none || skip "no O_DIRECT on this file system"
+	profile -- dd if="$file" of=/dev/null bs=64K iflag=direct status=none
+	printf '%s\n' 'bytes 4194304' 'reads 64' >"$WORK/truth"
 	profile_is <<-'EOT'
 		if "block_io" not in d["ebpf"]:
 		    sys.exit(200)
@@ -2455,7 +2444,7 @@ host_profile_disk() { : "profile: block requests are counted with their bytes, f
 host_profile_rights() { : "profile: /proc without rights, labelled, nothing invented; CAP_BPF and CAP_PERFMON suffice without root"
 	as_root
 	local option caps=-all
-	cp "$GAMER" "$(profiled)/static" "$WORK/"
+	cp "$GAMER" "$BIN/static" "$WORK/"
 	chmod -R a+rx "$WORK"
 	nobody() { (cd "$WORK" && setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps="$caps" --ambient-caps="$caps" "$@"); }
 	nobody ./gamer profile --json -- ./static pipe >"$WORK/out" 2>"$WORK/err" || fail "exit $?: $(cat "$WORK/err")"
@@ -3199,6 +3188,7 @@ host_one() {
 	WORK=$(mktemp -d)
 	export RUNTIME_DIRECTORY=$WORK
 	trap host_end EXIT
+	case $1 in host_profile_*) BIN=$(profiled) ;; esac
 	case $1 in
 	host_wine_*) locked host-wine host_wine "${1#host_}" ;;
 	*) if declare -F "$1" >/dev/null; then "$1"; else python3 "$(grep -l "^def $1(" "$ROOT"/test/*.py)" "$1" "$GAMER"; fi ;;

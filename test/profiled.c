@@ -10,7 +10,6 @@
  *   forks [N]       50 children, or N, 10 calls each
  *   execs           executes itself 5 times, 10 calls each; 2 of these as children that end early
  *   threads N       N threads that sleep at once
- *   disk FILE       reads it past the cache
  *   jit [DLL [N]]   blocked in code that it wrote itself, named in /tmp/perf-PID.map; with a
  *                   file: not named, and behind the mapping of that
  *   spin            uses the CPU until killed
@@ -180,12 +179,14 @@ static void jit(const char *dll, int n)
 }
 
 static uint32_t word;
+static volatile int waiter_tid;
 
 static void *waiter(void *arg)
 {
 	uint64_t from, sum = 0;
 
-	told("tid", syscall(SYS_gettid));
+	waiter_tid = syscall(SYS_gettid);
+	told("tid", waiter_tid);
 	for (uint32_t i = 0; i < 200; i++) {
 		from = now_ns();
 		while (__atomic_load_n(&word, __ATOMIC_ACQUIRE) == i)
@@ -214,17 +215,14 @@ static int sleeping(int tid)
 
 static void futex(void)
 {
-	int tid = syscall(SYS_gettid) + 1;
-	char path[64];
 	pthread_t t;
 
 	pthread_create(&t, NULL, waiter, NULL);
-	snprintf(path, sizeof(path), "/proc/self/task/%d", tid);
-	while (access(path, F_OK))	/* its number is the next one that is free */
-		snprintf(path, sizeof(path), "/proc/self/task/%d", ++tid);
+	while (!waiter_tid)
+		nap_ms(1);
 	nap_ms(50);
 	for (int i = 0; i < 200; i++) {
-		while (!sleeping(tid))
+		while (!sleeping(waiter_tid))
 			nap_ms(1);
 		__atomic_fetch_add(&word, 1, __ATOMIC_RELEASE);
 		syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
@@ -344,23 +342,6 @@ static void threads(int n)
 	told("threads", n + 1);
 }
 
-static void disk(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECT);
-	uint64_t bytes = 0, n = 0;
-	void *buf;
-	ssize_t got;
-
-	if (fd < 0 || posix_memalign(&buf, 4096, 65536))
-		exit(1);
-	while ((got = read(fd, buf, 65536)) > 0) {
-		bytes += got;
-		n++;
-	}
-	told("bytes", bytes);
-	told("reads", n);
-}
-
 static int rusage(char **argv)
 {
 	struct rusage r;
@@ -469,39 +450,21 @@ int main(int argc, char **argv)
 	const char *mode = argc > 1 ? argv[1] : "";
 	const char *arg = argc > 2 ? argv[2] : "";
 
-	if (!strcmp(mode, "sleeps"))
-		sleeps();
-	else if (!strcmp(mode, "pipe"))
-		pipes(NULL, *arg ? atoi(arg) : 20);
-	else if (!strcmp(mode, "library"))
-		library(arg);
-	else if (!strcmp(mode, "jit"))
-		jit(arg, argc > 3 ? atoi(argv[3]) : 20);
-	else if (!strcmp(mode, "futex"))
-		futex();
-	else if (!strcmp(mode, "calls"))
-		calls();
-	else if (!strcmp(mode, "forks"))
-		forks(*arg ? atoi(arg) : 50);
-	else if (!strcmp(mode, "execs"))
-		execs(argv);
-	else if (!strcmp(mode, "threads"))
-		threads(atoi(arg));
-	else if (!strcmp(mode, "disk"))
-		disk(arg);
-	else if (!strcmp(mode, "rusage"))
-		return rusage(argv + 2);
-	else if (!strcmp(mode, "starts"))
-		starts();
-	else if (!strcmp(mode, "pingpong"))
-		pingpong();
-	else if (!strcmp(mode, "frames"))
-		frames();
-	else if (!strcmp(mode, "spin"))
-		for (;;)
-			__asm__ volatile("");
-	else
-		return 64;
-	return 0;
+#define MODE(name, call) if (!strcmp(mode, #name)) { call; return 0; }
+	MODE(sleeps, sleeps())
+	MODE(pipe, pipes(NULL, *arg ? atoi(arg) : 20))
+	MODE(library, library(arg))
+	MODE(jit, jit(arg, argc > 3 ? atoi(argv[3]) : 20))
+	MODE(futex, futex())
+	MODE(calls, calls())
+	MODE(forks, forks(*arg ? atoi(arg) : 50))
+	MODE(execs, execs(argv))
+	MODE(threads, threads(atoi(arg)))
+	MODE(rusage, return rusage(argv + 2))
+	MODE(starts, starts())
+	MODE(pingpong, pingpong())
+	MODE(frames, frames())
+	MODE(spin, for (;;) __asm__ volatile(""))
+	return 64;
 }
 #endif
