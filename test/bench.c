@@ -1808,12 +1808,11 @@ static void write_svg(FILE *o)
 /* ==== 10. side workloads ============================================================= */
 
 /*
- * side WORKLOAD [SHARE] prints one JSON line.
+ * side WORKLOAD [SHARE] prints one JSON line: a make with two jobs per CPU, each a shell that runs programs.
  *
- *   compile    a make with two jobs per CPU, SHARE (default 40) in all, each a shell that runs a
- *              cc1, then an as: time
- *   build      for SHARE seconds a make of real programs, cc1 that waits for what it reads before it
- *              compiles, as, and now and then ld: units per second
+ *   compile    SHARE jobs (default 40), each forks a cc1, then an as: time
+ *   build      for SHARE seconds real programs: cc1 that waits for what it reads before it compiles, as, and now
+ *              and then ld: units per second
  *
  * The amount of work of a compile is fixed: under the kernel's own scheduler on four CPUs of the lab,
  * which have one CPU's capacity, it takes about a second.
@@ -1823,7 +1822,17 @@ static void write_svg(FILE *o)
 #define LINKED		8	/* units, by an ld */
 #define PROGRAMS	"/tmp/side-programs/"	/* one place: programs are known by their path */
 
-static int cpus, share = 1, jobs = JOBS;
+static const struct program {
+	const char *name;
+	u32 reads;		/* before its work */
+	u32 salt;		/* of its dice */
+	u64 least_ns, most_ns;	/* of work */
+} compiled[] = {
+	{ "cc1", 0, 0, 5000000, 40000000 }, { "as", 0, JOBS, 1000000, 3000000 },
+}, built[] = {	/* what as reads was just written: it is in memory */
+	{ PROGRAMS "cc1", READS, 0, 5000000, 20000000 }, { PROGRAMS "as", 0, 0, 50000, 150000 },
+	{ PROGRAMS "ld", 0, 0, 8000000, 16000000 },
+};
 
 /* About that many instructions, which in the lab are as many nanoseconds */
 static void work_ns(u64 ns)
@@ -1847,155 +1856,85 @@ static u64 dice(u32 n, u64 low, u64 high)
 	return low + (u64)(n >> 8) * (high - low) / (1U << 24);
 }
 
-static void must(bool ok, const char *what)
-{
-	if (!ok) {
-		perror(what);
-		kill(0, SIGKILL);
-	}
-}
-
-static pid_t side_spawn(const char *comm, void (*fn)(long), long arg)
-{
-	pid_t pid = fork_as(comm);
-
-	if (pid == 0) {
-		fn(arg);
-		_exit(0);
-	}
-	return pid;
-}
-
-/* ---- compile */
-
-static void cc1(long job)
-{
-	work_ns(dice(job, 5000000, 40000000));
-}
-
-static void as(long job)
-{
-	work_ns(dice(job + JOBS, 1000000, 3000000));
-}
-
-static void shell(long job)
-{
-	waitpid(side_spawn("cc1", cc1, job), NULL, 0);
-	waitpid(side_spawn("as", as, job), NULL, 0);
-}
-
-static void make(long arg)
-{
-	(void)arg;
-	for (int job = 0; job < jobs; job++) {
-		if (job >= 2 * cpus)
-			wait(NULL);
-		side_spawn("sh", shell, job);
-	}
-	while (wait(NULL) > 0)
-		;
-}
-
-static void compile(void)
-{
-	u64 start = now_ns();
-
-	waitpid(side_spawn("make", make, 0), NULL, 0);
-	printf("{\"v\":1,\"side\":\"compile\",\"cpus\":%d,\"time_s\":%.6f}\n", cpus, (now_ns() - start) / 1e9);
-}
-
-/* ---- build */
-
 /* The disk's answer comes by an interrupt, as a timer's does. */
-static void pass_cc1(long job)
+static void program_run(const struct program *p, long job)
 {
-	for (int i = 0; i < READS; i++) {
-		struct timespec t = { .tv_nsec = dice(job * READS + i, 300000, 1000000) };
+	for (u32 i = 0; i < p->reads; i++) {
+		struct timespec t = timespec(dice(job * READS + i, 300000, 1000000));
 
 		work_ns(dice(job * READS + i, 30000, 80000));
 		nanosleep(&t, NULL);
 	}
-	work_ns(dice(job, 5000000, 20000000));
+	work_ns(dice(job + p->salt, p->least_ns, p->most_ns));
 }
 
-/* What these read was just written: it is in memory. */
-static void pass_as(long job)
+/* A job of the make: its shell runs n programs, one after the other. Those with a path are executed. */
+static void side_job(const struct program *p, u32 n, long job)
 {
-	work_ns(dice(job, 50000, 150000));
-}
-
-static void pass_ld(long job)
-{
-	work_ns(dice(job, 8000000, 16000000));
-}
-
-static const struct pass {
-	const char *program;
-	void (*fn)(long);
-} passes[] = {
-	{ PROGRAMS "cc1", pass_cc1 }, { PROGRAMS "as", pass_as }, { PROGRAMS "ld", pass_ld },
-};
-
-static void pass_exec(long job)
-{
-	const char *program = passes[job % 4].program;
 	char number[24];
 
-	snprintf(number, sizeof(number), "%ld", job / 4);
-	execl(program, program, number, NULL);
-	must(0, program);
+	snprintf(number, sizeof(number), "%ld", job);
+	for (; n--; p++) {
+		pid_t pid = fork_as(*p->name == '/' ? "sh" : p->name);
+
+		if (pid == 0 && *p->name == '/') {
+			execl(p->name, p->name, number, NULL);
+			perror(p->name);
+			kill(0, SIGKILL);
+		}
+		if (pid == 0) {
+			program_run(p, job);
+			_exit(0);
+		}
+		waitpid(pid, NULL, 0);
+	}
 }
 
-static void unit(long job)
+static void programs_link(void)
 {
-	for (int i = 0; i < (job % LINKED ? 2 : 3); i++)
-		waitpid(side_spawn("sh", pass_exec, job * 4 + i), NULL, 0);
-}
-
-static void build(void)
-{
-	u64 start = now_ns(), end = start + share * NSEC_PER_SEC;
-	long started = 0, running = 0;
 	char self[256] = "";
 
 	mkdir(PROGRAMS, 0755);
-	must(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0, "side: /proc/self/exe");
-	for (u32 i = 0; i < ARRAY_SIZE(passes); i++)
-		must(!symlink(self, passes[i].program) || errno == EEXIST, passes[i].program);
-	prctl(PR_SET_NAME, "make");
-	while (now_ns() < end || running) {
-		if (now_ns() < end && running < 2 * cpus) {
-			side_spawn("sh", unit, started++);
-			running++;
-		} else if (wait(NULL) > 0) {
-			running--;
-		}
-	}
-	printf("{\"v\":1,\"side\":\"build\",\"cpus\":%d,\"units_per_s\":%.2f}\n", cpus,
-	       started / ((now_ns() - start) / 1e9));
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) <= 0)
+		fatal(EX_OSERR, "/proc/self/exe: %s", strerror(errno));
+	for (u32 i = 0; i < ARRAY_SIZE(built); i++)
+		if (symlink(self, built[i].name) && errno != EEXIST)
+			fatal(EX_CANTCREAT, "%s: %s", built[i].name, strerror(errno));
 }
-
-static const struct workload {
-	const char *name;
-	void (*run)(void);
-} workloads[] = {
-	{ "compile", compile }, { "build", build },
-};
 
 /* `side` as a command: argv[1] names the workload. Returns the exit code. */
 static int side_main(int argc, char **argv)
 {
-	if (argc == 3)
-		share = jobs = atoi(argv[2]);
-	cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	bool build = argc > 1 && !strcmp(argv[1], "build"), more;
+	long share = argc > 2 ? atol(argv[2]) : build ? 1 : JOBS, cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	long started = 0, running = 0;
+	u64 start = now_ns();
+	double seconds;
+
+	if (!build && (argc < 2 || strcmp(argv[1], "compile"))) {
+		fprintf(stderr, "usage: side compile|build [SHARE]\n");
+		return EX_USAGE;
+	}
 	setpgid(0, 0);			/* what goes wrong ends all of it, and nothing else */
-	for (u32 i = 0; argc > 1 && i < ARRAY_SIZE(workloads); i++)
-		if (!strcmp(argv[1], workloads[i].name)) {
-			workloads[i].run();
-			return 0;
+	if (build)
+		programs_link();
+	prctl(PR_SET_NAME, "make");
+	while ((more = build ? now_ns() < start + share * NSEC_PER_SEC : started < share) || running) {
+		if (!more || running == 2 * cpus) {
+			running -= wait(NULL) > 0;
+			continue;
 		}
-	fprintf(stderr, "usage: side compile|build [SHARE]\n");
-	return EX_USAGE;
+		if (fork_as("sh") == 0) {
+			side_job(build ? built : compiled, build && started % LINKED == 0 ? 3 : 2, started);
+			_exit(0);
+		}
+		started++;
+		running++;
+	}
+	seconds = (now_ns() - start) / 1e9;
+	printf("{\"v\":1,\"side\":\"%s\",\"cpus\":%ld,\"time_s\":%.6f,\"units_per_s\":%.2f}\n", argv[1], cpus, seconds,
+	       started / seconds);
+	return 0;
 }
 
 /* ==== 11. shapes ===================================================================== */
@@ -3166,9 +3105,9 @@ int main(int argc, char **argv)
 	FILE *svg, *csv;
 
 	name = name ? name + 1 : argv[0];
-	for (u32 i = 0; i < ARRAY_SIZE(passes); i++)
-		if (argc == 2 && !strcmp(argv[0], passes[i].program)) {
-			passes[i].fn(atol(argv[1]));
+	for (u32 i = 0; i < ARRAY_SIZE(built); i++)
+		if (argc == 2 && !strcmp(argv[0], built[i].name)) {
+			program_run(&built[i], atol(argv[1]));
 			return 0;
 		}
 	if (!strcmp(name, "side"))
