@@ -1426,6 +1426,7 @@ static void json_close(FILE *o)
 	json_first = false;
 }
 
+/* Texts are this program's words or a scheduler's name: in what follows is nothing to escape. */
 static void field(FILE *o, const char *name, double v, int digits)
 {
 	json_key(o, name);
@@ -1433,13 +1434,6 @@ static void field(FILE *o, const char *name, double v, int digits)
 		fputs("null", o);
 	else
 		fprintf(o, "%.*f", digits, v);
-}
-
-/* The text is one of this program's words or a scheduler's name: nothing to escape. */
-static void field_text(FILE *o, const char *name, const char *text)
-{
-	json_key(o, name);
-	fprintf(o, "\"%s\"", text);
 }
 
 static void field_dist(FILE *o, const char *name, const struct dist *d)
@@ -1480,14 +1474,9 @@ static void json_roles(FILE *o)
 	for (u32 i = 0; i < bench->threads; i++) {
 		const struct thread *t = &bench->thread[i];
 
-		fputc(i ? ',' : '[', o);
-		json_open(o, NULL);
-		field_text(o, "thread", stages[t->role].name);
-		field(o, "tid", t->tid, 0);
-		field_text(o, "truth", role_names[truth(t)]);
-		field_text(o, "found", role_names[t->found.role]);
-		field_text(o, "source", t->found.source);
-		field(o, "confidence", t->found.confidence, 0);
+		fprintf(o, "%c{\"thread\":\"%s\",\"tid\":%u,\"truth\":\"%s\",\"found\":\"%s\",\"source\":\"%s\",\"confidence\":%u",
+			i ? ',' : '[', stages[t->role].name, t->tid, role_names[truth(t)], role_names[t->found.role],
+			t->found.source, t->found.confidence);
 		field(o, "us", role_us(t), 3);
 		field(o, "wakeups", t->found.role_wakeups, 0);
 		json_close(o);
@@ -1508,21 +1497,12 @@ static bool load_runs(u32 kind)
 
 static void json_config(FILE *o)
 {
-	json_open(o, "config");
-	field(o, "cpus", bench->cpus, 0);
-	field(o, "seconds", cfg.seconds, 0);
-	field(o, "fps", FPS, 0);
-	field(o, "workers", cfg.workers, 0);
-	field(o, "frame_work_us", cfg.frame_work_us, 0);
-	field(o, "iters_per_ms", cfg.iters_per_ms, 0);
-	field(o, "input_hz", INPUT_HZ, 0);
-	field(o, "audio_frames", cfg.audio_frames, 0);
-	field_text(o, "load", loads[cfg.load].name);
-	field(o, "load_threads", bench->slots, 0);
-	field_text(o, "gpu", bench->gpu.fd < 0 ? "timer" : "vgem");
-	field_text(o, "input", bench->evdev >= 0 ? "uinput" : "timer");
-	field_text(o, "network", bench->net_udp ? "udp" : "unix");
-	json_close(o);
+	fprintf(o, ",\"config\":{\"cpus\":%u,\"seconds\":%" PRIu64 ",\"fps\":%u,\"workers\":%" PRIu64
+		",\"frame_work_us\":%" PRIu64 ",\"iters_per_ms\":%" PRIu64 ",\"input_hz\":%u,\"audio_frames\":%" PRIu64,
+		bench->cpus, cfg.seconds, FPS, cfg.workers, cfg.frame_work_us, cfg.iters_per_ms, INPUT_HZ, cfg.audio_frames);
+	fprintf(o, ",\"load\":\"%s\",\"load_threads\":%u,\"gpu\":\"%s\",\"input\":\"%s\",\"network\":\"%s\"}",
+		loads[cfg.load].name, bench->slots, bench->gpu.fd < 0 ? "timer" : "vgem",
+		bench->evdev >= 0 ? "uinput" : "timer", bench->net_udp ? "udp" : "unix");
 }
 
 /* One run; name: its place in a document of several, or NULL */
@@ -1531,22 +1511,15 @@ static void write_json(FILE *o, const char *name)
 	const struct result *r = &bench->result;
 
 	json_open(o, name);
-	field(o, "v", 1, 0);
-	field_text(o, "command", "bench");
-	field_text(o, "scheduler", bench->sched);
+	fprintf(o, "\"v\":1,\"command\":\"bench\",\"scheduler\":\"%s\"", bench->sched);
+	json_first = false;
 	json_config(o);
 	field(o, "measured_s", r->seconds, 3);
-	json_key(o, "interrupted");
-	fputs(bench->interrupted ? "true" : "false", o);
-	field(o, "frames", r->frames, 0);
-	field(o, "late_frames", r->late_frames, 0);
-	field(o, "dropped_frames", r->dropped_frames, 0);
-	field(o, "missed_ticks", r->missed_ticks, 0);
-	field(o, "jitter_frames", r->jitter_frames, 0);
-	field(o, "audio_periods", bench->audio_periods, 0);
-	field(o, "audio_xruns", bench->audio_xruns, 0);
-	field(o, "input_events", bench->input_events, 0);
-	field(o, "datagrams", bench->datagrams, 0);
+	fprintf(o, ",\"interrupted\":%s,\"frames\":%" PRIu64 ",\"late_frames\":%" PRIu64 ",\"dropped_frames\":%" PRIu64
+		",\"missed_ticks\":%" PRIu64 ",\"jitter_frames\":%" PRIu64 ",\"audio_periods\":%" PRIu64
+		",\"audio_xruns\":%" PRIu64 ",\"input_events\":%" PRIu64 ",\"datagrams\":%" PRIu64,
+		bench->interrupted ? "true" : "false", r->frames, r->late_frames, r->dropped_frames, r->missed_ticks,
+		r->jitter_frames, bench->audio_periods, bench->audio_xruns, bench->input_events, bench->datagrams);
 	field(o, "jitter_percent", percent(r->jitter_frames, r->frames), 2);
 	field(o, "fps", r->fps, 3);
 	field(o, "fps_low1", r->low1_fps, 3);
@@ -2710,15 +2683,9 @@ static void shape_figure(const char *group, const char *figure, double v, enum b
 		printf("  %-12s %-14s %12.2f  %s\n", group, figure, v, words[better]);
 		return;
 	}
-	if (!json_first)
-		putchar(',');
-	json_open(stdout, NULL);
-	field_text(stdout, "shape", shape->name);
-	field_text(stdout, "group", group);
-	field_text(stdout, "figure", figure);
-	field(stdout, "value", v, 3);
-	field_text(stdout, "better", words[better]);
-	json_close(stdout);
+	printf("%s{\"shape\":\"%s\",\"group\":\"%s\",\"figure\":\"%s\",\"value\":%.3f,\"better\":\"%s\"}", json_first ? "" : ",",
+	       shape->name, group, figure, v, words[better]);
+	json_first = false;
 }
 
 static void figures_wake(const struct group *g, const double *us)
@@ -2778,18 +2745,9 @@ static void figures_of(struct group *g)
 static void shape_report(void)
 {
 	if (cfg.json) {
-		json_open(stdout, NULL);
-		field(stdout, "v", 1, 0);
-		field_text(stdout, "command", "shape");
-		field_text(stdout, "shape", shape->name);
-		field_text(stdout, "as", shape_as[cfg.as]);
-		field_text(stdout, "scheduler", bench->sched);
-		field(stdout, "cpus", bench->cpus, 0);
-		field(stdout, "seconds", cfg.seconds, 0);
-		field(stdout, "iters_per_ms", cfg.iters_per_ms, 0);
-		field(stdout, "recognised", bench->known, 0);
-		json_key(stdout, "figures");
-		putchar('[');
+		printf("{\"v\":1,\"command\":\"shape\",\"shape\":\"%s\",\"as\":\"%s\",\"scheduler\":\"%s\",\"cpus\":%u,\"seconds\":%" PRIu64
+		       ",\"iters_per_ms\":%" PRIu64 ",\"recognised\":%u,\"figures\":[", shape->name, shape_as[cfg.as],
+		       bench->sched, bench->cpus, cfg.seconds, cfg.iters_per_ms, bench->known);
 		json_first = true;
 	} else {
 		printf("gamer-bench: shape %s, as %s%s, %" PRIu64 " s under %s, %u CPUs\n", shape->name,
@@ -2955,9 +2913,8 @@ static void compare_run(struct bench *run)
 
 static void write_compared_json(FILE *o)
 {
-	json_open(o, NULL);
-	field(o, "v", 1, 0);
-	field_text(o, "command", "compare");
+	fputs("{\"v\":1,\"command\":\"compare\"", o);
+	json_first = false;
 	for (u32 i = 0; i < runs_nr; i++) {
 		bench = runs[i];
 		write_json(o, i ? "with" : "without");
