@@ -239,8 +239,6 @@ static void input(struct job *j)
 			die("destroy");
 		printf("sent %llu\n", (unsigned long long)j->count);
 	}
-	for (;;)
-		pause();
 }
 
 /* A gamepad as the HID layer sees it: eight buttons, two axes; its x axis goes to and fro. */
@@ -297,8 +295,6 @@ static void evdev(struct job *j)
 		for (ssize_t i = 0; i < n / (ssize_t)sizeof(*e); i++)
 			j->count += e[i].type != EV_SYN;
 	}
-	for (;;)
-		pause();
 }
 
 /* ------------------------------------------------------------------ sound */
@@ -448,8 +444,6 @@ static void hog(struct job *j)
 	while (now_ns() < end)
 		;
 	done(j);
-	for (;;)
-		pause();
 }
 
 static void *asleep(void *arg)
@@ -469,8 +463,6 @@ static void threads(struct job *j)
 	for (ready(j); j->count < strtoul(j->arg[0], NULL, 0); done(j))
 		if (pthread_create(&t, &small, asleep, NULL))
 			die("threads");
-	for (;;)
-		pause();
 }
 
 /* Names as malware, accidents and games have them; none has a slash where it names a file. */
@@ -551,8 +543,6 @@ static void start(struct job *j)
 		_exit(1);
 	}
 	done(j);
-	for (;;)
-		pause();
 }
 
 static char *exec_path;
@@ -621,6 +611,8 @@ static void *run(void *arg)
 	j->tid = syscall(SYS_gettid);
 	prctl(PR_SET_NAME, j->name);
 	j->kind->run(j);
+	for (;;)
+		pause();
 	return NULL;
 }
 

@@ -7,7 +7,7 @@
  * line once it is done, and ends with stdin:
  *   set              each thread sets the priority that its name says, on itself
  *   normal, highest  the thread `raised` sets that one
- *   class-high, class-realtime, class-normal
+ *   class-high, class-realtime
  *                    the priority class of the process
  */
 #include <stdio.h>
@@ -119,16 +119,10 @@ static void command(const char *line)
 	if (!strcmp(line, "set"))
 		for (struct thread *t = threads; t < threads + THREADS; t++)
 			want(t, t->priority);
-	if (!strcmp(line, "normal"))
-		want(RAISED, THREAD_PRIORITY_NORMAL);
-	if (!strcmp(line, "highest"))
-		want(RAISED, THREAD_PRIORITY_HIGHEST);
-	if (!strcmp(line, "class-high"))
-		must(SetPriorityClass(GetCurrentProcess(), HIGH_PRIORITY_CLASS), line);
-	if (!strcmp(line, "class-realtime"))
-		must(SetPriorityClass(GetCurrentProcess(), REALTIME_PRIORITY_CLASS), line);
-	if (!strcmp(line, "class-normal"))
-		must(SetPriorityClass(GetCurrentProcess(), NORMAL_PRIORITY_CLASS), line);
+	if (!strcmp(line, "normal") || !strcmp(line, "highest"))
+		want(RAISED, *line == 'n' ? THREAD_PRIORITY_NORMAL : THREAD_PRIORITY_HIGHEST);
+	if (!strcmp(line, "class-high") || !strcmp(line, "class-realtime"))
+		must(SetPriorityClass(GetCurrentProcess(), line[6] == 'h' ? HIGH_PRIORITY_CLASS : REALTIME_PRIORITY_CLASS), line);
 	printf("%s\n", line);
 	fflush(stdout);
 }
