@@ -319,5 +319,7 @@ busybox_initramfs() { : "on a root with nothing but the binary it says what is n
 	wait_for 120 attached || fail "does not schedule: $(cat /tmp/said)"
 	grep -q 'no /proc' /tmp/said || fail "does not say that it lacks /proc: $(cat /tmp/said)"
 	tasks_run || fail "tasks do not run"
-	stops TERM
+	kill -TERM $G
+	gone
+	is "exit code" "$RC" 0
 }

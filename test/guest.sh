@@ -57,8 +57,27 @@ gone() {
 }
 # A process that forks, blocks and uses every CPU still gets through.
 tasks_run() { timeout 30 sh -c 'for c in $(seq 0 '$((CPUS - 1))'); do taskset -c $c true || exit; done; echo x | cat >/dev/null'; }
-# stops SIGNAL: the gamer that runs ends by it, in good order.
-stops() { kill -"$1" $G; gone; is "exit code" "$RC" 0; }
+# stops SIGNAL: the gamer that runs ends by it, in good order, and has allocated nothing since it attached.
+stops() {
+	answers || fail "gamer does not answer any more: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
+	is allocations_after_attach "$(status_number allocations_after_attach)" 0
+	kill -"$1" $G
+	gone
+	is "exit code" "$RC" 0
+}
+# settle: what a check that holds has left running ends here, in good order: what it played, gamer. Of a gamer that
+# schedules nothing was rejected.
+D='' G='' M='' PADS='' OTHERS=''
+settle() {
+	[ -z "$M" ] || ended $M || kill $M
+	[ -z "$PADS" ] || kill $PADS
+	[ -z "$D" ] || ended $D || over
+	quit $OTHERS
+	[ -z "$G" ] || ended $G || {
+		! attached || healthy
+		stops TERM
+	}
+}
 # One number out of `gamer status --json`.
 status_number() { gamer status --json | tr ',{}' '\n' | sed -n "s/.*\"$1\": *\"*\([0-9]*\).*/\1/p" | head -n 1; }
 resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$G/status"; }
@@ -100,7 +119,6 @@ life_profile() { : "profile works next to a gamer that schedules: a sleep's time
 	grep -q '"source":"ebpf"' /out/profile.json || fail "$(head -c 500 /out/profile.json)"
 	gamer profile --folded -- sleep 1 | grep -q '^sleep;.*do_nanosleep_\[k\]' || fail "no kernel frames"
 	is "root/ops" "$(cat $SCX/root/ops)" gamer
-	stops TERM
 }
 life_ended() { : "SIGKILL, then sysrq-S: scheduler gone, tasks run, the next start works; after sysrq-S gamer ends and says why"
 	start
@@ -120,7 +138,6 @@ life_second() { : "a second gamer exits 75 with one line, with a folder of its o
 	is "exit code with its own folder" $? 75
 	grep -q "scheduler 'gamer' is attached" /tmp/second || fail "$(cat /tmp/second)"
 	attached || fail "the first one is gone"
-	stops TERM
 }
 woken() { # ROLE N: so many wakeups of that role
 	gamer status --json | sed -n "s/.*\"$1\":{[^}]*\"wakeups\":\([0-9]*\).*/\1/p" >/tmp/woken
@@ -132,7 +149,6 @@ life_irq() { : "a thread of the game that only a timer wakes gets a role within 
 	start --game $t
 	wait_for 20 woken input 200 || fail "a timer wakes a thread at 1 kHz: $(gamer status | grep '^input ')"
 	kill $t
-	stops TERM
 }
 life_frequency() { : "frequencies asked for follow utilization: little for light work, all for busy CPUs, little again; performance always asks for all"
 	local cpu pids=''
@@ -154,8 +170,7 @@ life_frequency() { : "frequencies asked for follow utilization: little for light
 	stops TERM
 	start --test perf --profile performance
 	wait_for 60 asks_all || fail "performance: $(status_number frequency) %"
-	kill $pids 2>/dev/null
-	stops TERM
+	kill $pids 2>/dev/null || true
 }
 life_fast() { : "where cores differ in speed, a critical thread takes a whole idle core before a fast one whose other thread is busy"
 	local busy t n=0
@@ -178,7 +193,6 @@ life_bare() { : "runs on a root that cannot be written, with nothing but /run"
 	trap 'mount -o remount,rw /' EXIT
 	start
 	is "lines about the database" "$(grep -c 'stays in memory' /tmp/gamer.log)" 1
-	stops TERM
 }
 
 # cost_of ARGS: what gamer's programs cost the verifier: name, instructions, states
@@ -258,7 +272,6 @@ load_mixed() { : "10 s of spinning, forking, pinning, pipes and sleep; no thread
 	churn 10 5 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
 	echo "# load_mixed: $(tail -n 1 /tmp/churn)"
 	stayed
-	stops TERM
 }
 # Healthy, and the kernel has never ended it.
 stayed() {
@@ -290,7 +303,6 @@ load_hotplug() { : "a CPU goes and comes under load; gamer restarts with the sam
 	# Where these were freed while CPUs go, 6.14 to 6.19 would deadlock now and then (fault_hotplug).
 	[ -n "$kept" ] || fail "no storage of tasks is seen"
 	is "storage of tasks and cgroups" "$(storage)" "$kept"
-	stops TERM
 }
 # storage: the numbers of gamer's maps of the types that hold what tasks and cgroups own.
 storage() { awk 'FNR == 1 { type = 0 } $1 == "map_type:" { type = $2 } $1 == "map_id:" && (type == 29 || type == 32) { print $2 }' /proc/$G/fdinfo/* | sort -un | tr '\n' ' '; }
@@ -299,7 +311,6 @@ load_hooks() { : "with every optional hook switched off it still schedules, and 
 	churn 5 5 >/tmp/churn 2>&1 || fail "$(tail -n 1 /tmp/churn)"
 	stayed
 	is "hooks off" "$(gamer status | grep -c 'switched off; instead')" 6
-	stops TERM
 }
 # longest FILE COMMAND...: runs it; FILE says how long any task of the machine waited for a CPU meanwhile, at most, where
 # the kernel tells that. Of a task that had waited longer before, only a longer wait counts.
@@ -322,7 +333,6 @@ load_soak() { : "a game next to the mixed load for SOAK_SECONDS: one gamer throu
 		--load mixed --load-threads $((2 * CPUS)) >/out/soak.json || fail "bench: exit $?"
 	stayed
 	echo "# load_soak: $seconds s: $(cat /out/soak.wait 2>/dev/null || echo 'this kernel does not say how long tasks wait')"
-	stops TERM
 }
 
 # ---------------------------------------------------------------------------
@@ -339,8 +349,6 @@ game() {
 	local name=$1; shift
 	timeout 200 gamer-bench --seconds 3 --json "$@" >"/out/$name.json" || fail "$name: bench exits $?"
 }
-ends() { kill -TERM $G; wait_for 20 ended $G || fail "gamer does not end"; }
-
 # Where nobody can flip pages, whoever runs at the rate of frames looks like a compositor.
 displays_or_skip() { ls /dev/dri/card* >/dev/null 2>&1 || skip "no DRM device here: anything may be a compositor"; }
 know_exact() { : "scheduling: threads with a device are known by its hook within 1 ms, none is taken for another"
@@ -348,8 +356,6 @@ know_exact() { : "scheduling: threads with a device are known by its hook within
 	start
 	game know_exact.none
 	game know_exact.hogs --load hogs --load-threads 8
-	healthy
-	stops TERM
 }
 know_outside() { : "no thread outside the game gets a role of a game, whatever it does"
 	local bench strange=
@@ -368,20 +374,11 @@ know_outside() { : "no thread outside the game gets a role of a game, whatever i
 	wait $bench || fail "bench exits $?"
 	killall churn timerlat
 	[ -z "$strange" ] || fail "$strange"
-	stops TERM
 }
 
 # ---------------------------------------------------------------------------
 # 5  dev: detection by what a game does to real devices
 # ---------------------------------------------------------------------------
-# ends_well: the observer still answers, allocated nothing since it attached, ends in order.
-ends_well() {
-	answers || fail "gamer does not answer any more: $(tail -n 3 /tmp/gamer.log | tr '\n' ' ')"
-	is allocations_after_attach "$(status_number allocations_after_attach)" 0
-	kill -TERM $G
-	wait $G
-	is "exit code" $? 0
-}
 silence() { # a stdin that says nothing and does not end
 	[ -p /tmp/say ] || mkfifo /tmp/say
 	exec 3<>/tmp/say
@@ -395,18 +392,33 @@ play() {
 	wait_for 20 grep -q ^ready /tmp/played || fail "devices: $(tail -n 1 /tmp/played)"
 }
 go() { kill -USR1 $D; }
-# as NAME JOB...: another program of that name does the same, as $O, until `quit`
+# played JOB...: the same, and observed as the game
+played() { play "$@"; observe --game $D; }
+# as NAME JOB...: another program of that name does the same, as $O, until `quit`, or the end of the check
 as() {
 	local name=$1; shift
 	ln -sf /bin/devices "/tmp/$name"
 	"/tmp/$name" "$@" >"/tmp/as.$name" 2>&1 &
 	O=$!
+	OTHERS="$OTHERS $O"
 }
-quit() { local p; for p; do kill "$p" || fail "a program has ended: $(tail -n 1 /tmp/as.*)"; done; }
+quit() { local p; for p; do kill "$p" || fail "a program has ended: $(tail -n 1 /tmp/as.*)"; done; OTHERS=; }
 # over: it ends and has told its figures: `told JOB FIELD` (2 thread, 3 count, 4 and 5 first
 # time, 6 ns in all)
 over() { kill -TERM $D; wait $D; }
 told() { awk -v j="$1" -v f="$2" '$1 == j { print $f }' /tmp/played; }
+# pad NAME [KIND]: a gamepad, or other device, among $PADS, which does what it is told by /tmp/NAME.in; its node is $NODE
+pad() {
+	local e kind=${2:-gamepad}
+	rm -f "/tmp/$1.in"
+	mkfifo "/tmp/$1.in"
+	devices input "$kind" <>"/tmp/$1.in" >"/tmp/$1.said" 2>&1 &
+	PADS="$PADS $!"
+	wait_for 20 grep -q ^ready "/tmp/$1.said" || fail "no $kind: $(cat "/tmp/$1.said")"
+	for e in /sys/class/input/event*; do
+		[ "$(cat "$e/device/name")" != "test $kind" ] || NODE=/dev/input/${e##*/} # the last one
+	done
+}
 # has_sent N: `devices input` has done what it was told: N events in all
 has_sent() { wait_for 60 grep -qx "sent $1" /tmp/played || fail "$(tail -n 1 /tmp/played), not $1"; }
 # say N LINE: it does it, after which it has sent N events in all
@@ -420,11 +432,7 @@ say() {
 serves() { gamer status | awk -v p="$1" -v c="$2" '$1 == "thread" && $3 == p && $9 == c { print $4, $5, $6, $7 }'; }
 serves_as() { [ "$(serves "$1" "$2")" = "$3" ]; }
 # row THREAD: role, source and confidence of the thread of $D with that name
-row() {
-	gamer status | awk -v p="$D" -v c="$1" '$1 == "thread" && $3 == p {
-		n = $9; for (i = 10; i <= NF; i++) n = n " " $i
-		if (n == c) print $5, $6, $7 }'
-}
+row() { serves "$D" "$1" | cut -d' ' -f2-; }
 # task_named THREAD: its tid
 task_named() { gamer status | awk -v p="$D" -v c="$1" '$1 == "thread" && $3 == p && $9 == c { print $2 }'; }
 row_is() { [ "$(row "$1")" = "$2" ]; }
@@ -447,19 +455,26 @@ game_is() { gamer status | grep -q "^game: *$1\b"; }
 # field TID NAME: a number of that thread's entry in status --json
 field() { gamer status --json | tr '{' '\n' | grep "\"tid\": *$1," | sed -n "s/.*\"$2\": *\([0-9.]*\).*/\1/p"; }
 
-modetest_here() { command -v modetest >/dev/null || skip "no modetest here"; }
-gpu_here() { [ -e /sys/bus/virtio/drivers/virtio_gpu ] || skip "this kernel has no virtio-gpu"; }
-sound_here() { [ -e /proc/asound/Dummy ] && [ -e /proc/asound/Loopback ] || skip "this kernel has no snd-dummy, snd-aloop"; }
-uinput_here() { [ -e /dev/uinput ] || skip "this kernel has no uinput"; }
+# needs WHAT...: what this kernel lacks it cannot be asked for
+needs() {
+	local what
+	for what; do
+		case $what in
+		gpu) [ -e /sys/bus/virtio/drivers/virtio_gpu ] ;;
+		sound) [ -e /proc/asound/Dummy ] && [ -e /proc/asound/Loopback ] ;;
+		uinput) [ -e /dev/uinput ] ;;
+		modetest) command -v modetest >/dev/null ;;
+		esac || skip "no $what here"
+	done
+}
 
 hz_near() { between $(($2 * 9 / 10)) "$(field "$1" submit_hz | cut -d. -f1)" $(($2 * 11 / 10)); }
 # A request that virtio_gpu takes, RESOURCE_CREATE (2D), has the number of amdgpu's submits; the other way
 # round vgem's FENCE_SIGNAL, which follows each of its fences, has that of virtio_gpu's.
 dev_gpu() { : "who submits is gpu from its first request on, at its rate; no other number or driver counts"
-	gpu_here
+	needs gpu
 	local tid at
-	play submit 60 + query=request virtio_gpu d 0 60 0 + amdgpu=request virtio_gpu d 0x44 60 2,1,2,16,16,1,1,0,0,0,0,0,4096 + idle 60 + once=submit 0
-	observe --game $D
+	played submit 60 + query=request virtio_gpu d 0 60 0 + amdgpu=request virtio_gpu d 0x44 60 2,1,2,16,16,1,1,0,0,0,0,0,4096 + idle 60 + once=submit 0
 	lacks submit once "gpu gpu"
 	go
 	has once "gpu gpu 100"
@@ -474,24 +489,16 @@ dev_gpu() { : "who submits is gpu from its first request on, at its rate; no oth
 	is "the gpu thread" "$tid" "$(told submit 2)"
 	between "$(told submit 4)" "$at" "$(told submit 5)" || fail "role at $at, first submit from $(told submit 4) to $(told submit 5)"
 	[ "$(told query 5)" -gt 0 ] && [ "$(told amdgpu 5)" -gt 0 ] || fail "requests that are no submits were refused"
-	ends_well
 }
 dev_refused() { : "what the kernel refuses is no evidence, of the game nor of a user without rights, however often it is asked for"
-	gpu_here
-	sound_here
-	uinput_here
-	local t node sound refused mouse
-	silence
-	devices input mouse </tmp/say >/tmp/mouse 3<&- &
-	mouse=$!
-	wait_for 20 grep -q ready /tmp/mouse || fail "no mouse"
-	node=/dev/input/$(grep -l "test mouse" /sys/class/input/event*/device/name | sed 's|.*/\(event[0-9]*\)/.*|\1|')
+	needs gpu sound uinput
+	local t sound refused
+	pad still mouse
 	sound=/dev/snd/pcm$(readlink /proc/asound/Dummy | sed 's/card/C/')D0p
-	chmod 666 /dev/dri/render* "$sound" "$node"
+	chmod 666 /dev/dri/render* "$sound" "$NODE"
 	refused="flip=request virtio_gpu d 0xb0 200 0 + commit=request virtio_gpu d 0xbc 200 0 + exec=request virtio_gpu d 0x42 200 0 \
-		+ sound=request $sound A 0x50 200 0 + look $node 200 + net=look - 200"
-	play submit 60 + $refused
-	observe --game $D
+		+ sound=request $sound A 0x50 200 0 + look $NODE 200 + net=look - 200"
+	played submit 60 + $refused
 	ln -sf /bin/devices /tmp/stranger
 	as_user /tmp/stranger $refused >/tmp/as.stranger 2>&1 &
 	O=$!
@@ -504,26 +511,22 @@ dev_refused() { : "what the kernel refuses is no evidence, of the game nor of a 
 	lacks net "network network"
 	has submit "gpu gpu 100"
 	over
-	quit $O $mouse
+	quit $O
 	wait $O
 	cat /tmp/as.stranger >>/tmp/played
 	for t in flip commit exec sound look net; do
 		[ -z "$(awk -v t=$t '$1 == t && ($3 < 200 || $5)' /tmp/played)" ] || fail "taken, or too few: $(grep "^$t " /tmp/played)"
 		is "programs that asked for $t" "$(grep -c "^$t " /tmp/played)" 2
 	done
-	ends_well
 }
 dev_cadence() { : "without page flips, frames come from the primary thread's submits, and are called so"
-	gpu_here
-	play submit 50 + second=submit 10
-	observe --game $D
+	needs gpu
+	played submit 50 + second=submit 10
 	go
 	has submit "gpu gpu 100"
 	has second "gpu gpu 100"
 	wait_for 10 word_between frame interval_us 18000 22000 || fail "50 submits a second: $(gamer status | grep ^frame:)"
 	gamer status | grep -q '^frame: *cadence ' || fail "$(gamer status | grep ^frame:)"
-	over
-	ends_well
 }
 # modeset [PROGRAM|-a]: modetest, or such a link to it, flips pages as $M; says how often on stderr, every 60 flips
 modeset() {
@@ -543,8 +546,7 @@ modeset() {
 flips() { echo $(($(grep -c freq /tmp/flips) * 60)); }
 flipped() { [ "$(flips)" -ge "$1" ]; }
 dev_flip() { : "modetest's page flips make it the compositor; what is presented, and when, is what it counts"
-	gpu_here
-	modetest_here
+	needs gpu modetest
 	local first before lost low now hz
 	play submit 120
 	go
@@ -571,31 +573,25 @@ dev_flip() { : "modetest's page flips make it the compositor; what is presented,
 	fi
 	wait_for 10 word_between frame submit_to_present_us 1 100000 || fail "$(gamer status | grep ^frame:)"
 	has submit "gpu gpu 100"
-	kill $M
-	wait $M
-	over
-	ends_well
 }
 dev_commit() { : "modetest's atomic commits make it the compositor, unless it is the game; without an event they are no frames"
-	gpu_here
-	modetest_here
+	needs gpu modetest
 	observe
 	modeset -a
 	wait_for 30 flipped 60 || fail "modetest -a does not flip: $(tail -n 1 /tmp/flips)"
 	wait_for 5 serves_as $M modetest "compositor compositor gpu 100" || fail "modetest -a is '$(serves $M modetest)'"
 	is "frames presented" "$(word frame presented)" 0
-	ends_well
+	stops TERM
 	observe --game $M
 	wait_for 5 serves_as $M modetest "game gpu gpu 100" || fail "as the game modetest is '$(serves $M modetest)'"
 	kill $M
 	wait $M
 	wait_for 5 no_rows $M || fail "modetest has ended; $(gamer status | grep "^thread.* $M ")"
-	ends_well
 }
 
 window_is() { word_is input window "$1"; }
 dev_mouse() { : "a mouse at 1000 and 8000 reports a second: every event counts, the window opens and closes"
-	uinput_here
+	needs uinput
 	play input mouse
 	go
 	observe
@@ -611,11 +607,9 @@ dev_mouse() { : "a mouse at 1000 and 8000 reports a second: every event counts, 
 	say 11002 up
 	is "mouse events" "$(word input mouse)" 11002
 	is "other events" "$(word input keyboard) $(word input gamepad) $(word input touch)" "0 0 0"
-	over
-	ends_well
 }
 dev_keys() { : "keyboard, gamepad and touch by what they can do; a held key keeps the window open, unplugging ends it"
-	uinput_here
+	needs uinput
 	local kind
 	observe
 	for kind in keyboard gamepad touch; do
@@ -647,23 +641,19 @@ dev_keys() { : "keyboard, gamepad and touch by what they can do; a held key keep
 	is "held" "$(word input held)" 1
 	kill -KILL $D
 	wait_for 5 word_is input held 0 || fail "its owner is killed, held $(word input held)"
-	ends_well
 }
 dev_unplug() { : "one of two devices is unplugged: the other's held keys stay held until they are up"
-	uinput_here
-	local other
-	[ -p /tmp/say2 ] || mkfifo /tmp/say2
-	exec 4<>/tmp/say2
+	needs uinput
 	observe
-	devices input keyboard </tmp/say2 >/tmp/other 4<&- &
-	other=$!
-	echo down >&4
+	pad other keyboard
+	echo down >/tmp/other.in
 	wait_for 20 word_is input held 1 || fail "one key down, held $(word input held)"
 	play input keyboard
 	go
 	say 1 down
 	is "held, one key each" "$(word input held)" 2
-	kill -KILL $other
+	kill -KILL $PADS
+	PADS=
 	wait_for 10 word_is input held 1 || fail "one of them unplugged, held $(word input held)"
 	say 2 down 1
 	is "held, two keys" "$(word input held)" 2
@@ -671,14 +661,11 @@ dev_unplug() { : "one of two devices is unplugged: the other's held keys stay he
 	say 4 up
 	is "held, all keys up" "$(word input held)" 0
 	wait_for 5 window_is closed || fail "all keys up, window $(word input window)"
-	over
-	ends_well
 }
 dev_reader() { : "the game's or compositor's thread that reads an event node is input; others are not"
-	uinput_here
+	needs uinput
 	local at node stranger
-	play input mouse + evdev - + idle 100
-	observe --game $D
+	played input mouse + evdev - + idle 100
 	lacks evdev "input input"
 	node=$(grep -l "test mouse" /sys/class/input/event*/device/name | sed 's|/sys/class/\(.*\)/device/name|/dev/\1|')
 	as stranger evdev "$node"
@@ -692,16 +679,13 @@ dev_reader() { : "the game's or compositor's thread that reads an event node is 
 	lacks input idle "input input"
 	at=$(field "$(gamer status | awk -v p=$D '$3 == p && $5 == "input" { print $2 }')" role_at_ns)
 	over
-	quit $O $stranger
 	is "events it has read" "$(told evdev 3)" 200
 	between "$(told evdev 4)" "$at" "$(told evdev 5)" || fail "role at $at, first read from $(told evdev 4) to $(told evdev 5)"
-	ends_well
 }
 dev_hidraw() { : "a gamepad by way of the HID layer: its events count as one's, its hidraw reader is input"
 	[ -e /dev/uhid ] && [ -d /sys/bus/hid/drivers/hid-generic ] && [ -d /sys/class/hidraw ] ||
 		skip "this kernel has no uhid, hid-generic or hidraw"
-	play uhid 100 + reader=evdev /dev/hidraw0 + idle 100
-	observe --game $D
+	played uhid 100 + reader=evdev /dev/hidraw0 + idle 100
 	lacks reader "input input"
 	go
 	has reader "input input 95"
@@ -711,10 +695,9 @@ dev_hidraw() { : "a gamepad by way of the HID layer: its events count as one's, 
 	local n=$(($(word input gamepad) - $(told uhid 3)))
 	[ $n = 0 ] || [ $n = 1 ] || fail "$(word input gamepad) gamepad events, $(told uhid 3) told"
 	is "other events" "$(word input mouse) $(word input keyboard) $(word input touch)" "0 0 0"
-	ends_well
 }
 dev_audio() { : "threads of the game and of sound servers that play by PCM, by write or mmap, are audio"
-	sound_here
+	needs sound
 	local one two player
 	as player pcm_write Loopback
 	player=$O
@@ -722,8 +705,7 @@ dev_audio() { : "threads of the game and of sound servers that play by PCM, by w
 	for one in Dummy Loopback; do
 		two=Loopback
 		[ $one = Dummy ] || two=Dummy
-		play pcm_write $one + pcm_mmap $two + idle 100
-		observe --game $D
+		played pcm_write $one + pcm_mmap $two + idle 100
 		lacks pcm_write pcm_mmap "audio audio"
 		go
 		has pcm_write "audio audio 95"
@@ -733,27 +715,21 @@ dev_audio() { : "threads of the game and of sound servers that play by PCM, by w
 		no_rows $player || fail "a program that is no game is in the table"
 		over
 		[ "$(told pcm_write 3)" -gt 0 ] && [ "$(told pcm_mmap 3)" -gt 0 ] || fail "nothing was played"
-		ends_well
+		stops TERM
 	done
-	quit $O $player
 }
 dev_network() { : "the game's threads that send and receive by UDP are network; another program's are not"
 	as stranger udp_send 7001 20 + udp_recv 7001
-	play udp_send 7000 20 + udp_recv 7000 + idle 60
-	observe --game $D
+	played udp_send 7000 20 + udp_recv 7000 + idle 60
 	lacks udp_send udp_recv "network network"
 	go
 	has udp_send "network network 90"
 	has udp_recv "network network 90"
 	lacks idle "network network"
 	no_rows $O || fail "a program that is no game is in the table"
-	over
-	quit $O
-	ends_well
 }
 dev_sched() { : "while it schedules it finds the same roles"
-	gpu_here
-	sound_here
+	needs gpu sound
 	play submit 60 + udp_send 7000 20 + udp_recv 7000 + pcm_write Dummy + input mouse + evdev - + idle 60
 	start --game $D
 	go
@@ -764,11 +740,9 @@ dev_sched() { : "while it schedules it finds the same roles"
 	has pcm_write "audio audio 95"
 	has evdev "input input 95"
 	lacks idle "gpu gpu"
-	over
-	stops TERM
 }
 dev_storm() { : "storms of fork, exec, rename and exit under any name while it schedules: the game stays the game, status stays clean"
-	gpu_here
+	needs gpu
 	local n
 	play submit 60 + storm + more=storm
 	as stranger storm + more=storm
@@ -784,14 +758,10 @@ dev_storm() { : "storms of fork, exec, rename and exit under any name while it s
 	done
 	has submit "gpu gpu 100"
 	over
-	quit $O
 	[ "$(told storm 3)" -gt 30 ] || fail "only $(told storm 3) forks"
-	healthy
-	stops TERM
 }
 dev_auto() { : "who submits frames and reads input becomes the game by itself; what its threads did before counts"
-	gpu_here
-	uinput_here
+	needs gpu uinput
 	play submit 60 + input gamepad + evdev - + slow=submit 2
 	go
 	observe
@@ -802,7 +772,6 @@ dev_auto() { : "who submits frames and reads input becomes the game by itself; w
 	has evdev "input input 95"
 	over
 	wait_for 5 game_is none || fail "it has ended: $(gamer status | grep ^game:)"
-	ends_well
 }
 # Scenes: which of several programs is the game, where the kernel has a say in it; host_game_scores has more.
 # Each program has a name drawn at random, a control group as systemd names it, and its environment; what it
@@ -850,24 +819,11 @@ stays() { # PID|none: for 6 s and more
 	game_is "$1" || fail "$SCENE: no longer $1: $(gamer status | grep ^game:)"
 	gamer status | grep ^game: | sed "s/^/$SCENE: /" >&2
 }
-# pad NAME [KIND]: a gamepad, or other device, that sends for ever once it is told `press NAME`; its node is $NODE
-pad() {
-	local e kind=${2:-gamepad}
-	mkfifo "/tmp/scene/$1.in"
-	devices input "$kind" <>"/tmp/scene/$1.in" >"/tmp/scene/$1.said" 2>&1 &
-	PADS="$PADS $!"
-	wait_for 20 grep -q ^ready "/tmp/scene/$1.said" || fail "no $kind: $(cat "/tmp/scene/$1.said")"
-	for e in /sys/class/input/event*; do
-		[ "$(cat "$e/device/name")" != "test $kind" ] || NODE=/dev/input/${e##*/} # the last one
-	done
-}
-press() { echo "send $2 20" >"/tmp/scene/$1.in"; }
+press() { echo "send $2 20" >"/tmp/$1.in"; }
 rests() { ! gamer status | grep -q '^game: .*reads a gamepad'; }
 dev_scenes() { : "the right game in 18 scenes of programs with drawn names, none where there is none, one change for each real change"
-	gpu_here
-	modetest_here
-	uinput_here
-	local A='' ACTORS='' PADS='' NODE M one two keys first game SCENE=none CHANGES=0
+	needs gpu modetest uinput
+	local A='' ACTORS='' M one two keys first game SCENE=none CHANGES=0
 	local steam="SteamAppId=570 SteamGameId=570"
 	mkdir -p /tmp/scene /usr/share/applications
 	pad one; one=$NODE
@@ -933,13 +889,11 @@ dev_scenes() { : "the right game in 18 scenes of programs with drawn names, none
 	act "$(drawn)" $SESSION GAMER_GAME=1 idle 1; first=$A; becomes $A
 	act "$(drawn)" $APPS/app-steam-1.scope "$steam" submit 60; stays $first
 	scene end
-	kill $PADS
 	! grep 'cannot be' /tmp/gamer.log || fail "$(grep 'cannot be' /tmp/gamer.log)"
-	ends_well
 }
 # gamer-bench is a name that makes a program the game as soon as it starts
 dev_learned() { : "a game's submitting thread is known before its first submit in the next run, by the game's path"
-	gpu_here
+	needs gpu
 	local DB=/tmp/learned.db GAME=/tmp/gamer-bench
 	rm -f $DB $GAME
 	cp /bin/devices $GAME
@@ -970,8 +924,6 @@ dev_learned() { : "a game's submitting thread is known before its first submit i
 	wait_for 20 game_is $D || fail "elsewhere: $(gamer status | grep ^game:)"
 	case $(row submit) in *learned*) fail "of another path: $(row submit)" ;; esac
 	go
-	over
-	stops TERM
 }
 rows() { gamer status | awk -v p="$1" '$1 == "thread" && ($2 == p || $3 == p)' | wc -l; }
 no_rows() { [ "$(rows "$1")" = 0 ]; }
@@ -980,8 +932,7 @@ dev_exec() { : "a game that becomes another program, out of its first thread or 
 	printf '#!/bin/sh\nexec devices udp_send 7000 20 + udp_recv 7000\n' >/tmp/second
 	chmod +x /tmp/second
 	for by in exec exec_first; do
-		play idle 20 + $by /tmp/second
-		observe --game $D
+		played idle 20 + $by /tmp/second
 		go
 		has udp_recv "network network 90"
 		has udp_send "network network 90"
@@ -989,7 +940,7 @@ dev_exec() { : "a game that becomes another program, out of its first thread or 
 		kill -KILL $D
 		wait_for 5 game_is none || fail "killed: $(gamer status | grep ^game:)"
 		wait_for 5 no_rows $D || fail "killed: $(rows $D) of its threads are left"
-		ends_well
+		stops TERM
 	done
 }
 # next_pid N COMMAND...: runs it in the background, as process N
@@ -1007,8 +958,7 @@ next_pid() {
 dev_reuse() { : "a process that gets the game's pid, or a role's tid, again is not the game and has no role"
 	local tid game
 	[ -e /proc/sys/kernel/ns_last_pid ] || skip "this kernel cannot choose a pid"
-	play udp_send 7000 20
-	observe --game $D
+	played udp_send 7000 20
 	go
 	has udp_send "network network 90"
 	tid=$(gamer status | awk -v p=$D '$3 == p && $5 == "network" { print $2 }')
@@ -1023,7 +973,6 @@ dev_reuse() { : "a process that gets the game's pid, or a role's tid, again is n
 	no_rows "$game" || fail "$(gamer status | grep "^thread.* $game ")"
 	no_rows "$tid" || fail "$(gamer status | grep "^thread *$tid ")"
 	kill "$game" "$tid"
-	ends_well
 }
 # many THREADS: all of them are in status or counted there, and gamer is as small as ever
 many() {
@@ -1046,15 +995,13 @@ dev_many() { : "5000 threads of the game are all registered, those that come and
 	many 5003
 	over
 	wait_for 5 game_is none || fail "it has ended: $(gamer status | grep ^game:)"
-	ends_well
 }
 # Each hook, and the thread whose role it finds; those that find none, together
 off() { echo "-$1" | sed "s/[ ,]/,-/g"; }
 HOOKS_DEV="gpu:submit readers:evdev audio:pcm_write network:udp_send runtime,nvidia,frame,wine,input,game,name:-"
 role_of() { case $1 in submit) echo gpu gpu 100 ;; evdev) echo input input 95 ;; pcm_write) echo audio audio 95 ;; udp_send) echo network network 90 ;; esac; }
 dev_hooks() { : "each hook can be switched off, is said to be off, and takes only its own roles with it"
-	gpu_here
-	sound_here
+	needs gpu sound
 	local pair hook lost t
 	play submit 60 + udp_send 7000 20 + pcm_write Dummy + input mouse + evdev -
 	go
@@ -1069,9 +1016,8 @@ dev_hooks() { : "each hook can be switched off, is said to be off, and takes onl
 			[ $t = "$lost" ] || has $t "$(role_of $t)"
 		done
 		[ "$lost" = - ] || row_is_not "$lost" "$(role_of "$lost")" || fail "-$hook: $lost is $(row "$lost")"
-		ends_well
+		stops TERM
 	done
-	over
 }
 dev_off() { : "with every hook of detection off none of their programs is loaded; it runs, and knows the game it was told"
 	local all
@@ -1086,8 +1032,6 @@ dev_off() { : "with every hook of detection off none of their programs is loaded
 	sleep 1
 	lacks udp_send udp_recv "network network"
 	is "hooks off" "$(gamer status | grep -c 'switched off')" "$(echo "$all" | tr , '\n' | wc -l)"
-	over
-	ends_well
 }
 
 # ---------------------------------------------------------------------------
@@ -1130,8 +1074,7 @@ waits() { # FILE WORD...
 accounts() { [ "$(told_of "events.$1")" = "$(told_of "events_read.$1")" ]; }
 
 tell_types() { : "each of the eight types by a real cause, with the fields that it must have; they are told apart by type, thread and process"
-	gpu_here
-	uinput_here
+	needs gpu uinput
 	local all=/out/all.jsonl tid clients listener
 	start
 	hear $all
@@ -1172,7 +1115,6 @@ tell_types() { : "each of the eight types by a real cause, with the fields that 
 	as hog hog 2 1500
 	waits $all '"event":"deadline_miss"' "\"tid\":$tid," '"role":"gpu"'
 	waits /tmp/types '"event":"deadline_miss"'
-	quit $O
 	leave $clients
 	over
 	wait_for 5 game_is none || fail "$(gamer status | grep ^game:)"
@@ -1182,11 +1124,9 @@ tell_types() { : "each of the eight types by a real cause, with the fields that 
 	[ "$(grep '"event"' /out/tid.jsonl | grep -vc 'migration\|gpu_submit')" = 0 ] || fail "asked for two types: $(tail -n 1 /out/tid.jsonl)"
 	[ "$(grep '"event"' /tmp/types | grep -vc deadline_miss)" = 0 ] || fail "asked for one type: $(tail -n 1 /tmp/types)"
 	is allocations_after_attach "$(status_number allocations_after_attach)" 0
-	stops TERM
 }
 tell_flip() { : "frames that a display shows are told with their times; by process, none but that of the game"
-	gpu_here
-	modetest_here
+	needs gpu modetest
 	local all=/out/flips.jsonl c
 	play submit 120 + idle 50
 	go
@@ -1203,10 +1143,9 @@ tell_flip() { : "frames that a display shows are told with their times; by proce
 	leave $c $C
 	over
 	[ "$(grep '"event"' $all | grep -vc "\"pid\":$D,")" = 0 ] || fail "asked for one process: $(grep '"event"' $all | grep -v "\"pid\":$D," | tail -n 1)"
-	ends_well
 }
 tell_full() { : "a ring that is full: what was sent, read and lost is what the device did, and who listens is told"
-	uinput_here
+	needs uinput
 	local n
 	play input mouse
 	observe
@@ -1236,11 +1175,9 @@ tell_full() { : "a ring that is full: what was sent, read and lost is what the d
 	kill -CONT $G
 	wait_for 10 answers || fail "no answer after the one who listened has left"
 	is "sent, then nobody listens; read" "$(told_of events_read.input)" "$(told_of events.input)"
-	over
-	ends_well
 }
 tell_stalled() { : "who does not read is dropped and counted; another misses nothing and is told no later"
-	uinput_here
+	needs uinput
 	local c
 	play input mouse
 	observe
@@ -1258,8 +1195,6 @@ tell_stalled() { : "who does not read is dropped and counted; another misses not
 	wait_for 10 told_is clients_dropped 1 || fail "50000 events, and who reads none is still there"
 	leave $c $C
 	exec 6<&-
-	over
-	ends_well
 }
 # busy SECONDS: $BUSY is user-space CPU of gamer, in parts of a million, over that time, in which
 # the mouse sends 8000 events a second, as far as the machine can: by then $SENT of them in all.
@@ -1279,8 +1214,7 @@ busy() {
 	has_sent "$SENT"
 }
 tell_rate() { : "8 kHz mouse and 240 Hz frames: every event is accounted for, nothing is allocated"
-	gpu_here
-	uinput_here
+	needs gpu uinput
 	local SENT=0 BUSY alone unheard n
 	play submit 240 + input mouse + evdev -
 	start --game $D
@@ -1307,7 +1241,6 @@ tell_rate() { : "8 kHz mouse and 240 Hz frames: every event is accounted for, no
 	echo "# user space, millionths of a CPU (emulated): $alone with nobody, $BUSY with a client that takes all" | tee -a /out/figures
 	[ "$(heard /tmp/heard frame_timing)" -gt 250 ] || fail "only $(heard /tmp/heard frame_timing) frames"
 	is allocations_after_attach "$(status_number allocations_after_attach)" 0
-	stops TERM
 }
 mappings() { grep -c anon_inode:bpf-map "/proc/$G/maps"; }
 tell_leave() { : "clients that come and go 30 times cost no memory; with all rings mapped it stays within 4 MB"
@@ -1322,7 +1255,6 @@ tell_leave() { : "clients that come and go 30 times cost no memory; with all rin
 	is "mappings of rings that came" "$(($(mappings) - before))" 12
 	leave $C
 	is clients_dropped "$(told_of clients_dropped)" 0
-	ends_well
 }
 inode() { ls -i "$1" | awk '{ print $1 }'; }
 # whole FILE FIRST LAST: it is replaced, never written to: who has it open reads on what it was
@@ -1342,7 +1274,7 @@ whole() {
 presented() { [ "$(status_number presented)" -ge "$1" ]; }
 fps_between() { between "$1" "$(sed -n 's/^fps \([0-9]*\).*/\1/p' /run/gamer/status)" "$2"; }
 tell_files() { : "the status and metrics files are there while a game runs, current, and never half written"
-	gpu_here
+	needs gpu
 	local file
 	play submit 60
 	observe --game $D --metrics-file /tmp/gamer.prom
@@ -1358,24 +1290,21 @@ tell_files() { : "the status and metrics files are there while a game runs, curr
 	wait_for 15 fps_between 40 66 || fail "60 submits a second: $(grep fps /run/gamer/status)"
 	gamer status --metrics >/out/game.metrics
 	grep -q gamer_frame_time_seconds_bucket /out/game.metrics || fail "no frame times in the metrics"
-	over
-	ends_well
 }
 tell_group() { : "only root asks, and a group that is named"
 	observe
 	as_user gamer status >/tmp/said 2>&1
 	is "exit code of another user" $? 77
-	ends
+	stops TERM
 	observe --socket-group 1000
 	as_user gamer status >/tmp/said 2>&1
 	is "exit code of a member" $? 0
-	ends
+	stops TERM
 	observe --socket-group 1001
 	as_user gamer status >/tmp/said 2>&1
 	is "exit code of no member" $? 77
 	as_user gamer events --seconds 1 >/tmp/said 2>&1
 	is "exit code of its listener" $? 77
-	ends_well
 }
 
 # ---------------------------------------------------------------------------
@@ -1448,7 +1377,6 @@ fault_privileges() { : "after attach only some capabilities are in force, no new
 	observe --no-seccomp --test call
 	grep -q 'a forbidden call: works' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
 	is "Seccomp" "$(of_process Seccomp)" 0
-	ends_well
 }
 of_process() { sed -n "s/^$1:[[:space:]]*//p" /proc/$G/status; }
 # capable MASK: a gamer whose file has these capabilities, and a folder for who runs it
@@ -1476,7 +1404,6 @@ fault_capable() { : "an ordinary user runs a gamer whose file has CAP_BPF and CA
 	is "its user" "$(of_process Uid | cut -f1)" 1000
 	is "CapEff" "$(of_process CapEff)" 0000000000000000
 	grep -q '^gamer: capabilities are missing: CAP_SYS_ADMIN (no hooks in kernel modules), .*CAP_SYS_PTRACE' /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
-	stops TERM
 }
 filled() { ! dd if=/dev/zero of=/tmp/full/filler bs=4096 2>/dev/null; }
 fault_full() { : "a file system without room for status, metrics and database: said once each, it schedules on, exit 0"
@@ -1568,7 +1495,6 @@ fault_storm() { : "control groups with weights come and go, a fork bomb in its l
 	wait_for 20 clients_are 2 || fail "$(status_number clients) clients"
 	kill -KILL $p
 	wait_for 20 clients_are 1 || fail "$(status_number clients) clients after one has died"
-	stops TERM
 }
 ran_out() { dmesg | grep -q 'Out of memory: Killed process .*(dd)'; }
 clients_are() { [ "$(status_number clients)" = "$1" ]; }
@@ -1588,7 +1514,6 @@ fault_hogs() { : "real-time hogs on every CPU, longer than the kernel's watchdog
 	wait $hogs
 	tasks_run || fail "tasks do not run after the hogs"
 	back_again 120
-	stops TERM
 }
 fault_hotplug() { : "40 times a CPU goes and comes under load, faster than it can follow: at the end it schedules, with its options"
 	local i cpu
@@ -1605,7 +1530,6 @@ fault_hotplug() { : "40 times a CPU goes and comes under load, faster than it ca
 	is "failures" "$(restarts_said)" 0
 	[ "$(status_number restarts)" -gt 0 ] || fail "no restart was counted"
 	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
-	stops TERM
 }
 fault_flood() { : "programs that rename themselves all the time while the kernel ends the scheduler: gamer hears of it within 5 s, and says why"
 	[ -w /sys/devices/system/cpu/cpu1/online ] || skip "this kernel has no CPU hotplug"
@@ -1634,7 +1558,6 @@ fault_flood() { : "programs that rename themselves all the time while the kernel
 	kill $flood
 	echo 1 >/sys/devices/system/cpu/cpu1/online
 	back_again 30
-	stops TERM
 }
 fault_suspend() { : "suspended to memory (S3) and woken by the clock's alarm: it schedules on, with its options"
 	local alarm=/sys/class/rtc/rtc0/wakealarm
@@ -1648,7 +1571,6 @@ fault_suspend() { : "suspended to memory (S3) and woken by the clock's alarm: it
 	back_again 60
 	is "CPUs online" "$(nproc)" "$CPUS"
 	gamer status | grep -q 'profile performance' || fail "its options changed: $(gamer status | head -n 1)"
-	stops TERM
 }
 # foreign: a scheduler that is not gamer attaches; it stays until foreign_ends
 foreign() { bpftool struct_ops register /bin/foreign.bpf /sys/fs/bpf >/tmp/foreign 2>&1; }
@@ -1779,7 +1701,6 @@ lab_pinned() { : "who is displaced on the one CPU that it may use goes on next, 
 	set -- $(tail -n 1 /tmp/late)
 	[ "$4" -ge 10000 ] || fail "it is not displaced: away for $4 ns (p99)"
 	[ "$4" -le 1000000 ] || fail "displaced for $4 ns (p99)"
-	stops TERM
 }
 lab_weights() { : "CPU weights of control groups hold, on one CPU and on all"
 	local cg=/sys/fs/cgroup a b mask where ratio
@@ -1802,7 +1723,6 @@ lab_weights() { : "CPU weights of control groups hold, on one CPU and on all"
 		# 300 is exact; beside it the tick is coarse
 		[ "$ratio" -ge 180 ] && [ "$ratio" -le 420 ] || fail "on $where CPU(s) B got $ratio % of A, not about 300"
 	done
-	stops TERM
 }
 # All evidence but the pattern is off. The CPUs share one CPU's worth of capacity: a burst
 # looks twice as long as it is, and next to hogs four times.
@@ -1842,7 +1762,6 @@ lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and sta
 	done
 	kill $t
 	[ $n -ge 7 ] || fail "on the fast CPU in $n of 10 looks"
-	stops TERM
 }
 
 # For `test.sh bench-parts`: what shows where tasks run, not how long they wait, on 2 packages of 2 cores of 2
@@ -2004,7 +1923,6 @@ closed_isolcpus() { : "isolcpus=, with which kernels take no scheduler, is named
 	gamer check | grep -q '^sched_ext *isolcpus=1:' || fail "$(gamer check | grep ^sched_ext)"
 	refused 'isolcpus=1' gamer run --backend scx --db=
 	observe
-	stops TERM
 }
 # the last one, for nothing opens that lock again
 closed_lockdown() { : "lockdown=confidentiality is named: exit 69 at once, also of what observes and of profile; check says it"
@@ -2019,7 +1937,7 @@ closed_lockdown() { : "lockdown=confidentiality is named: exit 69 at once, also 
 # shellcheck disable=SC2034
 GAMER=gamer WORK=/tmp WINES=/wine PRIO=/wine/prio.exe
 watch() { observe "$@"; } # Wine's hook does the same where gamer schedules, and loads much faster
-finish() { ends_well; }
+finish() { settle; }
 # shellcheck source=test/wine.sh
 . wine.sh
 # shellcheck source=test/deploy.sh
@@ -2050,7 +1968,7 @@ running >/tmp/began
 for check; do
 	rm -f /tmp/why
 	echo "$check" "$(cut -d' ' -f1 /proc/uptime)" >&2
-	("$check") >"/tmp/$check.log" 2>&1 # fail and skip set its result
+	("$check" && settle) >"/tmp/$check.log" 2>&1 # fail and skip set its result
 	rc=$?
 	case $rc in 0 | 2)
 		if ! wait_for 10 none_new; then
