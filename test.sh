@@ -2692,16 +2692,11 @@ host_wine() ( # CHECK
 		G=$!
 		wait_for 10 eval '"$GAMER" status >/dev/null 2>&1' || fail "does not answer: $(tail -n1 "$WORK/gamer.log")"
 	}
-	finish() {
-		kill -TERM $G
-		wait $G
-		is "exit code" $? 0
-	}
 	WORK=$(mktemp -d) WINES=$CACHE/wine
 	export RUNTIME_DIRECTORY=$WORK
 	. "$ROOT/test/wine.sh"
 	local rc=0
-	("$1") || rc=$?
+	("$1" && stop) || rc=$?
 	rm -rf "$BUILD/test-wine/last"
 	mv "$WORK" "$BUILD/test-wine/last"
 	exit $rc

@@ -1937,7 +1937,6 @@ closed_lockdown() { : "lockdown=confidentiality is named: exit 69 at once, also 
 # shellcheck disable=SC2034
 GAMER=gamer WORK=/tmp WINES=/wine PRIO=/wine/prio.exe
 watch() { observe "$@"; } # Wine's hook does the same where gamer schedules, and loads much faster
-finish() { settle; }
 # shellcheck source=test/wine.sh
 . wine.sh
 # shellcheck source=test/deploy.sh

@@ -1,6 +1,6 @@
 # shellcheck shell=dash disable=SC2046,SC2154 # lists are split on purpose; wine_start sets NAME_pid
 # wine.sh: checks of gamer's wine hook with real Wine. guest.sh and test.sh source it and
-# bring fail, is, wait_for, watch (a gamer that observes, as $G, its log $WORK/gamer.log) and finish, and
+# bring fail, is, wait_for, watch (a gamer that observes, as $G, its log $WORK/gamer.log; they end it), and
 #   GAMER  the binary    WORK  a folder of this run
 #   WINES  a folder with one root per version of Wine    PRIO  prio.exe
 #
@@ -117,14 +117,12 @@ wine_roles() { : "Wine 8.0: a game is found; each priority gives its role, NORMA
 	roles title raised
 	tell title highest
 	roles title raised:render,wine,95
-	finish
 }
 wine_sysv() { : "Wine 10.0, which has the other calling convention: the same"
 	watch
 	found 10.0 title
 	tell title set
 	roles title $ROLES
-	finish
 }
 wine_class() { : "TIME_CRITICAL in a realtime process is audio, whichever is set first; in a high one it is not"
 	watch
@@ -136,7 +134,6 @@ wine_class() { : "TIME_CRITICAL in a realtime process is audio, whichever is set
 	roles title critical:render,wine,97
 	tell title class-realtime
 	roles title critical:audio,wine,99 highest:render,wine,95
-	finish
 }
 wine_named() { : "--game PID: that process alone; what another program asks for in the same Wine gives no role"
 	wine_start 8.0 title
@@ -147,7 +144,6 @@ wine_named() { : "--game PID: that process alone; what another program asks for 
 	tell other set
 	roles other $ROLES
 	roles title critical highest raised above below lowest idle
-	finish
 }
 wine_again() { : "a killed game is no game any more and its probes go; started again it is found again"
 	local before
@@ -162,7 +158,6 @@ wine_again() { : "a killed game is no game any more and its probes go; started a
 	found 10.0 title
 	tell title set
 	roles title highest:render,wine,95
-	finish
 }
 wine_next() { : "what another program asks for while one is the game counts once it becomes the game"
 	watch
@@ -173,7 +168,6 @@ wine_next() { : "what another program asks for while one is the game counts once
 	kill -KILL "$title_pid"
 	wait_for 20 game_is "$other_pid" || fail "is not the game: $(gamer_says)"
 	roles other $ROLES
-	finish
 }
 wine_replaced() { : "an upgrade replaced Wine under the game: what it really runs is hooked, and the next game's too"
 	mkdir -p "$WORK/wines"
@@ -192,7 +186,6 @@ wine_replaced() { : "an upgrade replaced Wine under the game: what it really run
 	found 8.0 other
 	tell other set
 	roles other $ROLES
-	finish
 }
 wine_early() { : "where a helper of Wine runs already, no priority is set too early for us"
 	local before
@@ -205,5 +198,4 @@ wine_early() { : "where a helper of Wine runs already, no priority is set too ea
 	wait_for 20 said title set 1 || fail "title.exe does not obey"
 	wait_for 20 game_is "$title_pid" || fail "is not the game: $(gamer_says)"
 	roles title $ROLES
-	finish
 }
