@@ -2712,7 +2712,7 @@ GROUPS_VM="
 	know --cpus 4 --gpu --steady
 	dev  --cpus 4 --gpu --modules uhid,hid-generic,snd-dummy,snd-aloop --with modetest
 	tell --cpus 4 --gpu --with modetest
-	fault --cpus 4 --with bpftool
+	fault --cpus 4
 	fair --cpus 4 --with bpftool
 	lab  --lab 7
 	shapes --lab 7 --even --timeout 3600

@@ -1,5 +1,5 @@
 /*
- * foreign: the smallest scheduler there is, for gamer to meet (guest.sh, fault_foreign).
+ * foreign: the smallest scheduler there is, for gamer to meet (guest.sh, fair_foreign).
  * Without callbacks the kernel runs whoever waited longest.
  */
 #define SEC(name) __attribute__((section(name), used))

@@ -471,14 +471,17 @@ needs() {
 hz_near() { between $(($2 * 9 / 10)) "$(field "$1" submit_hz | cut -d. -f1)" $(($2 * 11 / 10)); }
 # A request that virtio_gpu takes, RESOURCE_CREATE (2D), has the number of amdgpu's submits; the other way
 # round vgem's FENCE_SIGNAL, which follows each of its fences, has that of virtio_gpu's.
-dev_gpu() { : "who submits is gpu from its first request on, at its rate; no other number or driver counts"
+dev_gpu() { : "who submits is gpu from its first request on, at its rate; no other number or driver counts; without page flips frames come from the primary thread's submits, and are called so"
 	needs gpu
 	local tid at
-	played submit 60 + query=request virtio_gpu d 0 60 0 + amdgpu=request virtio_gpu d 0x44 60 2,1,2,16,16,1,1,0,0,0,0,0,4096 + idle 60 + once=submit 0
+	played submit 60 + query=request virtio_gpu d 0 60 0 + amdgpu=request virtio_gpu d 0x44 60 2,1,2,16,16,1,1,0,0,0,0,0,4096 + idle 60 + once=submit 0 + second=submit 10
 	lacks submit once "gpu gpu"
 	go
 	has once "gpu gpu 100"
 	has submit "gpu gpu 100"
+	has second "gpu gpu 100"
+	wait_for 10 word_between frame interval_us 15000 18400 || fail "60 submits a second: $(gamer status | grep ^frame:)"
+	gamer status | grep -q '^frame: *cadence ' || fail "$(gamer status | grep ^frame:)"
 	tid=$(task_named submit)
 	wait_for 15 hz_near "$tid" 60 || fail "60 submits a second, status has $(field "$tid" submit_hz)"
 	at=$(field "$tid" role_at_ns)
@@ -518,15 +521,6 @@ dev_refused() { : "what the kernel refuses is no evidence, of the game nor of a 
 		[ -z "$(awk -v t=$t '$1 == t && ($3 < 200 || $5)' /tmp/played)" ] || fail "taken, or too few: $(grep "^$t " /tmp/played)"
 		is "programs that asked for $t" "$(grep -c "^$t " /tmp/played)" 2
 	done
-}
-dev_cadence() { : "without page flips, frames come from the primary thread's submits, and are called so"
-	needs gpu
-	played submit 50 + second=submit 10
-	go
-	has submit "gpu gpu 100"
-	has second "gpu gpu 100"
-	wait_for 10 word_between frame interval_us 18000 22000 || fail "50 submits a second: $(gamer status | grep ^frame:)"
-	gamer status | grep -q '^frame: *cadence ' || fail "$(gamer status | grep ^frame:)"
 }
 # modeset [PROGRAM|-a]: modetest, or such a link to it, flips pages as $M; says how often on stderr, every 60 flips
 modeset() {
@@ -718,18 +712,9 @@ dev_audio() { : "threads of the game and of sound servers that play by PCM, by w
 		stops TERM
 	done
 }
-dev_network() { : "the game's threads that send and receive by UDP are network; another program's are not"
-	as stranger udp_send 7001 20 + udp_recv 7001
-	played udp_send 7000 20 + udp_recv 7000 + idle 60
-	lacks udp_send udp_recv "network network"
-	go
-	has udp_send "network network 90"
-	has udp_recv "network network 90"
-	lacks idle "network network"
-	no_rows $O || fail "a program that is no game is in the table"
-}
-dev_sched() { : "while it schedules it finds the same roles"
+dev_sched() { : "while it schedules it finds the same roles, and those who send and receive by UDP; another program's are none"
 	needs gpu sound
+	as stranger udp_send 7001 20 + udp_recv 7001
 	play submit 60 + udp_send 7000 20 + udp_recv 7000 + pcm_write Dummy + input mouse + evdev - + idle 60
 	start --game $D
 	go
@@ -740,6 +725,8 @@ dev_sched() { : "while it schedules it finds the same roles"
 	has pcm_write "audio audio 95"
 	has evdev "input input 95"
 	lacks idle "gpu gpu"
+	lacks idle "network network"
+	no_rows $O || fail "a program that is no game is in the table"
 }
 dev_storm() { : "storms of fork, exec, rename and exit under any name while it schedules: the game stays the game, status stays clean"
 	needs gpu
@@ -1575,17 +1562,6 @@ fault_suspend() { : "suspended to memory (S3) and woken by the clock's alarm: it
 # foreign: a scheduler that is not gamer attaches; it stays until foreign_ends
 foreign() { bpftool struct_ops register /bin/foreign.bpf /sys/fs/bpf >/tmp/foreign 2>&1; }
 foreign_ends() { rm /sys/fs/bpf/foreign && wait_for 20 state_is disabled; }
-fault_foreign() { : "another scheduler beside gamer is refused, one after it attaches, and tasks run under that"
-	mount -t bpf bpf /sys/fs/bpf
-	start
-	! foreign || fail "two at once"
-	healthy
-	stops TERM
-	foreign || fail "it does not attach after gamer: $(cat /tmp/foreign)"
-	tasks_run || fail "tasks do not run under it"
-	foreign_ends || fail "it does not end"
-}
-
 # --- the fair back end: on kernels without sched_ext, beside another scheduler, in a cgroup ---
 # advised NAME VALUES: all threads of that name in the process $B have those: policy, nice, priority, fork, slice
 advised() {
@@ -1629,10 +1605,15 @@ fair_auto() { : "auto schedules where the kernel has sched_ext, else advises; ch
 	EOT
 	[ $want = scx ] || { advice_starts '' auto; advice_ends; }
 }
-fair_foreign() { : "beside another scheduler auto ends with 75 and names it; --backend fair advises threads there and takes nothing over"
+fair_foreign() { : "another scheduler beside gamer is refused; beside another one auto ends with 75 and names it, --backend fair advises threads there and takes nothing over"
 	[ -e $SCX ] || skip "this kernel has no sched_ext"
 	mount -t bpf bpf /sys/fs/bpf
+	start
+	! foreign || fail "two at once"
+	healthy
+	stops TERM
 	foreign || fail "it does not attach: $(cat /tmp/foreign)"
+	tasks_run || fail "tasks do not run under it"
 	timeout 60 gamer run --db= >/tmp/gamer.log 2>&1
 	is "exit code" $? 75
 	grep -q "'foreign' is attached (--backend fair" /tmp/gamer.log || fail "$(cat /tmp/gamer.log)"
