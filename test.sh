@@ -1398,6 +1398,7 @@ fair_begin() {
 	"${@:2}" "$BUILD/test/fair" game "${1:-3}" <"$WORK/line" >"$WORK/said" 8>&- &
 	B=$!
 	exec 8>"$WORK/line"
+	PATH=$BUILD/test:$PATH
 	SLICES=$("$GAMER" check --json | sed -n 's/.*"slices":\([01]\).*/\1/p')
 	wait_for 30 grep -q ready "$WORK/said" || fail "the game does not start"
 }
@@ -1413,13 +1414,6 @@ fair_runs() {
 	wait_for 30 answers_or_ended $G
 	kill -0 $G 2>/dev/null || skip "gamer cannot advise here: $(tail -n1 "$WORK/log")"
 }
-# fair_has NAME VALUES [N]: all threads of that name in the game, N at least, have those: policy, nice, priority, fork, slice
-fair_has() {
-	local values=$2
-	[ "$SLICES" = 1 ] || values="${2% *} 0"
-	"$BUILD/test/fair" sweep $B | awk -v name="$1" -v values="$values" -v want="${3:-1}" '
-		$9 == name { n++; if ($4 " " $5 " " $6 " " $7 " " $8 != values) bad++ } END { exit n < want || bad }'
-}
 FAIR_PLAIN='0 0 0 0 0' FAIR_WORKER='0 -8 0 1 100'
 # shellcheck disable=SC2120 # fair_wants passes the number
 fair_advised() { fair_has plain "$FAIR_WORKER" "${1:-3}"; }
@@ -1430,8 +1424,9 @@ fair_chosen() {
 	fair_has nice '0 3 0 0 0' && fair_has fifo '1 0 1 0 0' && fair_has idle '5 0 0 0 0' &&
 		{ [ "$SLICES" = 0 ] || fair_has slice '0 0 0 0 2000'; }
 }
-fair_shown() { "$BUILD/test/fair" sweep $B; tail -n3 "$WORK/log"; }
+fair_shown() { fair sweep $B; tail -n3 "$WORK/log"; }
 fair_wants() { wait_for 10 "$@" || fail "not '$*': $(fair_shown)"; }
+fair_advises() { fair_runs; fair_wants fair_advised; }
 # fair_says LINE: the game does it
 fair_says() {
 	local n
@@ -1445,35 +1440,29 @@ fair_stat() { "$GAMER" status --json | sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
 host_roles_frames() { : "who makes frames and sends a packet with each is render, and no network thread"
 	fair_begin
 	fair_says talk
-	"$GAMER" run --observe --game $B --db= >"$WORK/log" 2>&1 8>&- &
-	G=$!
-	observes
+	observe --game $B --db= 8>&-
 	talks() { "$GAMER" status | awk -v r="$1" '$NF == "talker" && $5 == r && $7 >= 50 { n++ } END { exit !n }'; }
 	wait_for 20 talks render || fail "$("$GAMER" status | grep talker)"
 	sleep 1
 	! talks network || fail "$("$GAMER" status | grep talker)"
-	kill -INT $G
-	wait $G || fail "exit $?"
 }
 host_fair_roles() { : "fair: a role becomes nice value and slice, of a new thread too, and ends with gamer; what a thread chose, and everybody else's thread, stays as it was"
 	fair_begin
-	others() { "$BUILD/test/fair" sweep | awk -v b=$B -v g="${G:-0}" '$1 != b && $1 != g' | sort -n -k2; }
+	others() { fair sweep | awk -v b=$B -v g="${G:-0}" '$1 != b && $1 != g' | sort -n -k2; }
 	others >"$WORK/before"
 	fair_chosen || skip "threads cannot choose here: $(fair_shown)"
-	fair_runs
-	fair_wants fair_advised
+	fair_advises
 	fair_has batch '3 -8 0 1 100' || fail "SCHED_BATCH: $(fair_shown)"
 	fair_chosen || fail "what was chosen is changed: $(fair_shown)"
 	fair_says 'spawn 2'
 	fair_wants fair_advised 5
 	fair_says fork
-	"$BUILD/test/fair" sweep "$(tail -n1 "$WORK/said" | cut -d' ' -f2)" | grep -q ' 0 0 0 0 0 fair$' ||
-		fail "what the game starts has its values: $("$BUILD/test/fair" sweep "$(tail -n1 "$WORK/said" | cut -d' ' -f2)")"
+	fair sweep "$(tail -n1 "$WORK/said" | cut -d' ' -f2)" | grep -q ' 0 0 0 0 0 fair$' ||
+		fail "what the game starts has its values: $(fair sweep "$(tail -n1 "$WORK/said" | cut -d' ' -f2)")"
 	others | join -1 2 -2 2 - <(sort -n -k2 "$WORK/before") --nocheck-order |
 		awk '$3 == $11 && $4 " " $5 " " $6 " " $7 " " $8 != $12 " " $13 " " $14 " " $15 " " $16 { print; bad = 1 } END { exit bad || NR < 5 }' >"$WORK/changed" ||
 		fail "threads of others are changed: $(cat "$WORK/changed")"
-	kill -INT $G
-	wait $G || fail "exit $?"
+	stop INT
 	fair_wants fair_back 5
 	fair_has batch '3 0 0 0 0' || fail "SCHED_BATCH: $(fair_shown)"
 	fair_chosen || fail "what was chosen is changed: $(fair_shown)"
@@ -1485,26 +1474,22 @@ host_fair_users() { : "fair: root's gamer advises the game of another user, and 
 	local third
 	setpriv --reuid 65533 --regid 65533 --clear-groups tail --pid=$B -f /dev/null 8>&- &
 	third=$!
-	fair_runs
-	fair_wants fair_advised
-	"$BUILD/test/fair" sweep $third | grep -q ' 0 0 0 0 0 ' || fail "the third user's: $("$BUILD/test/fair" sweep $third)"
-	kill -INT $G
-	wait $G || fail "exit $?"
+	fair_advises
+	fair sweep $third | grep -q ' 0 0 0 0 0 ' || fail "the third user's: $(fair sweep $third)"
+	stop INT
 	fair_wants fair_back
 	fair_end
 	fair_begin 3 unshare --pid --fork --kill-child --mount-proc
 	B=$(cat "/proc/$B/task/$B/children")
-	fair_runs
-	fair_wants fair_advised
-	kill -INT $G
-	wait $G || fail "exit $?"
+	fair_advises
+	stop INT
 	fair_wants fair_back
 }
 # fair_of PID VALUES: so its first thread is
 fair_of() {
 	local values=$2
 	[ "$SLICES" = 1 ] || values="${2% *} 0"
-	"$BUILD/test/fair" sweep "$1" | awk -v p="$1" -v v="$values" '$2 == p { exit $4 " " $5 " " $6 " " $7 " " $8 != v }'
+	fair sweep "$1" | awk -v p="$1" -v v="$values" '$2 == p { exit $4 " " $5 " " $6 " " $7 " " $8 != v }'
 }
 host_fair_display() { : "fair: who serves the display to which the game connects gets a compositor's advice, whatever its name; not another user's"
 	fair_begin 3 setpriv --reuid 65534 --regid 65534 --clear-groups
@@ -1514,15 +1499,13 @@ host_fair_display() { : "fair: who serves the display to which the game connects
 	setpriv --reuid 65534 --regid 65534 --clear-groups "$BUILD/test/fair" display ${$}1 >"$WORK/own" 8>&- &
 	CROWD=("$!" "$OTHER")
 	wait_for 10 grep -q ready "$WORK/own" && wait_for 10 grep -q ready "$WORK/other" || fail "no display"
-	fair_runs
-	fair_wants fair_advised
-	fair_of "${CROWD[0]}" "$FAIR_PLAIN" || fail "the game does not use it yet: $("$BUILD/test/fair" sweep "${CROWD[0]}")"
+	fair_advises
+	fair_of "${CROWD[0]}" "$FAIR_PLAIN" || fail "the game does not use it yet: $(fair sweep "${CROWD[0]}")"
 	fair_says "show $$"
 	fair_says "show ${$}1"
 	fair_wants fair_of "${CROWD[0]}" '0 -10 0 1 100'
-	fair_of $OTHER "$FAIR_PLAIN" || fail "another user's display: $("$BUILD/test/fair" sweep $OTHER)"
-	kill -INT $G
-	wait $G || fail "exit $?"
+	fair_of $OTHER "$FAIR_PLAIN" || fail "another user's display: $(fair sweep $OTHER)"
+	stop INT
 	fair_wants fair_of "${CROWD[0]}" "$FAIR_PLAIN"
 }
 host_fair_hostile() { : "fair: of what gamer gave a user keeps nothing, by a step up or another policy; a server's name gives another user nothing"
@@ -1535,17 +1518,15 @@ host_fair_hostile() { : "fair: of what gamer gave a user keeps nothing, by a ste
 	OTHER=$!
 	$user 65534 "$WORK/pipewire" 600 8>&- &
 	CROWD=("$!" "$OTHER")
-	fair_runs
-	fair_wants fair_advised
+	fair_advises
 	fair_wants fair_of "${CROWD[0]}" '0 -15 0 1 100'
-	fair_of $OTHER "$FAIR_PLAIN" || fail "another user's pipewire: $("$BUILD/test/fair" sweep $OTHER)"
-	tid=$("$BUILD/test/fair" sweep $B | awk '$9 == "plain" { print $2 }' | head -n2)
+	fair_of $OTHER "$FAIR_PLAIN" || fail "another user's pipewire: $(fair sweep $OTHER)"
+	tid=$(fair sweep $B | awk '$9 == "plain" { print $2 }' | head -n2)
 	# shellcheck disable=SC2086 # two numbers
 	set -- $tid
 	$user 65534 renice -n -7 -p "$1" >/dev/null && $user 65534 chrt -R -b -p 0 "$2" || fail "a user may not"
-	kill -INT $G
-	wait $G || fail "exit $?"
-	"$BUILD/test/fair" sweep $B >"$WORK/after"
+	stop INT
+	fair sweep $B >"$WORK/after"
 	grep -q "^$B $1 [0-9]* 0 0 0 0 0 plain" "$WORK/after" || fail "nice one step up: $(grep plain "$WORK/after")"
 	grep -q "^$B $2 [0-9]* 3 0 0 . . plain" "$WORK/after" || fail "SCHED_BATCH: $(grep plain "$WORK/after")"
 }
@@ -1553,8 +1534,7 @@ host_fair_ends() { : "fair: whichever way gamer ends, nothing stays: SIGINT, SIG
 	fair_begin
 	local sig
 	for sig in INT TERM SEGV ABRT BUS KILL; do
-		fair_runs
-		fair_wants fair_advised
+		fair_advises
 		kill -$sig $G
 		wait $G 2>/dev/null || true
 		[ $sig != KILL ] || break
@@ -1564,28 +1544,24 @@ host_fair_ends() { : "fair: whichever way gamer ends, nothing stays: SIGINT, SIG
 	fair_advised || fail "somebody else put back: $(fair_shown)"
 	exits 0 "$GAMER" restore
 	fair_back || fail "restore: $(fair_shown)"
-	fair_runs
-	fair_wants fair_advised
+	fair_advises
 	exits 75 "$GAMER" restore
 	kill -KILL $G
 	wait $G 2>/dev/null || true
-	"$GAMER" run --observe --db= >"$WORK/log" 2>&1 8>&- &
-	G=$!
+	observe --db= 8>&-
 	fair_wants fair_back
 	fair_chosen || fail "what was chosen is changed: $(fair_shown)"
 }
 host_fair_theirs() { : "fair: what somebody else changes meanwhile is theirs and stays, value by value"
 	fair_begin
 	local tid
-	fair_runs
-	fair_wants fair_advised
-	tid=$("$BUILD/test/fair" sweep $B | awk '$9 == "plain" { print $2 }' | head -n2)
+	fair_advises
+	tid=$(fair sweep $B | awk '$9 == "plain" { print $2 }' | head -n2)
 	set -- $tid
 	renice -n 4 -p "$1" >/dev/null
 	chrt -f -p 2 "$2" || skip "no real-time threads here"
-	kill -TERM $G
-	wait $G || fail "exit $?"
-	"$BUILD/test/fair" sweep $B >"$WORK/after"
+	stop
+	fair sweep $B >"$WORK/after"
 	grep -q "^$B $1 [0-9]* 0 4 0 0 0 plain" "$WORK/after" || fail "nice of another, our slice: $(fair_shown)"
 	grep -q "^$B $2 [0-9]* 1 [-0-9]* 2 " "$WORK/after" || fail "a real-time thread of another: $(fair_shown)"
 	[ "$(grep -c ' 0 0 0 0 0 plain' "$WORK/after")" = 1 ] || fail "the third: $(fair_shown)"
@@ -1593,8 +1569,7 @@ host_fair_theirs() { : "fair: what somebody else changes meanwhile is theirs and
 host_fair_list() { : "fair: a list that is damaged, another's, another boot's or of a reused number touches nobody; what cannot be is refused with exit 78"
 	fair_begin
 	local size i n=0
-	fair_runs
-	fair_wants fair_advised
+	fair_advises
 	kill -KILL $G
 	wait $G 2>/dev/null || true
 	cp "$WORK/run/fair" "$WORK/good"
@@ -1657,16 +1632,14 @@ host_fair_list() { : "fair: a list that is damaged, another's, another boot's or
 host_fair_many() { : "fair: 5000 threads that start at once are advised by a call each, and put back"
 	fair_begin
 	local us calls
-	fair_runs
-	fair_wants fair_advised
+	fair_advises
 	fair_says 'spawn 5000'
 	fair_wants fair_advised 5003
 	us=$(fair_stat fair_cpu_us) calls=$(fair_stat fair_calls)
 	echo "# host_fair_many: $us us of CPU time"
 	[ "$us" -le 500000 ] || fail "$us us" # 50 to 64 ms measured; a busy machine counts more
 	[ "$calls" -ge 5000 ] && [ "$calls" -le 5100 ] || fail "$calls calls"
-	kill -INT $G
-	wait $G || fail "exit $?"
+	stop INT
 	fair_wants fair_back 5003
 	echo "$us us of CPU time, $calls calls"
 }
@@ -1675,12 +1648,10 @@ host_fair_group() { : "fair: a game that is alone in its session gets a weight f
 	# A session of its own: that of this shell may have no autogroup. The other process, no child of the game, ends with it.
 	fair_begin 3 setsid sh -c '(tail --pid=$$ -f /dev/null &); exec "$@"' sh
 	group_is() { grep -q " nice $1\$" /proc/$B/autogroup; }
-	fair_runs
-	fair_wants fair_advised
+	fair_advises
 	group_is 0 || fail "a session with others: $(cat /proc/$B/autogroup)"
 	grep -q "^limit: .*session only" <<<"$("$GAMER" status)" || fail "says nothing: $("$GAMER" status | head -n3)"
-	kill -INT $G
-	wait $G
+	stop INT
 	fair_end
 	fair_begin 3 setsid
 	local sig
@@ -1696,8 +1667,7 @@ host_fair_group() { : "fair: a game that is alone in its session gets a weight f
 	fair_runs
 	fair_wants group_is -9
 	echo 5 >/proc/$B/autogroup
-	kill -INT $G
-	wait $G
+	stop INT
 	group_is 5 || fail "another's value: $(cat /proc/$B/autogroup)"
 	fair_end
 	fair_begin 3 setsid sh -c 'sleep 600 & exec "$@"' sh
@@ -1713,8 +1683,7 @@ host_fair_realtime() { : "fair --realtime: short bursts run under SCHED_FIFO; on
 	fair_says pulse
 	fair_runs
 	fair_wants fair_has AudioThread '0 -15 0 1 100'
-	kill -INT $G
-	wait $G
+	stop INT
 	fair_wants fair_has AudioThread "$FAIR_PLAIN"
 	fair_runs --realtime
 	fair_wants fair_has AudioThread '1 0 1 1 0'
@@ -1722,8 +1691,7 @@ host_fair_realtime() { : "fair --realtime: short bursts run under SCHED_FIFO; on
 	fair_says spin
 	sleep 2
 	fair_has AudioThread '0 -15 0 1 100' || fair_has AudioThread '0 -12 0 1 0' || fail "it spins on: $(fair_shown)"
-	kill -INT $G
-	wait $G
+	stop INT
 	fair_wants fair_has AudioThread "$FAIR_PLAIN"
 	fair_wants fair_back
 }
@@ -1735,15 +1703,11 @@ host_fair_rights() { : "fair: without CAP_SYS_NICE exit 77 that names it; the ca
 	says 77 CAP_SYS_NICE setpriv --bounding-set=-sys_nice "$GAMER" restore
 	says 77 CAP_SYS_NICE setpriv --reuid 65534 --regid 65534 --clear-groups "$GAMER" run --backend fair --db=
 	says 64 exclude "$GAMER" run --backend fair --observe
-	fair_runs
-	fair_wants fair_advised
+	fair_advises
 	kept=0x$(awk '/CapEff/ { print $2 }' /proc/$G/status)
 	((kept & nice)) || fail "it advises with $kept"
-	kill -INT $G
-	wait $G
-	"$GAMER" run --observe --db= >"$WORK/log" 2>&1 8>&- &
-	G=$!
-	observes
+	stop INT
+	observe --db= 8>&-
 	wait_for 10 grep -q 'Seccomp:.*2' /proc/$G/status
 	kept=0x$(awk '/CapPrm/ { print $2 }' /proc/$G/status)
 	! ((kept & nice)) || fail "it observes with $kept"

@@ -2,10 +2,10 @@
  * fair: what the fair back end does to threads.
  *
  * fair game THREADS: a process with so many plain threads, and one each that chose something for itself:
- *	nice, slice, fifo, idle, batch. A line `spawn N` on standard input starts N more at once, `short`
- *	makes one more that ends by itself, `pulse` one that works for 100 us each 1 ms and is called
- *	AudioThread, until `spin` makes it work without a pause for 3 s, `fork` starts a child, and `show N` connects
- *	to display N, and `talk` makes one, called talker, that works for 3 ms each 16 ms and sends a packet then; each is answered by `done` and its number. Ends with its input.
+ *	nice, slice, fifo, idle, batch. A line `spawn N` on standard input starts N more at once, `pulse` one that
+ *	works for 50 us each 1 ms and is called AudioThread, until `spin` makes it work without a pause for 3 s, `fork`
+ *	starts a child, `show N` connects to display N, and `talk` makes one, called talker, that works for 3 ms each
+ *	16 ms and sends a packet then; each is answered by `done` and its number. Ends with its input.
  * fair display N: serves an X display of that number, whatever its own name.
  * fair sweep [PID]: a line for each thread (of that process): pid, tid, start, policy, nice, real-time
  *	priority, reset on fork, slice in us (0: the kernel's own), name.
@@ -16,7 +16,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include "helper.h"
 
@@ -33,39 +32,39 @@ static int get(int tid, struct attr *a)
 	return syscall(SYS_sched_getattr, tid, a, sizeof(*a), 0);
 }
 
-static void set(int policy, int nice, int priority, uint64_t slice_ns)
-{
-	struct attr a = { .size = sizeof(a), .policy = policy, .nice = nice, .priority = priority,
-			  .runtime = slice_ns };
+/* The kinds of threads, by name, and what each chooses for itself; the last one, nothing. */
+static const struct kind {
+	const char *name;
+	struct attr own;
+} kinds[] = {
+	{ "nice", { .policy = SCHED_OTHER, .nice = 3 } },
+	{ "slice", { .policy = SCHED_OTHER, .runtime = 2000000 } },
+	{ "fifo", { .policy = SCHED_FIFO, .priority = 1 } },
+	{ "idle", { .policy = SCHED_IDLE } },
+	{ "batch", { .policy = SCHED_BATCH } },
+	{ "plain", { 0 } },
+};
+#define PLAIN (sizeof(kinds) / sizeof(kinds[0]) - 1)
 
-	if (syscall(SYS_sched_setattr, 0, &a, 0))
-		perror("sched_setattr");
-}
-
-static const char *const chosen[] = { "nice", "slice", "fifo", "idle", "batch" };
 static pthread_barrier_t ready;
 
-static void *thread(void *name)
+static void *thread(void *arg)
 {
-	prctl(PR_SET_NAME, name);
-	if (!strcmp(name, "nice"))
-		set(SCHED_OTHER, 3, 0, 0);
-	else if (!strcmp(name, "slice"))
-		set(SCHED_OTHER, 0, 0, 2000000);
-	else if (!strcmp(name, "fifo"))
-		set(SCHED_FIFO, 0, 1, 0);
-	else if (!strcmp(name, "idle"))
-		set(SCHED_IDLE, 0, 0, 0);
-	else if (!strcmp(name, "batch"))
-		set(SCHED_BATCH, 0, 0, 0);
+	const struct kind *k = arg;
+	struct attr own = k->own;
+
+	prctl(PR_SET_NAME, k->name);
+	own.size = sizeof(own);
+	if (k != &kinds[PLAIN] && syscall(SYS_sched_setattr, 0, &own, 0))
+		perror("sched_setattr");
 	pthread_barrier_wait(&ready);
 	while (pause())
 		;
-	return name;
+	return arg;
 }
 
-/* Starts n threads of that name and waits until all run. */
-static void spawn(int n, const char *name)
+/* Starts n threads of that kind and waits until all run. */
+static void spawn(int n, const struct kind *k)
 {
 	pthread_attr_t attr;
 	pthread_t t;
@@ -75,10 +74,8 @@ static void spawn(int n, const char *name)
 	pthread_attr_setstacksize(&attr, 16384);
 	pthread_barrier_init(&ready, NULL, n + 1);
 	for (i = 0; i < n; i++)
-		if (pthread_create(&t, &attr, thread, (void *)name)) {
-			perror("pthread_create");
-			exit(1);
-		}
+		if (pthread_create(&t, &attr, thread, (void *)k))
+			die("pthread_create");
 	pthread_barrier_wait(&ready);
 }
 
@@ -86,23 +83,15 @@ static volatile int spins;
 
 static void *pulse(void *unused)
 {
-	struct timespec now, next;
-	long work;
+	uint64_t next = now_ns();
 
 	prctl(PR_SET_NAME, "AudioThread");
-	clock_gettime(CLOCK_MONOTONIC, &next);
 	for (;; spins = 0) {
-		next.tv_nsec += 1000000;
-		if (next.tv_nsec >= 1000000000) {
-			next.tv_nsec -= 1000000000;
-			next.tv_sec++;
-		}
-		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
-		clock_gettime(CLOCK_MONOTONIC, &next);
-		do {
-			clock_gettime(CLOCK_MONOTONIC, &now);
-			work = (now.tv_sec - next.tv_sec) * 1000000 + (now.tv_nsec - next.tv_nsec) / 1000;
-		} while (work < (spins ? 3000000 : 50));
+		struct timespec at = { (next += 1000000) / 1000000000, next % 1000000000 };
+
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+		for (next = now_ns(); now_ns() - next < (spins ? 3000000000ULL : 50000);)
+			;
 	}
 	return unused;
 }
@@ -112,23 +101,15 @@ static void *talk(void *unused)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
-	struct timespec next, now;
+	uint64_t from;
 
 	prctl(PR_SET_NAME, "talker");
 	for (;;) {
 		usleep(13000);
-		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &next);
-		do
-			clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-		while ((now.tv_sec - next.tv_sec) * 1000000 + (now.tv_nsec - next.tv_nsec) / 1000 < 3000);
+		for (from = clock_ns(CLOCK_THREAD_CPUTIME_ID); clock_ns(CLOCK_THREAD_CPUTIME_ID) - from < 3000000;)
+			;
 		sendto(fd, "", 1, 0, (struct sockaddr *)&to, sizeof(to));
 	}
-	return unused;
-}
-
-static void *briefly(void *unused)
-{
-	usleep(1000);
 	return unused;
 }
 
@@ -148,35 +129,26 @@ static void game(int threads)
 	size_t i;
 	int n;
 
-	for (i = 0; i < sizeof(chosen) / sizeof(chosen[0]); i++)
-		spawn(1, chosen[i]);
-	spawn(threads, "plain");
+	for (i = 0; i < PLAIN; i++)
+		spawn(1, &kinds[i]);
+	spawn(threads, &kinds[PLAIN]);
 	printf("ready %d\n", getpid());
-	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
 		n = 0;
-		if (sscanf(line, "spawn %d", &n) == 1) {
-			spawn(n, "plain");
-		} else if (!strncmp(line, "short", 5)) {
-			pthread_create(&t, NULL, briefly, NULL);
-			pthread_join(t, NULL);
-		} else if (!strncmp(line, "pulse", 5)) {
-			pthread_create(&t, NULL, pulse, NULL);
-		} else if (!strncmp(line, "spin", 4)) {
-			spins = 1;
-		} else if (!strncmp(line, "talk", 4)) {
-			pthread_create(&t, NULL, talk, NULL);
-		} else if (sscanf(line, "show %d", &n) == 1) {
+		if (sscanf(line, "spawn %d", &n) == 1)
+			spawn(n, &kinds[PLAIN]);
+		else if (sscanf(line, "show %d", &n) == 1)
 			display(n, connect);
-		} else if (!strncmp(line, "fork", 4)) {
-			n = fork();
-			if (!n)
-				prctl(PR_SET_PDEATHSIG, SIGKILL);
-			while (!n)
+		else if (!strcmp(line, "pulse\n"))
+			pthread_create(&t, NULL, pulse, NULL);
+		else if (!strcmp(line, "talk\n"))
+			pthread_create(&t, NULL, talk, NULL);
+		else if (!strcmp(line, "spin\n"))
+			spins = 1;
+		else if (!strcmp(line, "fork\n") && !(n = fork()))
+			for (prctl(PR_SET_PDEATHSIG, SIGKILL);;)
 				pause();
-		}
 		printf("done %d\n", n);
-		fflush(stdout);
 	}
 }
 
@@ -238,10 +210,11 @@ static void sweep(int only)
 
 int main(int argc, char **argv)
 {
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc == 3 && !strcmp(argv[1], "game"))
 		game(atoi(argv[2]));
 	else if (argc == 3 && !strcmp(argv[1], "display"))
-		for (display(atoi(argv[2]), bind); puts("ready"), fflush(stdout), 1; pause())
+		for (display(atoi(argv[2]), bind); puts("ready") >= 0; pause())
 			;
 	else if (argc >= 2 && !strcmp(argv[1], "sweep"))
 		sweep(argc > 2 ? atoi(argv[2]) : 0);

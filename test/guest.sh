@@ -1563,13 +1563,6 @@ fault_suspend() { : "suspended to memory (S3) and woken by the clock's alarm: it
 foreign() { bpftool struct_ops register /bin/foreign.bpf /sys/fs/bpf >/tmp/foreign 2>&1; }
 foreign_ends() { rm /sys/fs/bpf/foreign && wait_for 20 state_is disabled; }
 # --- the fair back end: on kernels without sched_ext, beside another scheduler, in a cgroup ---
-# advised NAME VALUES: all threads of that name in the process $B have those: policy, nice, priority, fork, slice
-advised() {
-	local values=$2
-	[ "$SLICES" = 1 ] || values="${2% *} 0"
-	fair sweep $B | awk -v name="$1" -v values="$values" '
-		$9 == name { n++; if ($4 " " $5 " " $6 " " $7 " " $8 != values) bad++ } END { exit !n || bad }'
-}
 # advice_starts: a process $B of test/fair.c, which a gamer $G advises
 advice_starts() {
 	SLICES=$(gamer check --json | sed -n 's/.*"slices": *\([01]\).*/\1/p')
@@ -1582,8 +1575,8 @@ advice_starts() {
 	[ -z "$1" ] || echo $B >"$1/cgroup.procs"
 	gamer run --backend "${2:-fair}" --game $B --db= >/tmp/gamer.log 2>&1 8>&- &
 	G=$!
-	wait_for 20 advised plain '0 -8 0 1 100' || fail "no advice: $(fair sweep $B | tr '\n' ';') $(tail -n 2 /tmp/gamer.log)"
-	advised nice '0 3 0 0 0' || fail "a chosen nice value is changed: $(fair sweep $B)"
+	wait_for 20 fair_has plain '0 -8 0 1 100' || fail "no advice: $(fair sweep $B | tr '\n' ';') $(tail -n 2 /tmp/gamer.log)"
+	fair_has nice '0 3 0 0 0' || fail "a chosen nice value is changed: $(fair sweep $B)"
 }
 # Only kernels before 6.12 may say so.
 note_kernel_without_slices() {
@@ -1592,7 +1585,7 @@ note_kernel_without_slices() {
 advice_ends() {
 	kill -INT $G
 	wait $G || fail "exit $?"
-	advised plain '0 0 0 0 0' || fail "not put back: $(fair sweep $B | tr '\n' ';')"
+	fair_has plain '0 0 0 0 0' || fail "not put back: $(fair sweep $B | tr '\n' ';')"
 	exec 8>&-
 	wait_for 10 ended $B
 	rm -f /tmp/line

@@ -18,3 +18,11 @@ ended() { ! kill -0 "$1" 2>/dev/null; }
 # short_turns RATE: how often QEMU's CPUs take turns in the lab is decided while something is measured (see
 # quantum.c), 0: not; a scheduler that loads is alone, and would take 7 times as long.
 short_turns() { [ -z "$QUANTUM" ] || quantum "$1"; }
+# fair_has NAME VALUES [N]: all threads of that name in the process $B, N at least, have those values, as `fair sweep`
+# tells them: policy, nice, priority, reset on fork, slice; the last where $SLICES are known to this kernel
+fair_has() {
+	local values=$2
+	[ "$SLICES" = 1 ] || values="${2% *} 0"
+	fair sweep "$B" | awk -v name="$1" -v values="$values" -v want="${3:-1}" '
+		$9 == name { n++; if ($4 " " $5 " " $6 " " $7 " " $8 != values) bad++ } END { exit n < want || bad }'
+}
