@@ -1345,7 +1345,6 @@ crowd_observe() {
 	G=$!
 	wait_for 3 timeout 1 "$GAMER" status || fail "does not answer: $(tail -n1 "$WORK/log")"
 }
-game_is() { timeout 2 "$GAMER" status | grep "^game: $1\b" >/dev/null; }
 # thread_is PID CLASS [ROLE,SOURCE]
 thread_is() {
 	timeout 2 "$GAMER" status | awk -v p="$1" -v c="$2" -v r="${3:-}" '

@@ -451,7 +451,6 @@ word() { gamer status | awk -v l="$1:" -v w="$2" '$1 == l { for (i = 2; i < NF; 
 word_is() { [ "$(word "$1" "$2")" = "$3" ]; }
 between() { [ -n "$2" ] && [ "$2" -ge "$1" ] && [ "$2" -le "$3" ]; }
 word_between() { between "$3" "$(word "$1" "$2")" "$4"; }
-game_is() { gamer status | grep -q "^game: *$1\b"; }
 # field TID NAME: a number of that thread's entry in status --json
 field() { gamer status --json | tr '{' '\n' | grep "\"tid\": *$1," | sed -n "s/.*\"$2\": *\([0-9.]*\).*/\1/p"; }
 

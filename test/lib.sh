@@ -15,6 +15,8 @@ state_is() { [ "$(cat $SCX/state 2>/dev/null || echo disabled)" = "$1" ]; }
 # attached_as NAME: so begins the name of the scheduler that runs
 attached_as() { state_is enabled && case $(cat $SCX/root/ops 2>/dev/null) in "$1"*) ;; *) false ;; esac; }
 ended() { ! kill -0 "$1" 2>/dev/null; }
+# game_is PID|none: so says a running gamer
+game_is() { "${GAMER:-gamer}" status | grep -E "^game: $1( |\$)" >/dev/null; }
 # short_turns RATE: how often QEMU's CPUs take turns in the lab is decided while something is measured (see
 # quantum.c), 0: not; a scheduler that loads is alone, and would take 7 times as long.
 short_turns() { [ -z "$QUANTUM" ] || quantum "$1"; }

@@ -54,7 +54,6 @@ wine_pids() {
 wine_end() { kill -KILL $(wine_pids) ${G:-} 2>/dev/null; }
 
 thread_of() { tr -d '\r' <"$WORK/$1.out" | sed -n "s/^thread \([0-9]*\) $2\$/\1/p"; }
-game_is() { "$GAMER" status | grep -E "^game: $1( |\$)" >/dev/null; }
 # The kernel's word on it: uprobes that gamer's children hold. (The distribution's Wine may have some.)
 uprobes() {
 	local p
