@@ -2762,13 +2762,15 @@ group_clock() { # SERIES
 		esac
 	done
 }
-# What gamer took bench's threads for: tables, on the screen too. Sets the caller's $line.
+# What gamer took bench's threads for; how soon, for the screen. Sets the caller's $line.
 group_roles() { # CHECK OUT
-	local table=$2/$1.roles
+	local said
 	compgen -G "$2/$1.*.json" >/dev/null || return 0
-	python3 "$ROOT/test/judge.py" --roles "$1" "$2/$1".*.json >"$table" 2>"$table.why" ||
-		{ [ "${line#ok}" = "$line" ] || line="not ok $1: $(tail -n1 "$table.why")"; }
-	printf '%s\n' "$(sed 's/^/    /' "$table")"
+	if said=$(python3 "$ROOT/test/judge.py" --roles "$1" "$2/$1".*.json 2>&1); then
+		printf '    %s\n' "$said"
+	elif [ "${line#ok}" != "$line" ]; then
+		line="not ok $1: $(tail -n1 <<<"$said")"
+	fi
 }
 
 # ---------------------------------------------------------------------------

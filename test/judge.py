@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """judge.py FILE...: is each file one JSON document that makes sense?
-judge.py --roles CHECK FILE...: what gamer took bench's threads for, as tables, and is it right?
+judge.py --roles CHECK FILE...: is right what gamer took bench's threads for, and how soon did it know?
 
 A parser that is not gamer's own. What holds for every document: objects without a
 doubled key, finite numbers, percentiles that do not fall. What holds by file name:
 `status*` has no allocations after attach and the low fps of its frames, `bench*` measured frames, `trace*` is a Chrome trace
 whose tracks have names and whose slices nest; `*.jsonl` is a stream of events, a document a
 line, each with the fields that its type has.
-Prints nothing (or the tables) if all is well, else the first problem, with exit code 1.
+Prints nothing (or that, in a line) if all is well, else the first problem, with exit code 1.
 
 Roles: of evidence by a hook (its source is the hook's name) everything must be right, and
 within 1 ms of the first event (know_outside has too much load to tell). A check named for the
@@ -202,21 +202,6 @@ EXACT = {"submit": "gpu", "input": "input", "network": "network"}  # kind of thr
 HARMLESS = ("none", "cpu_bound", "background")
 
 
-def roles_table(path, roles):
-    """confusion matrix: a row per kind of thread, a column per role"""
-    columns = list(roles["outside"])
-    print(f"{os.path.basename(path).removesuffix('.json'):22}"
-          + "".join(f"{c[:4]:>5}" for c in columns) + "  right  source      after us wakeups")
-    for kind in dict.fromkeys(t["thread"] for t in roles["threads"]):
-        ours = [t for t in roles["threads"] if t["thread"] == kind]
-        found = [t["found"] for t in ours]
-        right = sum(t["found"] == t["truth"] for t in ours)
-        print(f"  {kind:20}" + "".join(f"{found.count(c) or '.':>5}" for c in columns)
-              + f"{right:>4}/{len(ours):<3} {'/'.join(sorted({t['source'] or '-' for t in ours})):10}"
-              + f"{max(t['us'] or 0 for t in ours):>10.0f}{max(t['wakeups'] for t in ours):>8}")
-    print(f"  {'outside':20}" + "".join(f"{n or '.':>5}" for n in roles["outside"].values()))
-
-
 def roles_exact(check, path, doc):
     """hooks: whoever has a device must be known by its hook, at once (or by its name before)
     and nobody else; how late is not judged where other work may come between event and hook"""
@@ -233,28 +218,28 @@ def roles_exact(check, path, doc):
 
 
 def judge_roles(check, paths):
-    good = total = sure = wrong = 0
+    threads = []
     docs = {p: json.load(open(p, encoding="utf-8")) for p in paths}
     for path, doc in docs.items():
         if "roles" not in doc:
             fail(path, "bench got no answer from gamer")
-        roles_table(path, doc["roles"])
-    for path, doc in docs.items():
         for role, n in doc["roles"]["outside"].items():
             if n and role not in HARMLESS:
                 fail(path, f"{n} thread(s) outside the game are {role}")
         if "pattern" not in check:
             roles_exact(check, path, doc)
-        for t in doc["roles"]["threads"]:
-            total += 1
-            good += t["found"] == t["truth"] and t["wakeups"] <= 100
-            if t["confidence"] >= 90:
-                sure += 1
-                wrong += t["found"] != t["truth"]
-    if "pattern" in check and good < 0.95 * total:
-        sys.exit(f"{good} of {total} threads are right within 100 wakeups")
-    if not sure or wrong > sure / 10:
-        sys.exit(f"{wrong} of {sure} roles told with a confidence of 90 or more are wrong")
+        threads += doc["roles"]["threads"]
+    def told(some):
+        return ", ".join(f"{t['thread']} is {t['found']} by {t['source']} after {t['wakeups']} wakeups" for t in some)
+    late = [t for t in threads if t["found"] != t["truth"] or t["wakeups"] > 100]
+    sure = [t for t in threads if t["confidence"] >= 90]
+    wrong = [t for t in sure if t["found"] != t["truth"]]
+    if "pattern" in check and len(late) > 0.05 * len(threads):
+        sys.exit(f"{len(late)} of {len(threads)} threads are not right within 100 wakeups: {told(late)}")
+    if not sure or len(wrong) > len(sure) / 10:
+        sys.exit(f"{len(wrong)} of {len(sure)} roles told with a confidence of 90 or more are wrong: {told(wrong)}")
+    right = [t for t in threads if t["found"] == t["truth"]]
+    print(f"{check}: {len(right)} of {len(threads)} threads right, after {max((t['wakeups'] for t in right), default=0)} wakeups at most")
 
 
 if sys.argv[1:2] == ["--roles"]:
