@@ -415,9 +415,8 @@ _kernel_get() {
 }
 kernel_pick() { # ALL ROOT VERSION
 	mkdir "$2/modules"
-	find "$1" -type f -name 'vmlinuz*' -exec cp {} "$2/vmlinuz" \; || return
+	find "$1" -type f -name 'vmlinuz*' -exec cp {} "$2/vmlinuz" \; && [ -s "$2/vmlinuz" ] || return
 	modules_pick "$1" "$2/modules" || return
-	kernel_btf "$2/vmlinuz" "$2/btf" || return
 	echo "$3" >"$2/version"
 	echo "$MODULES" >"$2/wanted"
 }
@@ -447,21 +446,6 @@ module_need() { # NAME DIR: prints its dependencies' names, then its own
 	printf ' %s' "$m"
 }
 
-# kernel_btf VMLINUZ FILE: the kernel's BTF, without booting it. The setup header says
-# where the compressed vmlinux lies; its last four bytes are its unpacked length.
-kernel_btf() {
-	local image=$1 out=$2 sects offset length vmlinux
-	vmlinux=$(mktemp "$out.XXXXXX")
-	sects=$(od -An -tu1 -j $((0x1f1)) -N1 "$image")
-	offset=$(od -An -tu4 -j $((0x248)) -N4 "$image")
-	length=$(od -An -tu4 -j $((0x24c)) -N4 "$image")
-	tail -c +$(((sects + 1) * 512 + offset + 1)) "$image" | head -c $((length - 4)) >"$vmlinux.z"
-	{ zstd -dcq "$vmlinux.z" || xz -dc "$vmlinux.z" || gzip -dc "$vmlinux.z"; } >"$vmlinux" 2>/dev/null
-	objcopy --dump-section ".BTF=$out" "$vmlinux" /dev/null 2>/dev/null
-	rm -f "$vmlinux" "$vmlinux.z"
-	[ -s "$out" ]
-}
-
 # Debian's 6.12 has no sched_ext. This one is small: tinyconfig and test/kernel-6.12.config.
 kernel_build() { # ALL ROOT
 	local src=$1/linux root=$2 pahole line config lost=''
@@ -479,7 +463,6 @@ kernel_build() { # ALL ROOT
 	for line in $config; do grep -qxF "$line" "$src/.config" || lost+=" $line"; done
 	[ -z "$lost" ] || die "kernel 6.12 was built without$lost"
 	cp "$src/arch/x86/boot/bzImage" "$root/vmlinuz"
-	kernel_btf "$root/vmlinuz" "$root/btf" || return
 	APT_CONFIG=$(apt_conf deb trixie) apt-cache madison linux-source-6.12 | awk '{ print $3 }' | sort -V | tail -n1 >"$root/version"
 }
 

@@ -182,9 +182,6 @@ int main(int argc, char **argv)
 		if (worst > limit * 1000)
 			break;
 	}
-	for (size_t i = 0; i < WORKERS; i++)
-		printf("%-5s nice %3d %10llu rounds\n", workers[i].kind, workers[i].nice,
-		       (unsigned long long)workers[i].rounds);
 	printf("longest standstill: %llu ms (%s)\n", (unsigned long long)worst, who);
 	return worst > limit * 1000;
 }
