@@ -186,7 +186,6 @@ life_fast() { : "where cores differ in speed, a critical thread takes a whole id
 	done
 	kill $busy $t
 	[ $n -ge 7 ] || fail "on a whole core in $n of 10 looks"
-	stops TERM
 }
 life_bare() { : "runs on a root that cannot be written, with nothing but /run"
 	mount -o remount,ro / || fail "the root stays writable"
