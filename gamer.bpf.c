@@ -1923,7 +1923,7 @@ static __always_inline void cpu_shows(struct cpu_state *cs, u32 cpu, u8 prio)
 		__sync_fetch_and_or(&ls->runs[prio & 3], bit);
 }
 
-/* On the CPU itself: who took it has come, or comes no more. */
+/* On the CPU itself: who took it has come, or comes no more, as the next tick takes for granted. */
 static __always_inline void cpu_reached(u32 cpu)
 {
 	struct llc_state *ls = llc_state_of(llc_of(cpu));
@@ -2428,6 +2428,7 @@ static __always_inline bool take_critical(struct cpu_state *cs, u32 cpu, u32 llc
 	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->pinned_critical && take_pinned(cs, cpu, now)))
 		return false;
 	cpu_claim(cpu, cs->prio);	/* no wakeup takes the CPU from it before it runs */
+	cpu_reached(cpu);		/* a CPU that was taken by a kick serves this queue */
 	return true;
 }
 
@@ -2517,7 +2518,6 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	bool runs = prev && (prev->scx.flags & k_SCX_TASK_QUEUED);
 	struct task_ctx *t = NULL;
 
-	cpu_reached(cpu);	/* the kernel asks only where the local queue is empty */
 	if ((s64)(now - llc_states[llc].normal_served_ns) > (s64)RESCUE_NS &&
 	    take_other(cs, cpu, llc, now)) {
 		stat_inc(cs, BPF_STAT_RESCUES);
@@ -2546,6 +2546,7 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	 * the shared queues may drop this CPU's lock, so look once more for what came before
 	 * the mark was set.
 	 */
+	cpu_reached(cpu);
 	cpu_shows(cs, cpu, PRIO_IDLE);
 	take_pinned(cs, cpu, now);
 }
@@ -2711,6 +2712,7 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 	struct cpu_state *cs = cpu_state_of(cpu);
 	struct task_ctx *t;
 
+	cpu_reached(cpu);
 	if (perf_control) {
 		cpu_used(cs, cpu_speed(cpu), compat_now());
 		cpu_set_perf(cs, cpu);
