@@ -116,7 +116,7 @@ $(L)/lib$(1).a: $(L)/$(4)/.unpacked $(L)/uapi/.made $(5)
 	xargs -P $$$$(nproc) -I {} sh -c '$(CC) $(subst $(L),..,$(LIBCFLAGS)) $(3) -c {} -o o/$$$$(basename {} .c).o'; \
 	rm -f ../lib$(1).a; $(AR) rcsD ../lib$(1).a o/*.o
 endef
-# What packs is for libelf, and is linked where nothing drops it; what reads files is in gamer.c.
+# What packs is for libelf, and is linked where nothing drops it; what reads files is left out (NO_GZ).
 ZLIB_SRC := $(addsuffix .c,adler32 crc32 deflate inffast inflate inftrees trees zutil)
 $(eval $(call library,z,$(ZLIB_SRC),-DHAVE_UNISTD_H -D_LARGEFILE64_SOURCE=1,zlib))
 $(eval $(call library,elf,libelf/*.c lib/next_prime.c lib/crc32.c lib/eu-search.c,\
@@ -169,10 +169,13 @@ CPPFLAGS := -D_GNU_SOURCE -DBPF_PACKED='"$(B)/gamer.bpf.gz"' \
 # malloc and its family are wrapped to count what is allocated after attach.
 LDFLAGS := -static -s -Wl,--gc-sections -Wl,--build-id=none \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+# libbpf reads the kernel's configuration by these for an object that asks for it, which gamer's does not: they
+# are never called, and zlib's own would bring its compressor along, 24 KB.
+NO_GZ := $(foreach f,gzopen gzopen64 gzgets gzclose,-Wl,--defsym=$(f)=inflateEnd)
 
 $(B)/gamer: gamer.c gamer.bpf.c $(B)/gamer.skel.h $(B)/gamer.bpf.gz $(B)/release.h $(B)/syscalls.h \
 	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
-	$(call say,CC,$@)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< \
+	$(call say,CC,$@)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(NO_GZ) -o $@ $< \
 	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
 
 # A program of its own, which needs neither gamer nor its libraries.

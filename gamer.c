@@ -3451,31 +3451,6 @@ asm(".section .rodata\n"
     "bpf_packed_end:\n"
     ".previous");
 
-/*
- * libbpf reads the kernel's configuration by these three for an object that asks for it, which this one
- * does not. zlib's own would bring its compressor along, 24 KB.
- */
-gzFile gzopen(const char *path, const char *mode)
-{
-	(void)path, (void)mode;
-	return NULL;
-}
-
-/* With glibc, for sanitizers, it has this name. */
-gzFile gzopen64(const char *path, const char *mode) __attribute__((alias("gzopen")));
-
-char *gzgets(gzFile file, char *buf, int len)
-{
-	(void)file, (void)buf, (void)len;
-	return NULL;
-}
-
-int gzclose(gzFile file)
-{
-	(void)file;
-	return Z_OK;
-}
-
 /* Unpacks the object into new memory, which the caller frees; NULL: there is no memory. */
 static char *bpf_unpack(size_t *size)
 {
