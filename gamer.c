@@ -2549,13 +2549,14 @@ static const char *kernel_probe(struct btf *btf)
  * while nothing stronger speaks. What is observed comes from BPF's learn_sums, what is predicted
  * goes to its `predictions`.
  *
- * The file, little-endian: "PDDB", u32 version, u32 entries; in V3 then u32 CRC-32 of all
- * but itself, u64 time of writing; then the entries, laid out as db_entry() walks them.
+ * The file, little-endian as this machine: struct db_head, and then a struct db_profile for each program;
+ * in V1 and V2 a struct db_old.
  */
 #define DB_NAME			"process.db"
+#define DB_MAGIC		0x42444450	/* "PDDB" */
 #define DB_HEADER		12	/* bytes, of V1 and V2 */
-#define DB_HEADER3		24
-#define DB_FILE_MAX		(DB_HEADER3 + LEARN_PROGRAMS * 88)
+#define DB_HEADER3		sizeof(struct db_head)
+#define DB_FILE_MAX		(DB_HEADER3 + LEARN_PROGRAMS * sizeof(struct db_profile))
 #define DB_OBSERVED		3	/* observations before anything is predicted */
 #define DB_CONFIDENCE		0.6	/* and what is predicted is at least so sure */
 #define DB_VOTES		256	/* then all are halved: habits change */
@@ -2564,22 +2565,45 @@ static const char *kernel_probe(struct btf *btf)
 #define DB_EPOCH_S		1735689600	/* 2025: no clock that is right is behind it */
 #define DB_SAVE_NS		(600 * NSEC_PER_SEC)	/* between two writes of the file */
 
-static const u8 db_entry_size[] = { 0, 40, 64, 88 };	/* by version */
+/* How a file begins. That of V1 and V2 ends before `crc`. */
+struct db_head {
+	u32 magic;		/* DB_MAGIC */
+	u32 version;
+	u32 count;		/* programs behind it */
+	u32 crc;		/* CRC-32 of all but itself */
+	u64 saved_s;		/* wall clock of writing */
+};
+_Static_assert(sizeof(struct db_head) == 24, "file");
 
-/* A program. Numbers are wide because files may hold anything. */
+/* A program. Numbers that can only be added to stop at their highest value. */
 struct db_profile {
-	char comm[16];		/* zero-padded; not trusted */
-	u64 exe;		/* hash of its path, 0: any; program_began() */
+	struct learn_key key;	/* comm: not trusted */
+	u8 role;		/* enum role */
+	u8 zero[3];
 	u64 burst_ns;		/* EWMA, see struct learn_sum; db_merge() */
 	u64 dev_ns;		/* EWMA of how far observations were from it; db_merge() */
 	u64 wakeups_hz;		/* EWMA; db_merge() */
 	u64 switches_hz;	/* EWMA; db_merge() */
-	u64 observations;	/* saturates; db_merge() */
-	u64 votes[TIER_NR];	/* observations by tier, halved together; db_merge() */
-	u64 role_votes;		/* those by exact evidence for `role` */
-	u64 role;		/* enum role */
+	u32 observations;	/* db_merge() */
+	u32 votes[TIER_NR];	/* observations by tier, halved together; db_merge() */
+	u32 role_votes;		/* those by exact evidence for `role` */
+	u32 zero2;
 	u64 seen_s;		/* wall clock of the last observation */
 };
+_Static_assert(sizeof(struct db_profile) == 88, "file");
+
+/* The same in V2. V1 goes from burst_ns to observations at once. */
+struct db_old {
+	char comm[16];
+	u8 tier;		/* enum tier */
+	u8 zero[7];
+	u64 burst_ns;
+	u64 dev_ns, wakeups_hz, switches_hz;
+	u32 observations, votes;
+};
+_Static_assert(sizeof(struct db_old) == 64, "file");
+
+static const u8 db_entry_size[] = { 0, 40, sizeof(struct db_old), sizeof(struct db_profile) };	/* by version */
 
 struct db_table {
 	u32 count;
@@ -2620,7 +2644,7 @@ static enum db_result db_says(enum db_result result, const char *fmt, ...)
 
 static u64 db_votes(const struct db_profile *p)
 {
-	return p->votes[TIER_BATCH] + p->votes[TIER_INTERACTIVE] + p->votes[TIER_LAT_CRITICAL];
+	return (u64)p->votes[TIER_BATCH] + p->votes[TIER_INTERACTIVE] + p->votes[TIER_LAT_CRITICAL];
 }
 
 static u32 db_tier(const struct db_profile *p)
@@ -2648,7 +2672,7 @@ static double db_confidence(const struct db_profile *p)
 static bool db_predict(const struct db_profile *p, struct prediction *to)
 {
 	double sure = db_confidence(p);
-	u64 votes = MAX(db_votes(p), 1ULL), role = MIN(p->role_votes * 100 / votes, 100ULL);
+	u64 votes = MAX(db_votes(p), 1ULL), role = MIN(p->role_votes * 100ULL / votes, 100ULL);
 
 	*to = (struct prediction){ .tier = TIER_NR };
 	if (sure >= DB_CONFIDENCE) {
@@ -2668,17 +2692,17 @@ static bool db_predict(const struct db_profile *p, struct prediction *to)
 static int db_compare(const void *a, const void *b)
 {
 	const struct db_profile *x = a, *y = b;
-	int order = memcmp(x->comm, y->comm, sizeof(x->comm));
+	int order = memcmp(x->key.comm, y->key.comm, sizeof(x->key.comm));
 
-	return order ? : (x->exe > y->exe) - (x->exe < y->exe);
+	return order ? : CMP(x->key.exe, y->key.exe);
 }
 
-static struct db_profile *db_find(struct db_table *t, const char *comm, u64 exe)
+static struct db_profile *db_find(struct db_table *t, const struct learn_key *key)
 {
 	struct db_profile *p;
 
 	for (p = t->profile; p < t->profile + t->count; p++)
-		if (p->exe == exe && !memcmp(p->comm, comm, sizeof(p->comm)))
+		if (!memcmp(&p->key, key, sizeof(*key)))
 			return p;
 	return NULL;
 }
@@ -2693,72 +2717,42 @@ static u64 db_now(const struct db_table *t)
 
 /* --- files --- */
 
-/* A place in a file, to read or to write. */
-struct db_cursor {
-	u8 *at;
-	bool write;
-};
-
-/* Writes *v as a number of so many bytes, or reads such a number into *v. */
-static void db_number(struct db_cursor *c, u64 *v, u32 bytes)
-{
-	u64 n = 0;
-	u32 i;
-
-	for (i = 0; i < bytes; i++, c->at++) {
-		if (c->write)
-			*c->at = *v >> 8 * i;
-		n |= (u64)*c->at << 8 * i;
-	}
-	*v = n;
-}
-
 /* The CRC of a whole V3 file, without the field that holds the CRC. */
 static u32 db_file_crc(const u8 *data, size_t size)
 {
 	return crc32(crc32(0, data, DB_HEADER), data + DB_HEADER + 4, size - DB_HEADER - 4);
 }
 
-/* Writes *p as an entry of a file, or reads an entry into *p. False: the entry is broken. */
-static bool db_entry(struct db_cursor *c, struct db_profile *p, u32 version)
+/* An entry of V1 or V2 into *p, which is empty. False: it is broken. */
+static bool db_from_old(struct db_profile *p, const u8 *data, u32 version)
 {
-	u64 tier = db_tier(p), votes = MIN(db_votes(p), UINT32_MAX), pad = 0, pad2 = 0;
-	u32 i;
+	static const u8 zero[sizeof(((struct db_old *)0)->zero)];
+	struct db_old old = { 0 };
+	size_t head = offsetof(struct db_old, dev_ns);
 
-	if (c->write)
-		memcpy(c->at, p->comm, sizeof(p->comm));
-	else
-		memcpy(p->comm, c->at, sizeof(p->comm));
-	c->at += sizeof(p->comm);
-	if (version == 3) {
-		db_number(c, &p->exe, 4);
-		db_number(c, &p->role, 1);
-		db_number(c, &pad, 3);
-	} else {
-		db_number(c, &tier, 1);
-		db_number(c, &pad, 7);
-	}
-	db_number(c, &p->burst_ns, 8);
-	if (version > 1) {
-		db_number(c, &p->dev_ns, 8);
-		db_number(c, &p->wakeups_hz, 8);
-		db_number(c, &p->switches_hz, 8);
-	}
-	db_number(c, &p->observations, 4);
-	if (version < 3) {
-		db_number(c, &votes, 4);
-		if (tier >= TIER_NR)
-			return false;
-		if (!c->write)
-			p->votes[tier] = votes;
-		return !pad;
-	}
-	for (i = 0; i < TIER_NR; i++)
-		db_number(c, &p->votes[i], 4);
-	db_number(c, &p->role_votes, 4);
-	db_number(c, &pad2, 4);
-	db_number(c, &p->seen_s, 8);
-	return !pad && !pad2 && p->role < ROLE_NR && p->role_votes <= db_votes(p);
+	memcpy(&old, data, head);
+	memcpy(version == 1 ? (u8 *)&old.observations : (u8 *)&old.dev_ns, data + head, db_entry_size[version] - head);
+	if (old.tier >= TIER_NR || memcmp(old.zero, zero, sizeof(zero)))
+		return false;
+	memcpy(p->key.comm, old.comm, sizeof(old.comm));
+	p->burst_ns = old.burst_ns;
+	p->dev_ns = old.dev_ns;
+	p->wakeups_hz = old.wakeups_hz;
+	p->switches_hz = old.switches_hz;
+	p->observations = old.observations;
+	p->votes[old.tier] = old.votes;
+	return true;
+}
+
+static struct db_old db_to_old(const struct db_profile *p)
+{
+	struct db_old old = {
+		.tier = db_tier(p), .burst_ns = p->burst_ns, .dev_ns = p->dev_ns, .wakeups_hz = p->wakeups_hz,
+		.switches_hz = p->switches_hz, .observations = p->observations, .votes = MIN(db_votes(p), UINT32_MAX),
+	};
+
+	memcpy(old.comm, p->key.comm, sizeof(old.comm));
+	return old;
 }
 
 /* A name that a task can have: not empty, ended, and nothing after its end. */
@@ -2772,45 +2766,50 @@ static bool db_name_ok(const char comm[16])
 	return len && len < 16;
 }
 
-/* A whole file of any version into *t. Nothing in it is trusted. */
-static enum db_result db_decode(struct db_table *t, u8 *data, size_t size)
+/* May this stand in a file of V3? */
+static bool db_entry_ok(const struct db_profile *p)
 {
-	struct db_cursor c = { .at = data };
-	u64 magic, version, count, crc;
-	size_t want;
+	return !p->zero[0] && !p->zero[1] && !p->zero[2] && !p->zero2 && p->role < ROLE_NR &&
+	       p->role_votes <= db_votes(p);
+}
+
+/* A whole file of any version into *t. Nothing in it is trusted. */
+static enum db_result db_decode(struct db_table *t, const u8 *data, size_t size)
+{
+	struct db_head head = { 0 };
+	size_t at, want;
 	u32 i;
 
 	memset(t, 0, sizeof(*t));
 	if (size < DB_HEADER)
 		return db_says(DB_BAD, "has %zu bytes, less than a header", size);
-	db_number(&c, &magic, 4);
-	db_number(&c, &version, 4);
-	db_number(&c, &count, 4);
-	if (magic != 0x42444450)	/* "PDDB" */
+	memcpy(&head, data, MIN(size, sizeof(head)));
+	if (head.magic != DB_MAGIC)
 		return db_says(DB_BAD, "is no process database");
-	if (!version || version >= ARRAY_SIZE(db_entry_size))
-		return db_says(DB_BAD, "has version %u, which is unknown", (u32)version);
-	if (count > LEARN_PROGRAMS)
-		return db_says(DB_BAD, "claims %u programs, more than %d", (u32)count, LEARN_PROGRAMS);
-	want = (version == 3 ? DB_HEADER3 : DB_HEADER) + count * db_entry_size[version];
+	if (!head.version || head.version >= ARRAY_SIZE(db_entry_size))
+		return db_says(DB_BAD, "has version %u, which is unknown", head.version);
+	if (head.count > LEARN_PROGRAMS)
+		return db_says(DB_BAD, "claims %u programs, more than %d", head.count, LEARN_PROGRAMS);
+	at = head.version == 3 ? DB_HEADER3 : DB_HEADER;
+	want = at + head.count * db_entry_size[head.version];
 	if (size != want)
-		return db_says(DB_BAD, "has %zu bytes, but %u programs take %zu", size, (u32)count, want);
-	if (version == 3) {
-		db_number(&c, &crc, 4);
-		db_number(&c, &t->saved_s, 8);
-		if (crc != db_file_crc(data, size))
-			return db_says(DB_BAD, "is damaged: its checksum is wrong");
-	}
-	for (i = 0; i < count; i++) {
+		return db_says(DB_BAD, "has %zu bytes, but %u programs take %zu", size, head.count, want);
+	if (head.version == 3 && head.crc != db_file_crc(data, size))
+		return db_says(DB_BAD, "is damaged: its checksum is wrong");
+	t->saved_s = head.version == 3 ? head.saved_s : 0;
+	for (i = 0; i < head.count; i++, at += db_entry_size[head.version]) {
 		struct db_profile *p = &t->profile[i];
 
-		if (!db_entry(&c, p, version) || !db_name_ok(p->comm))
+		if (head.version == 3)
+			memcpy(p, data + at, sizeof(*p));
+		if (!(head.version == 3 ? db_entry_ok(p) : db_from_old(p, data + at, head.version)) ||
+		    !db_name_ok(p->key.comm))
 			return db_says(DB_BAD, "is damaged at entry %u", i);
-		if (db_find(t, p->comm, p->exe))
-			return db_says(DB_BAD, "has %s twice", p->comm);
+		if (db_find(t, &p->key))
+			return db_says(DB_BAD, "has %s twice", p->key.comm);
 		t->count++;
 	}
-	t->version = version;
+	t->version = head.version;
 	return DB_OK;
 }
 
@@ -2820,35 +2819,30 @@ static enum db_result db_decode(struct db_table *t, u8 *data, size_t size)
  */
 static size_t db_encode(u8 *data, struct db_table *t, u32 version)
 {
-	struct db_cursor c = { .at = data, .write = true };
-	u64 magic = 0x42444450, v = version, count = 0, crc = 0, saved_s = t->saved_s;
+	struct db_head head = { .magic = DB_MAGIC, .version = version, .saved_s = t->saved_s };
+	size_t header = version == 3 ? DB_HEADER3 : DB_HEADER, size = header;
 	struct db_profile *p, *end = t->profile + t->count, *best;
+	struct db_old old;
 
 	qsort(t->profile, t->count, sizeof(*p), db_compare);
-	c.at = data + (version == 3 ? DB_HEADER3 : DB_HEADER);
 	for (p = t->profile; p < end; p++) {
 		best = p;
-		while (version < 3 && p + 1 < end && !memcmp(p->comm, p[1].comm, sizeof(p->comm)))
+		while (version < 3 && p + 1 < end && !memcmp(p->key.comm, p[1].key.comm, sizeof(p->key.comm)))
 			if ((++p)->observations > best->observations)
 				best = p;
 		if (version < 3 && db_confidence(best) < DB_CONFIDENCE)
 			continue;
-		db_entry(&c, best, version);
-		count++;
+		old = db_to_old(best);
+		memcpy(data + size, version == 3 ? (void *)best : &old, db_entry_size[version]);
+		size += db_entry_size[version];
+		head.count++;
 	}
-	v = c.at - data;
-	c.at = data;
-	db_number(&c, &magic, 4);
-	db_number(&c, &(u64){ version }, 4);
-	db_number(&c, &count, 4);
+	memcpy(data, &head, header);
 	if (version == 3) {
-		c.at += 4;
-		db_number(&c, &saved_s, 8);
-		crc = db_file_crc(data, v);
-		c.at = data + DB_HEADER;
-		db_number(&c, &crc, 4);
+		head.crc = db_file_crc(data, size);
+		memcpy(data, &head, header);
 	}
-	return v;
+	return size;
 }
 
 /* After a file was read: programs that nobody started for DB_DAYS are forgotten. */
@@ -2990,11 +2984,10 @@ static int db_save(void)
  * Adds a program. Where the table is full, the program that was seen longest ago goes; of those, the
  * program with the fewest observations; of those, the first by name.
  */
-static struct db_profile *db_add(const char *comm, u64 exe)
+static struct db_profile *db_add(const struct learn_key *key)
 {
 	struct db_table *t = &db.known;
 	struct db_profile *p = t->profile, *i;
-	struct learn_key key;
 
 	if (t->count < LEARN_PROGRAMS) {
 		p += t->count++;
@@ -3004,14 +2997,17 @@ static struct db_profile *db_add(const char *comm, u64 exe)
 			    i->observations != p->observations ? i->observations < p->observations :
 			    db_compare(i, p) < 0)
 				p = i;
-		memcpy(key.comm, p->comm, sizeof(key.comm));
-		key.exe = p->exe;
 		if (st.skel)
-			bpf_map_delete_elem(bpf_map__fd(st.skel->maps.predictions), &key);
+			bpf_map_delete_elem(bpf_map__fd(st.skel->maps.predictions), &p->key);
 	}
-	*p = (struct db_profile){ .exe = exe };
-	memcpy(p->comm, comm, sizeof(p->comm));
+	*p = (struct db_profile){ .key = *key };
 	return p;
+}
+
+/* Adds `n` to *sum, up to what *sum can hold. */
+static void db_count(u32 *sum, u64 n)
+{
+	*sum = MIN(*sum + n, UINT32_MAX);
 }
 
 static u64 db_ewma(u64 avg, u64 sample)
@@ -3024,7 +3020,7 @@ static void db_merge_role(struct db_profile *p, const struct learn_sum *s)
 	if (!s->role || s->role >= ROLE_NR)
 		return;
 	if (p->role == s->role) {
-		p->role_votes += s->role_votes;
+		db_count(&p->role_votes, s->role_votes);
 	} else if (p->role_votes > s->role_votes) {
 		p->role_votes -= s->role_votes;
 	} else {
@@ -3036,11 +3032,11 @@ static void db_merge_role(struct db_profile *p, const struct learn_sum *s)
 /* Takes what BPF observed of a program; each observation moves the averages by one step. */
 static struct db_profile *db_merge(const struct learn_key *key, const struct learn_sum *s)
 {
-	struct db_profile *p = db_find(&db.known, key->comm, key->exe);
+	struct db_profile *p = db_find(&db.known, key);
 	u32 i;
 
 	if (!p) {
-		p = db_add(key->comm, key->exe);
+		p = db_add(key);
 		p->burst_ns = s->burst_ns;
 		p->dev_ns = s->dev_ns;
 		p->wakeups_hz = s->wakeups_hz;
@@ -3055,9 +3051,9 @@ static struct db_profile *db_merge(const struct learn_key *key, const struct lea
 			p->switches_hz = db_ewma(p->switches_hz, s->switches_hz);
 		}
 	}
-	p->observations = MIN(p->observations + s->count, UINT32_MAX);
+	db_count(&p->observations, s->count);
 	for (i = 0; i < TIER_NR; i++)
-		p->votes[i] += s->votes[i];
+		db_count(&p->votes[i], s->votes[i]);
 	db_merge_role(p, s);
 	while (db_votes(p) > DB_VOTES) {
 		for (i = 0; i < TIER_NR; i++)
@@ -3073,16 +3069,14 @@ static struct db_profile *db_merge(const struct learn_key *key, const struct lea
 static void db_foretell(const struct db_profile *p)
 {
 	int fd = bpf_map__fd(st.skel->maps.predictions);
-	struct learn_key key = { .exe = p->exe };
 	struct prediction to;
 
-	memcpy(key.comm, p->comm, sizeof(key.comm));
 	if (!db_predict(p, &to)) {
-		bpf_map_delete_elem(fd, &key);
+		bpf_map_delete_elem(fd, &p->key);
 		return;
 	}
-	bpf_map_update_elem(fd, &key, &to, BPF_ANY);
-	if (!p->exe)
+	bpf_map_update_elem(fd, &p->key, &to, BPF_ANY);
+	if (!p->key.exe)
 		st.skel->bss->predict_any = 1;
 }
 
@@ -11895,8 +11889,8 @@ static void db_list_json(struct out *o)
 	json_open(&j, "programs", '[');
 	for (p = db.known.profile; p < db.known.profile + db.known.count; p++) {
 		json_open(&j, NULL, '{');
-		json_str(&j, "comm", p->comm);
-		json_u64(&j, "exe", p->exe);
+		json_str(&j, "comm", p->key.comm);
+		json_u64(&j, "exe", p->key.exe);
 		json_str(&j, "tier", tier_names[db_tier(p)]);
 		json_f64(&j, "confidence", db_confidence(p), 3);
 		json_u64(&j, "observations", p->observations);
@@ -11932,11 +11926,11 @@ static void db_list_text(struct out *o)
 	out_f(o, "%-15s %-8s %-12s %5s %6s %10s %10s %8s %-10s %5s\n", "program", "path", "tier",
 	      "sure%", "seen", "burst us", "varies us", "wakes/s", "role", "days");
 	for (p = db.known.profile; p < db.known.profile + db.known.count; p++) {
-		snprintf(seen, sizeof(seen), p->observations < UINT32_MAX ? "%" PRIu64 : "many", p->observations);
+		snprintf(seen, sizeof(seen), p->observations < UINT32_MAX ? "%u" : "many", p->observations);
 		snprintf(days, sizeof(days), p->seen_s ? "%.0f" : "-",
 			 (double)(db_now(&db.known) - MIN(p->seen_s, db_now(&db.known))) / 86400);
 		out_f(o, "%-15s %08x %-12s %5.0f %6s %10s %10s %8" PRIu64 " %-10s %5s\n",
-		      p->comm, (u32)p->exe, tier_names[db_tier(p)], db_confidence(p) * 100, seen,
+		      p->key.comm, p->key.exe, tier_names[db_tier(p)], db_confidence(p) * 100, seen,
 		      db_us(burst, p->burst_ns), db_us(dev, p->dev_ns), p->wakeups_hz, role_names[p->role], days);
 	}
 }
@@ -11981,11 +11975,11 @@ static int db_import(void)
 	if (db_read_fd(fd, &other) != DB_OK)
 		die(EX_CONFIG, "%s %s", file ? : "standard input", db_why);
 	for (p = other.profile; p < other.profile + other.count; p++) {
-		mine = db_find(&db.known, p->comm, p->exe);
+		mine = db_find(&db.known, &p->key);
 		if (mine && mine->observations > p->observations)
 			continue;
 		if (!mine)
-			mine = db_add(p->comm, p->exe);
+			mine = db_add(&p->key);
 		*mine = *p;
 	}
 	code = db_save();

@@ -128,9 +128,9 @@ static void check_room(void)
 	memset(told, 0, sizeof(told));
 	for (i = 0; i < LEARN_PROGRAMS; i++)
 		after((struct learn_key){ "program", i }, long_ones);
-	db_find(&db.known, first.comm, first.exe)->seen_s -= 10;
+	db_find(&db.known, &first)->seen_s -= 10;
 	EXPECT(after(last, long_ones).tier == TIER_BATCH, "the 513th is not foretold");
-	EXPECT(told_at(&first) == LEARN_PROGRAMS && !db_find(&db.known, first.comm, first.exe),
+	EXPECT(told_at(&first) == LEARN_PROGRAMS && !db_find(&db.known, &first),
 	       "who was seen least lately stays");
 }
 
