@@ -6916,42 +6916,6 @@ static void stat_json(const struct stat_now *s, void *ctx)
 		json_close(j, '}');
 }
 
-/* What threads of each role did: as JSON where `j` is not NULL, else as text to `o`. */
-static void roles_print(struct out *o, struct json *j)
-{
-	u64 run_ms, run_ns, misses;
-	struct histogram wake;
-	u32 i;
-
-	if (!j)
-		out_f(o, "%-12s %10s %10s %10s %10s %10s %10s\n", "role", "run ms", "wakeups", "p50 us",
-		      "p99 us", "p99.9 us", "misses");
-	for (i = 0; i < ROLE_NR; i++) {
-		hist_read(&wake, offsetof(struct cpu_state, wake_hist[i]), 0);
-		run_ns = cpu_sum(offsetof(struct cpu_state, role_run_ns[i]));
-		run_ms = run_ns / NSEC_PER_MSEC;
-		misses = cpu_sum(offsetof(struct cpu_state, misses[i]));
-		if (j) {
-			json_open(j, role_names[i], '{');
-			json_u64(j, "run_ms", run_ms);
-			json_u64(j, "wakeups", wake.n);
-			json_u64(j, "misses", misses);
-			if (wake.n) {
-				json_f64(j, "wake_p50_us", wake.p50, 1);
-				json_f64(j, "wake_p99_us", wake.p99, 1);
-				json_f64(j, "wake_p999_us", wake.p999, 1);
-			}
-			json_close(j, '}');
-		} else if (wake.n) {
-			out_f(o, "%-12s %10" PRIu64 " %10" PRIu64 " %10.1f %10.1f %10.1f %10" PRIu64 "\n",
-			      role_names[i], run_ms, wake.n, wake.p50, wake.p99, wake.p999, misses);
-		} else if (run_ns) {
-			out_f(o, "%-12s %10" PRIu64 " %10u %10s %10s %10s %10" PRIu64 "\n",
-			      role_names[i], run_ms, 0, "-", "-", "-", misses);
-		}
-	}
-}
-
 static void status_json(struct out *o)
 {
 	bool wine_used = false;
@@ -6978,9 +6942,6 @@ static void status_json(struct out *o)
 	json_close(&j, '}');
 	json_open(&j, "stats", '{');
 	stats_each(stat_json, &j);
-	json_close(&j, '}');
-	json_open(&j, "roles", '{');
-	roles_print(o, &j);
 	json_close(&j, '}');
 	detection_json(&j, o);
 	json_end(&j);
@@ -7019,7 +6980,6 @@ static void status_text(struct out *o)
 			out_f(o, "hook %s: %s; instead: %s\n", hooks[i].name, st.hook_why[i],
 			      hooks[i].fallback);
 	stats_each(stat_text, o);
-	roles_print(o, NULL);
 	detection_text(o);
 	out_f(o, "thread %8s %8s %-10s %-10s %-8s %4s %9s  %s\n", "tid", "pid", "class", "role",
 	      "source", "conf", "submit/s", "comm");

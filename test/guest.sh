@@ -140,14 +140,14 @@ life_second() { : "a second gamer exits 75 with one line, with a folder of its o
 	attached || fail "the first one is gone"
 }
 woken() { # ROLE N: so many wakeups of that role
-	gamer status --json | sed -n "s/.*\"$1\":{[^}]*\"wakeups\":\([0-9]*\).*/\1/p" >/tmp/woken
-	[ "$(cat /tmp/woken)" -ge "$2" ]
+	gamer status --json | sed -n "s/.*\"wakeup\":{.*\"$1\":{\"n\":\([0-9]*\).*/\1/p" >/tmp/woken
+	[ "0$(cat /tmp/woken)" -ge "$2" ]
 }
 life_irq() { : "a thread of the game that only a timer wakes gets a role within a second"
 	timerlat 10000000 >/dev/null &
 	local t=$!
 	start --game $t
-	wait_for 20 woken input 200 || fail "a timer wakes a thread at 1 kHz: $(gamer status | grep '^input ')"
+	wait_for 20 woken input 200 || fail "a timer wakes a thread at 1 kHz: $(gamer status | grep '^wakeup.input ')"
 	kill $t
 }
 life_frequency() { : "frequencies asked for follow utilization: little for light work, all for busy CPUs, little again; performance always asks for all"
@@ -888,7 +888,7 @@ dev_learned() { : "a game's submitting thread is known before its first submit i
 	row_is submit "none none 0" || row_is submit "worker name 40" || fail "before its first submit: $(row submit)"
 	go
 	has submit "gpu gpu 100"
-	wait_for 60 woken gpu 400 || fail "400 submits: $(gamer status | grep '^gpu ')"
+	wait_for 60 woken gpu 400 || fail "400 submits: $(gamer status | grep '^wakeup.gpu ')"
 	over
 	wait_for 5 game_is none || fail "it has ended: $(gamer status | grep ^game:)"
 	stops TERM
