@@ -12248,231 +12248,186 @@ static void man_hooks(void)
  * without a term is a paragraph, or, behind a tab, what a person types.
  */
 static const struct { const char *section, *term, *text; void (*table)(void); } manual[] = {
-	{ .section = "DESCRIPTION", .text = "gamer attaches to the kernel through sched_ext, watches what "
-	  "threads really do (submit work to the GPU, flip pages, read a mouse, move sound, set priorities "
-	  "under Wine, run with the rhythm of frames), and runs the threads that make the next frame "
-	  "first, with the threads that these wait for. All other work shares the rest by weight. When "
-	  "gamer ends, however it ends, the kernel's own scheduler takes over at once." },
-	{ .text = "With --backend scx gamer schedules. With --backend fair gamer advises the scheduler "
-	  "that is there: a nice value and, since kernel 6.12, a slice for each role. With --backend auto "
-	  "gamer schedules where the kernel has sched_ext and no other scheduler of sched_ext is attached, "
-	  "and else advises. Without --backend gamer does the same, but beside another scheduler of "
-	  "sched_ext gamer ends with 75, for whoever started both may have forgotten one. gamer check and "
-	  "gamer status say which it is, and why." },
-	{ .text = "gamer finds the game by what a process does now (draws at a steady rate, reads a gamepad, "
-	  "fills the screen by itself) and by what it is (started by a launcher, or an application of the "
-	  "desktop). An application is a game where its description has the category Game (NAME.desktop in "
-	  "/usr/share/applications and the like, not in a home folder; NAME as in the process's control group, "
-	  "or else the program's). A game of another application that is played by keyboard alone is none to "
-	  "gamer, and neither is a page of a browser. A program of no application that draws at a steady rate "
-	  "(a moving wallpaper, a recorder, in a session without systemd) looks like a game. "
-	  "Who serves the display to which the game is connected is "
-	  "its compositor. gamer status says in "
-	  "one line why the game is the game, and which process is next. Where that errs, GAMER_GAME=1 in "
-	  "the environment of a process or --game PID decides. A game belongs to a user, whose other "
-	  "processes serve it; a process of another user does not take its place. While somebody sits at the "
-	  "first seat, a user without a seat has no game." },
-	{ .text = "gamer learns what tasks of each program are like (how long they run, batch work or not, "
-	  "the role of a game's thread that a device proved), so that the next task of that program begins "
-	  "with it. gamer tells programs apart by name and path. The database holds 512 programs at most, "
-	  "forgets each 30 days after that program last ran, and is written when gamer ends, and every 10 "
-	  "minutes while no game runs." },
-	{ .text = "The kernel ends gamer's scheduler when a task has waited for 5 seconds. gamer then "
-	  "starts again after 1, 2, 4 s and so on, --restarts times in a row, and ends with 70. After an "
-	  "hour without a failure gamer counts anew." },
+	{ .section = "DESCRIPTION", .text = "gamer attaches to the kernel through sched_ext, watches what threads "
+	  "really do (submit work to the GPU, flip pages, read a mouse, move sound, set priorities under Wine, run "
+	  "with the rhythm of frames), and runs the threads that make the next frame first, with the threads that "
+	  "these wait for. All other work shares the rest by weight. When gamer ends, however it ends, the kernel's "
+	  "own scheduler takes over at once." },
+	{ .text = "With --backend scx gamer schedules. With --backend fair gamer advises the scheduler that is there: "
+	  "a nice value and, since kernel 6.12, a slice for each role. With --backend auto gamer schedules where the "
+	  "kernel has sched_ext and no other scheduler of sched_ext is attached, and else advises. Without --backend "
+	  "gamer does the same, but beside another scheduler of sched_ext gamer ends with 75, for whoever started "
+	  "both may have forgotten one. gamer check and gamer status say which it is, and why." },
+	{ .text = "gamer finds the game by what a process does now (draws at a steady rate, reads a gamepad, fills "
+	  "the screen by itself) and by what it is (started by a launcher, or an application of the desktop)."
+	  " An application is a game where its description has the category Game (NAME.desktop in "
+	  "/usr/share/applications and the like, not in a home folder; NAME as in the process's control "
+	  "group, or else the program's). A game of another application that is played by keyboard alone is "
+	  "none to gamer, and neither is a page of a browser. A program of no application that draws at a "
+	  "steady rate (a moving wallpaper, a recorder, in a session without systemd) looks like a game. Who "
+	  "serves the display to which the game is connected is its compositor. gamer status says in one line"
+	  " why the game is the game, and which process is next. Where that errs, GAMER_GAME=1 in the "
+	  "environment of a process or --game PID decides. A game belongs to a user, whose other processes "
+	  "serve it; a process of another user does not take its place. While somebody sits at the first "
+	  "seat, a user without a seat has no game." },
+	{ .text = "gamer learns what tasks of each program are like (how long they run, batch work or not, the role "
+	  "of a game's thread that a device proved), so that the next task of that program begins with it. gamer "
+	  "tells programs apart by name and path. The database holds 512 programs at most, forgets each 30 days after "
+	  "that program last ran, and is written when gamer ends, and every 10 minutes while no game runs." },
+	{ .text = "The kernel ends gamer's scheduler when a task has waited for 5 seconds. gamer then starts again "
+	  "after 1, 2, 4 s and so on, --restarts times in a row, and ends with 70. After an hour without a failure "
+	  "gamer counts anew." },
 	{ .section = "COMMANDS", .table = man_commands },
 	{ .section = "EXAMPLES", .term = "gamer", .text = "Schedule until Ctrl-C (as root)." },
-	{ .term = "gamer --observe", .text = "Find the game and the roles of its threads, and schedule "
-	  "nothing." },
-	{ .term = "gamer run --backend auto --game-weight 4", .text = "Advise where another scheduler is "
-	  "attached; the game outweighs other work four times." },
-	{ .term = "gamer run --hooks=-wine,-cpuperf -p balanced", .text = "Do without two hooks, in a "
-	  "power profile of your choice." },
-	{ .term = "gamer check", .text = "Say what this kernel offers." },
+	{ .term = "gamer run --backend auto --game-weight 4", .text = "Advise where another scheduler is attached; "
+	  "the game outweighs other work four times." },
+	{ .term = "gamer run --hooks=-wine,-cpuperf -p balanced", .text = "Do without two hooks, in a power profile "
+	  "of your choice." },
 	{ .term = "GAMER_GAME=1 %command%", .text = "As a launch option of Steam: this is the game." },
-	{ .term = "gamer events --type classification,deadline_miss --seconds 60",
-	  .text = "What happens, as JSON lines." },
+	{ .term = "gamer events --type classification,deadline_miss --seconds 60", .text = "What happens, as JSON "
+	  "lines." },
 	{ .term = "gamer events --trace game.json --seconds 10", .text = "The same for ui.perfetto.dev or "
 	  "chrome://tracing." },
 	{ .term = "gamer status --metrics", .text = "OpenMetrics, for Prometheus." },
-	{ .term = "gamer profile -s 10 -p 1234", .text = "Where the time of a process and its children "
-	  "goes." },
-	{ .term = "gamer profile --folded -- make 2>/dev/null | c++filt >make.folded",
-	  .text = "Stacks for flamegraph.pl; c++filt makes names of C++ and Rust readable." },
-	{ .term = "gamer db export learned.db", .text = "Keep what was learned; gamer db import learned.db "
-	  "takes it back." },
+	{ .term = "gamer profile -s 10 -p 1234", .text = "Where the time of a process and its children goes." },
+	{ .term = "gamer profile --folded -- make 2>/dev/null | c++filt >make.folded", .text = "Stacks for "
+	  "flamegraph.pl; c++filt makes names of C++ and Rust readable." },
+	{ .term = "gamer db export learned.db", .text = "Keep what was learned; gamer db import learned.db takes it "
+	  "back." },
 	{ .term = "gamer restore", .text = "Put back what a gamer that was killed had given to threads." },
-	{ .term = "gamer man | man -l -", .text = "This page." },
 	{ .term = ". <(gamer completions bash)", .text = "Completions in this shell; also zsh. fish: gamer "
 	  "completions fish | source" },
-
-	{ .section = "ADVICE", .text = "What --backend fair gives to a thread of the game or of its "
-	  "servers. Threads of others get nothing." },
+	{ .section = "ADVICE", .text = "What --backend fair gives to a thread of the game or of its servers. Threads "
+	  "of others get nothing." },
 	{ .table = man_advice },
-	{ .text = "What a thread had before is put back when its role or gamer ends, and after SIGKILL by "
-	  "the next start or by gamer restore. What somebody else changes meanwhile stays. Real-time, "
-	  "deadline, SCHED_IDLE and kernel threads are not touched, nor are threads that chose their own "
-	  "nice value or slice. nice values rank within a cgroup or, without one, within a session "
-	  "(autogroup). Where the game is alone in it, the cgroup's cpu.weight becomes 8 times what it "
-	  "was, or the session's nice value -9; where others are in it, gamer status says that this limits "
-	  "the effect. Before kernel 6.12 there are no slices, and nice values work alone. --realtime "
-	  "gives SCHED_FIFO to threads of input, audio and gpu whose bursts are short, and takes it back "
-	  "from a thread that runs longer." },
-
-	{ .section = "PROFILING", .text = "For each thread and stack gamer profile tells how long and how "
-	  "often the thread was off its CPU, and why: sleep, disk (I/O, uninterruptible), uninterruptible "
-	  "(other waits in the kernel), preempted, runqueue (woken, no CPU yet), stopped, traced. For each "
-	  "thread it tells the times from wakeup to run. Then come system calls by name and category "
-	  "(32-bit calls apart), futex waits, block requests, page faults, context switches, and cache "
-	  "misses where the hardware counts them. --json has all of it." },
-	{ .text = "A thread's time begins with the recording or with the thread's creation (the wait for "
-	  "its first run is runqueue), and ends with the thread's last switch or the recording. The "
-	  "behaviour is cpu_bound or, by the calls, io_bound, network_bound, memory_bound or mixed; a "
-	  "command that mostly waits for time, for its own threads or for readiness is unknown." },
-	{ .text = "gamer profile needs CAP_BPF and CAP_PERFMON, and neither sched_ext nor a running gamer. "
-	  "Without them it tells what /proc tells (\"source\":\"proc\"), system calls as samples 10 times "
-	  "a second; options that need more are refused. In a PID namespace processes have the numbers of "
-	  "that namespace, and /proc must be its own." },
-	{ .text = "Names come from the symbols of the files that are mapped, from debug files by build ID, "
-	  "and from /tmp/perf-PID.map (of the process's user, or of root if all may read it); Windows "
-	  "modules are named by file and offset. Names are read for 10 seconds at most, a million of a "
-	  "file; the report says what it lacks. Names of C++ and Rust stay mangled, for c++filt. Stacks "
-	  "follow frame pointers; one caller that they skip is found by the call instruction before the "
-	  "return address. With --json or --folded and without --output the command's own output goes to "
-	  "standard error." },
-
-	{ .section = "START AT BOOT", .term = "systemd", .text = "The unit is active when gamer schedules, "
-	  "not before. systemd starts a gamer that crashed again, 5 times in 5 minutes, but not where a "
-	  "new start cannot help (64, 69, 77, 78)." },
+	{ .text = "What a thread had before is put back when its role or gamer ends, and after SIGKILL by the next "
+	  "start or by gamer restore. What somebody else changes meanwhile stays. Real-time, deadline, SCHED_IDLE and "
+	  "kernel threads are not touched, nor are threads that chose their own nice value or slice. nice values rank "
+	  "within a cgroup or, without one, within a session (autogroup). Where the game is alone in it, the cgroup's "
+	  "cpu.weight becomes 8 times what it was, or the session's nice value -9; where others are in it, gamer "
+	  "status says that this limits the effect (systemd-run --user --scope COMMAND starts a game in a cgroup of "
+	  "its own). Before kernel 6.12 there are no slices, and nice values work alone. --realtime gives SCHED_FIFO "
+	  "to threads of input, audio and gpu whose bursts are short, and takes it back from a thread that runs "
+	  "longer." },
+	{ .section = "PROFILING", .text = "For each thread and stack gamer profile tells how long and how often the "
+	  "thread was off its CPU, and why: sleep, disk (I/O, uninterruptible), uninterruptible (other waits in the "
+	  "kernel), preempted, runqueue (woken, no CPU yet), stopped, traced. For each thread it tells the times from "
+	  "wakeup to run. Then come system calls by name and category (32-bit calls apart), futex waits, block "
+	  "requests, page faults, context switches, and cache misses where the hardware counts them. --json has all "
+	  "of it." },
+	{ .text = "A thread's time begins with the recording or with the thread's creation (the wait for its first "
+	  "run is runqueue), and ends with the thread's last switch or the recording. The behaviour is cpu_bound or, "
+	  "by the calls, io_bound, network_bound, memory_bound or mixed; a command that mostly waits for time, for "
+	  "its own threads or for readiness is unknown." },
+	{ .text = "gamer profile needs CAP_BPF and CAP_PERFMON, and neither sched_ext nor a running gamer. Without "
+	  "them it tells what /proc tells (\"source\":\"proc\"), system calls as samples 10 times a second; options "
+	  "that need more are refused. In a PID namespace processes have the numbers of that namespace, and /proc "
+	  "must be its own." },
+	{ .text = "Names come from the symbols of the files that are mapped, from debug files by build ID, and from "
+	  "/tmp/perf-PID.map (of the process's user, or of root if all may read it); Windows modules are named by "
+	  "file and offset. Names are read for 10 seconds at most, a million of a file; the report says what it "
+	  "lacks. Names of C++ and Rust stay mangled, for c++filt. Stacks follow frame pointers; one caller that they "
+	  "skip is found by the call instruction before the return address. With --json or --folded and without "
+	  "--output the command's own output goes to standard error." },
+	{ .section = "START AT BOOT", .term = "systemd", .text = "The unit is active when gamer schedules, not "
+	  "before. systemd starts a gamer that crashed again, 5 times in 5 minutes, but not where a new start cannot "
+	  "help (64, 69, 77, 78)." },
 	{ .text = "\tinstall -D gamer /opt/gamer/gamer\n/opt/gamer/gamer unit "
 	  ">/etc/systemd/system/gamer.service\nsystemctl enable --now gamer" },
 	{ .term = "scx.service", .text = "finds gamer by its name on PATH, where /usr/bin can be written:" },
-	{ .text = "\tinstall /opt/gamer/gamer /usr/bin/gamer\nsed -i "
-	  "'s/^SCX_SCHEDULER=.*/SCX_SCHEDULER=gamer/; s/^SCX_FLAGS=.*/SCX_FLAGS=/' /etc/default/scx\n"
+	{ .text = "\tinstall /opt/gamer/gamer /usr/bin/gamer\n"
+	  "sed -i 's/^SCX_SCHEDULER=.*/SCX_SCHEDULER=gamer/; s/^SCX_FLAGS=.*/SCX_FLAGS=/' /etc/default/scx\n"
 	  "systemctl restart scx" },
-	{ .term = "scx_loader, scxctl", .text = "start the schedulers of a list of their own. gamer is not "
-	  "on that list (1.1.3), and no configuration adds to it. Beside a scheduler that they started "
-	  "gamer ends with 75, or advises it with --backend fair; scxctl stop ends it. A scx_loader with "
-	  "scx_gamer on its list starts, switches and ends gamer: make install SCX_LINK=1 makes the link of "
-	  "that name, and the flags were none for the mode auto, -p performance for gaming and lowlatency, "
-	  "-p powersave for powersave and -p balanced for server." },
-	{ .term = "busybox init", .text = "starts gamer again and again where gamer cannot run, so look at "
-	  "gamer check first:" },
-	{ .text = "\techo \"::respawn:/bin/sh -c '/opt/gamer/gamer && exec sleep 99999999'\" "
-	  ">>/etc/inittab\nkill -HUP 1" },
+	{ .term = "scx_loader, scxctl", .text = "start the schedulers of a list of their own, on which gamer is not "
+	  "(1.1.3); scxctl stop ends theirs. For one with scx_gamer on its list make install SCX_LINK=1 makes the "
+	  "link of that name; its flags were none for auto, -p performance for gaming and lowlatency, -p powersave "
+	  "and -p balanced (server)." },
+	{ .term = "busybox init", .text = "starts gamer again and again where gamer cannot run, so look at gamer "
+	  "check first:" },
+	{ .text = "\techo \"::respawn:/bin/sh -c '/opt/gamer/gamer && exec sleep 99999999'\" >>/etc/inittab\n"
+	  "kill -HUP 1" },
 	{ .term = "OpenRC", .text = "knows it as a service:" },
 	{ .text = "\tprintf '%s\\n' '#!/sbin/openrc-run' command=/opt/gamer/gamer command_background=yes \\\n"
 	  "    pidfile=/run/gamer.pid >/etc/init.d/gamer\nchmod 755 /etc/init.d/gamer\n"
 	  "rc-update add gamer && rc-service gamer start" },
-	{ .term = "An initramfs", .text = "needs the one file, /sys, a writable /run, and /proc to find "
-	  "games. gamer says what is not mounted, and mounts nothing." },
-
-	{ .section = "CAPABILITIES", .text = "gamer uses a capability only as follows, and gives up all "
-	  "others:" },
+	{ .term = "An initramfs", .text = "needs the one file, /sys, a writable /run, and /proc to find games. gamer "
+	  "says what is not mounted, and mounts nothing." },
+	{ .section = "CAPABILITIES", .text = "gamer uses a capability only as follows, and gives up all others:" },
 	{ .table = man_capabilities },
-	{ .text = "Once attached gamer has none in force but CAP_SYS_NICE where it advises, and "
-	  "CAP_DAC_OVERRIDE where a folder is another user's. What loading and the child need is "
-	  "permitted, and is taken up for the moment. System calls that gamer does not need fail with "
-	  "EPERM and are logged (--no-seccomp). A process whose memory is locked is left out, and waited "
-	  "for by nobody. Without root these suffice to schedule, with a RUNTIME_DIRECTORY of the user's:" },
+	{ .text = "Once attached gamer has none in force but CAP_SYS_NICE where it advises, and CAP_DAC_OVERRIDE "
+	  "where a folder is another user's. What loading and the child need is permitted, and is taken up for the "
+	  "moment. System calls that gamer does not need fail with EPERM and are logged (--no-seccomp). A process "
+	  "whose memory is locked is left out, and waited for by nobody. Without root these suffice to schedule, with "
+	  "a RUNTIME_DIRECTORY of the user's:" },
 	{ .text = "\tsetcap cap_bpf,cap_perfmon+ep gamer" },
-	{ .section = "HOOKS", .text = "What gamer takes from the kernel, by what the kernel has and never "
-	  "by its version. Each hook is tried alone; one that is missing or refused costs nothing but "
-	  "itself. gamer check shows this for the running kernel, and --hooks=-NAME leaves a hook out. A "
-	  "call counts only where it succeeded. A module with a hook in it cannot be unloaded while gamer "
-	  "runs." },
+	{ .section = "HOOKS", .text = "What gamer takes from the kernel, by what the kernel has and never by its "
+	  "version. Each hook is tried alone; one that is missing or refused costs nothing but itself. gamer check "
+	  "shows this for the running kernel, and --hooks=-NAME leaves a hook out. A call counts only where it "
+	  "succeeded. A module with a hook in it cannot be unloaded while gamer runs." },
 	{ .table = man_hooks },
 	{ .section = "STATISTICS", .table = man_stats },
-
-	{ .section = "EXIT STATUS", .term = "0", .text = "gamer was asked to stop, by a signal or by the "
-	  "keys below." },
+	{ .section = "EXIT STATUS", .term = "0", .text = "gamer was asked to stop, by a signal or by the keys "
+	  "below." },
 	{ .term = "64", .text = "Wrong usage." },
 	{ .term = "66", .text = "There is no such file, process or thread." },
-	{ .term = "69", .text = "run --backend scx: the kernel has no sched_ext, or refuses schedulers "
-	  "(isolcpus=). Any run: the kernel has no BTF, or forbids BPF to read (lockdown=confidentiality). "
-	  "status, top, events: no gamer runs, answers within 10 s or has a place for a client." },
-	{ .term = "70", .text = "The kernel ended the scheduler for an error or a stall, or refuses the "
-	  "BPF programs; last_exit says which." },
+	{ .term = "69", .text = "run --backend scx: the kernel has no sched_ext, or refuses schedulers (isolcpus=). "
+	  "Any run: the kernel has no BTF, or forbids BPF to read (lockdown=confidentiality). status, top, events: no "
+	  "gamer runs, answers within 10 s or has a place for a client." },
+	{ .term = "70", .text = "The kernel ended the scheduler for an error or a stall, or refuses the BPF programs; "
+	  "last_exit says which." },
 	{ .term = "71", .text = "The kernel gives no memory, process or descriptor." },
 	{ .term = "73, 74", .text = "A file cannot be made (73), or not be read or written (74)." },
-	{ .term = "75", .text = "Another gamer runs, or, without --backend and with --backend scx, another "
-	  "scheduler of sched_ext is attached; it is named. --backend auto and fair advise it instead." },
+	{ .term = "75", .text = "Another gamer runs, or, without --backend and with --backend scx, another scheduler "
+	  "of sched_ext is attached; it is named. --backend auto and fair advise it instead." },
 	{ .term = "77", .text = "Not permitted; the capability or limit that is missing is named." },
-	{ .term = "78", .text = "The process database or the list of advised threads is damaged or "
-	  "somebody else's." },
+	{ .term = "78", .text = "The process database or the list of advised threads is damaged or somebody else's." },
 	{ .term = "128 and more", .text = "gamer crashed by the signal of that number less 128." },
 	{ .text = "gamer profile -- COMMAND ends with the status of COMMAND." },
-	{ .section = "SIGNALS", .term = "SIGINT, SIGTERM", .text = "End; the kernel's own scheduler takes "
-	  "over at once." },
+	{ .section = "SIGNALS", .term = "SIGINT, SIGTERM", .text = "End; the kernel's own scheduler takes over at "
+	  "once." },
 	{ .term = "SIGHUP", .text = "Look at the power supply and the platform's profile again." },
 	{ .term = "SIGUSR1", .text = "Print the status to standard output." },
-	{ .term = "Alt-Shift-SysRq-S", .text = "These keys end any scheduler of sched_ext, where "
-	  "kernel.sysrq is 1 or has bit 256; without Shift they write disks. gamer then ends with 0, and "
-	  "systemd does not start it again." },
-	{ .section = "ENVIRONMENT", .term = "RUNTIME_DIRECTORY, STATE_DIRECTORY", .text = "Used in place "
-	  "of /run/gamer and /var/lib/gamer; systemd sets them. Of several folders the first counts." },
-	{ .term = "NOTIFY_SOCKET, WATCHDOG_USEC", .text = "gamer tells systemd when it schedules, what it "
-	  "does, and that it lives." },
+	{ .term = "Alt-Shift-SysRq-S", .text = "These keys end any scheduler of sched_ext, where kernel.sysrq is 1 or "
+	  "has bit 256; without Shift they write disks. gamer then ends with 0, and systemd does not start it "
+	  "again." },
+	{ .section = "ENVIRONMENT", .term = "RUNTIME_DIRECTORY, STATE_DIRECTORY", .text = "Used in place of "
+	  "/run/gamer and /var/lib/gamer; systemd sets them. Of several folders the first counts." },
+	{ .term = "NOTIFY_SOCKET, WATCHDOG_USEC", .text = "gamer tells systemd when it schedules, what it does, and "
+	  "that it lives." },
 	{ .term = "GAMER_GAME", .text = "Set to 1 for a process: that is the game." },
 	{ .term = "XDG_CACHE_HOME, HOME", .text = "Where the database lies that no other place takes." },
 	{ .term = "NO_COLOR, COLUMNS", .text = "No colours, and another width, in gamer top." },
-	{ .section = "FILES", .term = "/run/gamer/status", .text = "What gamer does, in words and values, "
-	  "rewritten once a second while a game runs. MangoHud shows a line of it with legacy_layout=0 and "
-	  "exec=grep fps /run/gamer/status in its configuration." },
+	{ .section = "FILES", .term = "/run/gamer/status", .text = "What gamer does, in words and values, rewritten "
+	  "once a second while a game runs. MangoHud shows a line of it with legacy_layout=0 and exec=grep fps "
+	  "/run/gamer/status in its configuration." },
 	{ .term = "/run/gamer/last_exit", .text = "Why gamer last ended, but by SIGKILL." },
-	{ .term = "/run/gamer/gamer.sock", .text = "Answers {\"cmd\":\"status\"} and {\"cmd\":\"events\"} "
-	  "with JSON lines. It is root's; --socket-group opens it for a group. It has 8 places: who "
-	  "listens to no events gives way to who comes, a user with more than a fair share to others, "
-	  "every user to root. A client that does not read is dropped, and counted." },
+	{ .term = "/run/gamer/gamer.sock", .text = "Answers {\"cmd\":\"status\"} and {\"cmd\":\"events\"} with JSON "
+	  "lines. It is root's; --socket-group opens it for a group. It has 8 places: who listens to no events gives "
+	  "way to who comes, a user with more than a fair share to others, every user to root. A client that does not "
+	  "read is dropped, and counted." },
 	{ .term = "/run/gamer/lock", .text = "Locked while a gamer runs." },
-	{ .term = "$RUNTIME_DIRECTORY/fair", .text = "While gamer advises: which threads have what, and "
-	  "had before." },
-	{ .term = "/var/lib/gamer/process.db", .text = "What gamer has learned. The first that can be "
-	  "written counts of --db FILE, $STATE_DIRECTORY/process.db, this one, and "
-	  "$XDG_CACHE_HOME/gamer/process.db (~/.cache); with none, or --db=, memory alone. A damaged one "
-	  "is kept as process.db.bad; one that another user owns or could write is not touched." },
-	{ .text = "gamer writes these, what options name, and nothing else, and opens no network "
-	  "connection. Each file is written whole under a name of its own in the same folder "
-	  "(.NAME.gamer-0), and then takes its name, with the mode of the file that it replaces. A device, "
-	  "pipe, link or folder in its place is refused (73). For --metrics-file gamer has no capability: "
-	  "the mode of its folder must let gamer's user write." },
-
-	{ .section = "TROUBLESHOOTING", .term = "not permitted without CAP_BPF and CAP_PERFMON",
-	  .text = "Run gamer as root, or see CAPABILITIES." },
-	{ .term = "scheduler '...' is attached", .text = "End it (systemctl stop scx, scxctl stop), or run "
-	  "gamer --backend fair." },
-	{ .term = "another gamer is running", .text = "The service does: systemctl stop gamer, or gamer "
-	  "status." },
-	{ .term = "no sched_ext", .text = "The kernel is older than 6.12 or built without it. Without "
-	  "--backend scx gamer advises there." },
-	{ .term = "no BTF", .text = "/sys is not mounted, or the kernel is built without "
-	  "CONFIG_DEBUG_INFO_BTF and cannot run gamer." },
-	{ .term = "isolcpus=...: the kernel takes no scheduler", .text = "Take isolcpus= off the kernel's "
-	  "command line, or let gamer advise." },
-	{ .term = "no running gamer, not permitted: .../gamer.sock", .text = "Start gamer; ask as root, or "
-	  "start gamer with --socket-group." },
-	{ .term = "game: none", .text = "Set GAMER_GAME=1 for the game, or run gamer with --game PID. In a "
-	  "PID namespace (a container) gamer sees no game." },
-	{ .term = "nice values rank within the game's cgroup only", .text = "Start the game in a scope of "
-	  "its own, as desktops do: systemd-run --user --scope COMMAND" },
-	{ .term = "the kernel ended the scheduler: ...", .text = "gamer starts again. Should that repeat, "
-	  "keep /run/gamer/last_exit for a report." },
-
-	{ .section = "LIMITS", .text = "A cgroup's weight counts for each of its tasks, along the path to "
-	  "the root, and is not divided among them; cpu.max is not kept while gamer schedules. What a task "
-	  "owes is forgotten after half a second of waiting, so very small shares (nice 19 beside many "
-	  "others) come out larger than the kernel's own." },
-	{ .text = "Not seen are 32-bit Windows threads under old WoW64 (with a 32-bit ntdll.so), a "
-	  "priority class that a parent gives at creation, and priorities set within 100 ms by the first "
-	  "Windows program. NVIDIA's own driver submits without system calls: who opens it is a hint, "
-	  "which the pattern must confirm. Servers (compositor, sound) are known by name or by what they "
-	  "do; a program may call itself so." },
-	{ .text = "Kernels 6.14 to 6.19 may deadlock where a CPU goes offline in the moment that gamer, or "
-	  "another program with BPF task storage, ends. While gamer runs, CPUs may come and go. 512 CPUs "
-	  "and 64 last-level caches at most." },
+	{ .term = "$RUNTIME_DIRECTORY/fair", .text = "While gamer advises: which threads have what, and had before." },
+	{ .term = "/var/lib/gamer/process.db", .text = "What gamer has learned. The first that can be written counts "
+	  "of --db FILE, $STATE_DIRECTORY/process.db, this one, and $XDG_CACHE_HOME/gamer/process.db (~/.cache); with "
+	  "none, or --db=, memory alone. A damaged one is kept as process.db.bad; one that another user owns or could "
+	  "write is not touched." },
+	{ .text = "gamer writes these, what options name, and nothing else, and opens no network connection. Each "
+	  "file is written whole under a name of its own in the same folder (.NAME.gamer-0), and then takes its name, "
+	  "with the mode of the file that it replaces. A device, pipe, link or folder in its place is refused (73). "
+	  "For --metrics-file gamer has no capability: the mode of its folder must let gamer's user write." },
+	{ .section = "LIMITS", .text = "A cgroup's weight counts for each of its tasks, along the path to the root, "
+	  "and is not divided among them; cpu.max is not kept while gamer schedules. What a task owes is forgotten "
+	  "after half a second of waiting, so very small shares (nice 19 beside many others) come out larger than the "
+	  "kernel's own." },
+	{ .text = "Not seen are 32-bit Windows threads under old WoW64 (with a 32-bit ntdll.so), a priority class "
+	  "that a parent gives at creation, and priorities set within 100 ms by the first Windows program. NVIDIA's "
+	  "own driver submits without system calls: who opens it is a hint, which the pattern must confirm. Servers "
+	  "(compositor, sound) are known by name or by what they do; a program may call itself so." },
+	{ .text = "Kernels 6.14 to 6.19 may deadlock where a CPU goes offline in the moment that gamer, or another "
+	  "program with BPF task storage, ends. While gamer runs, CPUs may come and go. 512 CPUs and 64 last-level "
+	  "caches at most." },
 	{ .text = "gamer profile does not run on kernel 6.1, which refuses one of its programs." },
-	{ .section = "SEE ALSO", .text = "sched(7), sched_setattr(2), cgroups(7), capabilities(7), "
-	  "c++filt(1)" },
+	{ .section = "SEE ALSO", .text = "sched(7), sched_setattr(2), cgroups(7), capabilities(7), c++filt(1)" },
 };
 
 static int cmd_man(void)
