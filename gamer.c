@@ -5844,7 +5844,6 @@ struct fair_attr {
 enum fair_state {
 	FAIR_HELD,		/* it has what it should have */
 	FAIR_TO_SET,
-	FAIR_TO_UNDO,
 	FAIR_THEIRS,		/* somebody else has changed it: it is left alone while it lives */
 };
 
@@ -5855,8 +5854,9 @@ struct fair_thread {
 	struct fair_attr is, then;	/* what gamer gives it, and gave it before: one of both it has */
 	u8 role;		/* enum role that the advice is for */
 	u8 state;		/* enum fair_state */
-	u8 realtime;		/* 1: it has SCHED_FIFO */
-	u8 pad[5];
+	u8 realtime;		/* 1: its bursts are short enough for SCHED_FIFO */
+	u8 seen;		/* 1: this look has seen it, 0: it is to have back what it had; fair_row() */
+	u8 pad[4];
 };
 _Static_assert(sizeof(struct fair_thread) == 48, "file");
 
@@ -5878,25 +5878,15 @@ static struct fair_list {
 	u32 nr;
 	char boot[40];		/* the kernel's name for this boot: starts count from there */
 	struct fair_group group;
-	struct fair_thread thread[FAIR_THREADS];	/* by tid */
-} fair_list, fair_next;		/* the next one: fair_plan() */
+	struct fair_thread thread[FAIR_THREADS];	/* by tid; behind the `known` of a look, those that it has found */
+} fair_list;
 #define FAIR_MAGIC	"GAMERF1\n"
 #define FAIR_HEAD	offsetof(struct fair_list, thread)
-
-/* A thread that should have a role's advice, as a look sees it. */
-struct fair_seen {
-	u64 start;
-	u32 tid, tgid;
-	u8 role;		/* enum role */
-	u8 realtime;		/* 1: its bursts are short enough for SCHED_FIFO */
-	bool own_slice;
-};
 
 static struct fair {
 	bool slices;		/* the kernel has slices; fair_probe() */
 	u32 slice_us;		/* its own; fair_probe() */
-	u32 nr_seen;
-	struct fair_seen seen[FAIR_THREADS];
+	u32 known;		/* threads of the list that lie in order; fair_look() */
 	u64 due_ns;		/* no look before; fair_look() */
 	u64 spent_ns, spent_at_ns;	/* what looks took of their share by then; fair_look() */
 	int timer_fd;		/* fires then; fair_turn() */
@@ -6232,17 +6222,17 @@ static const char *fair_load(struct fair_list *l)
 			why = "it holds what gamer does not write";
 	read_file(boot, sizeof(boot), "/proc/sys/kernel/random/boot_id");
 	if (why || strncmp(l->boot, boot, sizeof(boot)))
-		l->nr = l->group.kind = 0;	/* all that ended with its boot */
+		memset(l, 0, FAIR_HEAD);	/* all that ended with its boot */
 	return why;
 }
 
 /* Puts back all that the file lists, and removes it. Returns the number of threads, -1: it is no list. */
 static int fair_restore(void)
 {
-	struct fair_list *l = &fair_next;
+	struct fair_list *l = &fair_list;
 	const char *why = fair_load(l);
 	char path[128];
-	u32 i;
+	u32 nr = l->nr, i;
 
 	fair_path(path);
 	if (why) {
@@ -6251,14 +6241,15 @@ static int fair_restore(void)
 	}
 	fair.refused = 0;
 	fair_group_undo(&l->group);
-	for (i = 0; i < l->nr; i++)
+	for (i = 0; i < nr; i++)
 		fair_undo(&l->thread[i]);
+	l->nr = 0;
 	if (fair.refused) {
 		note("%s: not all is put back: %s", path, strerror(fair.refused));
 		return -1;
 	}
 	unlink(path);
-	return l->nr;
+	return nr;
 }
 
 /*
@@ -6281,117 +6272,109 @@ static bool fair_serves(const struct thread_row *row)
 	return s && game.now && (s == game.now || !user_is_stranger(s->uid, game.now->uid));
 }
 
-static void fair_row(const struct thread_row *row, void *ctx)
+static int fair_compare(const void *a, const void *b)
 {
-	u8 role = fair_role(row) % ROLE_NR;
+	return CMP(((const struct fair_thread *)a)->tid, ((const struct fair_thread *)b)->tid);
+}
 
-	(void)ctx;
-	if ((!fair_advice[role].nice && !fair_advice[role].slice_us) || !fair_serves(row))
-		return;
-	if (fair.nr_seen == FAIR_THREADS) {
+static struct fair_thread *fair_find(u32 tid)
+{
+	return bsearch(&(struct fair_thread){ .tid = tid }, fair_list.thread, fair.known, sizeof(*fair_list.thread),
+		       fair_compare);
+}
+
+/*
+ * The place in the list of a thread that has none; NULL: it is not for gamer, for it chose its own values, or
+ * is none of the kernel's fair scheduler. `t`: the place of another one, which has ended, for its number is reused.
+ */
+static struct fair_thread *fair_add(struct fair_thread *t, const struct thread_row *row)
+{
+	struct fair_attr now;
+
+	if (row->own_slice || !fair_get(row->tid, &now) || now.nice ||
+	    (now.policy != SCHED_OTHER && now.policy != SCHED_BATCH))
+		return NULL;
+	if (!t && fair_list.nr == FAIR_THREADS) {
 		if (!fair.full++)
 			note("fair: more than %d threads of the game and its servers: the rest is not advised",
 			     FAIR_THREADS);
-		return;
+		return NULL;
 	}
-	fair.seen[fair.nr_seen++] = (struct fair_seen){
-		.start = row->start_ns / FAIR_TICK_NS, .tid = row->tid, .tgid = row->tgid, .role = role,
-		.own_slice = row->own_slice,
-		.realtime = st.fair_realtime && fair_advice[role].realtime && !row->overran &&
-			    row->wakeups >= REALTIME_WAKEUPS && row->burst_ns <= REALTIME_NS / 4,
+	t = t ? : &fair_list.thread[fair_list.nr++];
+	*t = (struct fair_thread){
+		.start = row->start_ns / FAIR_TICK_NS, .tid = row->tid, .tgid = row->tgid, .was = now, .is = now,
 	};
+	return t;
 }
 
-static int fair_compare(const void *a, const void *b)
+static void fair_advise(struct fair_thread *t, u8 role, bool realtime)
 {
-	return CMP(((const struct fair_seen *)a)->tid, ((const struct fair_seen *)b)->tid);
-}
-
-/* A thread that chose its own values, or is none of the kernel's fair scheduler, is not for gamer. */
-static bool fair_may(const struct fair_seen *s, struct fair_attr *now)
-{
-	return !s->own_slice && fair_get(s->tid, now) && !now->nice &&
-	       (now->policy == SCHED_OTHER || now->policy == SCHED_BATCH);
-}
-
-static void fair_advise(struct fair_thread *t, const struct fair_seen *s)
-{
-	t->role = s->role;
-	t->realtime = s->realtime;
-	t->then = t->is;
+	t->role = role;
+	t->realtime = realtime;
+	if (t->state != FAIR_TO_SET)	/* else the list could not be written, and it has what it had */
+		t->then = t->is;
 	t->is = (struct fair_attr){
-		.nice = fair_advice[s->role].nice, .policy = t->was.policy, .fork = 1,
-		.slice_us = fair.slices ? fair_advice[s->role].slice_us : 0,
+		.nice = fair_advice[role].nice, .policy = t->was.policy, .fork = 1,
+		.slice_us = fair.slices ? fair_advice[role].slice_us : 0,
 	};
-	if (s->realtime)
+	if (realtime)
 		t->is = (struct fair_attr){ .policy = SCHED_FIFO, .priority = 1, .fork = 1 };
 	t->state = FAIR_TO_SET;
 }
 
-/* A listed thread was seen again: it may have another role now, or belong to somebody else. */
-static void fair_again(struct fair_thread *t, const struct fair_seen *s)
+/* A thread of a look. A listed one may have another role now, or belong to somebody else. */
+static void fair_row(const struct thread_row *row, void *ctx)
 {
+	u8 role = fair_role(row) % ROLE_NR;
+	bool realtime = st.fair_realtime && fair_advice[role].realtime && !row->overran &&
+			row->wakeups >= REALTIME_WAKEUPS && row->burst_ns <= REALTIME_NS / 4;
+	struct fair_thread *t;
 	struct fair_attr now;
 
-	if (t->state == FAIR_THEIRS || (t->role == s->role && t->realtime == s->realtime) ||
-	    !fair_get(t->tid, &now))
+	(void)ctx;
+	if ((!fair_advice[role].nice && !fair_advice[role].slice_us) || !fair_serves(row))
 		return;
-	if (fair_same(&now, &t->is)) {
-		fair_advise(t, s);
+	t = fair_find(row->tid);
+	if (!t || t->start != row->start_ns / FAIR_TICK_NS)
+		t = fair_add(t, row);
+	if (!t)
+		return;
+	t->seen = 1;
+	if (t->state == FAIR_THEIRS || (t->role == role && t->realtime == realtime) || !fair_get(t->tid, &now))
+		return;
+	if (fair_same(&now, t->state == FAIR_TO_SET ? &t->then : &t->is)) {
+		fair_advise(t, role, realtime);
 		return;
 	}
 	t->state = FAIR_THEIRS;
 	fair.theirs++;
 }
 
-/* From the list and what was seen: the next list, with what is to be done. Returns how much that is. */
+/* Lists the threads that have a role now, and those that have none any more. Returns how many are to be changed. */
 static u32 fair_plan(void)
 {
-	const struct fair_thread *old = fair_list.thread, *end = old + fair_list.nr;
-	const struct fair_seen *s = fair.seen, *last = s + fair.nr_seen;
 	struct fair_thread *t;
 	u32 todo = 0;
 
-	for (fair_next.nr = 0; s < last || old < end;) {
-		t = &fair_next.thread[fair_next.nr];
-		if (old < end && s < last && old->tid == s->tid && old->start != s->start) {
-			old++;			/* it is gone, for its number is another's */
-			continue;
-		}
-		if (old < end && (s == last || old->tid < s->tid)) {
-			*t = *old++;
-			t->state = FAIR_TO_UNDO;
-		} else if (old < end && old->tid == s->tid) {
-			*t = *old++;
-			fair_again(t, s++);
-		} else {
-			*t = (struct fair_thread){ .start = s->start, .tid = s->tid, .tgid = s->tgid };
-			if (fair_next.nr + (end - old) >= FAIR_THREADS || !fair_may(s, &t->was)) {
-				s++;
-				continue;
-			}
-			t->is = t->was;
-			fair_advise(t, s++);
-		}
-		todo += t->state == FAIR_TO_SET || t->state == FAIR_TO_UNDO;
-		fair_next.nr++;
-	}
+	for (t = fair_list.thread; t < fair_list.thread + fair_list.nr; t++)
+		t->seen = 0;
+	fair.known = fair_list.nr;
+	threads_each(fair_row, NULL);
+	if (fair.known != fair_list.nr)
+		qsort(fair_list.thread, fair_list.nr, sizeof(*t), fair_compare);
+	fair.known = fair_list.nr;
+	for (t = fair_list.thread; t < fair_list.thread + fair_list.nr; t++)
+		todo += !t->seen || t->state == FAIR_TO_SET;
 	return todo;
 }
 
-/*
- * After the calls: whoever is still the thread that was meant has its values rightly. Threads come in the
- * order of their numbers, as the list has them; *at: how far it is compared. One out of order is looked at
- * in fair_gone().
- */
-static void fair_verify(const struct thread_row *row, void *at)
+/* After the calls: whoever is still the thread that was meant has its values rightly. */
+static void fair_verify(const struct thread_row *row, void *ctx)
 {
-	struct fair_thread *end = fair_next.thread + fair_next.nr, *t = *(struct fair_thread **)at;
+	struct fair_thread *t = fair_find(row->tid);
 
-	while (t < end && t->tid < row->tid)
-		t++;
-	*(struct fair_thread **)at = t;
-	if (t < end && t->tid == row->tid && t->start == row->start_ns / FAIR_TICK_NS && t->state == FAIR_TO_SET)
+	(void)ctx;
+	if (t && t->start == row->start_ns / FAIR_TICK_NS && t->state == FAIR_TO_SET)
 		t->state = FAIR_HELD;
 }
 
@@ -6409,25 +6392,24 @@ static bool fair_gone(struct fair_thread *t)
 	return true;
 }
 
-/* Does what was planned; the next list becomes the list. True: some threads are on it no more. */
+/* Does what was planned. True: some threads are on the list no more. */
 static bool fair_apply(void)
 {
-	struct fair_thread *t, *end = fair_next.thread + fair_next.nr, *to = fair_list.thread;
-	struct fair_thread *at = fair_next.thread;
+	struct fair_thread *t, *to = fair_list.thread, *end = to + fair_list.nr;
 	bool set = false;
 
-	for (t = fair_next.thread; t < end; t++)
-		if (t->state == FAIR_TO_UNDO)
+	for (t = fair_list.thread; t < end; t++)
+		if (!t->seen)
 			fair_undo(t);
 		else if (t->state == FAIR_TO_SET)
 			set |= fair_set(t->tid, &t->is);
 	if (set)
-		threads_each(fair_verify, &at);
-	for (t = fair_next.thread; t < end; t++)
-		if (t->state != FAIR_TO_UNDO && !(t->state == FAIR_TO_SET && fair_gone(t)))
+		threads_each(fair_verify, NULL);
+	for (t = fair_list.thread; t < end; t++)
+		if (t->seen && !(t->state == FAIR_TO_SET && fair_gone(t)))
 			*to++ = *t;
 	fair_list.nr = to - fair_list.thread;
-	return fair_list.nr != fair_next.nr;
+	return to < end;
 }
 
 /* Looks at all threads, and does what follows from it. */
@@ -6437,22 +6419,14 @@ static void fair_look(void)
 	s32 pid = game.now ? game.now->pid : 0;
 	static bool told, refused;
 	bool group = pid != (s32)fair_list.group.pid;
-	u32 i;
 
 	fair.looks++;
-	fair.nr_seen = 0;
-	threads_each(fair_row, NULL);
-	for (i = 1; i < fair.nr_seen && fair.seen[i - 1].tid < fair.seen[i].tid; i++)
-		;
-	if (i < fair.nr_seen)
-		qsort(fair.seen, fair.nr_seen, sizeof(fair.seen[0]), fair_compare);
 	if (group) {
 		fair_group_undo(&fair_list.group);
 		group = fair_group_look(&fair_list.group, pid);
 	}
-	fair_next.group = fair_list.group;
 	if (fair_plan() || group) {
-		if (fair_save(&fair_next)) {
+		if (fair_save(&fair_list)) {
 			if (group && !fair_group_set(&fair_list.group, fair_list.group.is))
 				text_f(fair.limit, sizeof(fair.limit), "nice values rank within the game's group only, "
 				       "whose weight cannot be set: %s", strerror(errno));
