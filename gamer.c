@@ -206,15 +206,13 @@ static const struct command {
 	X(run, profile, "profile", 'p', CHOICE, 0, 0, 0,			\
 	  "auto|performance|balanced|powersave", "power profile; auto follows AC and platform_profile") \
 	OPTION_HOOKS(X, run)							\
-	X(run, observe, "observe", 'o', FLAG, 0, 0, 0, NULL,			\
-	  "find roles and schedule nothing; needs no sched_ext")		\
+	X(run, observe, "observe", 'o', FLAG, 0, 0, 0, NULL, "find roles and schedule nothing; needs no sched_ext") \
 	X(run, backend, "backend", 0, CHOICE, BACKEND_UNSAID, 0, 0, "auto|scx|fair",	\
 	  "schedule (scx), or advise by nice value and slice whoever schedules (fair); auto: scx where it can " \
 	  "be had and is free, else fair; unsaid: auto, but exit 75 beside another scheduler") \
 	X(run, realtime, "realtime", 0, FLAG, 0, 0, 0, NULL,			\
 	  "fair: the game's input, audio and submit threads whose bursts are short run under SCHED_FIFO") \
-	X(run, game, "game", 0, NUM, 0, 0, 4194304, NULL,			\
-	  "treat this process as the game; 0: find it")				\
+	X(run, game, "game", 0, NUM, 0, 0, 4194304, NULL, "treat this process as the game; 0: find it") \
 	X(run, game_weight, "game-weight", 0, NUM, 8, 1, 64, NULL,		\
 	  "how many times the game outweighs other work, as long as that has a tenth of busy CPUs") \
 	X(run, fast_cpus, "fast-cpus", 0, STR, 0, 1, 0, "LIST",			\
@@ -222,8 +220,7 @@ static const struct command {
 	OPTION_DB(X, run)							\
 	X(run, restarts, "restarts", 0, NUM, 3, 0, 1000, NULL,			\
 	  "how often gamer starts again after the kernel ended it for an error or a stall") \
-	X(run, no_seccomp, "no-seccomp", 0, FLAG, 0, 0, 0, NULL,		\
-	  "leave all system calls open to gamer itself")			\
+	X(run, no_seccomp, "no-seccomp", 0, FLAG, 0, 0, 0, NULL, "leave all system calls open to gamer itself") \
 	X(run, test, "test", 0, STR, 0, 1, 0, "WHAT,...", NULL)			\
 	X(run, metrics_file, "metrics-file", 0, STR, 0, 1, 0, "FILE",		\
 	  "write metrics to a file every 10 s, for a textfile collector; the mode of its folder must let " \
@@ -267,10 +264,8 @@ static const struct command {
 	OPTION_SECONDS(X, profile)						\
 	X(profile, pid, "pid", 'p', NUM, 0, 0, 4194304, NULL,			\
 	  "process to follow, with all that it started and starts")		\
-	X(profile, tid, "tid", 't', NUM, 0, 0, 4194304, NULL,			\
-	  "thread to follow, alone")						\
-	X(profile, all, "all", 'a', FLAG, 0, 0, 0, NULL,			\
-	  "follow all processes; ends by -s or Ctrl-C")				\
+	X(profile, tid, "tid", 't', NUM, 0, 0, 4194304, NULL, "thread to follow, alone") \
+	X(profile, all, "all", 'a', FLAG, 0, 0, 0, NULL, "follow all processes; ends by -s or Ctrl-C") \
 	X(profile, only, "only", 0, CHOICE, 0, 0, 0, "all|offcpu|syscalls",	\
 	  "what to record; the rest costs next to nothing then")		\
 	X(profile, state, "state", 0, CHOICE, 0, 0, 0,				\
@@ -280,8 +275,7 @@ static const struct command {
 	  "leave out times off the CPU that are shorter, us")			\
 	X(profile, max_us, "max-us", 'M', NUM, 0, 0, 86400000000, NULL,		\
 	  "leave out those that are longer, us; 0: none")			\
-	X(profile, user_stacks, "user-stacks", 0, FLAG, 0, 0, 0, NULL,		\
-	  "no stacks of the kernel: costs less")				\
+	X(profile, user_stacks, "user-stacks", 0, FLAG, 0, 0, 0, NULL, "no stacks of the kernel: costs less") \
 	X(profile, folded, "folded", 0, FLAG, 0, 0, 0, NULL,			\
 	  "print a line per stack and its time in us, for flame graphs")	\
 	X(profile, output, "output", 'o', STR, 0, 1, 0, "FILE", "write the report there")
@@ -340,26 +334,16 @@ enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_P
 #define HOOKS(X)								\
 	X(SCHED, "sched", TYPE, "sched_ext_ops", NULL, 0,			\
 	  "run --observe: the kernel's own scheduler stays", "scheduling by role (sched_ext)") \
-	X(RUNTIME, "runtime", PROG, NULL, NULL, 1,				\
-	  "exact events alone", "run and sleep patterns")			\
-	X(GPU, "gpu", PROG, NULL, NULL, 1,					\
-	  "patterns, names", "who submits to the GPU, by driver and request")	\
-	X(NVIDIA, "nvidia", PROG, NULL, NULL, 1,				\
-	  "patterns, names", "who uses NVIDIA's own driver; a hint, not proof")	\
-	X(FRAME, "frame", PROG, NULL, NULL, 1,					\
-	  "frames by the cadence of submits", "page flips and their completion") \
-	X(WINE, "wine", PROG, NULL, NULL, 1,					\
-	  "patterns, names", "thread priorities that Windows programs set")	\
-	X(INPUT, "input", PROG, NULL, NULL, 1,					\
-	  "none", "events of mice, keyboards, gamepads, touch")			\
-	X(READERS, "readers", PROG, NULL, NULL, 1,				\
-	  "patterns, names", "who reads input devices")				\
-	X(AUDIO, "audio", PROG, NULL, NULL, 1,					\
-	  "patterns, names", "who moves sound to ALSA")				\
-	X(NETWORK, "network", PROG, NULL, NULL, 1,				\
-	  "patterns, names", "who in the game sends and receives UDP")		\
-	X(GAME, "game", PROG, NULL, NULL, 1,					\
-	  "/proc every 2 s", "programs that start")				\
+	X(RUNTIME, "runtime", PROG, NULL, NULL, 1, "exact events alone", "run and sleep patterns") \
+	X(GPU, "gpu", PROG, NULL, NULL, 1, "patterns, names", "who submits to the GPU, by driver and request") \
+	X(NVIDIA, "nvidia", PROG, NULL, NULL, 1, "patterns, names", "who uses NVIDIA's own driver; a hint, not proof") \
+	X(FRAME, "frame", PROG, NULL, NULL, 1, "frames by the cadence of submits", "page flips and their completion") \
+	X(WINE, "wine", PROG, NULL, NULL, 1, "patterns, names", "thread priorities that Windows programs set") \
+	X(INPUT, "input", PROG, NULL, NULL, 1, "none", "events of mice, keyboards, gamepads, touch") \
+	X(READERS, "readers", PROG, NULL, NULL, 1, "patterns, names", "who reads input devices") \
+	X(AUDIO, "audio", PROG, NULL, NULL, 1, "patterns, names", "who moves sound to ALSA") \
+	X(NETWORK, "network", PROG, NULL, NULL, 1, "patterns, names", "who in the game sends and receives UDP") \
+	X(GAME, "game", PROG, NULL, NULL, 1, "/proc every 2 s", "programs that start") \
 	X(NAME, "name", PROG, NULL, NULL, 1,					\
 	  "names at the time a game is found", "threads and processes that get a name") \
 	X(CGROUP, "cgroup", MEMBER, "sched_ext_ops", "cgroup_set_weight", 1,	\
@@ -404,8 +388,7 @@ enum prog_kind { PROG_TP, PROG_FENTRY, PROG_FEXIT, PROG_KRETPROBE, PROG_UPROBE }
 	X(runtime_waking, RUNTIME, TP, "sched_waking", NULL)			\
 	X(gpu_ioctl, GPU, FEXIT, "drm_ioctl", "drm")				\
 	X(frame_flipped, FRAME, FENTRY, "drm_send_event_timestamp_locked", "drm") \
-	X(gpu_doorbell, NVIDIA, KRETPROBE, "nvidia_unlocked_ioctl nvidia_ioctl nv_drm_ioctl", \
-	  "nvidia")								\
+	X(gpu_doorbell, NVIDIA, KRETPROBE, "nvidia_unlocked_ioctl nvidia_ioctl nv_drm_ioctl", "nvidia") \
 	X(wine_set_thread, WINE, UPROBE, "NtSetInformationThread", NULL)	\
 	X(wine_set_process, WINE, UPROBE, "NtSetInformationProcess", NULL)	\
 	X(input_event_seen, INPUT, FENTRY, "input_event", "input_core")		\
@@ -472,36 +455,29 @@ static const struct unit_desc {
 	X(LOAD, load, US, GAUGE, st.load_us, "time to open and verify the BPF programs") \
 	X(ATTACH, attach, US, GAUGE, st.attach_us, "time to switch all tasks to gamer") \
 	X(RESTARTS, restarts, NONE, COUNTER, st.restarts, "restarts after CPU hotplug or failures") \
-	X(ALLOCS, allocations_after_attach, NONE, COUNTER, st.allocs, \
-	  "memory allocations since attach") \
+	X(ALLOCS, allocations_after_attach, NONE, COUNTER, st.allocs, "memory allocations since attach") \
 	X(RSS, rss, KB, GAUGE, rss_kb(), "resident memory of gamer") \
 	X(CPU, cpu, US, COUNTER, cpu_us(), "CPU time of gamer itself, outside BPF") \
-	X(REJECTED, nr_rejected, NONE, COUNTER, read_num(0, SCX_DIR "nr_rejected"), \
-	  "tasks that sched_ext refused") \
+	X(REJECTED, nr_rejected, NONE, COUNTER, read_num(0, SCX_DIR "nr_rejected"), "tasks that sched_ext refused") \
 	X(FREQUENCY, frequency, NONE, GAUGE, power_asked(), \
 	  "mean frequency that CPUs are asked for, percent of the highest") \
 	X(FAIR_THREADS, fair_threads, NONE, GAUGE, st.fair ? fair_list.nr : NAN, \
 	  "threads that have the nice value and slice of their role") \
-	X(FAIR_CALLS, fair_calls, NONE, COUNTER, st.fair ? fair.calls : NAN, \
-	  "system calls that changed a thread") \
+	X(FAIR_CALLS, fair_calls, NONE, COUNTER, st.fair ? fair.calls : NAN, "system calls that changed a thread") \
 	X(FAIR_LOOKS, fair_looks, NONE, COUNTER, st.fair ? fair.looks : NAN, \
 	  "looks at all threads, after roles had changed") \
 	X(FAIR_THEIRS, fair_theirs, NONE, COUNTER, st.fair ? fair.theirs : NAN, \
 	  "threads that somebody else changed and that were left alone") \
-	X(FAIR_CPU, fair_cpu, US, COUNTER, st.fair ? fair.cpu_ns / NSEC_PER_USEC : NAN, \
-	  "CPU time of gamer for that")	\
+	X(FAIR_CPU, fair_cpu, US, COUNTER, st.fair ? fair.cpu_ns / NSEC_PER_USEC : NAN, "CPU time of gamer for that") \
 	X(CLIENTS, clients, NONE, GAUGE, clients_of(ALL_USERS), "clients that are connected") \
-	X(HUNG, processes_locked, NONE, COUNTER, reader.hung, \
-	  "processes that could not be read in time") \
+	X(HUNG, processes_locked, NONE, COUNTER, reader.hung, "processes that could not be read in time") \
 	X(FULL, places_full, NONE, COUNTER, game.full, "games, servers, files of Wine without a place") \
-	X(CLIENTS_DROPPED, clients_dropped, NONE, COUNTER, st.clients_dropped, \
-	  "clients too slow or too many") \
+	X(CLIENTS_DROPPED, clients_dropped, NONE, COUNTER, st.clients_dropped, "clients too slow or too many") \
 	X(DB_PROGRAMS, db_programs, NONE, GAUGE, db.known.count, "programs in the process database") \
 	X(DB_MERGE, db_merge, US, GAUGE, db.merge_us, "the longest merge of observations into it") \
 	X(DETECTED, game_detected, US, GAUGE, game.now && game.detected_us ? game.detected_us : NAN, \
 	  "from the first sign of the game until it was known") \
-	X(FRAMES, frames_presented, NONE, COUNTER, st.skel->bss->frame.presented, \
-	  "frames that reached the display") \
+	X(FRAMES, frames_presented, NONE, COUNTER, st.skel->bss->frame.presented, "frames that reached the display") \
 	X(DROPPED, frames_dropped, NONE, COUNTER, st.skel->bss->frame.dropped, \
 	  "the game's frames that were never shown") \
 	X(MISSED, vblanks_missed, NONE, COUNTER, st.skel->bss->frame.missed, \
