@@ -567,11 +567,8 @@ static struct state {
 	struct gamer_bpf *skel;		/* NULL while detached */
 	struct bpf_link *link;		/* the attached scheduler */
 	struct ring rings[EVENT_NR];
-	int epoll_fd, signal_fd, listen_fd, uevent_fd, watchdog_fd, lock_fd;
+	int epoll_fd, signal_fd, listen_fd, uevent_fd, lock_fd;
 	int run_fd;			/* holds run_ended to its tracepoint; <= 0: no client wants that; run_watch() */
-	int batch_fd;			/* timer: frequent events are taken when it ends */
-	int module_fd;			/* timer: modules that come have had time to start */
-	int publish_fd;			/* timer: the status and metrics files are written anew */
 	bool batch_armed;
 	struct client clients[MAX_CLIENTS];
 	bool attached;			/* allocations are counted while set */
@@ -1080,25 +1077,6 @@ static const char *dir_next(struct dir *d)
 	return e->d_name;
 }
 
-/* Has this timer ended since the last call? epoll reports a timer until somebody reads it. */
-static bool timer_ended(int fd)
-{
-	u64 ticks;
-
-	return read(fd, &ticks, sizeof(ticks)) == sizeof(ticks);
-}
-
-/* Has this timer end after `first_ns`, and then every `period_ns`; 0: never. */
-static void timer_set(int fd, u64 first_ns, u64 period_ns)
-{
-	const struct itimerspec its = {
-		.it_value = { first_ns / NSEC_PER_SEC, first_ns % NSEC_PER_SEC },
-		.it_interval = { period_ns / NSEC_PER_SEC, period_ns % NSEC_PER_SEC },
-	};
-
-	timerfd_settime(fd, 0, &its, NULL);
-}
-
 /* Writes all of it, if need be in parts; false: errno says why not. */
 static bool write_all(int fd, const char *data, size_t len)
 {
@@ -1589,12 +1567,20 @@ static ssize_t message_receive(int sock, void *data, size_t size, int fds[MESSAG
 	return n;
 }
 
-/* What an epoll event is about; rings, clients and processes each have a row of them. */
+/* What an epoll event is about; timers come first, and rings, clients and processes each have a row. */
 enum {
-	EV_SIGNAL, EV_LISTEN, EV_UEVENT, EV_MODULE, EV_WATCHDOG, EV_GAME, EV_BATCH, EV_PUBLISH,
-	EV_READER, EV_WINE, EV_FAIR,
+	EV_MODULE,	/* modules that come have had time to start */
+	EV_WATCHDOG,	/* systemd wants a sign of life */
+	EV_GAME,	/* a look is due, or the child should have answered; timer_arm() */
+	EV_BATCH,	/* frequent events are taken */
+	EV_PUBLISH,	/* the status and metrics files are written anew */
+	EV_FAIR,	/* a look at all threads is due; fair_turn() */
+	EV_TIMERS,
+	EV_SIGNAL = EV_TIMERS, EV_LISTEN, EV_UEVENT, EV_READER, EV_WINE,
 	EV_RING, EV_CLIENT = EV_RING + EVENT_NR, EV_PIDFD = EV_CLIENT + MAX_CLIENTS,
 };
+
+static int loop_timers[EV_TIMERS];	/* loop_open() */
 
 static bool loop_set(int op, int fd, u64 data, u32 events)
 {
@@ -1614,13 +1600,23 @@ static void loop_add(int fd, u64 data)
 	loop_add_as(fd, data, EPOLLIN);
 }
 
-/* A new timer, which timer_set() starts. */
-static int loop_add_timer(u64 data)
+/* Has a timer ended since the last call? epoll reports a timer until somebody reads it. */
+static bool timer_ended(u32 timer)
 {
-	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	u64 ticks;
 
-	loop_add(fd, data);
-	return fd;
+	return read(loop_timers[timer], &ticks, sizeof(ticks)) == sizeof(ticks);
+}
+
+/* Has a timer end after `first_ns`, and then every `period_ns`; 0: never. */
+static void timer_set(u32 timer, u64 first_ns, u64 period_ns)
+{
+	const struct itimerspec its = {
+		.it_value = { first_ns / NSEC_PER_SEC, first_ns % NSEC_PER_SEC },
+		.it_interval = { period_ns / NSEC_PER_SEC, period_ns % NSEC_PER_SEC },
+	};
+
+	timerfd_settime(loop_timers[timer], 0, &its, NULL);
 }
 
 /* Are the first `len` bytes at `at` that word? */
@@ -4275,7 +4271,6 @@ static struct game {
 	struct game_slot slot[GAME_SLOTS];
 	struct game_slot *now;	/* the game or NULL; game_switch() */
 	s32 wanted;		/* --game while that lives, 0: none; slot_exited() */
-	int timer_fd;		/* fires at the first due_ns; game_open() */
 	u64 scan_due_ns;	/* next look at all processes, 0: none; game_scan_soon() */
 	u64 scanned_at_ns;	/* the last one; game_scan() */
 	u64 check_due_ns;	/* next look at what BPF lost, 0: none; game_hint() */
@@ -4931,12 +4926,11 @@ static bool scanning(void)
 /* The timer fires when the first look is due or the child should have answered; else never. */
 static void timer_arm(void)
 {
-	u64 due = reader.deadline_ns;
-	struct itimerspec its = { 0 };
+	u64 due = reader.deadline_ns, now = now_ns();
 	size_t i;
 
 	if (!due && game_must_poll())
-		due = now_ns() + GAME_POLL_NS;
+		due = now + GAME_POLL_NS;
 	/* a scan is not begun anew before it is over, or it might never be */
 	due = first_of(first_of(due, scanning() ? 0 : game.scan_due_ns), game.check_due_ns);
 	due = first_of(due, game.judge_due_ns);
@@ -4945,9 +4939,7 @@ static void timer_arm(void)
 	for (i = 0; i < GAME_SLOTS && !reader.deadline_ns; i++)
 		if (game.slot[i].pid)
 			due = first_of(due, game.slot[i].due_ns);
-	its.it_value.tv_sec = due / NSEC_PER_SEC;
-	its.it_value.tv_nsec = due % NSEC_PER_SEC;
-	timerfd_settime(game.timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+	timer_set(EV_GAME, due > now ? due - now : due > 0, 0);
 }
 
 /*
@@ -5590,8 +5582,6 @@ static void game_looks(void)
 {
 	u64 now = now_ns();
 
-	if (!timer_ended(game.timer_fd))
-		return;
 	if (game.check_due_ns && game.check_due_ns <= now) {
 		game.check_due_ns = 0;
 		game_lost();
@@ -5673,8 +5663,6 @@ static void game_open(void)
 {
 	struct game_slot *s;
 
-	game.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	loop_add(game.timer_fd, EV_GAME);
 	wine.ended = wine.told = false;
 	reader.row = 0;
 	game_scan();
@@ -5702,7 +5690,7 @@ static void game_close(void)
 	memset(wine_files, 0, sizeof(wine_files));
 	reader.busy = false;
 	reader.deadline_ns = 0;
-	close(game.timer_fd);
+	timer_set(EV_GAME, 0, 0);
 	game.now = NULL;
 }
 
@@ -5865,7 +5853,6 @@ static struct fair {
 	u32 known;		/* threads of the list that lie in order; fair_look() */
 	u64 due_ns;		/* no look before; fair_look() */
 	u64 spent_ns, spent_at_ns;	/* what looks took of their share by then; fair_look() */
-	int timer_fd;		/* fires then; fair_turn() */
 	u64 looks, calls, cpu_ns, theirs, full;	/* sums */
 	char limit[320];	/* what limits the effect; fair_group_look() */
 	int refused;		/* errno of the last call that failed, 0: none */
@@ -6435,7 +6422,7 @@ static void fair_turn(void)
 	if (!st.fair || !st.roles_changed)
 		return;
 	if (now < fair.due_ns) {
-		timer_set(fair.timer_fd, fair.due_ns - now, 0);
+		timer_set(EV_FAIR, fair.due_ns - now, 0);
 		return;
 	}
 	st.roles_changed = false;
@@ -7069,7 +7056,7 @@ static void status_changed(void)
 	u64 period = game.now ? NSEC_PER_SEC : args.run.metrics_file ? METRICS_NS : 0;
 	char text[128];
 
-	timer_set(st.publish_fd, period, period);
+	timer_set(EV_PUBLISH, period, period);
 	status_publish();
 	summary(text, sizeof(text));
 	sd_notify_("READY=1\nSTATUS=%s", text);
@@ -7631,8 +7618,6 @@ static void on_batch(void)
 {
 	u32 i;
 
-	if (!timer_ended(st.batch_fd))
-		return;
 	st.batch_armed = false;
 	for (i = 0; i < EVENT_NR; i++)
 		st.rings_due |= type_frequent[i] << i;
@@ -7645,7 +7630,7 @@ static void on_ring(enum event_type type)
 		st.rings_due |= 1U << type;
 	} else if (!st.batch_armed) {
 		st.batch_armed = true;
-		timer_set(st.batch_fd, BATCH_NS, 0);
+		timer_set(EV_BATCH, BATCH_NS, 0);
 	}
 }
 
@@ -7718,14 +7703,12 @@ static void on_module(void)
 	char state[16];
 	size_t i;
 
-	if (!timer_ended(st.module_fd))
-		return;
 	for (i = 0; i < PROG_NR; i++) {
 		if (!progs[i].module || !module_wanted(progs[i].module) ||
 		    !read_file(state, sizeof(state), "/sys/module/%s/initstate", progs[i].module))
 			continue;
 		if (!strcmp(state, "coming")) {
-			timer_set(st.module_fd, MODULE_NS, 0);
+			timer_set(EV_MODULE, MODULE_NS, 0);
 			return;
 		}
 		if (!st.modules_came)
@@ -7750,26 +7733,13 @@ static void on_uevent(void)
 			status_changed();
 		}
 		if (!strncmp(buf, module, strlen(module)) && module_wanted(buf + strlen(module)))
-			timer_set(st.module_fd, MODULE_NS, 0);
+			timer_set(EV_MODULE, MODULE_NS, 0);
 	}
 }
 
 static void on_watchdog(void)
 {
-	if (timer_ended(st.watchdog_fd))
-		sd_notify_("WATCHDOG=1");
-}
-
-/* A look at all threads is due: fair_turn() */
-static void on_fair(void)
-{
-	timer_ended(fair.timer_fd);
-}
-
-static void on_publish(void)
-{
-	if (timer_ended(st.publish_fd))
-		status_publish();
+	sd_notify_("WATCHDOG=1");
 }
 
 static void loop_event(u64 what)
@@ -7777,10 +7747,12 @@ static void loop_event(u64 what)
 	static void (*const on[EV_RING])(void) = {
 		[EV_SIGNAL] = on_signal, [EV_LISTEN] = client_accept, [EV_UEVENT] = on_uevent,
 		[EV_MODULE] = on_module, [EV_WATCHDOG] = on_watchdog, [EV_BATCH] = on_batch,
-		[EV_PUBLISH] = on_publish, [EV_FAIR] = on_fair,
+		[EV_PUBLISH] = status_publish, [EV_FAIR] = fair_turn,
 		[EV_GAME] = game_looks, [EV_READER] = reader_take, [EV_WINE] = wine_take,
 	};
 
+	if (what < EV_TIMERS && !timer_ended(what))
+		return;
 	if (what < EV_RING)
 		on[what]();
 	else if (what >= EV_PIDFD)
@@ -7884,19 +7856,16 @@ static void loop_open(void)
 	for (i = 0; i < MAX_CLIENTS; i++)
 		st.clients[i].fd = -1;
 	loop_open_socket();
-	if (sign_ns) {		/* systemd wants a sign of life at half of that time */
-		st.watchdog_fd = loop_add_timer(EV_WATCHDOG);
-		timer_set(st.watchdog_fd, sign_ns, sign_ns);
-	}
 	st.uevent_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
 	if (st.uevent_fd >= 0 && bind(st.uevent_fd, (struct sockaddr *)&nl, sizeof(nl))) {
 		close(st.uevent_fd);
 		st.uevent_fd = -1;
 	}
-	st.module_fd = loop_add_timer(EV_MODULE);
-	st.batch_fd = loop_add_timer(EV_BATCH);
-	st.publish_fd = loop_add_timer(EV_PUBLISH);
-	fair.timer_fd = loop_add_timer(EV_FAIR);
+	for (i = 0; i < EV_TIMERS; i++) {
+		loop_timers[i] = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+		loop_add(loop_timers[i], i);
+	}
+	timer_set(EV_WATCHDOG, sign_ns, sign_ns);	/* at half of the time after which systemd misses it */
 	loop_add(st.signal_fd, EV_SIGNAL);
 	loop_add_as(st.listen_fd, EV_LISTEN, EPOLLIN | EPOLLET);
 	loop_add(st.uevent_fd, EV_UEVENT);
@@ -11578,7 +11547,7 @@ static int run_once(void)
 static void run_back_off(u32 seconds, u32 try)
 {
 	struct pollfd fds[] = {
-		{ .fd = st.signal_fd, .events = POLLIN }, { .fd = st.watchdog_fd, .events = POLLIN },
+		{ .fd = st.signal_fd, .events = POLLIN }, { .fd = loop_timers[EV_WATCHDOG], .events = POLLIN },
 	};
 	u64 until = now_ns() + seconds * NSEC_PER_SEC, now;
 	char text[128];
@@ -11594,7 +11563,7 @@ static void run_back_off(u32 seconds, u32 try)
 	while (!st.stop && (now = now_ns()) < until) {
 		poll(fds, ARRAY_SIZE(fds), (until - now) / NSEC_PER_MSEC + 1);
 		on_signal();
-		if (fds[1].revents)
+		if (timer_ended(EV_WATCHDOG))
 			on_watchdog();
 	}
 }
@@ -12630,8 +12599,7 @@ int main(int argc, char **argv)
 	for (cmd = CMD_run; named && strcmp(argv[1], commands[cmd].name); )
 		if (++cmd == ARRAY_SIZE(commands))
 			die(EX_USAGE, "unknown command '%s' (see gamer --help)", argv[1]);
-	st.epoll_fd = st.signal_fd = st.listen_fd = st.uevent_fd = st.watchdog_fd = -1;
-	st.lock_fd = st.batch_fd = st.publish_fd = st.module_fd = -1;
+	st.epoll_fd = st.signal_fd = st.listen_fd = st.uevent_fd = st.lock_fd = -1;
 	st.pid = getpid();
 	st.died = cmd == CMD_run ? run_died : NULL;
 	parse_options(cmd, argc - 1 - named, argv + 1 + named);
