@@ -1265,6 +1265,15 @@ static const char *runtime_dir(void)
 	return dir;
 }
 
+/* The path of a file in it, until the next call. */
+static const char *runtime_path(const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", runtime_dir(), name);
+	return path;
+}
+
 /* Copies the folder of a path, or "./", to `dir`; returns the name behind it, NULL: the folder is too long. */
 static const char *path_split(const char *path, char *dir, size_t size)
 {
@@ -1470,17 +1479,15 @@ static void write_whole(const char *path, const char *text, size_t len, const ch
 static void write_atomic(const char *name, const char *text, size_t len)
 {
 	static const char *was;
-	char path[128];
 
-	snprintf(path, sizeof(path), "%s/%s", runtime_dir(), name);
-	write_whole(path, text, len, &was);
+	write_whole(runtime_path(name), text, len, &was);
 }
 
 static struct sockaddr_un socket_address(void)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/gamer.sock", runtime_dir());
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", runtime_path("gamer.sock"));
 	return sa;
 }
 
@@ -2472,22 +2479,21 @@ static const char *hook_probe(struct btf *btf, enum hook_id id)
 /* --hooks=-a,+b: switches optional hooks. */
 static void hooks_parse(const char *list)
 {
-	while (list && *list) {
-		size_t len = strcspn(list, ",");
-		bool off = *list == '-';
-		const char *name = list + (*list == '-' || *list == '+');
-		int i;
+	size_t len;
+	bool off;
+	int i;
 
-		for (i = 0; i < HOOK_NR; i++)
-			if (word_is(name, len - (name - list), hooks[i].name))
-				break;
+	for (; list && *list; list += len + (list[len] == ',')) {
+		off = *list == '-';
+		list += off || *list == '+';
+		len = strcspn(list, ",");
+		for (i = 0; i < HOOK_NR && !word_is(list, len, hooks[i].name); i++)
+			;
 		if (i == HOOK_NR)
-			die(EX_USAGE, "--hooks: no hook is called '%.*s' (see gamer check)",
-			    (int)(len - (name - list)), name);
+			die(EX_USAGE, "--hooks: no hook is called '%.*s' (see gamer check)", (int)len, list);
 		if (off && !hooks[i].optional)
 			die(EX_USAGE, "--hooks: '%s' cannot be switched off", hooks[i].name);
 		st.hook_off[i] = off;
-		list += len + (list[len] == ',');
 	}
 }
 
@@ -6116,11 +6122,6 @@ static bool fair_group_look(struct fair_group *g, s32 pid)
 	return g->kind;
 }
 
-static void fair_path(char path[128])
-{
-	snprintf(path, 128, "%s/fair", runtime_dir());
-}
-
 static u32 fair_crc(const struct fair_list *l)
 {
 	return crc32(0, (const u8 *)&l->nr, FAIR_HEAD - offsetof(struct fair_list, nr) +
@@ -6130,9 +6131,8 @@ static u32 fair_crc(const struct fair_list *l)
 /* Writes the list; false: it cannot be written, and then nothing may be touched. */
 static bool fair_save(struct fair_list *l)
 {
-	char path[128];
+	const char *path = runtime_path("fair");
 
-	fair_path(path);
 	if (!l->nr && !l->group.kind)
 		return !unlink(path) || errno == ENOENT;
 	memcpy(l->magic, FAIR_MAGIC, sizeof(l->magic));
@@ -6157,16 +6157,15 @@ static bool fair_plausible(const struct fair_thread *t)
 /* Reads the list of a gamer that was killed. NULL, or why the file is none. */
 static const char *fair_load(struct fair_list *l)
 {
-	char path[128], boot[40];
 	const char *why = NULL;
+	char boot[40];
 	struct stat s;
 	ssize_t n;
 	u32 i;
 	int fd;
 
-	fair_path(path);
 	l->nr = 0;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	fd = open(runtime_path("fair"), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return errno == ENOENT ? NULL : strerror(errno);
 	if (fstat(fd, &s) || !S_ISREG(s.st_mode) || s.st_uid != geteuid())
@@ -6193,11 +6192,9 @@ static const char *fair_load(struct fair_list *l)
 static int fair_restore(void)
 {
 	struct fair_list *l = &fair_list;
-	const char *why = fair_load(l);
-	char path[128];
+	const char *why = fair_load(l), *path = runtime_path("fair");
 	u32 nr = l->nr, i;
 
-	fair_path(path);
 	if (why) {
 		note("%s: nothing is put back: %s", path, why);
 		return -1;
@@ -6545,12 +6542,11 @@ static void hist_read(struct histogram *h, size_t at, u32 shift)
 
 static double rss_kb(void)
 {
+	unsigned long pages;
 	char buf[128];
 
-	/* statm counts pages: size, then resident */
-	if (!read_file(buf, sizeof(buf), "/proc/self/statm") || !strchr(buf, ' '))
-		return NAN;
-	return strtoull(strchr(buf, ' '), NULL, 10) * 4;
+	read_file(buf, sizeof(buf), "/proc/self/statm");
+	return sscanf(buf, "%*u %lu", &pages) == 1 ? pages * 4 : NAN;
 }
 
 static u64 cpu_us(void)
@@ -6628,17 +6624,20 @@ static void stats_each(void (*print)(const struct stat_now *s, void *ctx), void 
 
 static const char *const profile_names[] = { "auto", "performance", "balanced", "powersave" };
 
-/* One line that says what gamer does. */
-static int summary(char *buf, size_t size)
+/* One line that says what gamer does, until the next call. */
+static const char *summary(void)
 {
+	static char text[256];
+
 	if (st.fair)
-		return text_f(buf, size, "advising by nice value%s (%s)", fair.slices ? " and slice" : "",
-			      st.fair_why);
-	if (st.observing)
-		return snprintf(buf, size, "observing, the kernel's own scheduler decides");
-	return snprintf(buf, size, "scheduling %u CPU%s, %u cache%s, profile %s", topo.nr_cpus,
-			topo.nr_cpus == 1 ? "" : "s", topo.nr_llcs, topo.nr_llcs == 1 ? "" : "s",
-			profile_names[st.profile]);
+		text_f(text, sizeof(text), "advising by nice value%s (%s)", fair.slices ? " and slice" : "", st.fair_why);
+	else if (st.observing)
+		snprintf(text, sizeof(text), "observing, the kernel's own scheduler decides");
+	else
+		snprintf(text, sizeof(text), "scheduling %u CPU%s, %u cache%s, profile %s", topo.nr_cpus,
+			 topo.nr_cpus == 1 ? "" : "s", topo.nr_llcs, topo.nr_llcs == 1 ? "" : "s",
+			 profile_names[st.profile]);
+	return text;
 }
 
 struct threads_out {
@@ -6883,11 +6882,9 @@ static void stat_text(const struct stat_now *s, void *ctx)
 static void status_text(struct out *o)
 {
 	struct threads_out to = { .o = o, .as = THREADS_TEXT };
-	char text[128];
 	u32 i;
 
-	summary(text, sizeof(text));
-	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
+	out_f(o, "gamer %s: %s\n", GAMER_VERSION, summary());
 	if (fair.limit[0])
 		out_f(o, "limit: %s\n", fair.limit);
 	for (i = 0; i < HOOK_NR; i++)
@@ -6907,13 +6904,11 @@ static void status_text(struct out *o)
 static void status_top(struct out *o)
 {
 	struct threads_out to = { .o = o, .as = THREADS_TOP };
-	char text[128];
 	u64 lost;
 	u32 i, n;
 
 	frames_sum();
-	summary(text, sizeof(text));
-	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
+	out_f(o, "gamer %s: %s\n", GAMER_VERSION, summary());
 	detection_text(o);
 	out_f(o, "fps: ");
 	if (frames.n) {
@@ -6998,13 +6993,13 @@ static void status_value(struct out *o, const char *key, double v)
 }
 
 /* The status file: each line is a word and its value, for scripts and overlays. */
-static void status_file(struct out *o, const char *text)
+static void status_file(struct out *o)
 {
 	u64 misses = 0;
 	u32 i;
 
 	frames_sum();
-	out_f(o, "gamer %s: %s\n", GAMER_VERSION, text);
+	out_f(o, "gamer %s: %s\n", GAMER_VERSION, summary());
 	if (!game.now)
 		return;
 	out_f(o, "game %d %s\n", game.now->pid, game.now->comm);
@@ -7037,11 +7032,8 @@ static void metrics_write(bool up)
 /* Writes the files that other programs read without asking: status, and metrics every METRICS_NS. */
 static void status_publish(void)
 {
-	char text[128];
-
-	summary(text, sizeof(text));
 	out_keep(&answer);
-	status_file(&answer, text);
+	status_file(&answer);
 	write_atomic("status", answer.buf, answer.len);
 	if (!st.metrics_at_ns || now_ns() - st.metrics_at_ns >= METRICS_NS)
 		metrics_write(true);
@@ -7054,12 +7046,10 @@ static void status_publish(void)
 static void status_changed(void)
 {
 	u64 period = game.now ? NSEC_PER_SEC : args.run.metrics_file ? METRICS_NS : 0;
-	char text[128];
 
 	timer_set(EV_PUBLISH, period, period);
 	status_publish();
-	summary(text, sizeof(text));
-	sd_notify_("READY=1\nSTATUS=%s", text);
+	sd_notify_("READY=1\nSTATUS=%s", summary());
 }
 
 /* ===================================================================================== */
@@ -7543,20 +7533,6 @@ static void lost_tell(enum event_type type)
 		event_tell((const struct event *)&e, sizeof(e));
 }
 
-static void game_ring_event(const struct event_game *e)
-{
-	switch (e->what) {
-	case HINT_EXIT:
-		break;		/* scx_look() */
-	case HINT_LEARNED:
-		db_drain();
-		break;
-	default:
-		game_hint(e);
-		event_tell((const struct event *)e, sizeof(*e));
-	}
-}
-
 #define FREQUENT(id, name, kib, frequent) frequent,
 static const bool type_frequent[] = { EVENTS(FREQUENT) };
 
@@ -7577,10 +7553,16 @@ static bool ring_take(enum event_type type)
 			st.event_delay[slot]++;
 		}
 		st.roles_changed |= type == EVENT_CLASSIFICATION;
-		if (type == EVENT_GAME)
-			game_ring_event((const struct event_game *)e);
-		else
-			event_tell(e, len);
+		if (type == EVENT_GAME) {
+			const struct event_game *g = (const struct event_game *)e;
+
+			if (g->what == HINT_LEARNED)
+				db_drain();
+			if (g->what == HINT_LEARNED || g->what == HINT_EXIT)
+				continue;	/* of the exit scx_look() hears */
+			game_hint(g);
+		}
+		event_tell(e, len);
 	}
 	ring_release(r, &held);
 	if (type == EVENT_GAME)
@@ -11341,13 +11323,12 @@ static void run_spare(void)
 /* Lets one gamer run at a time. The kernel drops the lock with the process, however that ends. */
 static void run_lock(void)
 {
-	char path[128];
+	const char *path = runtime_path("lock");
 	int fd;
 
 	if (mkdir(runtime_dir(), 0755) && errno != EEXIST)
 		die(errno == EACCES || errno == EPERM ? EX_NOPERM : EX_CANTCREAT,
 		    "cannot make %s: %s", runtime_dir(), strerror(errno));
-	snprintf(path, sizeof(path), "%s/lock", runtime_dir());
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		die(errno == EACCES ? EX_NOPERM : EX_CANTCREAT, "cannot open %s: %s", path,
@@ -11437,13 +11418,12 @@ static void run_check_kernel(void)
  */
 static void last_exit(int code, const char *what)
 {
-	char path[128], text[2048];
+	char text[2048];
 	size_t n = text_f(text, sizeof(text),
 			  "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n", code,
 			  st.end.kind, (u64)st.end.exit_code, what, st.end.reason, st.end.msg);
 
-	snprintf(path, sizeof(path), "%s/last_exit", runtime_dir());
-	file_write(AT_FDCWD, path, text, n, false);
+	file_write(AT_FDCWD, runtime_path("last_exit"), text, n, false);
 }
 
 /* Removes what says that gamer runs. A gamer without the lock leaves the files of the other one alone. */
@@ -11527,8 +11507,7 @@ static int run_once(void)
 	if (st.tests & 1U << TEST_CALL)
 		note("a forbidden call: %s", getppid() < 0 ? "fails" : "works");
 	game_open();
-	summary(text, sizeof(text));
-	note("%s", text);
+	note("%s", summary());
 	status_changed();
 	st.allocs = 0;
 	st.attached = true;
