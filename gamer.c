@@ -1237,13 +1237,60 @@ HOT static void json_str(struct json *j, const char *key, const char *s)
 	json_text(j, s);
 }
 
+/*
+ * Members by a format: "key=%u name=%s part=%.2f", with the arguments of printf(). Types are %u, %lu, %llu, %s and
+ * %.Nf; "key?=%u" is left out where it is 0. "key{", "{", "}" and the same with brackets open and close.
+ */
+__attribute__((format(printf, 2, 3)))
+HOT static void json_f(struct json *j, const char *fmt, ...)
+{
+	u32 longs;
+	char key[32];
+	va_list ap;
+	size_t len;
+	bool some;
+	double v;
+	u64 n;
+
+	va_start(ap, fmt);
+	for (; *fmt; fmt += *fmt == ' ') {
+		len = strcspn(fmt, "=?{}[]");
+		memcpy(key, fmt, MIN(len, sizeof(key) - 1));
+		key[MIN(len, sizeof(key) - 1)] = 0;
+		fmt += len;
+		some = *fmt == '?';
+		if (*fmt == '{' || *fmt == '[') {
+			json_open(j, len ? key : NULL, *fmt++);
+			continue;
+		}
+		if (*fmt == '}' || *fmt == ']') {
+			json_close(j, *fmt++);
+			continue;
+		}
+		fmt += some + 2;
+		longs = strspn(fmt, "l");
+		if (*fmt == 's') {
+			json_str(j, key, va_arg(ap, const char *));
+		} else if (*fmt == '.') {
+			v = va_arg(ap, double);
+			if (!some || v)
+				json_f64(j, key, v, *++fmt - '0');
+			fmt = strchr(fmt, 'f');
+		} else {
+			n = longs ? va_arg(ap, u64) : va_arg(ap, u32);
+			if (!some || n)
+				json_u64(j, key, n);
+		}
+		fmt += longs + 1;
+	}
+	va_end(ap);
+}
+
 /* Begins an answer: every answer has these members. */
 static void json_begin(struct json *j, struct out *o, const char *command)
 {
 	*j = (struct json){ .o = o };
-	json_open(j, NULL, '{');
-	json_u64(j, "v", 1);
-	json_str(j, "command", command);
+	json_f(j, "{v=%u command=%s", 1, command);
 }
 
 static void json_end(struct json *j)
@@ -4320,7 +4367,7 @@ static struct reader {
 	u64 deadline_ns;	/* then it hangs, or is to be started again; 0: none */
 	s32 scan;		/* all processes from this number on are to be looked at, 0: none; game_scan() */
 	u32 row;		/* of wine_dirs: the next to look at; reader_next() */
-	u64 hung;		/* processes at which a child hung: skip[hung % READ_SKIP] is the next; reader_lost() */
+	u64 hung;		/* processes at which a child hung: the next is skip[hung % READ_SKIP]; reader_lost() */
 	struct { s32 pid; u32 uid; u64 start; } skip[READ_SKIP];	/* of them nothing is read that can hang */
 } reader;
 
@@ -5713,11 +5760,7 @@ static void slot_print(struct out *o, struct json *j, const char *what, const st
 		return;
 	}
 	json_open(j, what, '{');
-	json_u64(j, "pid", s->pid);
-	json_str(j, "comm", s->comm);
-	json_f64(j, "score", score, 0);
-	json_str(j, "why", why);
-	json_close(j, '}');
+	json_f(j, "pid=%u comm=%s score=%.0f why=%s}", s->pid, s->comm, (double)score, why);
 }
 
 /* Looks at all candidates. Who would be the game if the game were not; NULL: nobody does what games do. */
@@ -6630,7 +6673,8 @@ static const char *summary(void)
 	static char text[256];
 
 	if (st.fair)
-		text_f(text, sizeof(text), "advising by nice value%s (%s)", fair.slices ? " and slice" : "", st.fair_why);
+		text_f(text, sizeof(text), "advising by nice value%s (%s)", fair.slices ? " and slice" : "",
+		       st.fair_why);
 	else if (st.observing)
 		snprintf(text, sizeof(text), "observing, the kernel's own scheduler decides");
 	else
@@ -6666,26 +6710,12 @@ static void thread_print(const struct thread_row *row, void *ctx)
 	}
 	switch (to->as) {
 	case THREADS_JSON:
-		json_open(j, NULL, '{');
-		json_u64(j, "tid", row->tid);
-		json_u64(j, "pid", row->tgid);
-		json_str(j, "class", class);
-		json_str(j, "role", role);
-		json_str(j, "source", source);
-		json_u64(j, "confidence", row->confidence);
-		json_u64(j, "submits", row->submits);
-		json_f64(j, "submit_hz", submit_hz, 1);
-		json_f64(j, "wake_hz", wake_hz, 1);
-		json_f64(j, "burst_us", row->burst_ns / 1e3, 1);
-		json_u64(j, "cpu", row->cpu);
-		json_f64(j, "run_ms", row->run_ns / 1e6, 3);
-		json_f64(j, "wait_ms", row->wait_ns / 1e6, 3);
-		json_u64(j, "primary", row->primary);
-		json_u64(j, "role_at_ns", row->role_at_ns);
-		json_u64(j, "role_wakeups", row->role_wakeups);
-		json_u64(j, "seen_at_ns", row->seen_at_ns);
-		json_str(j, "comm", row->comm);
-		json_close(j, '}');
+		json_f(j, "{tid=%u pid=%u class=%s role=%s source=%s confidence=%u submits=%llu submit_hz=%.1f "
+		       "wake_hz=%.1f burst_us=%.1f cpu=%u run_ms=%.3f wait_ms=%.3f primary=%u role_at_ns=%llu "
+		       "role_wakeups=%llu seen_at_ns=%llu comm=%s}", row->tid, row->tgid, class, role, source,
+		       row->confidence, row->submits, submit_hz, wake_hz, row->burst_ns / 1e3, row->cpu,
+		       row->run_ns / 1e6, row->wait_ns / 1e6, row->primary, row->role_at_ns, row->role_wakeups,
+		       row->seen_at_ns, row->comm);
 		break;
 	case THREADS_TEXT:
 		out_f(to->o, "thread %8u %8u %-10s %-10s %-8s %4u %9.1f  %s\n", row->tid, row->tgid,
@@ -6733,21 +6763,11 @@ static void frame_json(struct json *j)
 	u64 end = st.skel->bss->frames_logged, i;
 	char key[16];
 
-	json_open(j, "frame", '{');
-	json_str(j, "source", frame_sources[f->source % 3]);
-	json_u64(j, "presented", f->presented);
-	json_u64(j, "dropped", f->dropped);
-	json_u64(j, "missed", f->missed);
-	if (f->interval_ns)
-		json_f64(j, "interval_us", f->interval_ns / 1e3, 1);
-	if (f->submit_to_present_ns)
-		json_f64(j, "submit_to_present_us", f->submit_to_present_ns / 1e3, 1);
-	if (f->compositor_ns)
-		json_f64(j, "compositor_us", f->compositor_ns / 1e3, 1);
+	json_f(j, "frame{source=%s presented=%llu dropped=%llu missed=%llu interval_us?=%.1f "
+	       "submit_to_present_us?=%.1f compositor_us?=%.1f", frame_sources[f->source % 3], f->presented, f->dropped, f->missed,
+	       f->interval_ns / 1e3, f->submit_to_present_ns / 1e3, f->compositor_ns / 1e3);
 	if (frames.n) {
-		json_f64(j, "fps", frames.fps, 1);
-		json_f64(j, "low1_fps", frames.low1, 1);
-		json_f64(j, "low01_fps", frames.low01, 1);
+		json_f(j, "fps=%.1f low1_fps=%.1f low01_fps=%.1f", frames.fps, frames.low1, frames.low01);
 		for (i = 0; i < RANKS; i++) {
 			snprintf(key, sizeof(key), "%s_ms", ranks[i].key);
 			json_f64(j, key, frames.ms[i], 2);
@@ -6774,8 +6794,7 @@ static void detection_json(struct json *j, struct out *o)
 	json_open(j, "input", '{');
 #define INPUT_JSON(id, name, ms) json_u64(j, #name, cpu_sum(offsetof(struct cpu_state, stat[BPF_STAT_INPUT_##id])));
 	INPUT_KINDS(INPUT_JSON)
-	json_u64(j, "held", st.skel->bss->input_held);
-	json_u64(j, "window_open", st.skel->bss->input_open);
+	json_f(j, "held=%u window_open=%u", st.skel->bss->input_held, st.skel->bss->input_open);
 	input_print(o, j);
 	json_close(j, '}');
 }
@@ -6818,11 +6837,8 @@ static void stat_json(const struct stat_now *s, void *ctx)
 		json_open(j, stat_key(d), '{');
 	if (s->v == s->v && d->type == STAT_HIST) {
 		json_open(j, key, '{');
-		json_u64(j, "n", s->hist.n);
-		json_f64(j, "p50_us", s->hist.p50, 1);
-		json_f64(j, "p99_us", s->hist.p99, 1);
-		json_f64(j, "p999_us", s->hist.p999, 1);
-		json_close(j, '}');
+		json_f(j, "n=%lu p50_us=%.1f p99_us=%.1f p999_us=%.1f}", s->hist.n, s->hist.p50, s->hist.p99,
+		       s->hist.p999);
 	} else if (s->v == s->v) {
 		json_f64(j, key, s->v, s->v == floor(s->v) ? 0 : 2);
 	}
@@ -6839,22 +6855,15 @@ static void status_json(struct out *o)
 	for (i = 0; i < WINE_FILES; i++)
 		wine_used |= wine_files[i].attached;
 	json_begin(&j, o, "status");
-	json_str(&j, "version", GAMER_VERSION);
-	json_str(&j, "mode", st.fair ? "fair" : st.observing ? "observe" : "schedule");
-	if (st.fair) {
-		json_str(&j, "fair_why", st.fair_why);
-		json_str(&j, "fair_limit", fair.limit);
-	}
-	json_str(&j, "profile", profile_names[st.profile]);
-	json_u64(&j, "at_ns", now_ns());
-	json_u64(&j, "cpus", topo.nr_cpus);
-	json_u64(&j, "caches", topo.nr_llcs);
-	json_open(&j, "hooks", '{');
+	json_f(&j, "version=%s mode=%s", GAMER_VERSION, st.fair ? "fair" : st.observing ? "observe" : "schedule");
+	if (st.fair)
+		json_f(&j, "fair_why=%s fair_limit=%s", st.fair_why, fair.limit);
+	json_f(&j, "profile=%s at_ns=%lu cpus=%u caches=%u hooks{", profile_names[st.profile], now_ns(), topo.nr_cpus,
+	       topo.nr_llcs);
 	for (i = 0; i < HOOK_NR; i++)
 		json_str(&j, hooks[i].name, st.hook_why[i] ? hooks[i].fallback :
 			 i == HOOK_WINE && !wine_used ? "waiting for Wine" : "attached");
-	json_close(&j, '}');
-	json_open(&j, "stats", '{');
+	json_f(&j, "} stats{");
 	stats_each(stat_json, &j);
 	json_close(&j, '}');
 	detection_json(&j, o);
@@ -7318,9 +7327,7 @@ static void client_subscribe(struct client *c, const struct request *r)
 	}
 	setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	json_begin(&j, &answer, "events");
-	json_u64(&j, "at_ns", now_ns());
-	if (r->records)
-		json_u64(&j, "record_bytes", sizeof(union record));
+	json_f(&j, "at_ns=%lu record_bytes?=%lu", now_ns(), r->records ? sizeof(union record) : 0);
 	json_end(&j);
 }
 
@@ -7398,13 +7405,6 @@ static const char *move_distance(u32 from, u32 to)
 	return topo.sibling[from] == to ? "core" : topo.llc[from] == topo.llc[to] ? "cache" : "far";
 }
 
-/* A number that is left out where it is 0. */
-static void json_some(struct json *j, const char *key, u64 v)
-{
-	if (v)
-		json_u64(j, key, v);
-}
-
 #define SUBMIT_ROW(driver, request, symbol) { driver, request },
 static const struct { const char *driver; u32 request; } submits[] = { GPU_SUBMITS(SUBMIT_ROW) };
 
@@ -7416,14 +7416,12 @@ static void event_json(struct json *j, const struct event *e)
 
 	if (e->cpu != CPU_NONE)
 		json_u64(j, "cpu", e->cpu);
-	json_some(j, "tid", e->tid);
-	json_some(j, "pid", e->tgid);
+	json_f(j, "tid?=%u pid?=%u", e->tid, e->tgid);
 	if (e->role)
 		json_str(j, "role", role_names[e->role % ROLE_NR]);
 	switch (e->type) {
 	case EVENT_INPUT:
-		json_str(j, "kind", input_names[r->input.kind % INPUT_KIND_NR]);
-		json_str(j, "what", whats[r->input.what % 3]);
+		json_f(j, "kind=%s what=%s", input_names[r->input.kind % INPUT_KIND_NR], whats[r->input.what % 3]);
 		break;
 	case EVENT_GAME:
 		json_str(j, "what", hint_name(r->game.what));
@@ -7431,43 +7429,37 @@ static void event_json(struct json *j, const struct event *e)
 			json_str(j, "comm", comm_text(r->game.comm));
 		break;
 	case EVENT_FRAME:
-		json_str(j, "source", frame_sources[r->frame.source % 3]);
-		json_some(j, "interval_us", r->frame.interval_ns / NSEC_PER_USEC);
-		json_some(j, "submit_to_present_us", r->frame.submit_to_present_ns / NSEC_PER_USEC);
-		json_some(j, "compositor_us", r->frame.compositor_ns / NSEC_PER_USEC);
-		json_u64(j, "dropped", r->frame.dropped);
-		json_u64(j, "missed", r->frame.missed);
+		json_f(j, "source=%s interval_us?=%llu submit_to_present_us?=%llu compositor_us?=%llu dropped=%u "
+		       "missed=%u",
+		       frame_sources[r->frame.source % 3], r->frame.interval_ns / NSEC_PER_USEC,
+		       r->frame.submit_to_present_ns / NSEC_PER_USEC, r->frame.compositor_ns / NSEC_PER_USEC,
+		       r->frame.dropped, r->frame.missed);
 		break;
 	case EVENT_SUBMIT:
-		json_some(j, "gap_us", r->submit.gap_ns / NSEC_PER_USEC);
-		json_str(j, "driver", submits[r->submit.submit % ARRAY_SIZE(submits)].driver);
-		json_u64(j, "request", submits[r->submit.submit % ARRAY_SIZE(submits)].request);
-		json_u64(j, "primary", r->submit.primary);
+		json_f(j, "gap_us?=%llu driver=%s request=%u primary=%u", r->submit.gap_ns / NSEC_PER_USEC,
+		       submits[r->submit.submit % ARRAY_SIZE(submits)].driver,
+		       submits[r->submit.submit % ARRAY_SIZE(submits)].request, r->submit.primary);
 		break;
 	case EVENT_MIGRATION:
-		json_u64(j, "from", r->migration.from);
-		json_str(j, "reason", reason_names[r->migration.reason % REASON_NR]);
-		json_str(j, "distance", move_distance(r->migration.from, e->cpu));
-		json_u64(j, "wait_us", r->migration.wait_ns / NSEC_PER_USEC);
+		json_f(j, "from=%u reason=%s distance=%s wait_us=%llu", r->migration.from,
+		       reason_names[r->migration.reason % REASON_NR], move_distance(r->migration.from, e->cpu),
+		       r->migration.wait_ns / NSEC_PER_USEC);
 		break;
 	case EVENT_CLASSIFICATION:
-		json_str(j, "old_role", role_names[r->classification.old_role % ROLE_NR]);
-		json_str(j, "source", source_names[r->classification.source % SOURCE_NR]);
-		json_u64(j, "confidence", r->classification.confidence);
-		json_str(j, "class", class_names[r->classification.class % CLASS_NR]);
+		json_f(j, "old_role=%s source=%s confidence=%u class=%s",
+		       role_names[r->classification.old_role % ROLE_NR],
+		       source_names[r->classification.source % SOURCE_NR], r->classification.confidence,
+		       class_names[r->classification.class % CLASS_NR]);
 		break;
 	case EVENT_MISS:
-		json_u64(j, "expected_ns", r->miss.expected_ns);
-		json_u64(j, "actual_ns", r->miss.actual_ns);
-		json_u64(j, "amount_us", r->miss.amount_ns / NSEC_PER_USEC);
+		json_f(j, "expected_ns=%llu actual_ns=%llu amount_us=%llu", r->miss.expected_ns, r->miss.actual_ns,
+		       r->miss.amount_ns / NSEC_PER_USEC);
 		break;
 	case EVENT_RUN:
-		json_str(j, "comm", comm_text(r->run.comm));
-		json_u64(j, "run_us", (e->at_ns - r->run.from_ns) / NSEC_PER_USEC);
+		json_f(j, "comm=%s run_us=%llu", comm_text(r->run.comm), (e->at_ns - r->run.from_ns) / NSEC_PER_USEC);
 		break;
 	case EVENT_LOST:
-		json_str(j, "type", type_names[r->lost.lost % EVENT_NR]);
-		json_u64(j, "count", r->lost.count);
+		json_f(j, "type=%s count=%lu", type_names[r->lost.lost % EVENT_NR], r->lost.count);
 	}
 }
 
@@ -7508,10 +7500,7 @@ static void event_tell(const struct event *e, size_t len)
 			continue;
 		}
 		if (!line.len) {
-			json_open(&j, NULL, '{');
-			json_u64(&j, "v", 1);
-			json_str(&j, "event", event_name(e->type));
-			json_u64(&j, "at_ns", e->at_ns);
+			json_f(&j, "{v=%u event=%s at_ns=%llu", 1, event_name(e->type), e->at_ns);
 			event_json(&j, &record.head);
 			json_end(&j);
 		}
@@ -11669,27 +11658,15 @@ static void check_json(struct out *o, const char *release, const char *why, cons
 	int i;
 
 	json_begin(&j, o, "check");
-	json_str(&j, "kernel", release);
-	json_u64(&j, "sched_ext", !why);
-	json_str(&j, "why", why ? why : "");
-	json_str(&j, "attached", attached ? attached : "");
-	json_str(&j, "backend", st.fair ? "fair" : "scx");
-	json_str(&j, "backend_why", st.fair_why);
-	json_u64(&j, "slices", fair.slices);
-	json_str(&j, "missing_capability", missing_capability() ? : "");
-	json_open(&j, "hooks", '[');
-	for (i = 0; i < HOOK_NR; i++) {
-		json_open(&j, NULL, '{');
-		json_str(&j, "name", hooks[i].name);
-		json_u64(&j, "available", !st.hook_why[i]);
-		if (st.hook_why[i]) {
-			json_str(&j, "why", st.hook_why[i]);
-			json_str(&j, "instead", hooks[i].fallback);
-		} else {
-			json_str(&j, "by", hook_places(i));
-		}
-		json_close(&j, '}');
-	}
+	json_f(&j, "kernel=%s sched_ext=%u why=%s attached=%s backend=%s backend_why=%s slices=%u "
+	       "missing_capability=%s hooks[", release, !why, why ? : "", attached ? : "", st.fair ? "fair" : "scx", st.fair_why, fair.slices,
+	       missing_capability() ? : "");
+	for (i = 0; i < HOOK_NR; i++)
+		if (st.hook_why[i])
+			json_f(&j, "{name=%s available=%u why=%s instead=%s}", hooks[i].name, 0, st.hook_why[i],
+			       hooks[i].fallback);
+		else
+			json_f(&j, "{name=%s available=%u by=%s}", hooks[i].name, 1, hook_places(i));
 	json_close(&j, ']');
 	json_end(&j);
 }
@@ -11721,27 +11698,15 @@ static void db_list_json(struct out *o)
 	u32 i;
 
 	json_begin(&j, o, "db");
-	json_u64(&j, "version", db.known.version);
-	json_open(&j, "programs", '[');
+	json_f(&j, "version=%u programs[", db.known.version);
 	for (p = db.known.profile; p < db.known.profile + db.known.count; p++) {
-		json_open(&j, NULL, '{');
-		json_str(&j, "comm", p->key.comm);
-		json_u64(&j, "exe", p->key.exe);
-		json_str(&j, "tier", tier_names[db_tier(p)]);
-		json_f64(&j, "confidence", db_confidence(p), 3);
-		json_u64(&j, "observations", p->observations);
-		json_open(&j, "votes", '{');
+		json_f(&j, "{comm=%s exe=%u tier=%s confidence=%.3f observations=%u votes{", p->key.comm, p->key.exe,
+		       tier_names[db_tier(p)], db_confidence(p), p->observations);
 		for (i = 0; i < TIER_NR; i++)
 			json_u64(&j, tier_names[i], p->votes[i]);
-		json_close(&j, '}');
-		json_u64(&j, "burst_ns", p->burst_ns);
-		json_u64(&j, "dev_ns", p->dev_ns);
-		json_u64(&j, "wakeups_hz", p->wakeups_hz);
-		json_u64(&j, "switches_hz", p->switches_hz);
-		json_str(&j, "role", role_names[p->role]);
-		json_u64(&j, "role_votes", p->role_votes);
-		json_u64(&j, "seen_s", p->seen_s);
-		json_close(&j, '}');
+		json_f(&j, "} burst_ns=%lu dev_ns=%lu wakeups_hz=%lu switches_hz=%lu role=%s role_votes=%u seen_s=%lu}",
+		       p->burst_ns, p->dev_ns, p->wakeups_hz, p->switches_hz, role_names[p->role], p->role_votes,
+		       p->seen_s);
 	}
 	json_close(&j, ']');
 	json_end(&j);
