@@ -523,8 +523,6 @@ static const struct stat_desc {
 	{ #name, UNIT_US, STAT_HIST, 0, HIST_SHIFT, AT(hist[HIST_##id]), 1, NULL, NULL, help },
 	HISTS(HIST_ROW)
 	{ "events_read", UNIT_NONE, STAT_COUNTER, 1, 0, USTAT_NR, EACH(type), "events that gamer took" },
-	{ "event_delay", UNIT_US, STAT_HIST, 1, 0, 0, 1, NULL, NULL,
-	  "from a rare event until gamer has read it" },
 };
 
 
@@ -590,7 +588,6 @@ static struct state {
 	u64 load_us, attach_us;
 	u64 restarts, clients_dropped;
 	u64 taken[EVENT_NR];		/* events read; ring_take() */
-	u64 event_delay[HIST_SLOTS];	/* by hist_slot(); ring_take() */
 	u64 metrics_at_ns;		/* when the metrics file was written; CLOCK_MONOTONIC */
 	enum profile profile;		/* in force, after auto was resolved */
 	u32 tests;			/* --test: bits by enum part and enum failure */
@@ -6648,18 +6645,14 @@ static void stats_each(void (*print)(const struct stat_now *s, void *ctx), void 
 		const struct stat_desc *d = s.d;
 
 		for (s.member = 0; s.member < d->n; s.member++) {
-			if (d->type == STAT_HIST && d->user) {
-				memcpy(s.hist.slot, st.event_delay, sizeof(st.event_delay));
-				hist_sum(&s.hist, d->shift);
-			} else if (d->type == STAT_HIST) {
+			if (d->type == STAT_HIST) {
 				hist_read(&s.hist, d->at + s.member * HIST_SLOTS * sizeof(u32), d->shift);
-			}
-			if (d->type == STAT_HIST)
 				s.v = s.hist.n ? s.hist.n : NAN;
-			else if (d->user)
+			} else if (d->user) {
 				s.v = d->label ? st.taken[s.member] : stat_user(d->at);
-			else
+			} else {
 				s.v = cpu_sum(d->at + s.member * sizeof(u64));
+			}
 			print(&s, ctx);
 		}
 	}
@@ -7531,16 +7524,11 @@ static const bool type_frequent[] = { EVENTS(FREQUENT) };
 static bool ring_take(enum event_type type)
 {
 	struct ring *r = &st.rings[type];
-	u32 held = 0, len, slot, left;
+	u32 held = 0, len, left;
 	const struct event *e;
-	u64 now = now_ns();
 
 	for (left = TAKE_MAX; r->taken && left && (e = ring_next(r, &held, &len)); left--) {
 		st.taken[type]++;
-		if (!type_frequent[type]) {
-			slot = hist_slot(now > e->at_ns ? now - e->at_ns : 0);
-			st.event_delay[slot]++;
-		}
 		st.roles_changed |= type == EVENT_CLASSIFICATION;
 		if (type == EVENT_GAME) {
 			const struct event_game *g = (const struct event_game *)e;

@@ -1271,7 +1271,7 @@ tell_files() { : "the status and metrics files are there while a game runs, curr
 	wait_for 10 presented 101 || fail "frames: $(status_number presented)"
 	gamer status --json >/out/status.low.json # while it has the times of all frames: judge.py reckons by them
 	whole /run/gamer/status '^gamer ' '^deadline_misses [0-9]'
-	whole /tmp/gamer.prom '^# HELP ' gamer_event_delay_seconds
+	whole /tmp/gamer.prom '^# HELP ' gamer_events_read
 	wait_for 15 fps_between 40 66 || fail "60 submits a second: $(grep fps /run/gamer/status)"
 	gamer status --metrics >/out/game.metrics
 	grep -q gamer_frame_time_seconds_bucket /out/game.metrics || fail "no frame times in the metrics"
