@@ -6094,7 +6094,7 @@ static bool fair_group_set(const struct fair_group *g, s32 value)
 {
 	u64 run = caps_get(true);
 	char path[320], text[16];
-	int fd, n, i;
+	int fd, n, i = 0;
 	bool done;
 
 	if (g->kind == FAIR_CGROUP)
@@ -6104,11 +6104,8 @@ static bool fair_group_set(const struct fair_group *g, s32 value)
 	caps_set(run | caps_for(CAP_FILES) | caps_for(CAP_START), caps_get(false));
 	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
 	n = snprintf(text, sizeof(text), "%d", value);
-	done = fd >= 0 && write(fd, text, n) == n;
-	for (i = 0; fd >= 0 && !done && errno == EAGAIN && i < 6; i++) {
+	while (!(done = fd >= 0 && write(fd, text, n) == n) && fd >= 0 && errno == EAGAIN && i++ < 6)
 		poll(NULL, 0, 20);
-		done = write(fd, text, n) == n;
-	}
 	caps_set(run, caps_get(false));
 	if (fd >= 0)
 		close(fd);
@@ -12082,11 +12079,9 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	  "with the rhythm of frames), and runs the threads that make the next frame first, with the threads that "
 	  "these wait for. All other work shares the rest by weight. When gamer ends, however it ends, the kernel's "
 	  "own scheduler takes over at once." },
-	{ .text = "With --backend scx gamer schedules. With --backend fair gamer advises the scheduler that is there: "
-	  "a nice value and, since kernel 6.12, a slice for each role. With --backend auto gamer schedules where the "
-	  "kernel has sched_ext and no other scheduler of sched_ext is attached, and else advises. Without --backend "
-	  "gamer does the same, but beside another scheduler of sched_ext gamer ends with 75, for whoever started "
-	  "both may have forgotten one. gamer check and gamer status say which it is, and why." },
+	{ .text = "Where gamer cannot schedule, or another scheduler of sched_ext is attached, gamer may advise the "
+	  "scheduler that is there: a nice value and, since kernel 6.12, a slice for each role (run --backend). gamer "
+	  "check and gamer status say which it is, and why." },
 	{ .text = "gamer finds the game by what a process does now (draws at a steady rate, reads a gamepad, fills "
 	  "the screen by itself) and by what it is (started by a launcher, or an application of the desktop)."
 	  " An application is a game where its description has the category Game (NAME.desktop in "
