@@ -457,7 +457,8 @@ static const struct unit_desc {
 	X(RESTARTS, restarts, NONE, COUNTER, st.restarts, "restarts after CPU hotplug or failures") \
 	X(ALLOCS, allocations_after_attach, NONE, COUNTER, st.allocs, "memory allocations since attach") \
 	X(RSS, rss, KB, GAUGE, rss_kb(), "resident memory of gamer") \
-	X(CPU, cpu, US, COUNTER, cpu_us(), "CPU time of gamer itself, outside BPF") \
+	X(CPU, cpu, US, COUNTER, clock_ns(CLOCK_PROCESS_CPUTIME_ID) / NSEC_PER_USEC, \
+	  "CPU time of gamer itself, outside BPF") \
 	X(REJECTED, nr_rejected, NONE, COUNTER, read_num(0, SCX_DIR "nr_rejected"), "tasks that sched_ext refused") \
 	X(FREQUENCY, frequency, NONE, GAUGE, power_asked(), \
 	  "mean frequency that CPUs are asked for, percent of the highest") \
@@ -617,12 +618,17 @@ void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t size);
 
-static u64 now_ns(void)
+static u64 clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
+}
+
+static u64 now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 /* Counts an allocation. False: the build with sanitizers lets this one fail. */
@@ -2130,7 +2136,7 @@ static const u16 allowed_calls[] = {
 	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
 	SYS_setsockopt, SYS_getsockopt, SYS_getpeername, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open,
 	SYS_pidfd_getfd, SYS_getpid,
-	SYS_gettid, SYS_geteuid, SYS_getrusage, SYS_prlimit64, SYS_uname, SYS_clock_gettime,
+	SYS_gettid, SYS_geteuid, SYS_prlimit64, SYS_uname, SYS_clock_gettime,
 	SYS_futex,
 	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
 	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
@@ -3227,26 +3233,24 @@ static void db_from_bpf(void)
  * Rings are read without libbpf: it allocates for each, and would keep all of them mapped, which
  * are 1.2 MB of resident memory, while nobody listens.
  */
-static int ring_map_fd(enum event_type type)
+static const struct bpf_map *ring_map(enum event_type type)
 {
 #define RING_MAP(id, name, kib, frequent) st.skel->maps.name##_ring,
 	const struct bpf_map *const maps[] = { EVENTS(RING_MAP) };
 
-	return bpf_map__fd(maps[type]);
+	return maps[type];
 }
 
 /* Map a ring and leave aside what was written before. False: no memory. */
 static bool ring_open(enum event_type type)
 {
-#define RING_SIZE(id, name, kib, frequent) (kib) * 1024,
-	static const u32 sizes[] = { EVENTS(RING_SIZE) };
 	struct ring *r = &st.rings[type];
 	size_t page = getpagesize();
-	int fd = ring_map_fd(type);
+	int fd = bpf_map__fd(ring_map(type));
 	void *ours, *theirs;
 
 	CERTAIN(type < EVENT_NR);
-	r->size = sizes[type];
+	r->size = bpf_map__max_entries(ring_map(type));
 	ours = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (ours == MAP_FAILED)
 		return false;
@@ -5880,14 +5884,6 @@ static struct fair {
 	int refused;		/* errno of the last call that failed, 0: none */
 } fair;
 
-static u64 fair_cpu_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
-}
-
 /* What a thread (0: gamer) has now; false: there is none. */
 static bool fair_get(u32 tid, struct fair_attr *a)
 {
@@ -6388,7 +6384,7 @@ static bool fair_apply(void)
 /* Looks at all threads, and does what follows from it. */
 static void fair_look(void)
 {
-	u64 start = fair_cpu_ns(), cost, now;
+	u64 start = clock_ns(CLOCK_THREAD_CPUTIME_ID), cost, now;
 	s32 pid = game.now ? game.now->pid : 0;
 	static bool told, refused;
 	bool group = pid != (s32)fair_list.group.pid;
@@ -6413,7 +6409,7 @@ static void fair_look(void)
 	if (fair.refused && !refused)
 		note("fair: the kernel refuses to change some threads: %s", strerror(fair.refused));
 	refused |= fair.refused;
-	cost = fair_cpu_ns() - start;
+	cost = clock_ns(CLOCK_THREAD_CPUTIME_ID) - start;
 	now = now_ns();
 	fair.cpu_ns += cost;
 	fair.spent_ns -= MIN(fair.spent_ns, (now - fair.spent_at_ns) / FAIR_SHARE);
@@ -6560,15 +6556,6 @@ static double rss_kb(void)
 
 	read_file(buf, sizeof(buf), "/proc/self/statm");
 	return sscanf(buf, "%*u %lu", &pages) == 1 ? pages * 4 : NAN;
-}
-
-static u64 cpu_us(void)
-{
-	struct rusage ru;
-
-	getrusage(RUSAGE_SELF, &ru);
-	return (ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000ULL +
-	       ru.ru_utime.tv_usec + ru.ru_stime.tv_usec;
 }
 
 /* How many clients of this user are connected; ALL_USERS: of any. */
@@ -7733,7 +7720,7 @@ static void loop_add_rings(void)
 	u32 i;
 
 	for (i = 0; i < EVENT_NR; i++)
-		loop_add_as(ring_map_fd(i), EV_RING + i, EPOLLIN | EPOLLET);
+		loop_add_as(bpf_map__fd(ring_map(i)), EV_RING + i, EPOLLIN | EPOLLET);
 	events_want();
 }
 
