@@ -2232,20 +2232,13 @@ static int prog_try(const struct bpf_insn *insns, size_t n)
 	return 0;
 }
 
-/* Lockdown: the kernel refuses the program that reads its memory (EINVAL), and takes the shortest. */
+/* Is BPF forbidden to read the kernel's memory? Unknown without securityfs: then loading fails. */
 static bool kernel_is_closed(void)
 {
-	static const struct bpf_insn insns[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = BPF_REG_1, .src_reg = BPF_REG_10 },
-		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = BPF_REG_1, .imm = -8 },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2, .imm = 8 },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3 },
-		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_probe_read_kernel },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
+	char modes[64];
 
-	return prog_try(insns, ARRAY_SIZE(insns)) == EINVAL && !prog_try(insns_none, ARRAY_SIZE(insns_none));
+	read_file(modes, sizeof(modes), "/sys/kernel/security/lockdown");
+	return strstr(modes, "[confidentiality]");
 }
 
 /* The kernel's BTF, loaded for probes; the caller frees it. NULL: `why` says why. */
