@@ -4370,6 +4370,7 @@ struct proc_stat {
 	char comm[16];
 	u64 start;		/* after boot, in clock ticks */
 	s32 parent, tty;
+	char state;
 	bool nothing;		/* gone, dead, the kernel's or gamer itself */
 };
 
@@ -4391,10 +4392,11 @@ static struct proc_stat proc_stat(s32 pid)
 	for (i = 4; i < ARRAY_SIZE(field); i++)
 		field[i] = strtoll(at, &at, 10);
 	p.start = field[22];
+	p.state = end[2];
 	p.parent = field[4];
 	p.tty = field[7];
 	/* a zombie, PF_KTHREAD, gamer and its children */
-	p.nothing = end[2] == 'Z' || (field[9] & 0x00200000) || pid == st.pid || p.parent == st.pid;
+	p.nothing = p.state == 'Z' || (field[9] & 0x00200000) || pid == st.pid || p.parent == st.pid;
 	return p;
 }
 
@@ -5459,17 +5461,13 @@ static void reader_take(void)
 /* A child that has not moved on hangs, unless it had no CPU. */
 static void reader_check(void)
 {
-	char line[128], *end;
-
 	if (!reader.deadline_ns || now_ns() < reader.deadline_ns)
 		return;
 	reader.deadline_ns = 0;
 	reader_take();
 	if (!reader.busy || !reader.child.pid || reader.deadline_ns)
 		return;
-	read_file(line, sizeof(line), "/proc/%d/stat", reader.child.pid);
-	end = strrchr(line, ')');
-	if (end && end[1] && end[2] != 'R')
+	if (proc_stat(reader.child.pid).state != 'R')
 		reader_lost(false);
 	else
 		reader.deadline_ns = now_ns() + READ_NS;
