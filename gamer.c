@@ -2125,23 +2125,17 @@ static bool folder_foreign(int dir_fd, const char *path)
  * since a call forgotten here would then end the scheduler of the whole machine.
  */
 static const u16 allowed_calls[] = {
-	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat,
-	SYS_openat2, SYS_close,
-	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access,
-	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl,
-	SYS_dup, SYS_dup3, SYS_unlink, SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask,
-	SYS_flock, SYS_fchmod,
-	SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create,
-	SYS_poll, SYS_epoll_create1, SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create,
-	SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto, SYS_recvfrom, SYS_shutdown,
-	SYS_setsockopt, SYS_getsockopt, SYS_getpeername, SYS_bpf, SYS_perf_event_open, SYS_pidfd_open,
-	SYS_pidfd_getfd, SYS_getpid,
-	SYS_gettid, SYS_geteuid, SYS_prlimit64, SYS_uname, SYS_clock_gettime,
-	SYS_futex,
-	SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
-	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group,
-	SYS_fork, SYS_clone, SYS_set_tid_address, SYS_wait4, SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,
-	SYS_close_range, SYS_fstatfs,
+	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat, SYS_openat2, SYS_close,
+	SYS_stat, SYS_fstat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_access, SYS_faccessat,
+	SYS_faccessat2, SYS_readlink, SYS_getdents64, SYS_fcntl, SYS_ioctl, SYS_dup, SYS_dup3, SYS_unlink,
+	SYS_unlinkat, SYS_rename, SYS_renameat, SYS_fsync, SYS_umask, SYS_flock, SYS_fchmod, SYS_mmap, SYS_munmap,
+	SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_memfd_create, SYS_poll, SYS_epoll_create1, SYS_epoll_wait,
+	SYS_epoll_pwait, SYS_epoll_ctl, SYS_timerfd_create, SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_sendto,
+	SYS_recvfrom, SYS_shutdown, SYS_setsockopt, SYS_getsockopt, SYS_getpeername, SYS_bpf, SYS_perf_event_open,
+	SYS_pidfd_open, SYS_pidfd_getfd, SYS_getpid, SYS_gettid, SYS_geteuid, SYS_prlimit64, SYS_uname,
+	SYS_clock_gettime, SYS_futex, SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group, SYS_fork, SYS_clone, SYS_set_tid_address, SYS_wait4,
+	SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg, SYS_close_range, SYS_fstatfs,
 	SYS_sched_getattr, SYS_sched_setattr,	/* behind FAIR_CALLS: where gamer advises threads */
 };
 #define FAIR_CALLS	2
@@ -3813,9 +3807,8 @@ static const u8 wine_progs[] = { PROG_wine_set_thread, PROG_wine_set_process };
 
 /* Places of the distribution's own, whether a game runs or not. */
 static const char *const wine_dirs[] = {
-	"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/opt/wine-stable/lib64",
-	"/opt/wine-staging/lib64", "/opt/wine-devel/lib64", "/opt/wine-stable/lib",
-	"/opt/wine-staging/lib", "/opt/wine-devel/lib",
+	"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/opt/wine-stable/lib64", "/opt/wine-staging/lib64",
+	"/opt/wine-devel/lib64", "/opt/wine-stable/lib", "/opt/wine-staging/lib", "/opt/wine-devel/lib",
 };
 
 /* What was read of an ntdll.so; its file goes along. */
@@ -4237,8 +4230,8 @@ static const struct { const char *name; u32 trait; } game_env[] = {
 
 /* Names of what starts games and nothing else, or how they begin. */
 static const char *const game_starters[] = {
-	"reaper", "pv-adverb", "steam-launch-wr", "lutris-wrapper", "umu-run", "legendary", "gogdl",
-	"nile", "bottles-cli",
+	"reaper", "pv-adverb", "steam-launch-wr", "lutris-wrapper", "umu-run", "legendary", "gogdl", "nile",
+	"bottles-cli",
 };
 
 /* Parts of the names of sockets by which programs reach a display, in any folder or none (Linux' own names). */
@@ -4262,27 +4255,24 @@ static const struct { const char *comm; u8 class; } game_servers[] = { SERVER_NA
 /* Not games, though they come with one, look like one or draw as fast: a hint, as names are. */
 static const char *const game_helpers[] = {
 	/* parts of Wine and Proton; the loader takes the program's name when it has loaded it */
-	"wine", "wine64", "wine-preloader", "wine64-preloader",
-	"services.exe", "explorer.exe", "winedevice.exe", "plugplay.exe", "svchost.exe",
-	"rpcss.exe", "conhost.exe", "start.exe", "tabtip.exe", "wineboot.exe", "winedbg.exe",
-	"winemenubuilder.exe", "rundll32.exe", "regsvr32.exe", "msiexec.exe", "cmd.exe",
-	"dllhost.exe", "iexplore.exe", "xalia.exe", "steam.exe", "steamservice.exe", "proton",
+	"wine", "wine64", "wine-preloader", "wine64-preloader", "services.exe", "explorer.exe", "winedevice.exe",
+	"plugplay.exe", "svchost.exe", "rpcss.exe", "conhost.exe", "start.exe", "tabtip.exe", "wineboot.exe",
+	"winedbg.exe", "winemenubuilder.exe", "rundll32.exe", "regsvr32.exe", "msiexec.exe", "cmd.exe", "dllhost.exe",
+	"iexplore.exe", "xalia.exe", "steam.exe", "steamservice.exe", "proton",
 	/* crash handlers, anti-cheat, stores' own programs */
-	"UnityCrashHandler64.exe", "CrashReportClient.exe", "crashpad_handler",
-	"CrashSender1403.exe", "BsSndRpt64.exe", "QtWebEngineProcess.exe",
-	"start_protected_game.exe",
-	"EpicGamesLauncher.exe", "EpicWebHelper.exe", "EADesktop.exe", "EABackgroundService.exe",
-	"Battle.net.exe", "Agent.exe", "upc.exe", "UplayWebCore.exe", "GalaxyClient.exe",
-	"RockstarService.exe", "SocialClubHelper.exe",
+	"UnityCrashHandler64.exe", "CrashReportClient.exe", "crashpad_handler", "CrashSender1403.exe",
+	"BsSndRpt64.exe", "QtWebEngineProcess.exe", "start_protected_game.exe", "EpicGamesLauncher.exe",
+	"EpicWebHelper.exe", "EADesktop.exe", "EABackgroundService.exe", "Battle.net.exe", "Agent.exe", "upc.exe",
+	"UplayWebCore.exe", "GalaxyClient.exe", "RockstarService.exe", "SocialClubHelper.exe",
 	/* what starts games */
-	"steam", "steamwebhelper", "reaper", "pv-adverb", "pv-bwrap", "srt-bwrap", "bwrap",
-	"steam-launch-wrapper", "steam-runtime-launcher", "gameoverlayui", "mangoapp", "gamemoded",
-	"lutris", "lutris-wrapper", "heroic", "bottles", "umu-run", "python3", "sh", "bash", "dash",
+	"steam", "steamwebhelper", "reaper", "pv-adverb", "pv-bwrap", "srt-bwrap", "bwrap", "steam-launch-wrapper",
+	"steam-runtime-launcher", "gameoverlayui", "mangoapp", "gamemoded", "lutris", "lutris-wrapper", "heroic",
+	"bottles", "umu-run", "python3", "sh", "bash", "dash",
 	/* desktops, browsers, players, terminals */
-	"plasmashell", "ksmserver", "xfwm4", "cinnamon", "firefox", "firefox-bin", "chrome",
-	"chromium", "brave", "msedge", "opera", "vivaldi-bin", "electron", "Discord", "slack",
-	"spotify", "code", "obs", "mpv", "vlc", "kodi.bin", "totem", "kitty", "alacritty", "foot",
-	"ghostty", "wezterm-gui", "konsole", "gnome-terminal-server", "ptyxis",
+	"plasmashell", "ksmserver", "xfwm4", "cinnamon", "firefox", "firefox-bin", "chrome", "chromium", "brave",
+	"msedge", "opera", "vivaldi-bin", "electron", "Discord", "slack", "spotify", "code", "obs", "mpv", "vlc",
+	"kodi.bin", "totem", "kitty", "alacritty", "foot", "ghostty", "wezterm-gui", "konsole",
+	"gnome-terminal-server", "ptyxis",
 };
 
 /* What is known of a process that may be the game. */
@@ -11559,15 +11549,15 @@ static int cmd_status(void)
 
 static const char *const prog_kinds[] = { "tp_btf", "fentry", "fexit", "kretprobe", "uprobe" };
 
-/* What a hook attaches to on this kernel: "fentry drm_ioctl, ..." */
-static const char *hook_places(u32 id)
+/* What a hook attaches to, on this kernel or (`all`) on any: " fentry drm_ioctl, ..." */
+static const char *hook_places(u32 id, bool all)
 {
 	static char text[256];
 	size_t n = 0, i;
 
 	text[0] = 0;
 	for (i = 0; i < PROG_NR && n < sizeof(text); i++)
-		if (progs[i].hook == id && !st.prog_why[i])
+		if (progs[i].hook == id && (all || !st.prog_why[i]))
 			n += snprintf(text + n, sizeof(text) - n, "%s%s %s", n ? ", " : " ",
 				      prog_kinds[progs[i].kind], progs[i].target);
 	return text;
@@ -11587,7 +11577,7 @@ static void check_text(struct out *o, const char *release, const char *why, cons
 	for (i = 0; i < HOOK_NR; i++)
 		out_f(o, "hook %-10s %s%s%s  (%s)\n", hooks[i].name,
 		      st.hook_why[i] ? st.hook_why[i] : "available",
-		      st.hook_why[i] ? "; instead: " : hook_places(i),
+		      st.hook_why[i] ? "; instead: " : hook_places(i, false),
 		      st.hook_why[i] ? hooks[i].fallback : "", hooks[i].help);
 }
 
@@ -11605,7 +11595,7 @@ static void check_json(struct out *o, const char *release, const char *why, cons
 			json_f(&j, "{name=%s available=%u why=%s instead=%s}", hooks[i].name, 0, st.hook_why[i],
 			       hooks[i].fallback);
 		else
-			json_f(&j, "{name=%s available=%u by=%s}", hooks[i].name, 1, hook_places(i));
+			json_f(&j, "{name=%s available=%u by=%s}", hooks[i].name, 1, hook_places(i, false));
 	json_close(&j, ']');
 	json_end(&j);
 }
@@ -12010,15 +12000,11 @@ static void man_capabilities(void)
 static void man_hooks(void)
 {
 	char text[512];
-	u32 i, n;
-	int at;
+	u32 i;
 
 	for (i = 0; i < HOOK_NR; i++) {
-		at = snprintf(text, sizeof(text), "%s; without it: %s", hooks[i].help, hooks[i].fallback);
-		for (n = 0; n < PROG_NR; n++)
-			if (progs[n].hook == i)
-				at += snprintf(text + at, sizeof(text) - at, "; %s %s", prog_kinds[progs[n].kind],
-					       progs[n].target);
+		snprintf(text, sizeof(text), "%s; without it: %s%s%s", hooks[i].help, hooks[i].fallback,
+			 *hook_places(i, true) ? ";" : "", hook_places(i, true));
 		man_entry(hooks[i].name, text);
 	}
 }
