@@ -2596,6 +2596,7 @@ static const char *kernel_probe(struct btf *btf)
  * in V1 and V2 a struct db_old.
  */
 #define DB_NAME			"process.db"
+#define DB_PLACES		4	/* where the file may lie; db_folder() */
 #define DB_MAGIC		0x42444450	/* "PDDB" */
 #define DB_HEADER		12	/* bytes, of V1 and V2 */
 #define DB_HEADER3		sizeof(struct db_head)
@@ -2955,26 +2956,18 @@ static enum db_result db_read(int dir_fd, const char *name, struct db_table *t)
 /* The n-th folder where the database may lie; false: there is none. --db names the only one. */
 static bool db_folder(u32 n, char *dir, size_t size)
 {
-	const char *env;
-	int len = 0;
+	static const struct { const char *variable, *below; } places[DB_PLACES] = {
+		{ "STATE_DIRECTORY", "" }, { NULL, "/var/lib/gamer" }, { "XDG_CACHE_HOME", "/gamer" },
+		{ "HOME", "/.cache/gamer" },
+	};
+	const char *top = places[n].variable ? getenv(places[n].variable) ? : "" : "";
 
 	db.name = db.wanted ? path_split(db.wanted, dir, size) : DB_NAME;
 	if (db.wanted)
 		return !n && db.name && *db.name;
-	switch (n) {
-	case 0:		/* systemd may list several */
-		env = getenv("STATE_DIRECTORY");
-		len = snprintf(dir, size, "%.*s", env ? (int)strcspn(env, ":") : 0, env ? : "");
-		break;
-	case 1:
-		len = snprintf(dir, size, "/var/lib/gamer");
-		break;
-	case 2:
-		env = getenv("XDG_CACHE_HOME");
-		len = env && *env == '/' ? snprintf(dir, size, "%s/gamer", env) :
-		      snprintf(dir, size, "%s/.cache/gamer", getenv("HOME") ? : "");
-	}
-	return len && *dir == '/' && len < (int)size;
+	/* systemd may list several */
+	return snprintf(dir, size, "%.*s%s", (int)strcspn(top, ":"), top, places[n].below) < (int)size &&
+	       *dir == '/' && (*top || !places[n].variable);
 }
 
 /*
@@ -2986,7 +2979,7 @@ static bool db_place(bool write)
 	char dir[PATH_MAX];
 	u32 n;
 
-	for (n = 0; n < 3; n++) {
+	for (n = 0; n < DB_PLACES; n++) {
 		if (!db_folder(n, dir, sizeof(dir)))
 			continue;
 		if (write && !db.wanted)
