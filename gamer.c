@@ -526,7 +526,6 @@ static const struct stat_desc {
 	{ "events_read", UNIT_NONE, STAT_COUNTER, 1, 0, USTAT_NR, EACH(type), "events that gamer took" },
 };
 
-
 /* ===================================================================================== */
 /* 4. state                                                                              */
 /* ===================================================================================== */
@@ -2810,13 +2809,6 @@ static bool db_name_ok(const char comm[16])
 	return len && len < 16;
 }
 
-/* May this stand in a file of V3? */
-static bool db_entry_ok(const struct db_profile *p)
-{
-	return !p->zero[0] && !p->zero[1] && !p->zero[2] && !p->zero2 && p->role < ROLE_NR &&
-	       p->role_votes <= db_votes(p);
-}
-
 /* A whole file of any version into *t. Nothing in it is trusted. */
 static enum db_result db_decode(struct db_table *t, const u8 *data, size_t size)
 {
@@ -2846,8 +2838,9 @@ static enum db_result db_decode(struct db_table *t, const u8 *data, size_t size)
 
 		if (head.version == 3)
 			memcpy(p, data + at, sizeof(*p));
-		if (!(head.version == 3 ? db_entry_ok(p) : db_from_old(p, data + at, head.version)) ||
-		    !db_name_ok(p->key.comm))
+		if ((head.version < 3 && !db_from_old(p, data + at, head.version)) || !db_name_ok(p->key.comm) ||
+		    p->zero[0] || p->zero[1] || p->zero[2] || p->zero2 || p->role >= ROLE_NR ||
+		    p->role_votes > db_votes(p))
 			return db_says(DB_BAD, "is damaged at entry %u", i);
 		if (db_find(t, &p->key))
 			return db_says(DB_BAD, "has %s twice", p->key.comm);
@@ -5961,12 +5954,6 @@ static bool fair_descends(s32 pid, s32 from)
 	return pid == from;
 }
 
-/* Is a process the game, did it start the game, or did the game start it? gamer itself is no company either. */
-static bool fair_kin(s32 pid, s32 of)
-{
-	return pid == st.pid || proc_stat(pid).parent == st.pid || fair_descends(pid, of) || fair_descends(of, pid);
-}
-
 /* The cgroup of a process that has weights, as a path below CGROUPS. "": it is in none. */
 static void fair_cgroup(s32 pid, char *path, size_t size)
 {
@@ -6004,7 +5991,10 @@ static bool fair_member(const struct fair_group *g, s32 pid)
 	return !strcmp(path, g->path);
 }
 
-/* A process of the group that is not the game; `strange`: nor its kin. 0: there is none. */
+/*
+ * A process of the group that is not the game; `strange`: nor did it start the game, or the game it, nor is it
+ * gamer or its child. 0: there is none.
+ */
 static s32 fair_other(const struct fair_group *g, bool strange)
 {
 	const char *name;
@@ -6013,7 +6003,10 @@ static s32 fair_other(const struct fair_group *g, bool strange)
 
 	for (dir_open(&d, "/proc"); !found && (name = dir_next(&d));) {
 		pid = atoi(name);
-		if (pid > 0 && pid != (s32)g->pid && fair_member(g, pid) && !(strange && fair_kin(pid, g->pid)))
+		if (pid <= 0 || pid == (s32)g->pid || !fair_member(g, pid))
+			continue;
+		if (!strange || !(pid == st.pid || proc_stat(pid).parent == st.pid ||
+				  fair_descends(pid, g->pid) || fair_descends(g->pid, pid)))
 			found = pid;
 	}
 	dir_close(&d);
@@ -6207,14 +6200,6 @@ static u8 fair_role(const struct thread_row *row)
 	return role ? role : row->class ? ROLE_WORKER : ROLE_NONE;
 }
 
-/* Only who serves the game's own user, or is the system's, serves the game: anybody can take a server's name. */
-static bool fair_serves(const struct thread_row *row)
-{
-	const struct game_slot *s = slot_find(row->tgid);
-
-	return s && game.now && (s == game.now || !user_is_stranger(s->uid, game.now->uid));
-}
-
 static int fair_compare(const void *a, const void *b)
 {
 	return CMP(((const struct fair_thread *)a)->tid, ((const struct fair_thread *)b)->tid);
@@ -6271,11 +6256,14 @@ static void fair_row(const struct thread_row *row, void *ctx)
 	u8 role = fair_role(row) % ROLE_NR;
 	bool realtime = st.fair_realtime && fair_advice[role].realtime && !row->overran &&
 			row->wakeups >= REALTIME_WAKEUPS && row->burst_ns <= REALTIME_NS / 4;
+	const struct game_slot *s = slot_find(row->tgid);
 	struct fair_thread *t;
 	struct fair_attr now;
 
 	(void)ctx;
-	if ((!fair_advice[role].nice && !fair_advice[role].slice_us) || !fair_serves(row))
+	/* who serves another user than the game's serves no game: anybody can take a server's name */
+	if ((!fair_advice[role].nice && !fair_advice[role].slice_us) || !s || !game.now ||
+	    (s != game.now && user_is_stranger(s->uid, game.now->uid)))
 		return;
 	t = fair_find(row->tid);
 	if (!t || t->start != row->start_ns / FAIR_TICK_NS)
@@ -7482,17 +7470,6 @@ static bool ring_take(enum event_type type)
 	return left;
 }
 
-/* Reads the rings that are due; one with more than a turn's share stays due. */
-static void rings_take(void)
-{
-	u32 due = st.rings_due, i;
-
-	st.rings_due = 0;
-	for (i = 0; i < EVENT_NR; i++)
-		if ((due & (1U << i)) && !ring_take(i))
-			st.rings_due |= 1U << i;
-}
-
 /* Reads each ring that no client wants any more to its end, so that every event is counted, and closes it. */
 static void rings_settle(void)
 {
@@ -7665,6 +7642,7 @@ static void loop_event(u64 what)
 static void loop(void)
 {
 	struct epoll_event ev[32];
+	u32 due;
 	int i, n;
 
 	while (!st.stop && !st.exited && !st.modules_came) {
@@ -7672,7 +7650,11 @@ static void loop(void)
 			       st.rings_due ? 0 : st.link ? SCX_LOOK_MS : -1);
 		for (i = 0; i < n; i++)
 			loop_event(ev[i].data.u64);
-		rings_take();
+		/* a ring with more than a turn's share stays due */
+		due = st.rings_due;
+		for (st.rings_due = i = 0; i < EVENT_NR; i++)
+			if ((due & (1U << i)) && !ring_take(i))
+				st.rings_due |= 1U << i;
 		scx_look();
 		game_tell();
 		fair_turn();
