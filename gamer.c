@@ -30,9 +30,7 @@
  * those that the scheduler needs, topo_to_bpf() the CPUs, power_apply() the power profile.
  */
 
-/* ===================================================================================== */
-/* 1. includes                                                                           */
-/* ===================================================================================== */
+/* ======== 1. includes =============================================================== */
 
 #include <dirent.h>
 #include <elf.h>
@@ -100,9 +98,7 @@ typedef int64_t s64;
 #include "gamer.skel.h"
 #include "release.h"
 
-/* ===================================================================================== */
-/* 2. constants and types                                                                */
-/* ===================================================================================== */
+/* ======== 2. constants and types ==================================================== */
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define MIN(a, b)	((a) < (b) ? (a) : (b))
@@ -145,9 +141,7 @@ enum opt_type { OPT_FLAG, OPT_NUM, OPT_STR, OPT_CHOICE };
 enum backend { BACKEND_UNSAID = -1, BACKEND_AUTO, BACKEND_SCX, BACKEND_FAIR };
 enum profile { PROFILE_AUTO, PROFILE_PERFORMANCE, PROFILE_BALANCED, PROFILE_POWERSAVE };
 
-/* ===================================================================================== */
-/* 3. tables                                                                             */
-/* ===================================================================================== */
+/* ======== 3. tables ================================================================= */
 
 /* name, how many of its options (the first ones) also come as bare words, one-line help */
 #define COMMANDS(X)								\
@@ -526,9 +520,7 @@ static const struct stat_desc {
 	{ "events_read", UNIT_NONE, STAT_COUNTER, 1, 0, USTAT_NR, EACH(type), "events that gamer took" },
 };
 
-/* ===================================================================================== */
-/* 4. state                                                                              */
-/* ===================================================================================== */
+/* ======== 4. state ================================================================== */
 
 /* What a client's request asks for. */
 struct request {
@@ -609,9 +601,7 @@ static struct state {
 /* What waits for each client. */
 static char client_out[MAX_CLIENTS][CLIENT_OUT];
 
-/* ===================================================================================== */
-/* 5. log and errors                                                                     */
-/* ===================================================================================== */
+/* ======== 5. log and errors ========================================================= */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
@@ -940,9 +930,7 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 	return 0;
 }
 
-/* ===================================================================================== */
-/* 6. small I/O                                                                          */
-/* ===================================================================================== */
+/* ======== 6. small I/O ============================================================== */
 
 /*
  * Reads a file, up to size - 1 bytes, and puts a 0 in place of the newline at its end, or behind it.
@@ -1747,9 +1735,7 @@ static void signals_catch(void (*fn)(int sig))
 			signal(fatal[i], SIG_IGN);
 }
 
-/* ===================================================================================== */
-/* 7. topology                                                                           */
-/* ===================================================================================== */
+/* ======== 7. topology =============================================================== */
 
 /* Read at start and after every hotplug; only what the BPF side needs. */
 static struct topology {
@@ -1985,9 +1971,7 @@ static double power_asked(void)
 	return st.skel->rodata->perf_control && nr ? 100.0 * sum / (PERF_STEPS * nr) : NAN;
 }
 
-/* ===================================================================================== */
-/* 8. capabilities and seccomp                                                           */
-/* ===================================================================================== */
+/* ======== 8. capabilities and seccomp =============================================== */
 
 /*
  * What gamer does with which capability: name, when, what is lost without it. START: to
@@ -2177,9 +2161,7 @@ static void privileges_drop(bool foreign_folders)
 		seccomp_on();
 }
 
-/* ===================================================================================== */
-/* 9. kernel probes                                                                      */
-/* ===================================================================================== */
+/* ======== 9. kernel probes ========================================================== */
 
 /* Name of the attached sched_ext scheduler into buf; false where none is. */
 static bool scx_attached(char *buf, size_t size)
@@ -2571,9 +2553,7 @@ static const char *kernel_probe(struct btf *btf)
 	return NULL;
 }
 
-/* ===================================================================================== */
-/* 10. process database                                                                  */
-/* ===================================================================================== */
+/* ======== 10. process database ====================================================== */
 
 /*
  * What tasks of a program were like, so that its next task begins with that: a compiler's
@@ -3198,9 +3178,7 @@ static void db_from_bpf(void)
 		note("cannot write %s: %s", db.path, file_why);
 }
 
-/* ===================================================================================== */
-/* 11. rings                                                                             */
-/* ===================================================================================== */
+/* ======== 11. rings ================================================================= */
 
 /*
  * Rings are read without libbpf: it allocates for each, and would keep all of them mapped, which
@@ -3286,9 +3264,7 @@ static const void *ring_next(struct ring *r, u32 *held, u32 *len)
 	}
 }
 
-/* ===================================================================================== */
-/* 12. load and attach                                                                   */
-/* ===================================================================================== */
+/* ======== 12. load and attach ======================================================= */
 
 #define SCX_LOOK_MS	4000
 
@@ -3707,9 +3683,7 @@ static void threads_settle(void)
 	threads_each(NULL, NULL);
 }
 
-/* ===================================================================================== */
-/* 13. child processes                                                                   */
-/* ===================================================================================== */
+/* ======== 13. child processes ======================================================= */
 
 /*
  * Children do what may never come to an end: they read other processes' memory and files, and put
@@ -3772,9 +3746,7 @@ static void child_leave(struct child *c, bool reaped)
 	c->pid = 0;
 }
 
-/* ===================================================================================== */
-/* 14. wine                                                                              */
-/* ===================================================================================== */
+/* ======== 14. wine ================================================================== */
 
 /*
  * Windows programs tell the importance of their threads by two system calls of Wine's
@@ -4127,9 +4099,7 @@ static void wine_take(void)
 	}
 }
 
-/* ===================================================================================== */
-/* 15. game                                                                              */
-/* ===================================================================================== */
+/* ======== 15. game ================================================================== */
 
 /*
  * BPF tells which processes may matter (game_hint), each gets a slot and, at once and when
@@ -5734,9 +5704,7 @@ static void game_print(struct out *o, struct json *j)
 		out_f(o, "\n");
 }
 
-/* ===================================================================================== */
-/* 16. fair back end                                                                     */
-/* ===================================================================================== */
+/* ======== 16. fair back end ========================================================= */
 
 /*
  * Where gamer does not schedule, gamer advises the scheduler that does: a thread's role gives the thread
@@ -6397,9 +6365,7 @@ static void fair_turn(void)
 	fair_look();
 }
 
-/* ===================================================================================== */
-/* 17. output                                                                            */
-/* ===================================================================================== */
+/* ======== 17. output ================================================================ */
 
 /* Long-lived buffer of answers to clients and of the status file. */
 static struct out answer;
@@ -6976,9 +6942,7 @@ static void status_changed(void)
 	sd_notify_("READY=1\nSTATUS=%s", summary());
 }
 
-/* ===================================================================================== */
-/* 18. server                                                                            */
-/* ===================================================================================== */
+/* ======== 18. server ================================================================ */
 
 /* An event that gamer itself makes, for clients alone: BPF found a ring full. */
 #define EVENT_LOST	EVENT_NR
@@ -7746,9 +7710,7 @@ static void loop_open(void)
 	loop_add(st.uevent_fd, EV_UEVENT);
 }
 
-/* ===================================================================================== */
-/* 19. client commands                                                                   */
-/* ===================================================================================== */
+/* ======== 19. client commands ======================================================= */
 
 /* ==== clients 1: connection ========================================================== */
 
@@ -8586,9 +8548,7 @@ static int cmd_top(void)
 	return code;
 }
 
-/* ===================================================================================== */
-/* 20. profile                                                                           */
-/* ===================================================================================== */
+/* ======== 20. profile =============================================================== */
 
 /*
  * gamer profile says where the time of a process tree goes. The profiler's BPF programs count times
@@ -11198,9 +11158,7 @@ static int cmd_profile(void)
 	return rc ? rc : prof.child ? prof_wait_command() : EX_OK;
 }
 
-/* ===================================================================================== */
-/* 21. commands                                                                          */
-/* ===================================================================================== */
+/* ======== 21. commands ============================================================== */
 
 /* Where memory runs out the kernel shall not kill gamer: that frees 4 MB, and costs a game much. */
 static void run_spare(void)
@@ -12312,9 +12270,7 @@ static int cmd_completions(void)
 	return EX_OK;
 }
 
-/* ===================================================================================== */
-/* 22. main                                                                              */
-/* ===================================================================================== */
+/* ======== 22. main ================================================================== */
 
 /* Help for one command, or for all where cmd is CMD_all. */
 static void help(enum command_id cmd)
