@@ -5195,24 +5195,31 @@ static bool slot_may_play(const struct game_slot *s)
 	return s->pid && s->known && s->class <= CLASS_GAME && !comm_class(s->comm);
 }
 
-/* The best of those that play now, but the game; of two the same, whom the other has started. */
-static struct game_slot *game_best(void)
+/*
+ * The best but the game: of those that could take its place now (`plays`), or of all that do what games do. Of two
+ * the same, whom the other has started.
+ */
+static struct game_slot *game_best(bool plays)
 {
 	struct game_slot *s, *best = NULL;
+	s32 ahead;
 
-	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
-		if (s != game.now && slot_may_play(s) && game_plays(&s->seen) &&
-		    (!game.now || s->uid == game.now->uid) &&
-		    (!best || game_score(&s->seen) > game_score(&best->seen) ||
-		     (game_score(&s->seen) == game_score(&best->seen) && slot_descends(s, best->pid))))
+	for (s = game.slot; s < game.slot + GAME_SLOTS; s++) {
+		if (s == game.now || !slot_may_play(s) ||
+		    !(plays ? game_plays(&s->seen) && (!game.now || s->uid == game.now->uid) :
+			      s->frame_at_ns || s->seen.does))
+			continue;
+		ahead = best ? game_score(&s->seen) - game_score(&best->seen) : 1;
+		if (ahead > 0 || (!ahead && slot_descends(s, best->pid)))
 			best = s;
+	}
 	return best;
 }
 
 /* Who is to be the game. */
 static struct game_slot *game_pick(u64 now)
 {
-	struct game_slot *best = game_best();
+	struct game_slot *best = game_best(true);
 
 	if (!game.now || (best && slot_takes_over(best, now)))
 		return best;
@@ -5677,23 +5684,12 @@ static void slot_print(struct out *o, struct json *j, const char *what, const st
 	json_f(j, "pid=%u comm=%s score=%.0f why=%s}", s->pid, s->comm, (double)score, why);
 }
 
-/* Looks at all candidates. Who would be the game if the game were not; NULL: nobody does what games do. */
-static const struct game_slot *game_next(void)
-{
-	const struct game_slot *s, *next = NULL;
-
-	game_look();
-	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
-		if (s != game.now && slot_may_play(s) && (s->frame_at_ns || s->seen.does) &&
-		    (!next || game_score(&s->seen) > game_score(&next->seen)))
-			next = s;
-	return next;
-}
-
 static void game_print(struct out *o, struct json *j)
 {
-	const struct game_slot *next = game_next();
+	const struct game_slot *next;
 
+	game_look();
+	next = game_best(false);
 	if (game.now)
 		slot_print(o, j, j ? "game" : "game: ", game.now);
 	else if (!j)
