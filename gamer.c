@@ -1535,14 +1535,11 @@ static void sd_notify_(const char *fmt, ...)
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	char text[256];
-	size_t len, n;
+	size_t len = path ? strlen(path) : 0, n;
 	va_list ap;
 	int fd;
 
-	if (!path || (path[0] != '/' && path[0] != '@'))
-		return;
-	len = strlen(path);
-	if (len >= sizeof(sa.sun_path))
+	if (!len || !strchr("/@", *path) || len >= sizeof(sa.sun_path))
 		return;
 	memcpy(sa.sun_path, path, len);
 	if (path[0] == '@')
@@ -2369,9 +2366,7 @@ static const char *btf_func_probe(struct btf *btf, const char *name, const char 
 	if (btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0)
 		return NULL;
 	snprintf(path, sizeof(path), "/sys/kernel/btf/%s", module ? module : "");
-	if (!module || access(path, R_OK))
-		return "not in this kernel, or its module is not loaded";
-	mod = btf__load_module_btf(module, btf);
+	mod = module && !access(path, R_OK) ? btf__load_module_btf(module, btf) : NULL;
 	found = mod && btf__find_by_name_kind(mod, name, BTF_KIND_FUNC) > 0;
 	btf__free(mod);
 	if (!found)
@@ -2386,21 +2381,15 @@ static const char *btf_func_probe(struct btf *btf, const char *name, const char 
  */
 static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
 {
-	static const char *result[PROG_UPROBE + 1];
-	static bool known[PROG_UPROBE + 1];
 	LIBBPF_OPTS(bpf_prog_load_opts, opts,
 		    .expected_attach_type = kind == PROG_FEXIT ? BPF_TRACE_FEXIT : BPF_TRACE_FENTRY);
 	int fd;
 
-	if (known[kind])
-		return result[kind];
-	known[kind] = true;
 	opts.attach_btf_id = btf__find_by_name_kind(btf, "udp_sendmsg", BTF_KIND_FUNC);
 	fd = bpf_prog_load(BPF_PROG_TYPE_TRACING, NULL, "GPL", insns_none, ARRAY_SIZE(insns_none), &opts);
 	if (fd < 0)
-		return result[kind] = errno != EPERM && errno != EACCES ? "the kernel refuses programs of this kind" :
-				      missing_capability() ? "not known without permission" :
-				      "the kernel does not permit such programs";
+		return errno != EPERM && errno != EACCES ? "the kernel refuses programs of this kind" :
+		       missing_capability() ? "not known without permission" : "the kernel does not permit such programs";
 	close(fd);
 	return NULL;
 }
