@@ -2389,7 +2389,8 @@ static const char *prog_kind_probe(const struct btf *btf, enum prog_kind kind)
 	fd = bpf_prog_load(BPF_PROG_TYPE_TRACING, NULL, "GPL", insns_none, ARRAY_SIZE(insns_none), &opts);
 	if (fd < 0)
 		return errno != EPERM && errno != EACCES ? "the kernel refuses programs of this kind" :
-		       missing_capability() ? "not known without permission" : "the kernel does not permit such programs";
+		       missing_capability() ? "not known without permission" :
+		       "the kernel does not permit such programs";
 	close(fd);
 	return NULL;
 }
@@ -4296,7 +4297,7 @@ static struct reader {
 	u64 deadline_ns;	/* then it hangs, or is to be started again; 0: none */
 	s32 scan;		/* all processes from this number on are to be looked at, 0: none; game_scan() */
 	u32 row;		/* of wine_dirs: the next to look at; reader_next() */
-	u64 hung;		/* processes at which a child hung: the next is skip[hung % READ_SKIP]; reader_lost() */
+	u64 hung;		/* processes at which a child hung: skip[hung % READ_SKIP] is free; reader_lost() */
 	struct { s32 pid; u32 uid; u64 start; } skip[READ_SKIP];	/* of them nothing is read that can hang */
 } reader;
 
@@ -5788,7 +5789,7 @@ static struct fair_list {
 	u32 nr;
 	char boot[40];		/* the kernel's name for this boot: starts count from there */
 	struct fair_group group;
-	struct fair_thread thread[FAIR_THREADS];	/* by tid; behind the `known` of a look, those that it has found */
+	struct fair_thread thread[FAIR_THREADS];	/* by tid; behind fair.known, those that a look has found */
 } fair_list;
 #define FAIR_MAGIC	"GAMERF1\n"
 #define FAIR_HEAD	offsetof(struct fair_list, thread)
@@ -6630,8 +6631,8 @@ static void frame_json(struct json *j)
 	char key[16];
 
 	json_f(j, "frame{source=%s presented=%llu dropped=%llu missed=%llu interval_us?=%.1f "
-	       "submit_to_present_us?=%.1f compositor_us?=%.1f", frame_sources[f->source % 3], f->presented, f->dropped, f->missed,
-	       f->interval_ns / 1e3, f->submit_to_present_ns / 1e3, f->compositor_ns / 1e3);
+	       "submit_to_present_us?=%.1f compositor_us?=%.1f", frame_sources[f->source % 3], f->presented, f->dropped,
+	       f->missed, f->interval_ns / 1e3, f->submit_to_present_ns / 1e3, f->compositor_ns / 1e3);
 	if (frames.n) {
 		json_f(j, "fps=%.1f low1_fps=%.1f low01_fps=%.1f", frames.fps, frames.low1, frames.low01);
 		for (i = 0; i < RANKS; i++) {
@@ -11506,8 +11507,8 @@ static void check_json(struct out *o, const char *release, const char *why, cons
 
 	json_begin(&j, o, "check");
 	json_f(&j, "kernel=%s sched_ext=%u why=%s attached=%s backend=%s backend_why=%s slices=%u "
-	       "missing_capability=%s hooks[", release, !why, why ? : "", attached ? : "", st.fair ? "fair" : "scx", st.fair_why, fair.slices,
-	       missing_capability() ? : "");
+	       "missing_capability=%s hooks[", release, !why, why ? : "", attached ? : "",
+	       st.fair ? "fair" : "scx", st.fair_why, fair.slices, missing_capability() ? : "");
 	for (i = 0; i < HOOK_NR; i++)
 		if (st.hook_why[i])
 			json_f(&j, "{name=%s available=%u why=%s instead=%s}", hooks[i].name, 0, st.hook_why[i],
