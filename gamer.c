@@ -1229,11 +1229,12 @@ HOT static void json_str(struct json *j, const char *key, const char *s)
 
 /*
  * Members by a format: "key=%u name=%s part=%.2f", with the arguments of printf(). Types are %u, %lu, %llu, %s and
- * %.Nf; "key?=%u" is left out where it is 0. "key{", "{", "}" and the same with brackets open and close.
+ * %.Nf; "key?=%u" is left out where it is 0 or NULL. "key{", "{", "}" and the same with brackets open and close.
  */
 __attribute__((format(printf, 2, 3)))
 HOT static void json_f(struct json *j, const char *fmt, ...)
 {
+	const char *text;
 	u32 longs;
 	char key[32];
 	va_list ap;
@@ -1260,7 +1261,9 @@ HOT static void json_f(struct json *j, const char *fmt, ...)
 		fmt += some + 2;
 		longs = strspn(fmt, "l");
 		if (*fmt == 's') {
-			json_str(j, key, va_arg(ap, const char *));
+			text = va_arg(ap, const char *);
+			if (!some || text)
+				json_str(j, key, text ? : "");
 		} else if (*fmt == '.') {
 			v = va_arg(ap, double);
 			if (!some || v)
@@ -6722,9 +6725,9 @@ static void status_json(struct out *o)
 	for (i = 0; i < WINE_FILES; i++)
 		wine_used |= wine_files[i].attached;
 	json_begin(&j, o, "status");
-	json_f(&j, "version=%s mode=%s", GAMER_VERSION, st.fair ? "fair" : st.observing ? "observe" : "schedule");
-	if (st.fair)
-		json_f(&j, "fair_why=%s fair_limit=%s", st.fair_why, fair.limit);
+	json_f(&j, "version=%s mode=%s fair_why?=%s fair_limit?=%s", GAMER_VERSION,
+	       st.fair ? "fair" : st.observing ? "observe" : "schedule", st.fair ? st.fair_why : NULL,
+	       st.fair ? fair.limit : NULL);
 	json_f(&j, "profile=%s at_ns=%lu cpus=%u caches=%u hooks{", profile_names[st.profile], now_ns(), topo.nr_cpus,
 	       topo.nr_llcs);
 	for (i = 0; i < HOOK_NR; i++)
@@ -7281,17 +7284,13 @@ static void event_json(struct json *j, const struct event *e)
 
 	if (e->cpu != CPU_NONE)
 		json_u64(j, "cpu", e->cpu);
-	json_f(j, "tid?=%u pid?=%u", e->tid, e->tgid);
-	if (e->role)
-		json_str(j, "role", role_names[e->role % ROLE_NR]);
+	json_f(j, "tid?=%u pid?=%u role?=%s", e->tid, e->tgid, e->role ? role_names[e->role % ROLE_NR] : NULL);
 	switch (e->type) {
 	case EVENT_INPUT:
 		json_f(j, "kind=%s what=%s", input_names[r->input.kind % INPUT_KIND_NR], whats[r->input.what % 3]);
 		break;
 	case EVENT_GAME:
-		json_str(j, "what", hint_name(r->game.what));
-		if (*r->game.comm)
-			json_str(j, "comm", comm_text(r->game.comm));
+		json_f(j, "what=%s comm?=%s", hint_name(r->game.what), *r->game.comm ? comm_text(r->game.comm) : NULL);
 		break;
 	case EVENT_FRAME:
 		json_f(j, "source=%s interval_us?=%llu submit_to_present_us?=%llu compositor_us?=%llu dropped=%u "
@@ -11507,14 +11506,12 @@ static void check_json(struct out *o, const char *release, const char *why, cons
 
 	json_begin(&j, o, "check");
 	json_f(&j, "kernel=%s sched_ext=%u why=%s attached=%s backend=%s backend_why=%s slices=%u "
-	       "missing_capability=%s hooks[", release, !why, why ? : "", attached ? : "",
-	       st.fair ? "fair" : "scx", st.fair_why, fair.slices, missing_capability() ? : "");
+	       "missing_capability=%s hooks[", release, !why, why, attached, st.fair ? "fair" : "scx", st.fair_why,
+	       fair.slices, missing_capability());
 	for (i = 0; i < HOOK_NR; i++)
-		if (st.hook_why[i])
-			json_f(&j, "{name=%s available=%u why=%s instead=%s}", hooks[i].name, 0, st.hook_why[i],
-			       hooks[i].fallback);
-		else
-			json_f(&j, "{name=%s available=%u by=%s}", hooks[i].name, 1, hook_places(i, false));
+		json_f(&j, "{name=%s available=%u why?=%s instead?=%s by?=%s}", hooks[i].name, !st.hook_why[i],
+		       st.hook_why[i], st.hook_why[i] ? hooks[i].fallback : NULL,
+		       st.hook_why[i] ? NULL : hook_places(i, false));
 	json_close(&j, ']');
 	json_end(&j);
 }
