@@ -322,11 +322,11 @@ static const struct option_desc {
 };
 
 /* What a hook needs of the kernel: something in its BTF, or one of the hook's programs (PROGS). */
-enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_PROG };
+enum need { NEED_NAME, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_PROG };
 
 /* id, name, need, what, member or value, optional, fallback, description */
 #define HOOKS(X)								\
-	X(SCHED, "sched", TYPE, "sched_ext_ops", NULL, 0,			\
+	X(SCHED, "sched", NAME, "sched_ext_ops", NULL, 0,			\
 	  "run --observe: the kernel's own scheduler stays", "scheduling by role (sched_ext)") \
 	X(RUNTIME, "runtime", PROG, NULL, NULL, 1, "exact events alone", "run and sleep patterns") \
 	X(GPU, "gpu", PROG, NULL, NULL, 1, "patterns, names", "who submits to the GPU, by driver and request") \
@@ -342,11 +342,11 @@ enum need { NEED_TYPE, NEED_FUNC, NEED_MEMBER, NEED_CONST, NEED_IRQ_BITS, NEED_P
 	  "names at the time a game is found", "threads and processes that get a name") \
 	X(CGROUP, "cgroup", MEMBER, "sched_ext_ops", "cgroup_set_weight", 1,	\
 	  "nice values alone", "CPU weights of control groups; cpu.max is not kept")			\
-	X(CPUPERF, "cpuperf", FUNC, "scx_bpf_cpuperf_set", NULL, 1,		\
+	X(CPUPERF, "cpuperf", NAME, "scx_bpf_cpuperf_set", NULL, 1,		\
 	  "the governor's own choice", "CPU frequency targets by role")		\
-	X(KICK, "kick", FUNC, "scx_bpf_kick_cpu", NULL, 1,			\
+	X(KICK, "kick", NAME, "scx_bpf_kick_cpu", NULL, 1,			\
 	  "insert into that CPU's own queue", "tell a CPU to take queued work") \
-	X(PEEK, "peek", FUNC, "bpf_iter_scx_dsq_new", NULL, 1,			\
+	X(PEEK, "peek", NAME, "bpf_iter_scx_dsq_new", NULL, 1,			\
 	  "queues served in turn", "weights where two tasks share a CPU")	\
 	X(IRQ, "irq", IRQ_BITS, "__preempt_count", NULL, 1,			\
 	  "patterns alone", "tell what devices and timers wake from the first wakeup on") \
@@ -2463,13 +2463,10 @@ static const char *hook_probe(struct btf *btf, enum hook_id id)
 	if (st.hook_off[id] && h->need != NEED_PROG)
 		return "switched off";
 	switch ((enum need)h->need) {
-	case NEED_TYPE:
-		have = btf__find_by_name_kind(btf, h->what, BTF_KIND_STRUCT) > 0;
-		break;
-	case NEED_FUNC:
+	case NEED_NAME:
 		if (btf_malformed_kfunc(btf, h->what))
 			return "malformed in this kernel's BTF";
-		have = btf__find_by_name_kind(btf, h->what, BTF_KIND_FUNC) > 0;
+		have = btf__find_by_name(btf, h->what) > 0;
 		break;
 	case NEED_MEMBER:
 		have = btf_has_member(btf, h->what, h->part);
