@@ -1802,7 +1802,8 @@ static u32 topo_rank(u32 cpu)
 static void topo_read_cpu(u32 cpu, u32 *leaders)
 {
 	char buf[256];
-	u32 leader, i, first;
+	u32 leader, other = cpu, i;
+	char *end;
 
 	leader = st.tests & 1U << PART_LLC ? 0 : topo_llc_leader(cpu);
 	for (i = 0; i < topo.nr_llcs && (leaders[i] != leader || topo.llc_cpus[i] == LLC_CPUS); i++)
@@ -1814,19 +1815,14 @@ static void topo_read_cpu(u32 cpu, u32 *leaders)
 	}
 	topo.llc[cpu] = i;
 	topo.bit[cpu] = topo.llc_cpus[i]++;
-	topo.sibling[cpu] = cpu;
-	if (read_file(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list",
-		      cpu) > 0) {
-		bool set[MAX_CPUS] = { 0 };
-
-		topo_parse_list(buf, set);
-		for (first = 0; first < topo.nr_cpus; first++)
-			if (set[first] && first != cpu) {
-				topo.sibling[cpu] = first;
-				topo.smt = true;
-				break;
-			}
+	/* a core has two threads at most: "0,4", "0-1" */
+	if (read_file(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list", cpu)) {
+		other = strtoul(buf, &end, 10);
+		if (other == cpu && *end)
+			other = strtoul(end + 1, NULL, 10);
 	}
+	topo.sibling[cpu] = other < topo.nr_cpus ? other : cpu;
+	topo.smt |= topo.sibling[cpu] != cpu;
 	topo.rank[cpu] = topo_rank(cpu);
 }
 
