@@ -41,7 +41,6 @@
 #include <limits.h>
 #include <math.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -51,7 +50,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -3744,6 +3742,7 @@ static void child_leave(struct child *c, bool reaped)
  */
 
 #define WINE_FILES	8	/* the distribution's and the game's own */
+#define ELF_CODE	4	/* segments of code; linkers make one */
 #define ELF_SYMBOLS	65536	/* more than any ntdll.so has; bounds the time for a hostile one */
 
 /* Rows of the table of programs: what goes on which function. */
@@ -3782,26 +3781,9 @@ struct elf_file {
 	int fd;
 	bool wide;		/* 64-bit */
 	Elf64_Ehdr eh;
+	Elf64_Phdr code[ELF_CODE];	/* its loadable segments of code; elf_open() */
+	u32 nr_code;
 };
-
-static bool elf_open(struct elf_file *f, int fd)
-{
-	Elf32_Ehdr e;
-
-	*f = (struct elf_file){ .fd = fd };
-	if (!elf_read(fd, &e, sizeof(e), 0) || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
-	    e.e_ident[EI_DATA] != ELFDATA2LSB)
-		return false;
-	f->wide = e.e_ident[EI_CLASS] == ELFCLASS64;
-	if (f->wide)
-		return elf_read(fd, &f->eh, sizeof(f->eh), 0);
-	f->eh = (Elf64_Ehdr){
-		.e_machine = e.e_machine, .e_phoff = e.e_phoff, .e_phnum = e.e_phnum,
-		.e_phentsize = e.e_phentsize, .e_shoff = e.e_shoff, .e_shnum = e.e_shnum,
-		.e_shentsize = e.e_shentsize,
-	};
-	return e.e_ident[EI_CLASS] == ELFCLASS32;
-}
 
 /* One of at most 65535; false: the file has no more. */
 static bool elf_section(const struct elf_file *f, u32 i, Elf64_Shdr *to)
@@ -3829,6 +3811,40 @@ static bool elf_segment(const struct elf_file *f, u32 i, Elf64_Phdr *to)
 	if (!f->wide)
 		*to = (Elf64_Phdr){ .p_type = p.p_type, .p_flags = p.p_flags,
 				    .p_offset = p.p_offset, .p_vaddr = p.p_vaddr, .p_filesz = p.p_filesz };
+	return true;
+}
+
+/* The first section of a type; false: there is none. */
+static bool elf_find(const struct elf_file *f, u32 type, Elf64_Shdr *to)
+{
+	u32 i;
+
+	for (i = 0; elf_section(f, i, to); i++)
+		if (to->sh_type == type)
+			return true;
+	return false;
+}
+
+static bool elf_open(struct elf_file *f, int fd)
+{
+	Elf32_Ehdr e;
+	u32 i;
+
+	*f = (struct elf_file){ .fd = fd };
+	if (!elf_read(fd, &e, sizeof(e), 0) || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
+	    e.e_ident[EI_DATA] != ELFDATA2LSB)
+		return false;
+	f->wide = e.e_ident[EI_CLASS] == ELFCLASS64;
+	if (f->wide ? !elf_read(fd, &f->eh, sizeof(f->eh), 0) : e.e_ident[EI_CLASS] != ELFCLASS32)
+		return false;
+	if (!f->wide)
+		f->eh = (Elf64_Ehdr){
+			.e_machine = e.e_machine, .e_phoff = e.e_phoff, .e_phnum = e.e_phnum,
+			.e_phentsize = e.e_phentsize, .e_shoff = e.e_shoff, .e_shnum = e.e_shnum,
+			.e_shentsize = e.e_shentsize,
+		};
+	for (i = 0; f->nr_code < ELF_CODE && elf_segment(f, i, &f->code[f->nr_code]); i++)
+		f->nr_code += f->code[f->nr_code].p_type == PT_LOAD && f->code[f->nr_code].p_flags & PF_X;
 	return true;
 }
 
@@ -3868,13 +3884,11 @@ static bool elf_symbols(const struct elf_file *f, const Elf64_Shdr *table, u64 m
 /* File offset of an address of the program; 0: the address is in no segment that holds code. */
 static u64 elf_offset(const struct elf_file *f, u64 addr)
 {
-	Elf64_Phdr ph;
-	u32 i;
+	const Elf64_Phdr *ph;
 
-	for (i = 0; elf_segment(f, i, &ph); i++)
-		if (ph.p_type == PT_LOAD && (ph.p_flags & PF_X) && addr >= ph.p_vaddr &&
-		    addr - ph.p_vaddr < ph.p_filesz)
-			return addr - ph.p_vaddr + ph.p_offset;
+	for (ph = f->code; ph < f->code + f->nr_code; ph++)
+		if (addr >= ph->p_vaddr && addr - ph->p_vaddr < ph->p_filesz)
+			return addr - ph->p_vaddr + ph->p_offset;
 	return 0;
 }
 
@@ -3905,15 +3919,9 @@ static u64 elf_function(int fd, const char *name)
 	struct elf_file f;
 	struct elf_wanted w = { .file = &f, .name = name };
 	Elf64_Shdr sh;
-	u32 i;
 
-	if (!elf_open(&f, fd) || !f.wide || f.eh.e_machine != EM_X86_64)
-		return 0;
-	for (i = 0; elf_section(&f, i, &sh); i++)
-		if (sh.sh_type == SHT_DYNSYM) {
-			elf_symbols(&f, &sh, ELF_SYMBOLS, &w, elf_is_wanted);
-			break;
-		}
+	if (elf_open(&f, fd) && f.wide && f.eh.e_machine == EM_X86_64 && elf_find(&f, SHT_DYNSYM, &sh))
+		elf_symbols(&f, &sh, ELF_SYMBOLS, &w, elf_is_wanted);
 	return w.offset;
 }
 
@@ -8535,8 +8543,9 @@ static int cmd_top(void)
  *
  * /proc/PID/maps ends with its process, so mappings come from perf's records of mappings, forks and
  * executions. /proc/PID/maps is read too while the process lives: only it shows what was mapped
- * before the recording, and which Windows module code without a file belongs to. Each file is opened
- * when it is first seen, so that it can be read after it was replaced or deleted.
+ * before the recording, and which Windows module code without a file belongs to. Each file is named
+ * by a descriptor when it is first seen, so that it can be read after it was replaced or deleted.
+ * A child reads the files: they belong to others, and may lie on a server that never answers.
  */
 
 /* ==== profile 1: types =============================================================== */
@@ -8547,78 +8556,78 @@ static int cmd_top(void)
 #define PROF_AWAIT_MS		100	/* to wait for threads that are ending */
 #define PROF_MODULES		4096	/* mapped files, each kept open */
 #define PROF_MAPS		16384	/* mappings of code in one process */
-#define PROF_LOADS		16	/* loadable segments of a file; linkers make 4 */
 #define PROF_FILE_SYMBOLS	(1U << 20)	/* of one table; large browsers have as many */
 #define PROF_SYMBOLS		(4U << 20)	/* in all: 96 MB */
-#define PROF_SIZE_MAX		((1ULL << 36) - 1)	/* of a function */
-#define PROF_JIT_BYTES		(64U << 20)	/* of a JIT compiler's list */
+#define PROF_ALIASES		16	/* names of one function that are compared */
+#define PROF_NAME		192	/* bytes of a function name, with its 0 */
+#define PROF_LIST_BYTES		(64U << 20)	/* of a JIT compiler's list, or the kernel's */
+#define PROF_FRAMES_BYTES	(3 * PROF_FRAMES * (PROF_NAME + 1) + 1)	/* of the names of a stack: no more are needed */
+#define PROF_NAMES_BYTES	(64U << 20)	/* of the names of all stacks */
 #define PROF_NAMES_NS		(10 * NSEC_PER_SEC)	/* to read names at the end */
 #define PROF_CACHE_FDS		1024	/* hardware counters, two a thread; beyond, none is shown */
 #define PROF_TOP		10
 #define PROF_TOP_STACKS		100	/* in JSON */
-#define PROF_NAME		192	/* bytes of a function name, with its 0 */
 #define PROF_LINE		4096	/* of /proc/PID/maps: a path and what stands before it */
 #define PROF_CALLS	(2 * PROF_SYSCALLS)	/* 64-bit calls by number, then 32-bit ones */
 
 /* A function of a module, the kernel or a JIT compiler. */
 struct prof_symbol {
-	u64 addr;		/* as its table counts: virtual address in the file, or in memory */
-	u64 size : 36;		/* bytes; 0: unknown, up to the next symbol */
+	u64 addr;		/* offset in the module's file, else address in memory */
+	u64 size : 62;		/* bytes; 0: unknown, up to the next symbol */
 	u64 is_local : 1, is_weak : 1;	/* as ELF has it */
-	s64 fd : 26;		/* open file that holds the name; -1: the name is in memory */
-	union {
-		const char *name;
-		u64 name_at;	/* offset in that file */
-	};
+	const char *name;	/* not trusted */
 };
 
 struct prof_symbols {
 	struct prof_symbol *list;	/* by address; prof_symbols_sort() */
 	u32 n;
+	bool loaded;		/* the table was read, if there is one */
+	bool cut;		/* there are more; prof_symbol_add(), prof_list_read(), prof_elf_read() */
 };
 
-/* A file that is mapped, or the vdso. */
+/* A file that is mapped. */
 struct prof_module {
 	u64 dev, ino;		/* as the kernel shows them in mappings; 0, 0: no file */
 	char *path;		/* as the process sees it; not trusted */
-	int fd;			/* -1: not found; cannot be read before prof_module_load() */
-	bool loaded;		/* prof_module_load() was here */
+	int fd;			/* names the file, and cannot read it; -1: not found */
+	const u8 *data;		/* the file in memory, of `size` bytes; NULL: none; prof_module_load() */
+	size_t size;
 	struct prof_symbols symbols;
-	Elf64_Phdr loads[PROF_LOADS];	/* its loadable segments */
-	u32 nr_loads;
 };
 
 struct prof_map {
 	u64 start, end;		/* addresses */
 	u64 offset;		/* of start in the file */
-	u64 at_ns;		/* when the mapping was first seen, CLOCK_MONOTONIC */
 	u32 module;		/* index into prof.modules */
 };
 
 /* The mappings of a process from its fork, or its last exec, on. */
 struct prof_image {
 	s32 pid;
-	s32 parent;		/* index of the image that it was forked from, -1: none */
+	u32 uid;		/* of the process; ~0: not known; prof_image_look() */
 	u64 from_ns;		/* CLOCK_MONOTONIC */
 	u64 look_ns;		/* when /proc/PID/maps is read next */
 	u64 look_step_ns;	/* time to the reading after that; it doubles */
-	bool ended;		/* an exec, or a new process of that number, has a newer image */
-	bool gone;		/* first thread has ended: another process may get the number */
-	bool foreign;		/* has, or had, another mount namespace than gamer; prof_image_add() */
-	struct prof_map *maps;
+	bool gone;		/* there is a newer image, or the first thread has ended: the number may be another's */
+	struct prof_map *maps;	/* the newest last */
 	u32 nr_maps;
-	u32 uid;		/* of the process; ~0: not known; prof_image_look() */
 	struct prof_symbols jit;	/* from /tmp/perf-PID.map */
-	char *jit_text;		/* that file, where the names of jit are; NULL: none */
-	bool jit_read;
 };
 
 /* Times off the CPU at one place, as BPF counted them. */
 struct prof_place {
 	struct prof_key key;
 	struct prof_off off;
-	char *names;		/* frames, innermost first, each 'k' (kernel) or 'u' (user), a name, 0;
-				 * an empty one ends them. NULL: not read; prof_names_read() */
+	const char *names;	/* in struct prof_names; prof_symbolize() */
+};
+
+/* What the child that reads names shares with gamer, which takes it after the child's end, or without waiting for it. */
+struct prof_names {
+	u32 places;		/* first places of prof.places whose names are there */
+	u32 lost_symbols;	/* files with more symbols than were taken */
+	size_t len;		/* bytes in text */
+	char text[PROF_NAMES_BYTES];	/* of each place the frames, innermost first, each 'k' (kernel) or
+					 * 'u' (user), a name, 0; an empty one ends them */
 };
 
 /* A row of the report: a thread with all programs that it executed. */
@@ -8660,9 +8669,8 @@ static struct prof {
 	struct perf_event_mmap_page *rings[MAX_CPUS];	/* NULL: none on this CPU */
 	u64 rings_lost;
 	u32 records_lost;	/* threads whose records found no room */
-	u64 mounts;		/* gamer's own mount namespace; prof_rings_open() */
-	int *cache_fds;		/* pairs: references, misses */
-	u32 nr_cache;
+	int cache_fds[PROF_CACHE_FDS];	/* pairs: references, misses */
+	u32 nr_cache;		/* counters that are wanted; prof_cache_open() */
 
 	struct prof_module *modules;
 	struct prof_image *images;
@@ -8675,7 +8683,7 @@ static struct prof {
 	u32 nr_symbols;			/* of all files, at most PROF_SYMBOLS */
 	u32 lost_symbols;		/* files with more symbols than were taken */
 	u32 lost_names;			/* places without names; prof_symbolize() */
-	bool names_over;		/* prof_names_read() is to stop; prof_symbolize() */
+	struct prof_names *names;	/* prof_symbolize() */
 	struct prof_counts counts;
 	u64 calls, calls32;		/* all system calls; 32-bit ones among them */
 	u64 category[PROF_CAT_ALL];	/* calls */
@@ -8742,31 +8750,25 @@ static void prof_sort(void *array, u32 n, size_t size, int (*compare)(const void
 /* ==== profile 2: address spaces ====================================================== */
 
 /*
- * Finds the file of a mapping, by the mapping itself, else by its path as the process sees it. A
- * process that has ended shows no path any more: gamer's own view of the path serves, but only for
- * a process that had gamer's mounts. Returns a descriptor that only names the file, or -1.
+ * Finds the file of a mapping, by the mapping itself, else by its path as the process sees it, or as
+ * gamer does: a process that has ended shows no path any more. No file is opened here, and none is
+ * taken that is not the mapped one. Returns a descriptor that only names the file, or -1.
  */
-static int prof_open_mapped(const struct prof_image *im, const struct prof_map *m,
-			    const char *path, u64 dev, u64 ino)
+static int prof_open_mapped(s32 pid, const struct prof_map *m, const char *path, u64 dev, u64 ino)
 {
 	char map[64], root[32], exe[32];
 	const struct { const char *root, *path; } ways[] = {
-		{ NULL, map }, { root, path }, { im->foreign ? NULL : "/", path },
-		{ NULL, exe },		/* a deleted program */
+		{ NULL, map }, { root, path }, { "/", path }, { NULL, exe },	/* a deleted program */
 	};
 	struct stat s;
 	size_t i;
 	int fd;
 
-	snprintf(map, sizeof(map), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, im->pid, m->start,
-		 m->end);
-	snprintf(root, sizeof(root), "/proc/%d/root", im->pid);
-	snprintf(exe, sizeof(exe), "/proc/%d/exe", im->pid);
+	snprintf(map, sizeof(map), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, m->start, m->end);
+	snprintf(root, sizeof(root), "/proc/%d/root", pid);
+	snprintf(exe, sizeof(exe), "/proc/%d/exe", pid);
 	for (i = 0; i < ARRAY_SIZE(ways); i++) {
-		if (ways[i].path == path && (!ways[i].root || path[0] != '/'))
-			continue;
-		fd = open_checked(ways[i].root, ways[i].path,
-				  RESOLVE_NO_SYMLINKS | RESOLVE_CACHED, &s);
+		fd = open_checked(ways[i].root, ways[i].path, RESOLVE_NO_SYMLINKS | RESOLVE_CACHED, &s);
 		if (fd >= 0 && mapped_as(&s, dev, ino))
 			return fd;
 		if (fd >= 0)
@@ -8775,24 +8777,8 @@ static int prof_open_mapped(const struct prof_image *im, const struct prof_map *
 	return -1;
 }
 
-/* A file with the vdso; all processes have the same one, so gamer's own serves. -1: none. */
-static int prof_open_vdso(void)
-{
-	const u8 *vdso = (const u8 *)getauxval(AT_SYSINFO_EHDR);
-	const Elf64_Ehdr *eh = (const Elf64_Ehdr *)vdso;
-	int fd = vdso ? memfd_create("vdso", MFD_CLOEXEC) : -1;
-	size_t size = vdso ? eh->e_shoff + (size_t)eh->e_shnum * eh->e_shentsize : 0;
-
-	if (fd >= 0 && write(fd, vdso, size) != (ssize_t)size) {
-		close(fd);
-		fd = -1;
-	}
-	return fd;
-}
-
 /* Index of a mapping's module, new if need be; PROF_MODULES: there are too many. */
-static u32 prof_module_of(const struct prof_image *im, const struct prof_map *m, const char *path,
-			  u64 dev, u64 ino)
+static u32 prof_module_of(s32 pid, const struct prof_map *m, const char *path, u64 dev, u64 ino)
 {
 	struct prof_module *mod;
 	u32 i;
@@ -8809,52 +8795,41 @@ static u32 prof_module_of(const struct prof_image *im, const struct prof_map *m,
 		prof.modules[i] = (struct prof_module){ .dev = dev, .ino = ino, .fd = -1,
 							.path = prof_need(strdup(path)) };
 		prof.nr_modules++;
-		if (!strcmp(path, "[vdso]"))
-			prof.modules[i].fd = prof_open_vdso();
 	}
 	mod = &prof.modules[i];
 	if (ino && mod->fd < 0)
-		mod->fd = prof_open_mapped(im, m, path, dev, ino);
+		mod->fd = prof_open_mapped(pid, m, path, dev, ino);
 	return i;
 }
 
-/* Index of the newest image of a process; -1: the process is not of the tree. */
-static s32 prof_image_of(s32 pid)
+/* The newest image of a process; NULL: the process is not of the tree. */
+static struct prof_image *prof_image_of(s32 pid)
 {
-	s32 i;
+	u32 i;
 
-	for (i = prof.nr_images - 1; i >= 0; i--)
-		if (prof.images[i].pid == pid && !prof.images[i].ended)
-			return i;
-	return -1;
+	for (i = prof.nr_images; i-- > 0;)
+		if (prof.images[i].pid == pid)
+			return &prof.images[i];
+	return NULL;
 }
 
-/* Inode number of a process's mount namespace; 0: gamer may not see it. */
-static u64 prof_mounts_of(s32 pid)
+/* A process as it begins: with the mappings of `from`, which forked it, or with none (NULL). */
+static void prof_image_add(s32 pid, const struct prof_image *from, u64 at_ns)
 {
-	char path[32];
-	struct stat s;
+	struct prof_image *old = prof_image_of(pid);
+	struct prof_image im = {
+		.pid = pid, .uid = from ? from->uid : old ? old->uid : ~0U, .from_ns = at_ns,
+		.look_ns = at_ns, .look_step_ns = 2 * PROF_TURN_NS,
+	};
 
-	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", pid);
-	return stat(path, &s) ? 0 : s.st_ino;
-}
-
-static s32 prof_image_add(s32 pid, s32 parent, u64 at_ns)
-{
-	u32 i = prof.nr_images;
-	s32 old = prof_image_of(pid), from = parent >= 0 ? parent : old;
-	u32 uid = from >= 0 ? prof.images[from].uid : ~0U;
-	bool foreign = from >= 0 ? prof.images[from].foreign :
-		       pid != prof.child && prof_mounts_of(pid) != prof.mounts;
-
-	if (old >= 0)
-		prof.images[old].ended = true;
-	prof.images = prof_grow(prof.images, i, sizeof(*prof.images));
-	prof.images[i] = (struct prof_image){ .pid = pid, .parent = parent, .from_ns = at_ns,
-					      .foreign = foreign, .uid = uid,
-					      .look_ns = at_ns, .look_step_ns = 2 * PROF_TURN_NS };
-	prof.nr_images++;
-	return i;
+	for (; from && im.nr_maps < from->nr_maps; im.nr_maps++) {
+		im.maps = prof_grow(im.maps, im.nr_maps, sizeof(*im.maps));
+		im.maps[im.nr_maps] = from->maps[im.nr_maps];
+	}
+	if (old)
+		old->gone = true;
+	prof.images = prof_grow(prof.images, prof.nr_images, sizeof(im));
+	prof.images[prof.nr_images++] = im;
 }
 
 /* Is it a Windows program or library? Wine may copy its code to memory that has no file. */
@@ -8870,14 +8845,12 @@ static bool prof_is_pe(const char *path)
 	return false;
 }
 
-static void prof_map_add(struct prof_image *im, struct prof_map m, const char *path, u64 dev,
-			 u64 ino)
+static void prof_map_add(struct prof_image *im, struct prof_map m, const char *path, u64 dev, u64 ino)
 {
-	u32 i;
+	const struct prof_map *old;
 
-	if (im->nr_maps < PROF_MAPS)
-		m.module = prof_module_of(im, &m, path, dev, ino);
-	if (im->nr_maps == PROF_MAPS || m.module == PROF_MODULES) {
+	m.module = im->nr_maps < PROF_MAPS ? prof_module_of(im->pid, &m, path, dev, ino) : PROF_MODULES;
+	if (m.module == PROF_MODULES) {
 		prof.rings_lost++;
 		return;
 	}
@@ -8885,14 +8858,11 @@ static void prof_map_add(struct prof_image *im, struct prof_map m, const char *p
 	 * A record says "//anon" for memory of a Windows module, which only a look at all mappings can
 	 * name. The record may come after the look, whose name stays then.
 	 */
-	for (i = 0; i < im->nr_maps; i++) {
-		const struct prof_map *old = &im->maps[i];
-
+	for (old = im->maps; old < im->maps + im->nr_maps; old++)
 		if (old->start == m.start && old->end == m.end &&
 		    ((old->offset == m.offset && old->module == m.module) ||
-		     (!strcmp(path, "//anon") && prof_is_pe(prof.modules[old->module].path))))
+		     (!strcmp(path, "//anon") && !prof.modules[old->module].ino)))
 			return;
-	}
 	im->maps = prof_grow(im->maps, im->nr_maps, sizeof(m));
 	im->maps[im->nr_maps++] = m;
 }
@@ -8901,43 +8871,39 @@ static void prof_map_add(struct prof_image *im, struct prof_map m, const char *p
  * Reads the mappings of code from /proc/PID/maps. Code without a file that follows a Windows module
  * in memory belongs to that module.
  */
-static void prof_image_look(struct prof_image *im, u64 now)
+static void prof_image_look(struct prof_image *im)
 {
 	static const char deleted[] = " (deleted)";	/* the kernel adds it to a path */
-	char way[64], line[PROF_LINE + 128], path[PROF_LINE + 1], perms[8], last_pe[PROF_LINE + 1] = "";
+	char line[PROF_LINE + 128], path[PROF_LINE + 1], perms[8], pe[PROF_LINE + 1] = "";
+	u64 ino, pe_start = 0, end = 0;
+	struct prof_map m = { 0 };
 	u32 major, minor;
-	u64 ino, pe_start = 0, pe_end = 0;
-	struct prof_map m;
 	struct stat s;
+	bool of_pe;
 	FILE *f;
 
-	snprintf(way, sizeof(way), "/proc/%d/maps", im->pid);
-	f = fopen(way, "re");
+	snprintf(line, sizeof(line), "/proc/%d/maps", im->pid);
+	f = fopen(line, "re");
 	if (f && !fstat(fileno(f), &s))
 		im->uid = s.st_uid;
-	while (f && fgets(line, sizeof(line), f)) {
+	for (; f && fgets(line, sizeof(line), f); end = m.end) {
 		path[0] = 0;
-		m = (struct prof_map){ .at_ns = now };
 		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %x:%x %" SCNu64 " %4096[^\n]",
 			   &m.start, &m.end, perms, &m.offset, &major, &minor, &ino, path) < 7)
 			continue;
 		if (ends_with(path, deleted))
 			path[strlen(path) - strlen(deleted)] = 0;
-		if (ino && prof_is_pe(path) && (strcmp(path, last_pe) || m.start != pe_end)) {
-			strcpy(last_pe, path);
+		if (m.start != end || (ino && !prof_is_pe(path)))
+			pe[0] = 0;
+		if (ino && prof_is_pe(path) && strcmp(path, pe)) {
+			strcpy(pe, path);
 			pe_start = m.start - m.offset;
-		} else if (m.start != pe_end || (ino && !prof_is_pe(path))) {
-			last_pe[0] = 0;
 		}
-		pe_end = m.end;
-		if (perms[2] != 'x')
-			continue;
-		if (!ino && last_pe[0] && path[0] != '[') {
+		of_pe = !ino && pe[0] && path[0] != '[';
+		if (of_pe)
 			m.offset = m.start - pe_start;
-			prof_map_add(im, m, last_pe, 0, 0);
-		} else {
-			prof_map_add(im, m, path[0] ? path : "//anon", (u64)major << 32 | minor, ino);
-		}
+		if (perms[2] == 'x')
+			prof_map_add(im, m, of_pe ? pe : path[0] ? path : "//anon", (u64)major << 32 | minor, ino);
 	}
 	if (f)
 		fclose(f);
@@ -8945,17 +8911,15 @@ static void prof_image_look(struct prof_image *im, u64 now)
 
 static void prof_images_look(u64 now, bool all)
 {
-	u32 i;
+	struct prof_image *im;
 
-	for (i = 0; i < prof.nr_images; i++) {
-		struct prof_image *im = &prof.images[i];
-
-		if (im->ended || im->gone || (!all && now < im->look_ns))
+	for (im = prof.images; im < prof.images + prof.nr_images; im++) {
+		if (im->gone || (!all && now < im->look_ns))
 			continue;
 		/* signals wait meanwhile: images that are left out now come next time, or never */
 		if (now_ns() - now > (all ? 50 : 1) * PROF_TURN_NS)
 			break;
-		prof_image_look(im, now);
+		prof_image_look(im);
 		im->look_ns = now + im->look_step_ns;
 		im->look_step_ns *= 2;
 	}
@@ -8976,13 +8940,7 @@ struct prof_record {
 			u32 prot, flags;
 			char path[PATH_MAX + 64];
 		} map;
-		struct {
-			s32 tid, ptid;
-		} fork;
-		struct {
-			u64 nr;
-			struct perf_ns_link_info at[NR_NAMESPACES];
-		} namespaces;
+		s32 tid;	/* of a fork or an end */
 	};
 };
 
@@ -8997,20 +8955,16 @@ static void prof_rings_open(void)
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_SOFTWARE, .config = PERF_COUNT_SW_DUMMY,
 		.sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_TIME, .sample_id_all = 1,
-		.mmap = 1, .mmap2 = 1, .comm = 1, .comm_exec = 1, .task = 1, .namespaces = 1,
+		.mmap = 1, .mmap2 = 1, .comm = 1, .comm_exec = 1, .task = 1,
 		.use_clockid = 1, .clockid = CLOCK_MONOTONIC, .exclude_kernel = 1,
 	};
 	u32 cpu, n = 0;
 
-	prof.mounts = prof_mounts_of(getpid());
 	for (cpu = 0; cpu < MAX_CPUS; cpu++) {
-		int fd = prof_perf_open(&attr, -1, cpu);
-		void *p;
+		int fd = prof_perf_open(&attr, -1, cpu);	/* -1: no such CPU, or offline */
+		void *p = fd < 0 ? MAP_FAILED : mmap(NULL, (PROF_RING_PAGES + 1) * sysconf(_SC_PAGESIZE),
+						     PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
-		if (fd < 0)
-			continue;	/* no such CPU, or offline */
-		p = mmap(NULL, (PROF_RING_PAGES + 1) * sysconf(_SC_PAGESIZE),
-			 PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		prof.rings[cpu] = p == MAP_FAILED ? NULL : p;
 		n += p != MAP_FAILED;
 	}
@@ -9033,29 +8987,22 @@ static void prof_ring_copy(const struct perf_event_mmap_page *ring, u64 at, void
 
 static void prof_record_take(struct prof_record *r, u64 at)
 {
-	s32 i = prof_image_of(r->head.type == PERF_RECORD_FORK ? r->tid_or_ppid : r->pid);
+	struct prof_image *im = prof_image_of(r->head.type == PERF_RECORD_FORK ? r->tid_or_ppid : r->pid);
+	struct prof_map m = { .start = r->map.addr, .end = r->map.addr + r->map.len, .offset = r->map.offset };
 
 	if (r->head.type == PERF_RECORD_LOST)
 		prof.rings_lost++;
-	if (i < 0)
+	if (!im)
 		return;
 	if (r->head.type == PERF_RECORD_FORK && r->pid != r->tid_or_ppid) {
-		prof_image_add(r->pid, i, at);
+		prof_image_add(r->pid, im, at);
 	} else if (r->head.type == PERF_RECORD_COMM && r->head.misc & PERF_RECORD_MISC_COMM_EXEC) {
-		prof_image_add(r->pid, -1, at);
+		prof_image_add(r->pid, NULL, at);
 	} else if (r->head.type == PERF_RECORD_EXIT) {
-		prof.images[i].gone |= r->fork.tid == r->pid;
-	} else if (r->head.type == PERF_RECORD_NAMESPACES && r->namespaces.nr > MNT_NS_INDEX) {
-		prof.images[i].foreign |= r->namespaces.at[MNT_NS_INDEX].ino != prof.mounts;
+		im->gone |= r->tid == r->pid;
 	} else if (r->head.type == PERF_RECORD_MMAP2) {
-		struct prof_map m = {
-			.start = r->map.addr, .end = r->map.addr + r->map.len,
-			.offset = r->map.offset, .at_ns = at,
-		};
-
 		r->map.path[sizeof(r->map.path) - 1] = 0;
-		prof_map_add(&prof.images[i], m, r->map.path,
-			     (u64)r->map.major << 32 | r->map.minor, r->map.ino);
+		prof_map_add(im, m, r->map.path, (u64)r->map.major << 32 | r->map.minor, r->map.ino);
 	}
 }
 
@@ -9092,24 +9039,20 @@ static void prof_rings_read(u64 until)
 	}
 }
 
-/* Opens the counters of cache references and misses for a thread and what it starts; -1: none. */
+/* Opens the counters of cache references and misses for a thread and what it starts. */
 static void prof_cache_open(s32 tid)
 {
-	static const u64 config[] = { PERF_COUNT_HW_CACHE_REFERENCES, PERF_COUNT_HW_CACHE_MISSES };
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_HARDWARE, .inherit = 1,
 		.disabled = prof.child > 0, .enable_on_exec = prof.child > 0,
 	};
 	u32 i;
 
-	if (args.profile.only)
-		return;
-	for (i = 0; i < ARRAY_SIZE(config); i++) {
-		bool room = prof.nr_cache < PROF_CACHE_FDS;
-
-		attr.config = config[i];
-		prof.cache_fds = prof_grow(prof.cache_fds, prof.nr_cache, sizeof(int));
-		prof.cache_fds[prof.nr_cache++] = room ? prof_perf_open(&attr, tid, -1) : -1;
+	for (i = 0; i < 2 && !args.profile.only; i++) {
+		attr.config = i ? PERF_COUNT_HW_CACHE_MISSES : PERF_COUNT_HW_CACHE_REFERENCES;
+		if (prof.nr_cache < PROF_CACHE_FDS)
+			prof.cache_fds[prof.nr_cache] = prof_perf_open(&attr, tid, -1);
+		prof.nr_cache++;
 	}
 }
 
@@ -9119,12 +9062,12 @@ static bool prof_cache_read(u64 sum[2])
 	u64 n;
 	u32 i;
 
-	for (i = 0; i < prof.nr_cache; i++) {
-		if (prof.cache_fds[i] < 0 || read(prof.cache_fds[i], &n, sizeof(n)) != sizeof(n))
+	for (i = 0; i < MIN(prof.nr_cache, PROF_CACHE_FDS); i++) {
+		if (read(prof.cache_fds[i], &n, sizeof(n)) != sizeof(n))
 			return false;
 		sum[i % 2] += n;
 	}
-	return prof.nr_cache > 0;
+	return prof.nr_cache && prof.nr_cache <= PROF_CACHE_FDS;
 }
 
 /* ==== profile 4: symbols ============================================================= */
@@ -9136,84 +9079,45 @@ static int prof_symbol_cmp(const void *a, const void *b)
 	return CMP(x->addr, y->addr) ? : CMP(y->size, x->size);
 }
 
-/* False: there are too many. */
-static bool prof_symbol_add(struct prof_symbols *s, struct prof_symbol sym)
-{
-	if (prof.nr_symbols == PROF_SYMBOLS)
-		return false;
-	s->list = prof_grow(s->list, s->n, sizeof(*s->list));
-	s->list[s->n++] = sym;
-	prof.nr_symbols++;
-	return true;
-}
-
 /* By address; of several symbols at one address the largest comes first. */
 static void prof_symbols_sort(struct prof_symbols *s)
 {
 	prof_sort(s->list, s->n, sizeof(*s->list), prof_symbol_cmp);
 }
 
-/* Name of a symbol, NULL: empty. A report shows few of a file's thousands: each name is read when needed. */
-static const char *prof_symbol_name(struct prof_symbol *s)
+/* False: there are too many. */
+static bool prof_symbol_add(struct prof_symbols *s, struct prof_symbol sym)
 {
-	char text[PROF_NAME];
-	ssize_t n;
-
-	if (s->fd >= 0) {
-		n = pread(s->fd, text, sizeof(text) - 1, s->name_at);
-		text[MAX(n, 0)] = 0;
-		s->name = prof_need(strdup(text));
-		s->fd = -1;
+	if (s->n == PROF_FILE_SYMBOLS || prof.nr_symbols == PROF_SYMBOLS) {
+		s->cut = true;
+		return false;
 	}
-	return *s->name ? s->name : NULL;
+	s->list = prof_grow(s->list, s->n, sizeof(*s->list));
+	s->list[s->n++] = sym;
+	prof.nr_symbols++;
+	return true;
 }
 
 /*
  * Of several names of a function the one with the lowest rank is shown. A public name has neither an
  * underscore at its begin nor a version at its end.
  */
-static u32 prof_symbol_rank(struct prof_symbol *s)
+static u32 prof_symbol_rank(const struct prof_symbol *s)
 {
-	const char *name = prof_symbol_name(s), *at = name ? name + strlen(name) : NULL;
+	size_t len = strnlen(s->name, 255);
+	const char *at = s->name + len;
 
-	if (!name)
-		return UINT32_MAX;
-	while (at > name && at[-1] >= '0' && at[-1] <= '9')
+	while (at > s->name && at[-1] >= '0' && at[-1] <= '9')
 		at--;
-	return (!s->size) << 12 | s->is_local << 11 | (name[0] == '_') << 10 |
-	       (strchr(name, '@') || (*at && at > name && at[-1] == '_')) << 9 | s->is_weak << 8 |
-	       MIN(strlen(name), 255U);
+	return (!len) << 13 | (!s->size) << 12 | s->is_local << 11 | (s->name[0] == '_') << 10 |
+	       (memchr(s->name, '@', len) || (*at && at > s->name && at[-1] == '_')) << 9 | s->is_weak << 8 | len;
 }
 
-#define PROF_ALIASES	16	/* names of one function that are compared */
-
-/* Gives the first symbol of several at one address the best name. */
-static void prof_symbol_choose(struct prof_symbol *first, const struct prof_symbol *end)
+/* The symbol that holds an address, or NULL; of several the one with the best name. */
+static const struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u64 addr)
 {
-	struct prof_symbol *best = first, *s, was;
-	u32 rank, least;
-
-	if (first + 1 == end || first[1].addr != first->addr)
-		return;
-	least = prof_symbol_rank(first);
-	for (s = first + 1; s < end && s < first + PROF_ALIASES && s->addr == first->addr; s++) {
-		rank = prof_symbol_rank(s);
-		if (rank < least || (rank == least && strcmp(s->name, best->name) < 0)) {
-			best = s;
-			least = rank;
-		}
-	}
-	was = *first;
-	*first = *best;
-	*best = was;
-	best->size = first->size;
-	first->size = was.size;
-}
-
-/* Number of symbols that begin at this address or before. */
-static u32 prof_symbols_to(const struct prof_symbols *s, u64 addr)
-{
-	u32 low = 0, high = s->n, mid;
+	const struct prof_symbol *first, *best, *sym;
+	u32 low = 0, high = s->n, mid, rank, least = 0;
 
 	while (low < high) {
 		mid = low + (high - low) / 2;
@@ -9222,48 +9126,70 @@ static u32 prof_symbols_to(const struct prof_symbols *s, u64 addr)
 		else
 			high = mid;
 	}
-	return low;
-}
-
-/* The symbol that holds an address, or NULL. */
-static struct prof_symbol *prof_symbol_at(const struct prof_symbols *s, u64 addr)
-{
-	u32 n = prof_symbols_to(s, addr);
-	u64 from = n ? s->list[n - 1].addr : 0;
-	struct prof_symbol *at = n ? &s->list[from ? prof_symbols_to(s, from - 1) : 0] : NULL;
-
-	if (!at || (at->size && addr - from >= at->size))
+	if (!low)
 		return NULL;
-	prof_symbol_choose(at, s->list + s->n);
-	return at;
-}
-
-/* Is the thread that reads names to stop? */
-static bool prof_names_over(void)
-{
-	return __atomic_load_n(&prof.names_over, __ATOMIC_RELAXED);
+	for (first = &s->list[low - 1]; first > s->list && first[-1].addr == first->addr; first--)
+		;
+	if (first->size && addr - first->addr >= first->size)
+		return NULL;
+	for (best = sym = first; sym < s->list + low && sym < first + PROF_ALIASES; sym++) {
+		rank = prof_symbol_rank(sym);
+		if (sym == first || rank < least || (rank == least && strcmp(sym->name, best->name) < 0)) {
+			best = sym;
+			least = rank;
+		}
+	}
+	return best;
 }
 
 /* A file whose symbols are read, and where they go. */
 struct prof_elf {
-	struct elf_file file;
+	const struct elf_file *program;	/* whose segments say where a symbol lies in the mapped file */
+	const char *data;		/* the symbols' file in memory, of `size` bytes; behind it comes a 0 */
+	size_t size;
 	struct prof_symbols *to;
-	bool cut;		/* the file has more symbols than could be taken */
 };
 
 static bool prof_elf_symbol(void *ctx, const Elf64_Sym *sym, u64 name_at)
 {
-	u32 type = ELF64_ST_TYPE(sym->st_info);
+	u32 type = ELF64_ST_TYPE(sym->st_info), bind = ELF64_ST_BIND(sym->st_info);
 	struct prof_elf *e = ctx;
+	u64 at = elf_offset(e->program, sym->st_value);
 
-	if (sym->st_shndx != SHN_UNDEF && sym->st_shndx != SHN_ABS && sym->st_value &&
-	    (type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE))
-		e->cut |= !prof_symbol_add(e->to, (struct prof_symbol){
-			.addr = sym->st_value, .size = MIN(sym->st_size, PROF_SIZE_MAX),
-			.is_local = ELF64_ST_BIND(sym->st_info) == STB_LOCAL,
-			.is_weak = ELF64_ST_BIND(sym->st_info) == STB_WEAK,
-			.fd = e->file.fd, .name_at = name_at });
-	return !e->cut && !prof_names_over();
+	return !at || sym->st_shndx == SHN_UNDEF || sym->st_shndx == SHN_ABS || name_at >= e->size ||
+	       (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) ||
+	       prof_symbol_add(e->to, (struct prof_symbol){
+			.addr = at, .size = sym->st_size, .is_local = bind == STB_LOCAL,
+			.is_weak = bind == STB_WEAK, .name = e->data + name_at });
+}
+
+/* Maps a file, with a page of zeros behind it, where its last string ends; NULL: it cannot be mapped. */
+static const void *prof_file_map(int fd, size_t *size)
+{
+	struct stat s;
+	void *at;
+
+	if (fstat(fd, &s))
+		return NULL;
+	*size = s.st_size;
+	at = mmap(NULL, *size + sysconf(_SC_PAGESIZE), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (at == MAP_FAILED || mmap(at, *size, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED)
+		return NULL;
+	return at;
+}
+
+/* Takes the symbols of the first table of that type; false: the file has none. */
+static bool prof_elf_read(struct prof_module *mod, const struct elf_file *program, const struct elf_file *f, u32 type)
+{
+	struct prof_elf e = { .program = program, .to = &mod->symbols };
+	Elf64_Shdr table;
+
+	if (!elf_find(f, type, &table))
+		return false;
+	e.data = prof_file_map(f->fd, &e.size);
+	if (e.data)
+		mod->symbols.cut |= !elf_symbols(f, &table, PROF_FILE_SYMBOLS, &e, prof_elf_symbol);
+	return true;
 }
 
 /* Opens for reading what a descriptor of open_checked() names, and closes that descriptor; -1: none. */
@@ -9277,102 +9203,93 @@ static int prof_reopen(int named)
 }
 
 /* Opens the file where distributions put the symbols of a stripped file, by its build ID; -1: none. */
-static int prof_elf_debug(const struct elf_file *f, const Elf64_Shdr *notes)
+static int prof_debug_open(const struct elf_file *f)
 {
-	struct { Elf64_Nhdr head; char name[4]; u8 id[32]; } note;
-	u64 at, next, size = MIN(notes->sh_size, 1024);
-	const Elf64_Nhdr *head = &note.head;
+	struct { Elf64_Nhdr head; char name[4]; u8 id[32]; } note = { 0 };
 	char path[128];
+	Elf64_Shdr sh;
 	struct stat s;
-	int n;
-	u32 i;
+	u32 i, k, n;
 
-	for (at = 0; at + offsetof(typeof(note), id) < size; at = next) {
-		memset(&note, 0, sizeof(note));
-		if (pread(f->fd, &note, sizeof(note), notes->sh_offset + at) < 0)
-			return -1;
-		next = at + sizeof(*head) + ((head->n_namesz + 3ULL) & ~3ULL) +
-		       ((head->n_descsz + 3ULL) & ~3ULL);
-		if (head->n_type != NT_GNU_BUILD_ID || head->n_namesz != sizeof(note.name) ||
-		    memcmp(note.name, "GNU", 4) || head->n_descsz < 2 ||
-		    head->n_descsz > sizeof(note.id))
+	for (i = 0; elf_section(f, i, &sh); i++) {
+		if (sh.sh_type != SHT_NOTE || pread(f->fd, &note, sizeof(note), sh.sh_offset) < 0 ||
+		    note.head.n_type != NT_GNU_BUILD_ID || memcmp(note.name, "GNU", sizeof(note.name)) ||
+		    note.head.n_descsz > sizeof(note.id))
 			continue;
 		n = snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%02x/", note.id[0]);
-		for (i = 1; i < head->n_descsz; i++)
-			n += snprintf(path + n, sizeof(path) - n, "%02x", note.id[i]);
+		for (k = 1; k < note.head.n_descsz; k++)
+			n += snprintf(path + n, sizeof(path) - n, "%02x", note.id[k]);
 		snprintf(path + n, sizeof(path) - n, ".debug");
 		return prof_reopen(open_checked(NULL, path, 0, &s));
 	}
 	return -1;
 }
 
-/*
- * Reads the segments and symbols of an ELF file, and the symbols of its debug file where the file
- * was stripped. Both files stay open for the names. Returns false: not all symbols were taken.
- */
-static bool prof_elf_read(struct prof_module *mod, int fd, bool is_debug)
-{
-	struct prof_elf e = { .to = &mod->symbols };
-	bool full = false, dynamic = is_debug;
-	int debug = -1;
-	Elf64_Shdr sh;
-	u32 i;
-
-	if (!elf_open(&e.file, fd))
-		return true;
-	for (i = 0; !is_debug && mod->nr_loads < PROF_LOADS &&
-	     elf_segment(&e.file, i, &mod->loads[mod->nr_loads]); i++)
-		mod->nr_loads += mod->loads[mod->nr_loads].p_type == PT_LOAD;
-	for (i = 0; elf_section(&e.file, i, &sh) && !prof_names_over(); i++) {
-		bool *first = sh.sh_type == SHT_SYMTAB ? &full :
-			      sh.sh_type == SHT_DYNSYM ? &dynamic : NULL;
-
-		if (first && !*first)
-			e.cut |= !elf_symbols(&e.file, &sh, PROF_FILE_SYMBOLS, &e, prof_elf_symbol);
-		if (first)
-			*first = true;
-		if (sh.sh_type == SHT_NOTE && !is_debug && debug < 0)
-			debug = prof_elf_debug(&e.file, &sh);
-	}
-	if (debug >= 0 && !full)
-		e.cut |= !prof_elf_read(mod, debug, true);
-	else if (debug >= 0)
-		close(debug);
-	return !e.cut;
-}
-
+/* Reads the symbols of a module's file, and those of its debug file where the file was stripped. */
 static void prof_module_load(struct prof_module *mod)
 {
-	if (mod->loaded)
+	struct elf_file program, debug = { .fd = -1 };
+	int fd;
+
+	if (mod->symbols.loaded)
 		return;
-	mod->loaded = true;
-	mod->fd = prof_reopen(mod->fd);
-	if (mod->fd < 0)
+	mod->symbols.loaded = true;
+	fd = prof_reopen(mod->fd);
+	if (fd < 0 || !elf_open(&program, fd))
 		return;
-	prof.lost_symbols += !prof_elf_read(mod, mod->fd, false);
+	mod->data = prof_file_map(fd, &mod->size);
+	if (!prof_elf_read(mod, &program, &program, SHT_SYMTAB)) {
+		prof_elf_read(mod, &program, &program, SHT_DYNSYM);
+		if (elf_open(&debug, prof_debug_open(&program)))
+			prof_elf_read(mod, &program, &debug, SHT_SYMTAB);
+	}
+	close(debug.fd);
+	close(fd);
+	prof.names->lost_symbols += mod->symbols.cut;
 	prof_symbols_sort(&mod->symbols);
 }
 
 /*
- * Reads a JIT compiler's list: "ADDRESS SIZE NAME" a line. The symbols point to the names in `text`,
- * which has room for one byte more. Returns false: not all symbols were taken.
+ * Reads a list of functions, one a line: the kernel's "ADDRESS TYPE NAME[\tMODULE]", or a JIT compiler's
+ * "ADDRESS SIZE NAME". Where gamer may not see the kernel's addresses, these are 0 and none is taken.
  */
-static bool prof_jit_parse(struct prof_symbols *to, char *text, size_t len)
+static void prof_list_read(struct prof_symbols *to, int fd, bool kernel)
 {
-	char *line, *at, *next, *end = text + len;
-	u64 addr, size;
+	static u64 left = 4ULL * PROF_LIST_BYTES;	/* for all lists together, which stay in memory */
+	size_t len = 0, room = 0, max = MIN(PROF_LIST_BYTES, left);
+	char *text = NULL, *line, *at, *next;
+	struct prof_symbol sym = { 0 };
+	struct stat s;
+	ssize_t n;
 
-	for (line = text; line < end && !prof_names_over(); line = next + 1) {
-		next = memchr(line, '\n', end - line) ? : end;
+	do {
+		if (len == room) {
+			room = MIN(MAX(2 * room, 1U << 16), max);
+			text = prof_need(realloc(text, room + 1));
+		}
+		n = read(fd, text + len, room - len);
+		len += MAX(n, 0);
+	} while (n > 0);
+	to->cut = !fstat(fd, &s) && len < (u64)s.st_size;
+	left -= len;
+	for (line = text; line < text + len; line = next + 1) {
+		next = memchr(line, '\n', text + len - line) ? : text + len;
 		*next = 0;
-		addr = strtoull(line, &at, 16);
-		size = strtoull(at, &at, 16);
-		if (*at == ' ' && at[1] && size &&
-		    (to->n == PROF_FILE_SYMBOLS || !prof_symbol_add(to, (struct prof_symbol){
-			    .addr = addr, .size = MIN(size, PROF_SIZE_MAX), .fd = -1, .name = at + 1 })))
-			return false;
+		sym.addr = strtoull(line, &at, 16);
+		if (kernel && sym.addr && strlen(at) > 3 && strchr("tTwW", at[1])) {
+			sym.is_local = at[1] == 't';
+			sym.name = at + 3;
+			at[3 + strcspn(sym.name, "\t")] = 0;
+		} else {
+			sym.size = kernel ? 0 : strtoull(at, &at, 16);
+			sym.name = at + 1;
+			if (!sym.size || *at != ' ')
+				continue;
+		}
+		if (!prof_symbol_add(to, sym))
+			break;
 	}
-	return true;
+	prof_symbols_sort(to);
 }
 
 /*
@@ -9381,248 +9298,153 @@ static bool prof_jit_parse(struct prof_symbols *to, char *text, size_t len)
  */
 static void prof_jit_load(struct prof_image *im)
 {
-	static u64 left = 4ULL * PROF_JIT_BYTES;	/* for all lists together, which stay in memory */
-	char root[32], path[32], *text;
-	size_t len = 0, max;
-	int named, fd;
+	char root[32], path[32];
 	struct stat s;
-	ssize_t n;
+	int fd;
 
-	if (im->jit_read)
+	if (im->jit.loaded)
 		return;
-	im->jit_read = true;
+	im->jit.loaded = true;
 	snprintf(root, sizeof(root), "/proc/%d/root", im->pid);
 	snprintf(path, sizeof(path), "/tmp/perf-%d.map", im->pid);
-	named = open_checked(root, path, 0, &s);
-	if (named < 0 && !im->foreign)
-		named = open_checked("/", path, 0, &s);
-	if (named >= 0 && s.st_uid != im->uid && (s.st_uid || !(s.st_mode & S_IROTH))) {
-		close(named);
-		return;
-	}
-	fd = prof_reopen(named);
+	fd = open_checked(root, path, 0, &s);
 	if (fd < 0)
+		fd = open_checked("/", path, 0, &s);
+	if (fd < 0 || (s.st_uid != im->uid && (s.st_uid || !(s.st_mode & S_IROTH))))
 		return;
-	max = MIN(MIN((u64)s.st_size, PROF_JIT_BYTES), left);
-	text = im->jit_text = malloc(max + 1);
-	while (text && !prof_names_over() && (n = read(fd, text + len, max - len)) > 0)
-		len += n;
-	close(fd);
-	left -= len;
-	if (text)
-		prof.lost_symbols += !prof_jit_parse(&im->jit, text, len) || len < (u64)s.st_size;
-	prof_symbols_sort(&im->jit);
-}
-
-/* Reads the kernel's functions; where gamer may not see their addresses, these are 0 and none is taken. */
-static void prof_kernel_load(void)
-{
-	FILE *f = fopen("/proc/kallsyms", "re");
-	struct prof_symbols *k = &prof.kernel;
-	struct prof_symbol sym = { .fd = -1 };
-	char line[256], *at;
-	u32 i;
-
-	while (f && fgets(line, sizeof(line), f)) {
-		sym.addr = strtoull(line, &at, 16);
-		if (!sym.addr || strlen(at) < 4 || !strchr("tTwW", at[1]))
-			continue;
-		at[3 + strcspn(at + 3, "\t\n")] = 0;
-		sym.is_local = at[1] == 't';
-		sym.name = prof_need(strdup(at + 3));
-		if (!prof_symbol_add(k, sym)) {
-			free((char *)sym.name);
-			break;
-		}
-	}
-	if (f)
-		fclose(f);
-	prof_symbols_sort(k);
-	for (i = k->n; i-- > 1;)
-		k->list[i - 1].size = k->list[i].addr == k->list[i - 1].addr ? k->list[i].size :
-				      MIN(k->list[i].addr - k->list[i - 1].addr, PROF_SIZE_MAX);
+	fd = prof_reopen(fd);
+	if (fd >= 0)
+		prof_list_read(&im->jit, fd, false);
+	prof.names->lost_symbols += im->jit.cut;
 }
 
 /* What is known of a code address. */
-struct prof_place_name {
-	const char *function;		/* NULL: unknown */
+struct prof_code {
 	struct prof_module *mod;	/* NULL: none */
 	u64 offset;			/* in the module's file */
-	u64 vaddr;			/* virtual address in the module; 0: unknown */
-	u64 entry;			/* where the function begins, likewise */
+	const char *function;		/* NULL: unknown */
+	u64 entry;			/* where the function begins, as `offset` counts */
 };
 
-static const struct prof_map *prof_map_at(const struct prof_image *im, u64 addr)
+static struct prof_code prof_code_at(struct prof_image *im, u64 addr)
 {
-	u64 until = UINT64_MAX;
-	u32 i;
-
-	for (;;) {
-		for (i = im->nr_maps; i-- > 0;)
-			if (addr >= im->maps[i].start && addr < im->maps[i].end &&
-			    im->maps[i].at_ns <= until)
-				return &im->maps[i];
-		if (im->parent < 0)
-			return NULL;
-		until = im->from_ns;
-		im = &prof.images[im->parent];
-	}
-}
-
-/* Virtual address of what lies at an offset of a module's file; 0: it is in no segment. */
-static u64 prof_vaddr(const struct prof_module *mod, u64 offset)
-{
-	u32 i;
-
-	for (i = 0; i < mod->nr_loads; i++)
-		if (offset >= mod->loads[i].p_offset &&
-		    offset - mod->loads[i].p_offset < mod->loads[i].p_filesz)
-			return offset - mod->loads[i].p_offset + mod->loads[i].p_vaddr;
-	return 0;
-}
-
-static struct prof_place_name prof_name_of(struct prof_image *im, u64 addr)
-{
-	struct prof_place_name name = { 0 };
+	const struct prof_symbol *sym;
+	struct prof_code code = { 0 };
 	const struct prof_map *m;
-	struct prof_symbol *sym;
+	u32 i;
 
-	m = im ? prof_map_at(im, addr) : NULL;
-	if (!m)
-		return name;
-	name.mod = &prof.modules[m->module];
-	name.offset = addr - m->start + m->offset;
-	if (!name.mod->ino && name.mod->fd < 0) {	/* no file, and not the vdso */
+	for (i = im ? im->nr_maps : 0; i > 0 && (addr < im->maps[i - 1].start || addr >= im->maps[i - 1].end); i--)
+		;
+	if (!i)
+		return code;
+	m = &im->maps[i - 1];
+	code.mod = &prof.modules[m->module];
+	code.offset = addr - m->start + m->offset;
+	if (code.mod->ino) {
+		prof_module_load(code.mod);
+		sym = prof_symbol_at(&code.mod->symbols, code.offset);
+	} else {
 		prof_jit_load(im);
 		sym = prof_symbol_at(&im->jit, addr);
-		name.function = sym ? prof_symbol_name(sym) : NULL;
-		return name;
 	}
-	prof_module_load(name.mod);
-	name.vaddr = prof_vaddr(name.mod, name.offset);
-	sym = name.vaddr ? prof_symbol_at(&name.mod->symbols, name.vaddr) : NULL;
-	if (sym) {
-		name.function = prof_symbol_name(sym);
-		name.entry = sym->addr;
+	if (sym && *sym->name) {
+		code.function = sym->name;
+		code.entry = sym->addr;
 	}
-	return name;
+	return code;
 }
 
 /*
- * The function that the call instruction before a return address goes to; NULL: no direct call. A
- * function that keeps no frame pointer hides its caller from the chain of frames, but the call that
- * went to the caller names it.
+ * The name of the function that the call instruction before a return address goes to, if it is not the
+ * one that the frame before is in; NULL: the call is not direct. A function that keeps no frame pointer
+ * hides its caller from the chain of frames, but the call that went to the caller names it.
+ * `at` is the address before the return address.
  */
-static struct prof_symbol *prof_called(const struct prof_place_name *ret)
+static const char *prof_called(const struct prof_code *at, const struct prof_code *inner)
 {
-	struct prof_symbol *sym;
-	u8 code[5];
+	const struct prof_module *mod = at->mod;
+	const struct prof_symbol *sym;
 	s32 rel;
 
-	if (!ret->mod || !ret->vaddr || ret->offset < sizeof(code) ||
-	    pread(ret->mod->fd, code, sizeof(code), ret->offset - sizeof(code)) != sizeof(code) ||
-	    code[0] != 0xe8)
+	if (!mod || !inner->mod || at->offset < sizeof(rel) || at->offset >= mod->size || !mod->data ||
+	    mod->data[at->offset - sizeof(rel)] != 0xe8)
 		return NULL;
-	memcpy(&rel, code + 1, sizeof(rel));
-	sym = prof_symbol_at(&ret->mod->symbols, ret->vaddr + rel);
-	return sym && sym->addr == ret->vaddr + rel ? sym : NULL;
+	memcpy(&rel, mod->data + at->offset + 1 - sizeof(rel), sizeof(rel));
+	sym = prof_symbol_at(&mod->symbols, at->offset + 1 + rel);
+	return sym && *sym->name && sym->addr == at->offset + 1 + rel &&
+	       (mod != inner->mod || sym->addr != inner->entry) ? sym->name : NULL;
 }
 
 /* ==== profile 5: frames of a stack =================================================== */
 
-#define PROF_NAMES	(3 * PROF_FRAMES)
-
-/* Names of one stack, as struct prof_place has them. */
-struct prof_names {
-	u32 n;
-	size_t len;
-	char text[PROF_NAMES * (PROF_NAME + 1) + 1];
-};
-
 /* Reads a stack from BPF's map; no frames: it has no stack of that key. */
-static void prof_stack_read(u64 key, struct prof_stack *stack)
+static const struct prof_stack *prof_stack_read(u64 key)
 {
-	if (!key || bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.prof_stacks), &key, stack))
-		stack->n = 0;
-	stack->n = MIN(stack->n, (u64)PROF_FRAMES);
+	static struct prof_stack stack;
+
+	if (!key || bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.prof_stacks), &key, &stack))
+		stack.n = 0;
+	stack.n = MIN(stack.n, (u64)PROF_FRAMES);
+	return &stack;
 }
 
-__attribute__((format(printf, 3, 4)))
-static void prof_names_add(struct prof_names *to, bool kernel, const char *fmt, ...)
+/* Adds a frame; prof_names_read() has seen to the room. */
+__attribute__((format(printf, 2, 3)))
+static void prof_frame_add(char kind, const char *fmt, ...)
 {
+	struct prof_names *to = prof.names;
 	va_list ap;
 
-	if (to->n == PROF_NAMES)
-		return;
 	va_start(ap, fmt);
 	vsnprintf(to->text + to->len + 1, PROF_NAME, fmt, ap);
 	va_end(ap);
-	to->text[to->len] = kernel ? 'k' : 'u';
+	to->text[to->len] = kind;
 	to->len += strlen(to->text + to->len) + 1;
-	to->n++;
-}
-
-static void prof_name_add(struct prof_names *to, const struct prof_place_name *name, u64 addr)
-{
-	const char *path = name->mod ? name->mod->path : NULL, *slash = path ? strrchr(path, '/') : NULL;
-
-	if (name->function)
-		prof_names_add(to, false, "%s", name->function);
-	else if (path && (!strncmp(path, "//anon", 6) || !*path))
-		prof_names_add(to, false, "[jit]");
-	else if (path && path[0] == '[')
-		prof_names_add(to, false, "%s", path);
-	else if (path)
-		prof_names_add(to, false, "%s+0x%" PRIx64, slash && slash[1] ? slash + 1 : path,
-			       name->offset);
-	else if (addr)
-		prof_names_add(to, false, "[unknown]");
 }
 
 /* BPF's frames and the kernel's way into the switch, up to __schedule(), are left out. */
-static void prof_names_kernel(struct prof_names *to, const struct prof_stack *stack)
+static void prof_frames_kernel(const struct prof_stack *stack)
 {
+	size_t begin = prof.names->len;
 	const struct prof_symbol *sym;
 	u32 i;
 
 	for (i = 0; i < stack->n && stack->ip[i]; i++) {
 		sym = prof_symbol_at(&prof.kernel, stack->ip[i]);
 		if (sym)
-			prof_names_add(to, true, "%s", sym->name);
+			prof_frame_add('k', "%s", sym->name);
 		else
-			prof_names_add(to, true, "0x%llx", stack->ip[i]);
+			prof_frame_add('k', "0x%llx", stack->ip[i]);
 		if (i < 12 && sym && !strcmp(sym->name, "__schedule"))
-			to->n = to->len = 0;
+			prof.names->len = begin;
 	}
 }
 
-static void prof_names_user(struct prof_names *to, struct prof_image *im,
-			    const struct prof_stack *stack)
+static void prof_frames_user(struct prof_image *im, const struct prof_stack *stack)
 {
-	struct prof_place_name name, inner = { 0 };
-	struct prof_symbol *called;
-	const char *text;
+	struct prof_code code, inner = { 0 };
+	const char *called, *path, *slash;
 	u32 i;
 
-	for (i = 0; i < stack->n && stack->ip[i]; i++) {
+	for (i = 0; i < stack->n && stack->ip[i]; i++, inner = code) {
 		/* a return address may lie behind the end of its function */
-		name = prof_name_of(im, stack->ip[i] - !!i);
-		if (i && inner.mod) {
-			struct prof_place_name ret = name;
-
-			ret.offset += 1;
-			ret.vaddr += !!ret.vaddr;
-			called = prof_called(&ret);
-			text = called && (ret.mod != inner.mod || called->addr != inner.entry) ?
-			       prof_symbol_name(called) : NULL;
-			if (text)
-				prof_names_add(to, false, "%s", text);
-		}
-		prof_name_add(to, &name, stack->ip[i]);
+		code = prof_code_at(im, stack->ip[i] - !!i);
+		called = i ? prof_called(&code, &inner) : NULL;
+		if (called)
+			prof_frame_add('u', "%s", called);
+		path = code.mod ? code.mod->path : "[unknown]";
+		slash = strrchr(path, '/');
+		if (code.function)
+			prof_frame_add('u', "%s", code.function);
+		else if (!strncmp(path, "//anon", 6) || !*path)
+			prof_frame_add('u', "[jit]");
+		else if (path[0] == '[')
+			prof_frame_add('u', "%s", path);
+		else
+			prof_frame_add('u', "%s+0x%" PRIx64, slash && slash[1] ? slash + 1 : path, code.offset);
 		/* an address outside of code is no return address: the frames beyond are rubbish */
-		if (i && !name.mod)
+		if (i && !code.mod)
 			break;
-		inner = name;
 	}
 }
 
@@ -9658,33 +9480,20 @@ static u32 prof_shown(void)
 		   args.profile.json ? PROF_TOP_STACKS : PROF_TOP);
 }
 
-/* The thread that names the stacks. */
-static void *prof_names_read(void *unused)
+/* What the child does: it names the stacks, as many as there is room for. */
+static void prof_names_read(void)
 {
-	static struct prof_names names;
-	static struct prof_stack stack;
-	char *copy;
+	struct prof_names *to = prof.names;
 	u32 i;
 
-	(void)unused;
-	for (i = 0; i < prof_shown() && !prof_names_over(); i++) {
+	for (i = 0; i < prof_shown() && to->len < sizeof(to->text) - PROF_FRAMES_BYTES; i++) {
 		const struct prof_key *key = &prof.places[i].key;
 
-		names.n = names.len = 0;
-		prof_stack_read(key->kstack, &stack);
-		prof_names_kernel(&names, &stack);
-		prof_stack_read(key->ustack, &stack);
-		prof_names_user(&names, prof_thread_image(prof_thread_of(key->id)), &stack);
-		names.text[names.len] = 0;
-		copy = malloc(names.len + 1);
-		if (!copy || prof_names_over()) {
-			free(copy);
-			break;
-		}
-		memcpy(copy, names.text, names.len + 1);
-		__atomic_store_n(&prof.places[i].names, copy, __ATOMIC_RELEASE);
+		prof_frames_kernel(prof_stack_read(key->kstack));
+		prof_frames_user(prof_thread_image(prof_thread_of(key->id)), prof_stack_read(key->ustack));
+		to->text[to->len++] = 0;
+		__atomic_store_n(&to->places, i + 1, __ATOMIC_RELEASE);
 	}
-	return NULL;
 }
 
 /* ==== profile 6: the recording ======================================================= */
@@ -9768,7 +9577,8 @@ static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
 	for (i = 0; i < k->n && strcmp(k->list[i].name, "do_syscall_64"); i++)
 		;
 	skel->rodata->prof_entry = i < k->n ? k->list[i].addr : 0;
-	skel->rodata->prof_entry_end = i < k->n ? k->list[i].addr + k->list[i].size : 0;
+	for (; i < k->n && skel->rodata->prof_entry_end <= skel->rodata->prof_entry; i++)
+		skel->rodata->prof_entry_end = k->list[i].addr;
 	skel->rodata->prof_scope = prof.scope;
 	skel->rodata->prof_command = prof.child > 0;
 	skel->bss->prof_root = prof.root;
@@ -9794,7 +9604,7 @@ static void prof_load(void)
 	if (!btf)
 		die(EX_UNAVAILABLE, "profile: not on this kernel: %s", why);
 	if (!args.profile.user_stacks && args.profile.only != PROF_SYSCALL)
-		prof_kernel_load();
+		prof_list_read(&prof.kernel, open("/proc/kallsyms", O_RDONLY | O_CLOEXEC), true);
 	st.skel = bpf_open(&copy, false);
 	if (!st.skel)
 		die(EX_SOFTWARE, "profile: cannot open the BPF object: %s", strerror(errno));
@@ -9857,7 +9667,7 @@ static void prof_mark_all(void)
 
 	if (prof.child) {
 		prof_walk(PROF_WALK_MARK);	/* BPF learns what number the kernel has for it */
-		prof_image_add(prof.child, -1, 0);
+		prof_image_add(prof.child, NULL, 0);
 		prof_cache_open(prof.child);
 		return;
 	}
@@ -9870,8 +9680,8 @@ static void prof_mark_all(void)
 		    prof.root);
 	prof_walk(PROF_WALK_LIST);
 	for (i = 0; i < prof.nr_threads; i++) {
-		if (prof_image_of(prof.threads[i].tgid) < 0)
-			prof_image_add(prof.threads[i].tgid, -1, 0);
+		if (!prof_image_of(prof.threads[i].tgid))
+			prof_image_add(prof.threads[i].tgid, NULL, 0);
 		if (prof.scope != PROF_SYSTEM)
 			prof_cache_open(prof.threads[i].tid);
 	}
@@ -10008,35 +9818,50 @@ static void prof_collect(void)
 }
 
 /*
- * Names the stacks that the report shows. A thread does it, because a file may lie on a server that
- * never answers; a signal, or PROF_NAMES_NS, ends the wait, and the report has the names so far.
+ * Names the stacks that the report shows. A child does it, whom a file that is broken or on a server
+ * that never answers may cost its life or its time; a signal, or PROF_NAMES_NS, ends the wait, and the
+ * report has the names so far.
  */
 static void prof_symbolize(void)
 {
-	static char none[] = "u[not named]\0";
-	u64 begin_ns = now_ns(), now = begin_ns;
-	u32 asked = prof.signal, i;
+	void *shared = mmap(NULL, sizeof(*prof.names), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	struct pollfd fd = { .fd = prof.signal_fd, .events = POLLIN };
-	pthread_t thread;
-	bool runs;
+	u32 asked = prof.signal, places, i;
+	u64 begin_ns = now_ns();
+	const char *at;
+	s32 child;
+	bool over;
 
+	prof.names = prof_need(shared == MAP_FAILED ? NULL : shared);
 	prof.signal = 0;
-	runs = !pthread_create(&thread, NULL, prof_names_read, NULL);
-	for (; runs && now - begin_ns < PROF_NAMES_NS && !prof.signal; now = now_ns()) {
-		poll(&fd, 1, 5);
-		runs = pthread_tryjoin_np(thread, NULL);
+	child = fork();
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+		seccomp_on();
+		prof_names_read();
+		_exit(0);
+	}
+	for (over = child < 0; !over && !prof.signal && now_ns() - begin_ns < PROF_NAMES_NS;) {
+		poll(&fd, 1, 100);
 		prof_signals_read();
+		over = waitpid(child, NULL, WNOHANG);
 		progress(begin_ns, "gamer: reading symbols (Ctrl-C ends it)");
 	}
 	progress(0, NULL);
-	if (!prof.signal)
-		prof.signal = asked;
-	__atomic_store_n(&prof.names_over, true, __ATOMIC_RELAXED);
-	for (i = 0; i < prof_shown(); i++)
-		if (!__atomic_load_n(&prof.places[i].names, __ATOMIC_ACQUIRE)) {
-			prof.places[i].names = none;
-			prof.lost_names++;
-		}
+	if (!over)
+		kill(child, SIGKILL);
+	prof.signal = prof.signal ? : asked;
+	places = __atomic_load_n(&prof.names->places, __ATOMIC_ACQUIRE);
+	prof.lost_symbols = prof.names->lost_symbols;
+	for (at = prof.names->text, i = 0; i < prof_shown(); i++) {
+		prof.places[i].names = i < places ? at : "u[not named]\0";
+		prof.lost_names += i >= places;
+		while (i < places && *at)
+			at += strlen(at) + 1;
+		at++;
+	}
 }
 
 /* ==== profile 7: figures ============================================================= */
@@ -10686,59 +10511,62 @@ static void prof_bpf_report(struct prof_report *r)
 	prof_put_close(r, '}');
 }
 
-/* A line of folded stacks. */
-struct prof_line {
-	char *text;		/* names, separated by semicolons */
-	u64 ns;			/* time off the CPU */
-};
-
-static int prof_line_cmp(const void *a, const void *b)
+static const char *prof_comm_of(const struct prof_place *p)
 {
-	return strcmp(((const struct prof_line *)a)->text, ((const struct prof_line *)b)->text);
-}
-
-/* Thread, the user's frames, the kernel's frames, outermost first; the caller frees the text. */
-static char *prof_line_of(const struct prof_place *p)
-{
-	static char *names[PROF_NAMES];
-	static struct out line;
 	const struct prof_thread *t = prof_thread_of(p->key.id);
-	char *c;
-	u32 i = 0;
 
-	out_keep(&line);
-	out_f(&line, "%s", t ? comm_text(t->comm) : "?");
-	for (c = p->names; *c; c += strlen(c) + 1)
-		names[i++] = c;
-	while (i-- > 0 && !line.failed)
-		out_f(&line, "\n%s%s", names[i] + 1, names[i][0] == 'k' ? "_[k]" : "");
-	/* only ours are line ends, which become semicolons; a semicolon in a name would part the name */
-	for (c = line.buf; (c = strpbrk(c, ";\n")); c++)
-		*c = *c == ';' ? ':' : ';';
-	return prof_need(strdup(line.buf));
+	return t ? comm_text(t->comm) : "?";
 }
 
-/* Prints a line per stack with its time in us: what flame graphs are drawn from. */
+/* By thread and frames: what is one line of folded stacks is equal. */
+static int prof_place_cmp_names(const void *a, const void *b)
+{
+	const struct prof_place *p = a, *q = b;
+	const char *x = p->names, *y = q->names;
+	char comm[17];
+
+	snprintf(comm, sizeof(comm), "%s", prof_comm_of(p));
+	for (; *x && !strcmp(x, y); x += strlen(x) + 1, y += strlen(y) + 1)
+		;
+	return strcmp(comm, prof_comm_of(q)) ? : strcmp(x, y);
+}
+
+/* A semicolon in a name would part the name. */
+static void prof_folded_name(struct out *o, const char *name)
+{
+	char text[PROF_NAME], *c;
+
+	snprintf(text, sizeof(text), "%s", name);
+	for (c = text; (c = strchr(c, ';'));)
+		*c = ':';
+	out_f(o, "%s", text);
+}
+
+/* Prints a line per stack with its time in us, the outermost frame first: what flame graphs are drawn from. */
 static void prof_folded(struct out *o)
 {
-	struct prof_line *lines = prof_need(calloc(MAX(prof.nr_places, 1u), sizeof(*lines)));
+	const char *names[3 * PROF_FRAMES], *at;
+	const struct prof_place *p, *end = prof.places + prof.nr_places;
 	u64 sum = 0;
-	u32 i;
+	u32 n;
 
-	for (i = 0; i < prof.nr_places; i++)
-		lines[i] = (struct prof_line){
-			prof_line_of(&prof.places[i]),
-			prof.places[i].off.ns + prof.places[i].off.wait_ns,
-		};
-	prof_sort(lines, prof.nr_places, sizeof(*lines), prof_line_cmp);
-	for (i = 0; i < prof.nr_places; i++) {
-		sum += lines[i].ns;
-		if (i + 1 < prof.nr_places && !strcmp(lines[i].text, lines[i + 1].text))
+	prof_sort(prof.places, prof.nr_places, sizeof(*prof.places), prof_place_cmp_names);
+	for (p = prof.places; p < end; p++) {
+		sum += p->off.ns + p->off.wait_ns;
+		if (p + 1 < end && !prof_place_cmp_names(p, p + 1))
 			continue;
-		out_f(o, "%s %llu\n", lines[i].text, sum / NSEC_PER_USEC);
+		prof_folded_name(o, prof_comm_of(p));
+		for (n = 0, at = p->names; *at; at += strlen(at) + 1)
+			names[n++] = at;
+		while (n-- > 0) {
+			out_put(o, ";", 1);
+			prof_folded_name(o, names[n] + 1);
+			if (names[n][0] == 'k')
+				out_put(o, "_[k]", 4);
+		}
+		out_f(o, " %llu\n", sum / NSEC_PER_USEC);
 		sum = 0;
 	}
-	free(lines);
 	if (prof.lost_symbols || prof.lost_names)
 		note("profile: %u files have more symbols than are read, %u stacks have no names",
 		     prof.lost_symbols, prof.lost_names);

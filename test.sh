@@ -2195,8 +2195,8 @@ host_profile_unanswered() { : "profile: a program whose file nobody may open any
 	until program=$(cat "$WORK/pid" 2>/dev/null); [ -n "$program" ]; do kill -0 $server 2>/dev/null || skip "no fanotify"; sleep 0.1; done
 	"$GAMER" profile --json -o "$WORK/json" --seconds 1 -p "$program" &
 	gamer=$!
-	# its second thread reads names
-	until [ $((tries--)) = 0 ] || [ "$(ls /proc/$gamer/task 2>/dev/null | wc -l)" = 2 ]; do sleep 0.05; done
+	# its child reads names
+	until [ $((tries--)) = 0 ] || pgrep -P $gamer >/dev/null; do sleep 0.05; done
 	kill $gamer || true
 	tries=100
 	while kill -0 $gamer 2>/dev/null && [ $((tries--)) -gt 0 ]; do sleep 0.05; done
