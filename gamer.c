@@ -10092,27 +10092,36 @@ static const char *prof_bpf_behaviour(void)
 /* ==== profile 8: output ============================================================== */
 
 /*
- * The functions prof_report_...() describe a report once; the functions prof_put_...() print it as
- * JSON or as text. JSON has all of it. The text has headings, lines of a label and a value, and
- * tables. JSON's keys are the labels; a value whose key ends in _ns is shown in ms.
+ * A report is groups of named values and lists of rows. The functions prof_report_...() describe it
+ * once; the functions prof_put_...() print it as JSON or as text. JSON has all of it. In the text a
+ * group has a heading and a line per value, a list is a table, and a row with a name is a line. JSON's
+ * keys are the labels; a value whose key ends in _ns is shown in ms.
  */
 struct prof_report {
 	struct out *o;
 	struct json j;			/* used unless text */
 	bool text;
-	bool in_row;
-	u32 hidden;			/* depth of groups that the text leaves out */
-	const char *heading;		/* of the open group; NULL once printed */
-	char head[256], row[256];	/* of a table; empty once printed */
+	bool table;			/* the open list has the head of its table; prof_put_row() */
+	const char *heading;		/* of the open group; NULL once printed: empty groups are not shown */
 };
+
+enum prof_kind { PROF_NUMBER = 1, PROF_REAL, PROF_TEXT, PROF_STACK };
 
 struct prof_value {
 	const char *key;	/* NULL: the last one was before */
-	u64 value;
+	u8 kind;		/* enum prof_kind */
+	u8 more;		/* REAL: digits after the point; STACK: the frames' kind, 'k' or 'u' */
+	union {
+		u64 n;
+		double real;
+		const char *text;	/* NULL: there is none; STACK: names as struct prof_names has them */
+	};
 };
-
-/* How the text shows a group of values: a row belongs to the table of the group around it. */
-enum prof_as { PROF_AS_HEADING, PROF_AS_ROW, PROF_AS_NOTHING };
+#define PROF_N(key, v)			{ key, PROF_NUMBER, 0, { .n = (v) } }
+#define PROF_R(key, v, digits)		{ key, PROF_REAL, digits, { .real = (v) } }
+#define PROF_T(key, v)			{ key, PROF_TEXT, 0, { .text = (v) } }
+#define PROF_S(key, names, kind)	{ key, PROF_STACK, kind, { .text = (names) } }
+#define PROF_VALUES(...)		((const struct prof_value[]){ __VA_ARGS__, { 0 } })
 
 static const char *prof_label(const char *key)
 {
@@ -10127,194 +10136,181 @@ static const char *prof_label(const char *key)
 	return label;
 }
 
-/* Prints heading, table head and row, which were kept until a value came: empty groups are not shown. */
-static void prof_put_kept(struct prof_report *r)
+static const char *prof_text(const struct prof_value *v)
 {
-	if (r->heading)
-		out_f(r->o, "\n%s\n", prof_label(r->heading));
-	if (r->heading && r->in_row)
-		out_f(r->o, "%s\n", r->head);
-	if (r->in_row)
-		out_f(r->o, "%s\n", r->row);
-	r->heading = NULL;
-	r->in_row = false;
-	r->head[0] = r->row[0] = 0;
+	static char text[32];
+	bool time = v->kind == PROF_NUMBER && ends_with(v->key, "_ns");
+
+	if (v->kind == PROF_TEXT)
+		return v->text ? : "";
+	if (v->kind == PROF_REAL || time)
+		snprintf(text, sizeof(text), "%.*f", time ? 3 : v->more, time ? v->n / 1e6 : v->real);
+	else
+		snprintf(text, sizeof(text), "%" PRIu64, v->n);
+	return text;
 }
 
-static void prof_put_open(struct prof_report *r, const char *key, char bracket, enum prof_as as)
+static void prof_put_open(struct prof_report *r, const char *key, char bracket)
 {
 	if (!r->text)
 		json_open(&r->j, key, bracket);
-	else if (r->hidden || as == PROF_AS_NOTHING)
-		r->hidden++;
-	else if (as == PROF_AS_HEADING)
-		r->heading = key;
-	else
-		r->in_row = true;
-	if (r->in_row && as == PROF_AS_ROW && key) {
-		text_f(r->head, sizeof(r->head), "  %-24s", "");
-		text_f(r->row, sizeof(r->row), "  %-24s", key);
-	}
+	r->heading = r->text ? key : NULL;
+	r->table = false;
 }
 
 static void prof_put_close(struct prof_report *r, char bracket)
 {
 	if (!r->text)
 		json_close(&r->j, bracket);
-	else if (r->hidden)
-		r->hidden--;
-	else if (r->in_row)
-		prof_put_kept(r);
+	r->heading = NULL;
 }
 
-/* A value in the text; in a row it is a column of that width, negative: aligned left. */
-static void prof_put_text(struct prof_report *r, const char *key, const char *value, int width)
+static void prof_put_heading(struct prof_report *r)
 {
-	size_t head = strlen(r->head), row = strlen(r->row);
+	if (r->heading)
+		out_f(r->o, "\n%s\n", prof_label(r->heading));
+	r->heading = NULL;
+}
 
-	if (r->hidden)
+static void prof_put_json(struct json *j, const struct prof_value *v)
+{
+	const char *name = v->text;
+
+	if (v->kind == PROF_NUMBER)
+		json_u64(j, v->key, v->n);
+	else if (v->kind == PROF_REAL)
+		json_f64(j, v->key, v->real, v->more);
+	else if (v->kind == PROF_TEXT && name)
+		json_str(j, v->key, name);
+	if (v->kind != PROF_STACK)
 		return;
-	if (r->in_row) {
-		text_f(r->head + head, sizeof(r->head) - head, " %*s", width, prof_label(key));
-		text_f(r->row + row, sizeof(r->row) - row, " %*s", width, value);
-		return;
+	json_open(j, v->key, '[');
+	for (; *name; name += strlen(name) + 1)
+		if (*name == v->more)
+			json_str(j, NULL, name + 1);
+	json_close(j, ']');
+}
+
+/* Values of the open group; the text leaves numbers of 0 out. */
+static void prof_put_values(struct prof_report *r, const struct prof_value *v)
+{
+	for (; v->key; v++) {
+		if (!r->text) {
+			prof_put_json(&r->j, v);
+		} else if (v->kind != PROF_NUMBER || v->n) {
+			prof_put_heading(r);
+			out_f(r->o, "  %-28s %16s\n", prof_label(v->key), prof_text(v));
+		}
 	}
-	prof_put_kept(r);
-	if (key)
-		out_f(r->o, "  %-28s %16s\n", prof_label(key), value);
-	else
-		out_f(r->o, "  %s\n", value);
 }
 
-static void prof_put_f64(struct prof_report *r, const char *key, double v, int digits)
+/* A line of the text with all columns of a row: their labels, or their values, numbers to the right. */
+static void prof_put_line(struct prof_report *r, const struct prof_value *v, bool head)
 {
-	char value[32];
-
-	snprintf(value, sizeof(value), "%.*f", digits, v);
-	if (r->text)
-		prof_put_text(r, key, value, 12);
-	else
-		json_f64(&r->j, key, v, digits);
+	out_put(r->o, " ", 1);
+	for (; v->key && v->kind != PROF_STACK; v++)
+		out_f(r->o, " %*s", v->kind == PROF_TEXT ? -16 : 12, head ? prof_label(v->key) : prof_text(v));
+	out_put(r->o, "\n", 1);
 }
 
-/* The text leaves lines of 0 out. */
-static void prof_put_u64(struct prof_report *r, const char *key, u64 v)
+/* A group of values of its own: an element of the open list (key NULL), or a member of the open group. */
+static void prof_put_row(struct prof_report *r, const char *key, const struct prof_value *v)
 {
-	bool time = ends_with(key, "_ns");
+	const char *name;
 
-	if (!r->text)
-		json_u64(&r->j, key, v);
-	else if (v || r->in_row)
-		prof_put_f64(r, key, time ? v / 1e6 : v, time ? 3 : 0);
-}
-
-static void prof_put_str(struct prof_report *r, const char *key, const char *v)
-{
-	if (r->text)
-		prof_put_text(r, key, v, -16);
-	else
-		json_str(&r->j, key, v);
-}
-
-/* A group of numbers; in the text the group's name begins each label. */
-static void prof_put_values(struct prof_report *r, const char *group, const struct prof_value *of)
-{
-	char key[64];
-
-	if (!r->text)
-		json_open(&r->j, group, '{');
-	for (; of->key; of++) {
-		snprintf(key, sizeof(key), "%s_%s", group, of->key);
-		prof_put_u64(r, r->text ? key : of->key, of->value);
-	}
-	if (!r->text)
+	if (!r->text) {
+		json_open(&r->j, key, '{');
+		prof_put_values(r, v);
 		json_close(&r->j, '}');
-}
-#define prof_put_values(r, group, ...) \
-	prof_put_values(r, group, (const struct prof_value[]){ __VA_ARGS__, { NULL, 0 } })
-
-static void prof_report_thread(struct prof_report *r, const struct prof_thread *t)
-{
-	prof_put_u64(r, "pid", t->tgid);
-	prof_put_u64(r, "tid", t->tid);
-	prof_put_str(r, "comm", comm_text(t->comm));
+		return;
+	}
+	prof_put_heading(r);
+	if (key)
+		out_f(r->o, "  %-20s", prof_label(key));
+	else if (!r->table)
+		prof_put_line(r, v, true);
+	r->table = !key;
+	if (r->table)
+		prof_put_line(r, v, false);
+	for (; v->key; v++) {
+		for (name = v->text; v->kind == PROF_STACK && *name; name += strlen(name) + 1)
+			if (*name == v->more)
+				out_f(r->o, "    %s%s\n", name + 1, *name == 'k' ? " [k]" : "");
+		if (key)
+			out_f(r->o, " %12s %s%s", prof_text(v), prof_label(v->key), v[1].key ? "," : "");
+	}
+	if (key)
+		out_put(r->o, "\n", 1);
 }
 
 static void prof_report_time(struct prof_report *r, const char *name, u64 ns, u64 n)
 {
-	if (!n)
-		return;
-	prof_put_open(r, name, '{', PROF_AS_ROW);
-	prof_put_u64(r, "time_ns", ns);
-	prof_put_u64(r, "count", n);
-	prof_put_close(r, '}');
+	if (n)
+		prof_put_row(r, name, PROF_VALUES(PROF_N("time_ns", ns), PROF_N("count", n)));
 }
 
 /* Average, longest and shortest time are absent where no thread was off the CPU. */
 static void prof_report_times(struct prof_report *r, const char *count, const struct prof_thread *t)
 {
+	u64 ns = prof_off_ns(t);
 	u32 i;
 
-	prof_put_u64(r, "total_time_ns", prof_off_ns(t));
-	prof_put_u64(r, count, t->events);
-	if (t->events) {
-		prof_put_u64(r, "avg_time_ns", prof_off_ns(t) / t->events);
-		prof_put_u64(r, "max_time_ns", t->max_ns);
-		prof_put_u64(r, "min_time_ns", t->min_ns);
-	}
-	prof_put_open(r, "by_state", '{', PROF_AS_HEADING);
+	prof_put_values(r, PROF_VALUES(PROF_N("total_time_ns", ns), PROF_N(count, t->events)));
+	if (t->events)
+		prof_put_values(r, PROF_VALUES(PROF_N("avg_time_ns", ns / t->events),
+				PROF_N("max_time_ns", t->max_ns), PROF_N("min_time_ns", t->min_ns)));
+	prof_put_open(r, "by_state", '{');
 	for (i = 0; i < PROF_STATE_NR; i++)
 		prof_report_time(r, prof_state_names[i], t->ns[i], t->n[i]);
 	prof_put_close(r, '}');
 }
 
 /* Counters of a thread, or of all. */
-static void prof_report_counters(struct prof_report *r, const struct prof_thread *t,
-				 const struct prof_io_sum *io)
+static void prof_report_counters(struct prof_report *r, const struct prof_row *row)
 {
+	const struct prof_thread *t = &row->t;
+	const struct prof_io_sum *io = &row->io;
+
 	if (args.profile.only != PROF_SYSCALL)
-		prof_put_values(r, "futex", { "waits", t->futex_n }, { "time_ns", t->futex_ns });
+		prof_put_row(r, "futex", PROF_VALUES(PROF_N("waits", t->futex_n), PROF_N("time_ns", t->futex_ns)));
 	if (io->n)
-		prof_put_values(r, "block_io", { "requests", io->n }, { "bytes", io->bytes },
-				{ "total_time_ns", io->ns }, { "avg_time_ns", io->ns / io->n },
-				{ "max_time_ns", io->max_ns });
-	prof_put_values(r, "page_faults", { "minor", t->minor_faults }, { "major", t->major_faults });
-	prof_put_values(r, "context_switches", { "voluntary", t->voluntary },
-			{ "involuntary", t->involuntary });
-	prof_put_u64(r, "cpu_time_ns", t->cpu_ns);
+		prof_put_row(r, "block_io", PROF_VALUES(PROF_N("requests", io->n), PROF_N("bytes", io->bytes),
+			     PROF_N("total_time_ns", io->ns), PROF_N("avg_time_ns", io->ns / io->n),
+			     PROF_N("max_time_ns", io->max_ns)));
+	prof_put_row(r, "page_faults", PROF_VALUES(PROF_N("minor", t->minor_faults), PROF_N("major", t->major_faults)));
+	prof_put_row(r, "context_switches", PROF_VALUES(PROF_N("voluntary", t->voluntary),
+		     PROF_N("involuntary", t->involuntary)));
+	prof_put_values(r, PROF_VALUES(PROF_N("cpu_time_ns", t->cpu_ns)));
 }
+
+#define PROF_WHO(t)	PROF_N("pid", (t)->tgid), PROF_N("tid", (t)->tid), PROF_T("comm", comm_text((t)->comm))
 
 static void prof_report_threads(struct prof_report *r)
 {
-	u64 all = prof_off_ns(&prof.total.t);
+	u64 all = prof_off_ns(&prof.total.t), ns;
+	const struct prof_thread *t;
 	char key[32];
 	u32 i;
 
-	prof_put_open(r, "top_blocking_threads", '[', PROF_AS_HEADING);
+	prof_put_open(r, "top_blocking_threads", '[');
 	for (i = 0; i < MIN(prof.nr_rows, PROF_TOP) && prof.rows[i].t.events; i++) {
-		const struct prof_thread *t = &prof.rows[i].t;
-
-		prof_put_open(r, NULL, '{', PROF_AS_ROW);
-		prof_report_thread(r, t);
-		prof_put_f64(r, "time_ms", prof_off_ns(t) / 1e6, 3);
-		prof_put_f64(r, "percentage", all ? 100.0 * prof_off_ns(t) / all : 0, 2);
-		if (r->text) {	/* JSON has them in thread_stats */
-			prof_put_u64(r, "count", t->events);
-			prof_put_u64(r, "avg_ns", prof_off_ns(t) / t->events);
-			prof_put_u64(r, "max_ns", t->max_ns);
-		}
-		prof_put_close(r, '}');
+		t = &prof.rows[i].t;
+		ns = prof_off_ns(t);
+		prof_put_row(r, NULL, PROF_VALUES(PROF_WHO(t), PROF_R("time_ms", ns / 1e6, 3),
+			     PROF_R("percentage", all ? 100.0 * ns / all : 0, 2), PROF_N("count", t->events),
+			     PROF_N("avg_ns", ns / t->events), PROF_N("max_ns", t->max_ns)));
 	}
 	prof_put_close(r, ']');
-	prof_put_open(r, "thread_stats", '{', PROF_AS_NOTHING);
-	for (i = 0; i < prof.nr_rows && !r->text; i++) {
-		const struct prof_thread *t = &prof.rows[i].t;
-
+	if (r->text)
+		return;
+	prof_put_open(r, "thread_stats", '{');
+	for (i = 0; i < prof.nr_rows; i++) {
+		t = &prof.rows[i].t;
 		snprintf(key, sizeof(key), "%u:%u", t->tgid, t->tid);
-		prof_put_open(r, key, '{', PROF_AS_NOTHING);
-		prof_report_thread(r, t);
+		prof_put_open(r, key, '{');
+		prof_put_values(r, PROF_VALUES(PROF_WHO(t)));
 		prof_report_times(r, "count", t);
-		prof_report_counters(r, t, &prof.rows[i].io);
+		prof_report_counters(r, &prof.rows[i]);
 		prof_put_close(r, '}');
 	}
 	prof_put_close(r, '}');
@@ -10340,7 +10336,7 @@ static void prof_report_waits(struct prof_report *r)
 	u32 i, k;
 
 	prof_sort(prof.rows, prof.nr_rows, sizeof(*prof.rows), prof_row_cmp_wait);
-	prof_put_open(r, "wakeup_to_run", '[', PROF_AS_HEADING);
+	prof_put_open(r, "wakeup_to_run", '[');
 	for (i = 0; i < (r->text ? MIN(prof.nr_rows, 2 * PROF_TOP) : prof.nr_rows); i++) {
 		const struct prof_thread *t = &prof.rows[i].t;
 		struct histogram h;
@@ -10350,59 +10346,31 @@ static void prof_report_waits(struct prof_report *r)
 		hist_sum(&h, HIST_SHIFT);
 		if (!h.n)
 			break;
-		prof_put_open(r, NULL, '{', PROF_AS_ROW);
-		prof_report_thread(r, t);
-		prof_put_u64(r, "count", h.n);
-		prof_put_u64(r, "p50_ns", prof_wait_ns(t, h.p50));
-		prof_put_u64(r, "p99_ns", prof_wait_ns(t, h.p99));
-		prof_put_u64(r, "max_ns", t->wait_max_ns);
-		prof_put_close(r, '}');
+		prof_put_row(r, NULL, PROF_VALUES(PROF_WHO(t), PROF_N("count", h.n),
+			     PROF_N("p50_ns", prof_wait_ns(t, h.p50)), PROF_N("p99_ns", prof_wait_ns(t, h.p99)),
+			     PROF_N("max_ns", t->wait_max_ns)));
 	}
 	prof_put_close(r, ']');
 }
 
-/* Frames of one kind; in the text they stand below the row of their stack. */
-static void prof_report_frames(struct prof_report *r, const char *key, const char *name, char kind)
-{
-	if (r->text)
-		prof_put_kept(r);
-	else
-		json_open(&r->j, key, '[');
-	for (; *name; name += strlen(name) + 1) {
-		if (*name == kind && r->text)
-			out_f(r->o, "    %s%s\n", name + 1, kind == 'k' ? " [k]" : "");
-		else if (*name == kind)
-			json_str(&r->j, NULL, name + 1);
-	}
-	if (!r->text)
-		json_close(&r->j, ']');
-}
-
+/* The text does not tell apart threads of a name. */
 static void prof_report_stacks(struct prof_report *r)
 {
-	u32 i;
+	u32 i, call;
 
-	prof_put_open(r, "stacks", '[', PROF_AS_HEADING);
+	prof_put_open(r, "stacks", '[');
 	for (i = 0; i < prof_shown(); i++) {
 		const struct prof_place *p = &prof.places[i];
-		const struct prof_thread *t = prof_thread_of(p->key.id);
-		u32 call = prof_call_of(p);
+		const struct prof_thread *t = prof_thread_of(p->key.id), none = { .comm = "?" };
 
-		prof_put_open(r, NULL, '{', PROF_AS_ROW);
-		if (r->text)
-			prof_put_str(r, "comm", t ? comm_text(t->comm) : "?");
-		else if (t)
-			prof_report_thread(r, t);
-		prof_put_str(r, "state", prof_state_names[p->key.state]);
-		if (call < PROF_CALLS || r->text)
-			prof_put_str(r, "syscall", call < PROF_CALLS ? prof_call_name(call) : "");
-		prof_put_u64(r, "count", p->off.n);
-		prof_put_u64(r, "time_ns", p->off.ns);
-		prof_put_u64(r, "runqueue_ns", p->off.wait_ns);
-		prof_put_u64(r, "max_ns", p->off.max_ns);
-		prof_report_frames(r, "kernel_frames", p->names, 'k');
-		prof_report_frames(r, "frames", p->names, 'u');
-		prof_put_close(r, '}');
+		call = prof_call_of(p);
+		prof_put_row(r, NULL, PROF_VALUES(PROF_WHO(t ? : &none),
+			     PROF_T("state", prof_state_names[p->key.state]),
+			     PROF_T("syscall", call < PROF_CALLS ? prof_call_name(call) : NULL),
+			     PROF_N("count", p->off.n), PROF_N("time_ns", p->off.ns),
+			     PROF_N("runqueue_ns", p->off.wait_ns), PROF_N("max_ns", p->off.max_ns),
+			     PROF_S("kernel_frames", p->names, 'k'), PROF_S("frames", p->names, 'u')
+			     ) + (r->text ? 2 : t ? 0 : 3));
 	}
 	prof_put_close(r, ']');
 }
@@ -10418,8 +10386,8 @@ static void prof_report_by_call(struct prof_report *r)
 		ns[at] += prof.places[i].off.ns + prof.places[i].off.wait_ns;
 		n[at] += prof.places[i].off.n;
 	}
-	prof_put_open(r, "by_syscall", '{', PROF_AS_NOTHING);
-	for (i = 0; i <= PROF_CALLS; i++)
+	prof_put_open(r, "by_syscall", '{');
+	for (i = 0; i <= PROF_CALLS && !r->text; i++)
 		prof_report_time(r, prof_call_name(i), ns[i], n[i]);
 	prof_put_close(r, '}');
 }
@@ -10429,18 +10397,15 @@ static void prof_report_top_calls(struct prof_report *r, const char *total, cons
 {
 	u32 i;
 
-	prof_put_u64(r, total, prof.calls);
-	prof_put_open(r, "by_category", '{', PROF_AS_HEADING);
+	prof_put_values(r, PROF_VALUES(PROF_N(total, prof.calls)));
+	prof_put_open(r, "by_category", '{');
 	for (i = 0; i < PROF_CAT_NR; i++)
-		prof_put_u64(r, prof_category_names[i], prof_category_calls(i));
+		prof_put_values(r, PROF_VALUES(PROF_N(prof_category_names[i], prof_category_calls(i))));
 	prof_put_close(r, '}');
-	prof_put_open(r, "top_syscalls", '[', PROF_AS_HEADING);
-	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++) {
-		prof_put_open(r, NULL, '{', PROF_AS_ROW);
-		prof_put_str(r, "name", prof_call_name(prof.order[i]));
-		prof_put_u64(r, count, prof_count_of(prof.order[i]));
-		prof_put_close(r, '}');
-	}
+	prof_put_open(r, "top_syscalls", '[');
+	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++)
+		prof_put_row(r, NULL, PROF_VALUES(PROF_T("name", prof_call_name(prof.order[i])),
+			     PROF_N(count, prof_count_of(prof.order[i]))));
 	prof_put_close(r, ']');
 }
 
@@ -10448,20 +10413,20 @@ static void prof_report_calls(struct prof_report *r)
 {
 	u32 i;
 
-	prof_put_open(r, "syscalls", '{', PROF_AS_HEADING);
+	prof_put_open(r, "syscalls", '{');
+	prof_put_values(r, PROF_VALUES(PROF_N("ia32", prof.calls32)));
 	prof_report_top_calls(r, "total", "count");
-	prof_put_open(r, "counts", '{', PROF_AS_NOTHING);
-	for (i = 0; i < PROF_CALLS && prof_count_of(prof.order[i]); i++)
-		prof_put_u64(r, prof_call_name(prof.order[i]), prof_count_of(prof.order[i]));
+	prof_put_open(r, "counts", '{');
+	for (i = 0; i < PROF_CALLS && prof_count_of(prof.order[i]) && !r->text; i++)
+		json_u64(&r->j, prof_call_name(prof.order[i]), prof_count_of(prof.order[i]));
 	prof_put_close(r, '}');
-	prof_put_u64(r, "ia32", prof.calls32);
-	prof_put_open(r, "analysis", '{', PROF_AS_HEADING);
-	prof_put_f64(r, "calls_per_s", prof.calls / prof_seconds(), 1);
-	prof_put_open(r, "calls_per_s_by_category", '{', PROF_AS_NOTHING);
-	for (i = 0; i < PROF_CAT_NR; i++)
-		prof_put_f64(r, prof_category_names[i], prof_category_calls(i) / prof_seconds(), 1);
+	prof_put_open(r, "analysis", '{');
+	prof_put_values(r, PROF_VALUES(PROF_R("calls_per_s", prof.calls / prof_seconds(), 1),
+			PROF_T("behaviour", prof_bpf_behaviour())));
+	prof_put_open(r, "calls_per_s_by_category", '{');
+	for (i = 0; i < PROF_CAT_NR && !r->text; i++)
+		json_f64(&r->j, prof_category_names[i], prof_category_calls(i) / prof_seconds(), 1);
 	prof_put_close(r, '}');
-	prof_put_str(r, "behaviour", prof_bpf_behaviour());
 	prof_put_close(r, '}');
 	prof_put_close(r, '}');
 }
@@ -10481,9 +10446,9 @@ static void prof_report_lost(struct prof_report *r)
 	};
 	size_t i;
 
-	prof_put_open(r, "lost", '{', PROF_AS_HEADING);
+	prof_put_open(r, "lost", '{');
 	for (i = 0; i < ARRAY_SIZE(rows); i++)
-		prof_put_u64(r, r->text ? rows[i].what : rows[i].key, rows[i].n);
+		prof_put_values(r, PROF_VALUES(PROF_N(r->text ? rows[i].what : rows[i].key, rows[i].n)));
 	prof_put_close(r, '}');
 }
 
@@ -10491,9 +10456,9 @@ static void prof_bpf_report(struct prof_report *r)
 {
 	u64 cache[2] = { 0 };
 
-	prof_put_open(r, "ebpf", '{', PROF_AS_HEADING);
+	prof_put_open(r, "ebpf", '{');
 	if (args.profile.only != PROF_SYSCALL) {
-		prof_put_open(r, "offcpu", '{', PROF_AS_HEADING);
+		prof_put_open(r, "offcpu", '{');
 		prof_report_times(r, "total_events", &prof.total.t);
 		prof_report_by_call(r);
 		prof_report_threads(r);
@@ -10503,10 +10468,10 @@ static void prof_bpf_report(struct prof_report *r)
 	}
 	if (args.profile.only != PROF_OFFCPU)
 		prof_report_calls(r);
-	r->heading = "counters";
-	prof_report_counters(r, &prof.total.t, &prof.total.io);
+	r->heading = r->text ? "counters" : NULL;
+	prof_report_counters(r, &prof.total);
 	if (prof_cache_read(cache))
-		prof_put_values(r, "cache", { "references", cache[0] }, { "misses", cache[1] });
+		prof_put_row(r, "cache", PROF_VALUES(PROF_N("references", cache[0]), PROF_N("misses", cache[1])));
 	prof_report_lost(r);
 	prof_put_close(r, '}');
 }
@@ -10734,20 +10699,20 @@ static u64 prof_proc_since(const struct prof_sampled *s, u32 what)
 static void prof_proc_report_thread(struct prof_report *r, const struct prof_sampled *s)
 {
 	u64 seen = s->last_ns - s->first_ns, cpu = s->now[PROF_PROC_CPU] - s->first_cpu;
+	struct prof_value v[4 + PROF_PROC_NR + 1] = { PROF_T("thread", NULL), PROF_T("comm", s->comm),
+						      PROF_N("seen_ns", seen) };
+	u32 n = 3, k;
 	char key[32];
-	u32 k;
 
 	snprintf(key, sizeof(key), "%d:%d", s->pid, s->tid);
-	prof_put_open(r, key, '{', PROF_AS_ROW);
-	prof_put_str(r, "comm", s->comm);
-	prof_put_u64(r, "seen_ns", seen);
+	v[0].text = key;
 	if (s->have >> PROF_PROC_CPU & 1)
-		prof_put_u64(r, "off_cpu_ns", seen - MIN(cpu, seen));
+		v[n++] = (struct prof_value)PROF_N("off_cpu_ns", seen - MIN(cpu, seen));
 	/* a line of the text has room for the times only */
 	for (k = 0; k < (r->text ? PROF_PROC_MINOR : PROF_PROC_NR); k++)
 		if (s->have >> k & 1)
-			prof_put_u64(r, prof_proc_files[k].name, prof_proc_since(s, k));
-	prof_put_close(r, '}');
+			v[n++] = (struct prof_value)PROF_N(prof_proc_files[k].name, prof_proc_since(s, k));
+	prof_put_row(r, r->text ? NULL : key, v + !r->text);
 }
 
 static void prof_proc_report(struct prof_report *r)
@@ -10764,31 +10729,36 @@ static void prof_proc_report(struct prof_report *r)
 		for (k = 0; k < PROF_PROC_NR; k++)
 			sum[k] += prof_proc_since(&prof_sampled[i], k);
 	}
-	prof_put_str(r, "missing_capability", prof.lacks);
-	prof_put_open(r, "lacks", '[', PROF_AS_HEADING);
-	for (i = 0; i < ARRAY_SIZE(lacks); i++)
-		prof_put_str(r, NULL, lacks[i]);
+	prof_put_values(r, PROF_VALUES(PROF_T("missing_capability", prof.lacks)));
+	prof_put_open(r, "lacks", '[');
+	prof_put_heading(r);
+	for (i = 0; i < ARRAY_SIZE(lacks); i++) {
+		if (r->text)
+			out_f(r->o, "  %s\n", lacks[i]);
+		else
+			json_str(&r->j, NULL, lacks[i]);
+	}
 	prof_put_close(r, ']');
-	prof_put_open(r, "proc", '{', PROF_AS_HEADING);
-	prof_put_u64(r, "looks", prof_looks);
+	prof_put_open(r, "proc", '{');
+	prof_put_values(r, PROF_VALUES(PROF_N("looks", prof_looks)));
 	for (i = 0; i < PROF_PROC_NR; i++)
 		if (have >> i & 1)
-			prof_put_u64(r, prof_proc_files[i].name, sum[i]);
+			prof_put_values(r, PROF_VALUES(PROF_N(prof_proc_files[i].name, sum[i])));
 	if (prof.calls + prof_seen_running + prof_seen_outside) {
-		prof_put_open(r, "sampled_syscalls", '{', PROF_AS_HEADING);
+		prof_put_open(r, "sampled_syscalls", '{');
+		prof_put_values(r, PROF_VALUES(PROF_N("samples_running", prof_seen_running),
+				PROF_N("samples_in_no_syscall", prof_seen_outside)));
 		prof_report_top_calls(r, "samples", "samples");
-		prof_put_u64(r, "samples_running", prof_seen_running);
-		prof_put_u64(r, "samples_in_no_syscall", prof_seen_outside);
-		prof_put_open(r, "analysis", '{', PROF_AS_HEADING);
+		prof_put_open(r, "analysis", '{');
 		/* at least these calls were made: a thread leaves its CPU by itself only in a call */
-		prof_put_str(r, "behaviour", prof_behaviour(
-			     sum[PROF_PROC_CPU] / 1e9, sum[PROF_PROC_WAIT] / 1e9,
-			     sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY],
-			     prof.category));
+		prof_put_values(r, PROF_VALUES(PROF_T("behaviour", prof_behaviour(
+				sum[PROF_PROC_CPU] / 1e9, sum[PROF_PROC_WAIT] / 1e9,
+				sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY],
+				prof.category))));
 		prof_put_close(r, '}');
 		prof_put_close(r, '}');
 	}
-	prof_put_open(r, "threads", '{', PROF_AS_HEADING);
+	prof_put_open(r, "threads", '{');
 	for (i = 0; i < (r->text ? MIN(prof_nr_sampled, 2 * PROF_TOP) : prof_nr_sampled); i++)
 		prof_proc_report_thread(r, &prof_sampled[i]);
 	prof_put_close(r, '}');
