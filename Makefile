@@ -1,4 +1,4 @@
-# gamer's build: three pinned libraries as static archives, the BPF object with its
+# gamer's build: four pinned libraries as static archives, the BPF object with its
 # skeleton, one static musl binary, and the bench beside it. Everything that is made lands in build/.
 #
 #   1. what can be set on the command line
@@ -15,7 +15,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 # 1: install also makes the link scx_gamer, the name by which scx_loader would start it.
 SCX_LINK ?=
-# A folder that already holds the three archives (offline, or not on Debian).
+# A folder that already holds the four archives (offline, or not on Debian).
 DISTDIR ?=
 CC      := musl-gcc
 CLANG   ?= $(shell for c in clang-19 clang; do command -v $$c && exit; done; echo clang)
@@ -49,9 +49,13 @@ ELF_SHA256   := 616099beae24aba11f9b63d86ca6cc8d566d968b802391334c91df54eab416b4
 BPF_VERSION  := 1.5.0
 BPF_ARCHIVE  := libbpf_$(BPF_VERSION).orig.tar.gz
 BPF_SHA256   := 53492aff6dd47e4da04ef5e672d753b9743848bdb38e9d90eafbe190b7983c44
+IBERTY_VERSION := 20250315
+IBERTY_ARCHIVE := libiberty_$(IBERTY_VERSION).orig.tar.xz
+IBERTY_SHA256  := 5b510b5e0918dcb00a748900103365a00411855f202089ff81dc5ef99d8beeaa
 # What test.sh asks the package archive for: source package = Debian version.
-SOURCES := zlib=1:1.3.dfsg+really$(ZLIB_VERSION)-1 elfutils=$(ELF_VERSION)-4 libbpf=$(BPF_VERSION)-3
-ARCHIVES := $(ZLIB_ARCHIVE) $(ELF_ARCHIVE) $(BPF_ARCHIVE)
+SOURCES := zlib=1:1.3.dfsg+really$(ZLIB_VERSION)-1 elfutils=$(ELF_VERSION)-4 libbpf=$(BPF_VERSION)-3 \
+	libiberty=$(IBERTY_VERSION)-1
+ARCHIVES := $(ZLIB_ARCHIVE) $(ELF_ARCHIVE) $(BPF_ARCHIVE) $(IBERTY_ARCHIVE)
 
 # What is linked in, as gamer --version tells it. musl is the build machine's own.
 LIBC = $(shell echo 'int main(){}' | $(CC) -static -Wl,--trace -xc - -o /dev/null | grep -o '/[^()]*/libc\.a' | head -n1)
@@ -61,6 +65,8 @@ $(B)/release.h: Makefile
 	printf '\t"%s %s, %s, %s  %s\\n" \\\n' \
 	libbpf $(BPF_VERSION) 'LGPL-2.1-only OR BSD-2-Clause' $(BPF_SHA256) '$(BPF_ARCHIVE)' \
 	'libelf of elfutils' $(ELF_VERSION) 'LGPL-3.0-or-later OR GPL-2.0-or-later' $(ELF_SHA256) '$(ELF_ARCHIVE)' \
+	'demangler of libiberty' $(IBERTY_VERSION) 'LGPL-2.0-or-later AND GPL-2.0-or-later WITH GCC-exception-2.0' \
+	$(IBERTY_SHA256) '$(IBERTY_ARCHIVE)' \
 	zlib $(ZLIB_VERSION) Zlib $(ZLIB_SHA256) '$(ZLIB_ARCHIVE)' \
 	musl "$$($(AR) p $$libc version.lo | grep -ao '[0-9][0-9.]*[0-9]' | head -n1)" MIT \
 	"$$(sha256sum <$$libc | cut -d' ' -f1)" libc.a; echo; } >$@
@@ -84,6 +90,7 @@ endef
 $(eval $(call unpack,zlib,$(ZLIB_ARCHIVE),$(ZLIB_SHA256),$(word 1,$(SOURCES))))
 $(eval $(call unpack,elfutils,$(ELF_ARCHIVE),$(ELF_SHA256),$(word 2,$(SOURCES))))
 $(eval $(call unpack,libbpf,$(BPF_ARCHIVE),$(BPF_SHA256),$(word 3,$(SOURCES))))
+$(eval $(call unpack,libiberty,$(IBERTY_ARCHIVE),$(IBERTY_SHA256),$(word 4,$(SOURCES))))
 
 # --- 3. library objects ----------------------------------------------------------------
 # musl-gcc sees no kernel headers; these links show it just the kernel's.
@@ -125,6 +132,9 @@ $(eval $(call library,elf,libelf/*.c lib/next_prime.c lib/crc32.c lib/eu-search.
 $(eval $(call library,bpf,src/*.c,-std=gnu89 -D_GNU_SOURCE -D_LARGEFILE64_SOURCE \
 	-D_FILE_OFFSET_BITS=64 -Iinclude -Iinclude/uapi -I../elfutils/libelf -I../zlib,libbpf,\
 	$(L)/elfutils/.unpacked $(L)/zlib/.unpacked))
+# Names of C++ and Rust, for `gamer profile`.
+$(eval $(call library,iberty,$(addprefix libiberty/,cp-demangle.c rust-demangle.c safe-ctype.c),\
+	-Iinclude -DHAVE_STDLIB_H -DHAVE_STRING_H -DHAVE_LIMITS_H,libiberty))
 
 # What elfutils' configure would have found with musl.
 $(L)/elfutils/config.h: $(L)/elfutils/.unpacked
@@ -174,9 +184,9 @@ LDFLAGS := -static -s -Wl,--gc-sections -Wl,--build-id=none \
 NO_GZ := $(foreach f,gzopen gzopen64 gzgets gzclose,-Wl,--defsym=$(f)=inflateEnd)
 
 $(B)/gamer: gamer.c gamer.bpf.c $(B)/gamer.skel.h $(B)/gamer.bpf.gz $(B)/release.h $(B)/syscalls.h \
-	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
+	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a $(L)/libiberty.a
 	$(call say,CC,$@)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(NO_GZ) -o $@ $< \
-	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a
+	$(L)/libbpf.a $(L)/libelf.a $(L)/libz.a $(L)/libiberty.a
 
 # A program of its own, which needs neither gamer nor its libraries.
 $(B)/gamer-bench: test/bench.c test/bpf.h test/helper.h gamer.bpf.c $(L)/uapi/.made
@@ -227,14 +237,14 @@ sysext: stage
 	else echo 'gamer: no mksquashfs (squashfs-tools): the folder alone' >&2; fi
 
 # For Arch: makepkg in this folder builds from what lies beside it.
-pkgbuild: $(foreach l,zlib elfutils libbpf,$(L)/$(l)/.unpacked)
+pkgbuild: $(foreach l,zlib elfutils libbpf libiberty,$(L)/$(l)/.unpacked)
 	$(call say,ARCH,$(B)/arch)set -e; rm -rf $(B)/arch; mkdir -p $(B)/arch; \
 	dir='$(DISTDIR)'; for a in $(ARCHIVES); do cp "$${dir:-$(B)/archives}/$$a" $(B)/arch/; done; \
 	git archive --prefix=gamer-$(VERSION)/ -o $(B)/arch/gamer-$(VERSION).tar.gz HEAD; cd $(B)/arch; \
 	printf '%s\n' 'pkgname=gamer' 'pkgver=$(VERSION)' 'pkgrel=1' "pkgdesc='scheduler for gaming machines (sched_ext)'" \
 	'arch=(x86_64)' 'license=(GPL-2.0-only)' 'makedepends=(bpf clang musl linux-api-headers)' 'options=(!strip !debug)' \
 	'source=(gamer-$(VERSION).tar.gz $(ARCHIVES))' 'noextract=($(ARCHIVES))' \
-	"sha256sums=($$(sha256sum gamer-$(VERSION).tar.gz | cut -d' ' -f1) $(ZLIB_SHA256) $(ELF_SHA256) $(BPF_SHA256))" \
+	"sha256sums=($$(sha256sum gamer-$(VERSION).tar.gz | cut -d' ' -f1) $(ZLIB_SHA256) $(ELF_SHA256) $(BPF_SHA256) $(IBERTY_SHA256))" \
 	'build() { make -C gamer-$(VERSION) DISTDIR="$$srcdir"; }' \
 	'package() { make -C gamer-$(VERSION) DISTDIR="$$srcdir" STAGE="$$pkgdir" stage; }' >PKGBUILD
 

@@ -42,6 +42,7 @@
 #include <math.h>
 #include <poll.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -82,6 +83,8 @@
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
+#include "lib/libiberty/include/demangle.h"
+#undef ARRAY_SIZE	/* libiberty's */
 #include <zlib.h>
 
 #include "gamer.bpf.c"
@@ -8560,6 +8563,7 @@ static int cmd_top(void)
 #define PROF_SYMBOLS		(4U << 20)	/* in all: 96 MB */
 #define PROF_ALIASES		16	/* names of one function that are compared */
 #define PROF_NAME		192	/* bytes of a function name, with its 0 */
+#define PROF_MANGLED		4096	/* bytes of a name that is made readable; longer ones stay as they are */
 #define PROF_LIST_BYTES		(64U << 20)	/* of a JIT compiler's list, or the kernel's */
 #define PROF_FRAMES_BYTES	(3 * PROF_FRAMES * (PROF_NAME + 1) + 1)	/* of the names of a stack: no more are needed */
 #define PROF_NAMES_BYTES	(64U << 20)	/* of the names of all stacks */
@@ -9420,6 +9424,40 @@ static void prof_frames_kernel(const struct prof_stack *stack)
 	}
 }
 
+/* A name of C++ or Rust as its author wrote it. */
+struct prof_plain {
+	jmp_buf full;
+	size_t len;
+	char text[PROF_NAME];
+};
+
+/* Leaves the demangler when the text is full: a hostile name of 400 bytes stands for one of gigabytes. */
+static void prof_plain_add(const char *s, size_t len, void *ctx)
+{
+	struct prof_plain *p = ctx;
+
+	len = MIN(len, sizeof(p->text) - 1 - p->len);
+	memcpy(p->text + p->len, s, len);
+	p->len += len;
+	p->text[p->len] = 0;
+	if (p->len == sizeof(p->text) - 1)
+		longjmp(p->full, 1);
+}
+
+static void prof_function_add(const char *name)
+{
+	static struct prof_plain p;
+	volatile bool mangled = name[0] == '_' && (name[1] == 'Z' || name[1] == 'R') &&
+		       strnlen(name, PROF_MANGLED) < PROF_MANGLED;
+
+	p.len = 0;
+	if (mangled && !setjmp(p.full) && !rust_demangle_callback(name, 0, prof_plain_add, &p)) {
+		p.len = 0;
+		mangled = cplus_demangle_v3_callback(name, DMGL_PARAMS | DMGL_ANSI, prof_plain_add, &p);
+	}
+	prof_frame_add('u', "%s", mangled ? p.text : name);
+}
+
 static void prof_frames_user(struct prof_image *im, const struct prof_stack *stack)
 {
 	struct prof_code code, inner = { 0 };
@@ -9431,11 +9469,11 @@ static void prof_frames_user(struct prof_image *im, const struct prof_stack *sta
 		code = prof_code_at(im, stack->ip[i] - !!i);
 		called = i ? prof_called(&code, &inner) : NULL;
 		if (called)
-			prof_frame_add('u', "%s", called);
+			prof_function_add(called);
 		path = code.mod ? code.mod->path : "[unknown]";
 		slash = strrchr(path, '/');
 		if (code.function)
-			prof_frame_add('u', "%s", code.function);
+			prof_function_add(code.function);
 		else if (!strncmp(path, "//anon", 6) || !*path)
 			prof_frame_add('u', "[jit]");
 		else if (path[0] == '[')
@@ -11761,8 +11799,7 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	  "chrome://tracing." },
 	{ .term = "gamer status --metrics", .text = "OpenMetrics, for Prometheus." },
 	{ .term = "gamer profile -s 10 -p 1234", .text = "Where the time of a process and its children goes." },
-	{ .term = "gamer profile --folded -- make 2>/dev/null | c++filt >make.folded", .text = "Stacks for "
-	  "flamegraph.pl; c++filt makes names of C++ and Rust readable." },
+	{ .term = "gamer profile --folded -o make.folded -- make", .text = "Stacks for flamegraph.pl." },
 	{ .term = "gamer db export learned.db", .text = "Keep what was learned; gamer db import learned.db takes it "
 	  "back." },
 	{ .term = "gamer restore", .text = "Put back what a gamer that was killed had given to threads." },
@@ -11797,7 +11834,7 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	{ .text = "Names come from the symbols of the files that are mapped, from debug files by build ID, and from "
 	  "/tmp/perf-PID.map (of the process's user, or of root if all may read it); Windows modules are named by "
 	  "file and offset. Names are read for 10 seconds at most, a million of a file; the report says what it "
-	  "lacks. Names of C++ and Rust stay mangled, for c++filt. Stacks follow frame pointers; one caller that they "
+	  "lacks. Names of C++ and Rust are shown as in their source. Stacks follow frame pointers; one caller that they "
 	  "skip is found by the call instruction before the return address. With --json or --folded and without "
 	  "--output the command's own output goes to standard error." },
 	{ .section = "START AT BOOT", .term = "systemd", .text = "The unit is active when gamer schedules, not "

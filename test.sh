@@ -2059,12 +2059,14 @@ folded() {
 	"$GAMER" profile --folded -o "$WORK/folded" "$@" >"$WORK/truth" || fail "'profile --folded $*' exits $?"
 	grep -qE "$pattern(;| ).* [0-9]+\$" "$WORK/folded" || fail "no line has '$pattern': $(head -c 2000 "$WORK/folded")"
 }
-host_profile_stacks() { : "profile: folded stacks name functions of static, PIE, dlopened, deleted and short-lived programs"
+host_profile_stacks() { : "profile: folded stacks name functions of static, PIE, dlopened, deleted and short-lived programs, of C++ and Rust"
 	as_root
 	folded main pipes calls_the_blocker block_on_pipe -- "$BIN/static" pipe
 	folded main pipes calls_the_blocker block_on_pipe -- "$BIN/dynamic" pipe
 	folded main library pipes calls_the_blocker block_in_library library_reads -- "$BIN/dynamic" library "$BIN/library.so"
 	folded main execs ends_early -- "$BIN/dynamic" execs
+	folded main pipes calls_the_blocker 'endless\(std::pair<A, A>, .*' 'game::Engine::frame\(int\)' tokio::runtime::waits \
+		mycrate::pad::reads block_on_pipe -- "$BIN/dynamic" mangled
 	! grep -qE '(^|;)[^ ]* 0x|;$' "$WORK/folded" || fail "$(head -c 1000 "$WORK/folded")"
 	# code at run time: by the compiler's list of names, or by the Windows module it lies behind
 	folded calls_the_blocker block_in_jit 'made at run time' -- "$BIN/static" jit

@@ -4,6 +4,7 @@
  *
  *   sleeps          20 times 50 ms
  *   pipe [N]        20 times, or N, blocked on a pipe, in block_on_pipe(), fed by a child
+ *   mangled         the same, below functions of C++ and Rust, one of them with a name that has no end
  *   library FILE    the same, below block_in_library() of a shared object
  *   futex           200 waits that block, between two threads
  *   calls           every category of system calls, each another number of times
@@ -128,6 +129,24 @@ __attribute__((noinline)) static void pipes(int (*block)(int), int n)
 	waitpid(pid, NULL, 0);
 	told("ns", sum);
 }
+
+/* Functions by the names that compilers give to others: of C++, of Rust old and new, and a pair of pairs of pairs... */
+#define MANGLED(name, symbol, inner)				\
+	__attribute__((noinline)) int name(int fd) __asm__(symbol);	\
+	__attribute__((noinline)) int name(int fd)		\
+	{							\
+		int n = inner(fd);				\
+								\
+		__asm__ volatile("");				\
+		return n;					\
+	}
+#define PAIR(n) "S_IS" #n "_S" #n "_E"
+MANGLED(mangled_new, "_RNvNtCs1234_7mycrate3pad5reads", block_on_pipe)
+MANGLED(mangled_old, "_ZN5tokio7runtime5waits17h05af221e174051e9E", mangled_new)
+MANGLED(mangled_cpp, "_ZN4game6Engine5frameEi", mangled_old)
+MANGLED(mangled_endless, "_Z7endlessSt4pairI1AS0_E" PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6) PAIR(7) PAIR(8) PAIR(9)
+	PAIR(A) PAIR(B) PAIR(C) PAIR(D) PAIR(E) PAIR(F) PAIR(G) PAIR(H) PAIR(I) PAIR(J) PAIR(K) PAIR(L) PAIR(M) PAIR(N)
+	PAIR(O) PAIR(P) PAIR(Q) PAIR(R) PAIR(S) PAIR(T) PAIR(U) PAIR(V) PAIR(W) PAIR(X) PAIR(Y), mangled_cpp)
 
 __attribute__((noinline)) static void library(const char *path)
 {
@@ -453,6 +472,7 @@ int main(int argc, char **argv)
 #define MODE(name, call) if (!strcmp(mode, #name)) { call; return 0; }
 	MODE(sleeps, sleeps())
 	MODE(pipe, pipes(NULL, *arg ? atoi(arg) : 20))
+	MODE(mangled, pipes(mangled_endless, 20))
 	MODE(library, library(arg))
 	MODE(jit, jit(arg, argc > 3 ? atoi(argv[3]) : 20))
 	MODE(futex, futex())
