@@ -7872,8 +7872,8 @@ static struct trace {
 	bool cpu_named[MAX_CPUS];	/* the track has its name; trace_cpu() */
 } trace;
 
-/* Begins an event; trace_end() ends it. at_ns 0: it has no time. */
-static void trace_begin(const char *phase, const char *name, u32 pid, u32 tid, u64 at_ns)
+/* Begins an event, and what is known of it; trace_end() ends both. at_ns 0: it has no time. */
+static void trace_begin(const char *phase, const char *name, u32 pid, u32 tid, u64 at_ns, u64 duration_ns)
 {
 	struct json *j = &trace.j;
 
@@ -7884,10 +7884,16 @@ static void trace_begin(const char *phase, const char *name, u32 pid, u32 tid, u
 	json_u64(j, "tid", tid);
 	if (at_ns)
 		json_f64(j, "ts", (MAX(at_ns, trace.base_ns) - trace.base_ns) / 1e3, 3);
+	if (*phase == 'X')
+		json_f64(j, "dur", duration_ns / 1e3, 3);
+	if (*phase == 'i')
+		json_str(j, "s", "t");
+	json_open(j, "args", '{');
 }
 
 static void trace_end(void)
 {
+	json_close(&trace.j, '}');
 	json_close(&trace.j, '}');
 	out_put(trace.out, "\n", 1);
 }
@@ -7895,27 +7901,16 @@ static void trace_end(void)
 /* What a process or track is called. */
 static void trace_name(const char *kind, u32 pid, u32 tid, const char *name)
 {
-	trace_begin("M", kind, pid, tid, 0);
-	json_open(&trace.j, "args", '{');
+	trace_begin("M", kind, pid, tid, 0, 0);
 	json_str(&trace.j, "name", name);
-	json_close(&trace.j, '}');
-	trace_end();
-}
-
-/* Ends an event, with all that is known of it. */
-static void trace_args(const struct event *e)
-{
-	json_open(&trace.j, "args", '{');
-	event_json(&trace.j, e);
-	json_close(&trace.j, '}');
 	trace_end();
 }
 
 static void trace_instant(u32 pid, u32 tid, const struct event *e)
 {
-	trace_begin("i", event_name(e->type), pid, tid, e->at_ns);
-	json_str(&trace.j, "s", "t");
-	trace_args(e);
+	trace_begin("i", event_name(e->type), pid, tid, e->at_ns, 0);
+	event_json(&trace.j, e);
+	trace_end();
 }
 
 /* Slices of a track must not overlap: one begins where the one before ended, or later. */
@@ -7923,11 +7918,10 @@ static void trace_slice(const char *name, u32 pid, u32 tid, u64 from_ns, u64 to_
 			const struct event *e)
 {
 	from_ns = MAX(MAX(from_ns, *end_ns), trace.base_ns);
-	to_ns = MAX(from_ns, to_ns);
-	*end_ns = to_ns;
-	trace_begin("X", name, pid, tid, from_ns);
-	json_f64(&trace.j, "dur", (to_ns - from_ns) / 1e3, 3);
-	trace_args(e);
+	*end_ns = MAX(from_ns, to_ns);
+	trace_begin("X", name, pid, tid, from_ns, *end_ns - from_ns);
+	event_json(&trace.j, e);
+	trace_end();
 }
 
 /* A frame, from the one before until it was shown. */
@@ -7937,10 +7931,8 @@ static void trace_frame(const struct event_frame *e)
 		return;
 	trace_slice("frame", TRACE_FRAMES, 1, e->at_ns - MIN(e->interval_ns, e->at_ns), e->at_ns,
 		    &trace.frame_end_ns, (const struct event *)e);
-	trace_begin("C", "frame time", TRACE_FRAMES, 0, e->at_ns);
-	json_open(&trace.j, "args", '{');
+	trace_begin("C", "frame time", TRACE_FRAMES, 0, e->at_ns, 0);
 	json_f64(&trace.j, "ms", e->interval_ns / 1e6, 3);
-	json_close(&trace.j, '}');
 	trace_end();
 }
 
