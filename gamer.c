@@ -8460,10 +8460,11 @@ static bool top_asked(const struct pollfd *fds, bool *any)
 	return n > 0 ? i == n : n < 0 && errno == EINTR;	/* 0: the terminal is gone */
 }
 
-/* Asks each second, until asked to stop (EX_OK) or gamer does not answer any more. */
-static int top_loop(int signal_fd, const char **why)
+/* Asks each second, until asked to stop (NULL); else says why not. */
+static const char *top_loop(int signal_fd)
 {
 	u64 next_ns = top.at_ns + TOP_PERIOD_NS, now;
+	const char *why;
 	bool stale = true;
 
 	for (;;) {
@@ -8474,17 +8475,16 @@ static int top_loop(int signal_fd, const char **why)
 
 		if (stale)
 			top_draw();
-		*why = "cannot write to the terminal";
 		if (top.out.failed)
-			return EX_IOERR;
+			return "cannot write to the terminal";
 		now = now_ns();
 		poll(fds, ARRAY_SIZE(fds), next_ns > now ? (next_ns - now) / NSEC_PER_MSEC + 1 : 0);
 		if (!top_asked(fds, &stale))
-			return EX_OK;
+			return NULL;
 		if (fds[2].revents && !conn_read(&top.conn)) {
-			*why = top_take();
-			if (*why)
-				return EX_UNAVAILABLE;
+			why = top_take();
+			if (why)
+				return why;
 			stale = true;
 		}
 		now = now_ns();
@@ -8492,21 +8492,17 @@ static int top_loop(int signal_fd, const char **why)
 			continue;
 		next_ns = now + TOP_PERIOD_NS;
 		stale = true;
-		*why = "gamer does not answer";
-		if (top.conn.fd >= 0 && now - top.asked_ns > CONN_WAIT_NS)
-			return EX_UNAVAILABLE;
-		if (top.conn.fd >= 0)
-			continue;
-		top.asked_ns = now;
-		if (!conn_ask(&top.conn, "top", NULL))
-			return EX_UNAVAILABLE;
+		if (top.conn.fd < 0)
+			top.asked_ns = conn_ask(&top.conn, "top", NULL) ? now : 0;
+		if (now - top.asked_ns > CONN_WAIT_NS)
+			return "gamer does not answer";
 	}
 }
 
 static int cmd_top(void)
 {
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM"), *why;
-	int code;
+	int signal_fd;
 
 	if (args.top.json)
 		return conn_print("status");
@@ -8520,13 +8516,13 @@ static int cmd_top(void)
 	signals_catch(top_crash);
 	signal(SIGPIPE, SIG_IGN);
 	atexit(top_leave);
-	code = signals_open((const int[]){ SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGWINCH, 0 });
+	signal_fd = signals_open((const int[]){ SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGWINCH, 0 });
 	top_enter();
-	code = top_loop(code, &why);
+	why = top_loop(signal_fd);
 	top_leave();
-	if (code)
+	if (why)
 		note("top: %s", why);
-	return code;
+	return !why ? EX_OK : top.out.failed ? EX_IOERR : EX_UNAVAILABLE;
 }
 
 /* ======== 20. profile =============================================================== */
