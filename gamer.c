@@ -8653,8 +8653,6 @@ static struct prof {
 	void (*turn)(u64 now);	/* called every PROF_TURN_NS; cmd_profile() */
 	const char *lacks;	/* missing capabilities, then /proc is the source; NULL: BPF is */
 
-	struct bpf_link *links[16];
-	u32 nr_links;
 	struct bpf_link *iter;
 	struct ring_buffer *ring;
 
@@ -9524,17 +9522,16 @@ static void prof_names_read(void)
 
 /* ==== profile 6: the recording ======================================================= */
 
-/* BPF's programs: the first follow the tree, the rest are attached when it is marked. */
-static const struct { const char *name, *target; u8 part; } prof_progs[] = {
-	{ "prof_fork", "task_newtask", PROF_ALL },
-	{ "prof_exec", "sched_process_exec", PROF_ALL },
-	{ "prof_switch", "sched_switch", PROF_ALL },
-	{ "prof_waking", "sched_waking", PROF_OFFCPU },
-	{ "prof_sys_enter", "sys_enter", PROF_SYSCALL },
-	{ "prof_io_start", "block_io_start", PROF_ALL },
-	{ "prof_io_done", "block_io_done", PROF_ALL },
+/* BPF's programs, and in which of enum prof_only's cases they run: bits. */
+static const struct { const char *name, *target; u8 when; } prof_progs[] = {
+	{ "prof_fork", "task_newtask", 1 << PROF_ALL | 1 << PROF_OFFCPU | 1 << PROF_SYSCALL },
+	{ "prof_exec", "sched_process_exec", 1 << PROF_ALL | 1 << PROF_OFFCPU | 1 << PROF_SYSCALL },
+	{ "prof_switch", "sched_switch", 1 << PROF_ALL | 1 << PROF_OFFCPU | 1 << PROF_SYSCALL },
+	{ "prof_waking", "sched_waking", 1 << PROF_ALL | 1 << PROF_OFFCPU },
+	{ "prof_sys_enter", "sys_enter", 1 << PROF_ALL | 1 << PROF_SYSCALL },
+	{ "prof_io_start", "block_io_start", 1 << PROF_ALL },
+	{ "prof_io_done", "block_io_done", 1 << PROF_ALL },
 };
-#define PROF_FIRST	3	/* of these: they are attached first */
 
 /* Forks the command, which waits before its exec until cmd_profile() has everything attached. */
 static void prof_spawn(char **argv)
@@ -9590,10 +9587,10 @@ static void prof_configure(struct gamer_bpf *skel, const struct btf *btf)
 		snprintf(type, sizeof(type), "btf_trace_%s", prof_progs[i].target);
 		prog = bpf_object__find_program_by_name(skel->obj, prof_progs[i].name);
 		bpf_program__set_autoload(prog, btf__find_by_name_kind(btf, type, BTF_KIND_TYPEDEF) > 0 &&
-					  (!args.profile.only || i < PROF_FIRST ||
-					   prof_progs[i].part == args.profile.only));
+					  prof_progs[i].when >> args.profile.only & 1);
 	}
 	bpf_program__set_autoload(skel->progs.prof_threads, true);
+	bpf_program__set_autoattach(skel->progs.prof_threads, false);	/* it stays when the others go */
 	skel->rodata->prof_min_ns = MAX(args.profile.min_us * NSEC_PER_USEC, 1);
 	skel->rodata->prof_max_ns = args.profile.max_us ? args.profile.max_us * NSEC_PER_USEC : UINT64_MAX;
 	skel->rodata->prof_offcpu = args.profile.only != PROF_SYSCALL;
@@ -9647,23 +9644,6 @@ static void prof_load(void)
 	prof.iter = bpf_program__attach_iter(st.skel->progs.prof_threads, NULL);
 	if (!prof.ring || !prof.iter)
 		die(EX_SOFTWARE, "profile: no ring or no iterator: %s", strerror(errno));
-}
-
-static void prof_attach(size_t from, size_t to)
-{
-	struct bpf_program *prog;
-	struct bpf_link *link;
-
-	for (; from < to; from++) {
-		prog = bpf_object__find_program_by_name(st.skel->obj, prof_progs[from].name);
-		if (!bpf_program__autoload(prog))
-			continue;
-		link = bpf_program__attach(prog);
-		if (!link)
-			die(EX_SOFTWARE, "profile: cannot attach to %s: %s",
-			    prof_progs[from].target, strerror(errno));
-		prof.links[prof.nr_links++] = link;
-	}
 }
 
 /* Walks over all tasks, to mark, list or collect; appends the records that come to prof.threads. */
@@ -9826,8 +9806,7 @@ static void prof_collect(void)
 	struct prof_key key, *last = NULL;
 
 	prof_await_ends();
-	while (prof.nr_links)
-		bpf_link__destroy(prof.links[--prof.nr_links]);
+	gamer_bpf__detach(st.skel);
 	ring_buffer__consume(prof.ring);
 	prof_walk(PROF_WALK_COLLECT);
 	prof.records_lost = st.skel->bss->prof_ids - prof.nr_threads;
@@ -10592,26 +10571,14 @@ struct prof_sampled {
 	s32 pid, tid;
 	u32 have;			/* bits by enum prof_proc: the number could be read */
 	u64 first_ns, last_ns;		/* first and last look, CLOCK_MONOTONIC */
-	u64 first_cpu;			/* CPU time at the first look */
-	u64 base[PROF_PROC_NR];		/* what was counted before the recording */
-	u64 now[PROF_PROC_NR];		/* at the last look */
-	char comm[16];
+	u64 first[PROF_PROC_NR], last[PROF_PROC_NR];	/* at these */
+	u64 before[PROF_PROC_NR];	/* what was counted before the recording */
+	char comm[64];			/* not trusted */
 };
 
 static struct prof_sampled *prof_sampled;	/* PROF_SAMPLED; cmd_profile() */
 static u32 prof_nr_sampled, prof_looks, prof_unsampled;
 static u32 prof_seen_running, prof_seen_outside;	/* samples that saw a thread in no system call */
-
-/* Name of a thread by its "stat"; returns what stands behind the name, "" if it is cut. */
-static const char *prof_proc_stat(struct prof_sampled *s, char *text)
-{
-	char *open = strchr(text, '('), *close = strrchr(text, ')');
-
-	if (!open || !close)
-		return "";
-	snprintf(s->comm, sizeof(s->comm), "%.*s", (int)(close - open - 1), open + 1);
-	return close;
-}
 
 /*
  * The file says "running", or the number of the call (-1: none), six arguments, stack and code
@@ -10641,11 +10608,14 @@ static void prof_proc_look(struct prof_sampled *s, u64 now)
 	u32 i, words;
 
 	s->last_ns = now;
+	if (read_file(text, sizeof(text), "/proc/%d/task/%d/comm", s->pid, s->tid))
+		snprintf(s->comm, sizeof(s->comm), "%.63s", text);
 	for (i = 0; i < PROF_PROC_NR; i++) {
 		if (strcmp(file, prof_proc_files[i].file)) {
 			file = prof_proc_files[i].file;
 			read_file(text, sizeof(text), "/proc/%d/task/%d/%s", s->pid, s->tid, file);
-			from = strcmp(file, "stat") ? text : prof_proc_stat(s, text);
+			/* the name before it may have brackets of its own */
+			from = strcmp(file, "stat") ? text : strrchr(text, ')') ? : "";
 		}
 		at = *from ? strstr(from, prof_proc_files[i].text) : NULL;
 		if (!at)
@@ -10655,7 +10625,7 @@ static void prof_proc_look(struct prof_sampled *s, u64 now)
 			at += strspn(at, " ");
 			at += strcspn(at, " ");
 		}
-		s->now[i] = strtoull(at, NULL, 10);
+		s->last[i] = strtoull(at, NULL, 10);
 		s->have |= 1u << i;
 	}
 	if (read_file(text, sizeof(text), "/proc/%d/task/%d/syscall", s->pid, s->tid))
@@ -10664,28 +10634,24 @@ static void prof_proc_look(struct prof_sampled *s, u64 now)
 
 static void prof_proc_thread(s32 pid, s32 tid, u64 now)
 {
-	struct prof_sampled *s;
-	u32 i;
+	struct prof_sampled *s = prof_sampled, *end = s + prof_nr_sampled;
 
-	for (i = 0; i < prof_nr_sampled; i++)
-		if (prof_sampled[i].tid == tid && prof_sampled[i].pid == pid)
-			break;
-	s = &prof_sampled[i];
-	if (i == PROF_SAMPLED) {
+	for (; s < end && (s->tid != tid || s->pid != pid); s++)
+		;
+	if (s == prof_sampled + PROF_SAMPLED) {
 		prof_unsampled++;
 		return;
 	}
-	if (i == prof_nr_sampled) {
-		prof_nr_sampled++;
+	if (s == end)
 		*s = (struct prof_sampled){ .pid = pid, .tid = tid, .first_ns = now };
-		prof_proc_look(s, now);
-		s->first_cpu = s->now[PROF_PROC_CPU];
-		/* threads that the first look finds were counted before the recording; so was the command */
-		if (!prof_looks)
-			memcpy(s->base, s->now, sizeof(s->base));
-		return;
-	}
 	prof_proc_look(s, now);
+	if (s < end)
+		return;
+	prof_nr_sampled++;
+	memcpy(s->first, s->last, sizeof(s->first));
+	/* threads that the first look finds were counted before the recording; so was the command */
+	if (!prof_looks)
+		memcpy(s->before, s->last, sizeof(s->before));
 }
 
 /* Looks at a process's threads, and at their children. */
@@ -10719,12 +10685,12 @@ static void prof_proc_turn(u64 now)
 /* What was counted since the recording began. */
 static u64 prof_proc_since(const struct prof_sampled *s, u32 what)
 {
-	return s->now[what] - MIN(s->base[what], s->now[what]);
+	return s->last[what] - MIN(s->before[what], s->last[what]);
 }
 
 static void prof_proc_report_thread(struct prof_report *r, const struct prof_sampled *s)
 {
-	u64 seen = s->last_ns - s->first_ns, cpu = s->now[PROF_PROC_CPU] - s->first_cpu;
+	u64 seen = s->last_ns - s->first_ns, cpu = s->last[PROF_PROC_CPU] - s->first[PROF_PROC_CPU];
 	struct prof_value v[4 + PROF_PROC_NR + 1] = { PROF_T("thread", NULL), PROF_T("comm", s->comm),
 						      PROF_N("seen_ns", seen) };
 	u32 n = 3, k;
@@ -10800,6 +10766,7 @@ static void prof_proc_report(struct prof_report *r)
 static void prof_bpf_start(void)
 {
 	struct rlimit files;
+	int err;
 
 	/* the command was forked before, and keeps its own limit */
 	if (!getrlimit(RLIMIT_NOFILE, &files)) {
@@ -10808,9 +10775,10 @@ static void prof_bpf_start(void)
 	}
 	prof_load();
 	prof_rings_open();
-	prof_attach(0, PROF_FIRST);
+	err = gamer_bpf__attach(st.skel);
+	if (err)
+		die(EX_SOFTWARE, "profile: cannot attach the BPF programs: %s", strerror(-err));
 	prof_mark_all();
-	prof_attach(PROF_FIRST, ARRAY_SIZE(prof_progs));
 }
 
 static void prof_report_print(struct out *o)
