@@ -7780,16 +7780,6 @@ static bool conn_read(struct conn *c)
 	return true;
 }
 
-/* The same, once something has come; false too where that is not before `until_ns`. */
-static bool conn_wait(struct conn *c, u64 until_ns)
-{
-	struct pollfd pfd = { .fd = c->fd, .events = POLLIN };
-	u64 now = now_ns();
-	int n = now < until_ns ? poll(&pfd, 1, (until_ns - now) / NSEC_PER_MSEC + 1) : 0;
-
-	return n > 0 ? conn_read(c) : n < 0 || conn_end(c, "gamer does not answer");
-}
-
 /* The next whole line; NULL: none yet. */
 static char *conn_line(struct conn *c)
 {
@@ -7827,12 +7817,20 @@ static const char *conn_lacks(struct conn *c)
 /* Asks, and waits for the answer; ends gamer where there is none. */
 static void conn_fetch(struct conn *c, const char *cmd)
 {
-	u64 until_ns = now_ns() + CONN_WAIT_NS;
+	u64 until_ns = now_ns() + CONN_WAIT_NS, now;
+	struct pollfd pfd = { .events = POLLIN };
 	const char *why;
+	int n;
 
 	conn_must_ask(c, cmd, NULL);
-	while (conn_wait(c, until_ns))
-		;
+	for (pfd.fd = c->fd; c->fd >= 0;) {
+		now = now_ns();
+		n = now < until_ns ? poll(&pfd, 1, (until_ns - now) / NSEC_PER_MSEC + 1) : 0;
+		if (n > 0)
+			conn_read(c);
+		else if (!n)
+			conn_end(c, "gamer does not answer");
+	}
 	why = conn_lacks(c);
 	if (why)
 		die(EX_UNAVAILABLE, "%s: %s", cmd, why);
@@ -9754,21 +9752,18 @@ static void prof_turn(u64 now)
 	prof_images_look(now, false);
 }
 
+/* Adds up what each CPU counted; the structure holds nothing but counts. */
 static void prof_syscalls_read(void)
 {
-	int cpus = libbpf_num_possible_cpus(), i;
-	struct prof_counts *c = calloc(MAX(cpus, 1), sizeof(*c));
-	u32 zero = 0, k, nr;
+	int cpus = libbpf_num_possible_cpus();
+	size_t per_cpu = sizeof(prof.counts) / sizeof(u64), i;
+	u64 *n = calloc(MAX(cpus, 1), sizeof(prof.counts));
+	u32 zero = 0;
 
-	if (!c || bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.prof_syscalls), &zero, c))
-		cpus = 0;
-	for (i = 0; i < cpus; i++) {
-		for (k = 0; k < 2; k++)
-			for (nr = 0; nr < PROF_SYSCALLS; nr++)
-				prof.counts.n[k][nr] += c[i].n[k][nr];
-		prof.counts.odd += c[i].odd;
-	}
-	free(c);
+	if (n && !bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.prof_syscalls), &zero, n))
+		for (i = 0; i < cpus * per_cpu; i++)
+			((u64 *)&prof.counts)[i % per_cpu] += n[i];
+	free(n);
 }
 
 static int prof_place_cmp(const void *a, const void *b)
@@ -9904,7 +9899,6 @@ static void prof_row_add(struct prof_row *to, const struct prof_row *r)
 	if (r->t.events && (!to->t.events || r->t.min_ns < to->t.min_ns))
 		to->t.min_ns = r->t.min_ns;
 	to->t.max_ns = MAX(to->t.max_ns, r->t.max_ns);
-	to->t.end_ns = MAX(to->t.end_ns, r->t.end_ns);
 	to->t.wait_max_ns = MAX(to->t.wait_max_ns, r->t.wait_max_ns);
 	for (i = 0; i < HIST_SLOTS; i++)
 		to->t.waits[i] += r->t.waits[i];
