@@ -100,16 +100,39 @@ $(L)/uapi/.made:
 	if [ -d /usr/include/$$arch/asm ]; then ln -s /usr/include/$$arch/asm $(@D)/asm; \
 	else ln -s /usr/include/asm $(@D)/asm; fi; touch $@
 
-# x86-64's system calls by number, as S(number, name): what the kernel's header has, and what newer
+# x86-64's system calls, as S(number, name, category): what the kernel's header has, and what newer
 # kernels add, each row with the number of its first name. `make` says where the header is too old.
+# The first category with a pattern that fits the name is the call's; FILE where none fits.
+CALL_CATEGORIES := \
+	'READY poll|ppoll|.*select.*|epoll_.*wait.*' \
+	'IPC pipe.*|shm.*|sem.*|msg.*|mq_.*|.*pmsg|eventfd.*|futex.*' \
+	'SIGNAL rt_.*|sig.*|.*kill|.*_signal|pause|restart_syscall' \
+	'TIME clock_.*|timer.*|.*itimer|.*timeofday|time|alarm|nanosleep|adjtimex' \
+	'NETWORK socket.*|accept.*|connect|bind|listen|shutdown|recv.*|sendto|send.*msg|.*sockname' \
+	'NETWORK getpeername|.*sockopt' \
+	'MEMORY mmap|munmap|mremap|mprotect|msync|mincore|mseal|brk|mlock.*|munlock.*|.*madvise' \
+	'MEMORY .*mempolicy.*|mbind|migrate_pages|move_pages|remap_file_pages|swap.*|memfd_.*|process_vm.*' \
+	'MEMORY process_mrelease|pkey_.*|membarrier|userfaultfd|modify_ldt|cachestat|map_shadow_stack' \
+	'PROCESS sched_.*|.*clone.*|.*fork|exec.*|exit.*|wait4|waitid|.*pid|.*pgid|.*pgrp|getsid|setsid' \
+	'PROCESS gettid|pidfd_.*|.*rlimit.*|.*rusage|times|ptrace|personality|.*priority|.*prctl|acct' \
+	'PROCESS set_tid_address|.*thread_area|ioprio_.*|.*robust_list|unshare|setns|getcpu|kcmp|rseq.*' \
+	'SECURITY .*uid|.*gid|.*groups|capget|capset|umask|.*key.*|seccomp|security|landlock_.*|lsm_.*' \
+	'SECURITY getrandom' \
+	'OTHER uname|.*sys.*|uselib|ustat|vhangup|reboot|sethostname|setdomainname|iopl|ioperm|.*module.*' \
+	'OTHER get_kernel_syms|quotactl.*|nfsservctl|tuxcall|lookup_dcookie|vserver|kexec_.*|perf_.*|bpf' \
+	'OTHER .*probe'
 NEWER_CALLS := "335 uretprobe uprobe" \
 	"451 cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount" \
 	"459 lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat" \
 	"466 removexattrat open_tree_attr file_getattr file_setattr listns rseq_slice_yield"
 $(B)/syscalls.h: Makefile $(L)/uapi/.made
 	$(Q){ sed -n 's/^#define __NR_\([a-z0-9_]*\)[ \t]*\([0-9]*\)$$/\2 \1/p' $(L)/uapi/asm/unistd_64.h; \
-	printf '%s\n' $(NEWER_CALLS); } | awk '{ for (i = 2; i <= NF; i++) name[$$1 + i - 2] = $$i } \
-	END { if (!(450 in name)) exit 1; for (n = 0; n < 512; n++) if (n in name) printf "S(%d, %s)\n", n, name[n] }' \
+	printf '%s\n' $(NEWER_CALLS) $(CALL_CATEGORIES); } | \
+	awk '/^[A-Z]/ { category[++rows] = $$1; pattern[rows] = "^(" $$2 ")$$"; next } \
+	{ for (i = 2; i <= NF; i++) name[$$1 + i - 2] = $$i } \
+	END { if (!(450 in name)) exit 1; for (n = 0; n < 512; n++) if (n in name) { \
+	for (i = 1; i <= rows && name[n] !~ pattern[i]; i++); \
+	printf "S(%d, %s, %s)\n", n, name[n], i <= rows ? category[i] : "FILE" } }' \
 	>$@ || { echo "gamer: the kernel's headers (linux-libc-dev) are older than 6.1" >&2; exit 1; }
 
 LIBCFLAGS := $(OPT) $(HERE) -w -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -idirafter $(L)/uapi

@@ -2101,7 +2101,7 @@ static bool folder_foreign(int dir_fd, const char *path)
 
 /*
  * System calls of a gamer that is attached: of its loop, of its children, and what libbpf does to
- * load again. Any other fails with EPERM and is logged by the kernel; gamer is not killed for it,
+ * load again; also of the child that names stacks for `gamer profile`. Any other fails with EPERM and is logged by the kernel; gamer is not killed for it,
  * since a call forgotten here would then end the scheduler of the whole machine.
  */
 static const u16 allowed_calls[] = {
@@ -8675,41 +8675,19 @@ static struct prof {
 	struct prof_counts counts;
 	u64 calls, calls32;		/* all system calls; 32-bit ones among them */
 	u64 category[PROF_CAT_ALL];	/* calls */
-	u8 category_of[PROF_SYSCALLS];	/* enum prof_category of each 64-bit call */
 	u16 order[PROF_CALLS];		/* calls, the most frequent first; prof_calls_make() */
 } prof;		/* no initial values: cmd_profile() */
 
-/* The names of x86-64's system calls by number; the Makefile takes them from the kernel's header. */
+/* x86-64's system calls by number; the Makefile takes the names from the kernel's header, and sorts them. */
 static const char *const prof_call_names[PROF_SYSCALLS] = {
-#define S(nr, name) [nr] = #name,
+#define S(nr, name, category) [nr] = #name,
 #include "syscalls.h"
 #undef S
 };
-
-/*
- * Categories of system calls by patterns of their names, each with a space behind it. The first
- * pattern that fits decides; a name that fits none belongs to a call for files.
- */
-static const struct { u8 category; const char *names; } prof_categories[] = {
-	{ PROF_CAT_READY, "poll ppoll *select* epoll_*wait* " },
-	{ PROF_CAT_IPC, "pipe* shm* sem* msg* mq_* *pmsg eventfd* futex* " },
-	{ PROF_CAT_SIGNAL, "rt_* sig* *kill *_signal pause restart_syscall " },
-	{ PROF_CAT_TIME, "clock_* timer* *itimer *timeofday time alarm nanosleep adjtimex " },
-	{ PROF_CAT_NETWORK, "socket* accept* connect bind listen shutdown recv* sendto send*msg *sockname "
-			    "getpeername *sockopt " },
-	{ PROF_CAT_MEMORY, "mmap munmap mremap mprotect msync mincore mseal brk mlock* munlock* *madvise "
-			   "*mempolicy* mbind migrate_pages move_pages remap_file_pages swap* memfd_* "
-			   "process_vm* process_mrelease pkey_* membarrier userfaultfd modify_ldt "
-			   "cachestat map_shadow_stack " },
-	{ PROF_CAT_PROCESS, "sched_* *clone* *fork exec* exit* wait4 waitid *pid *pgid *pgrp getsid setsid "
-			    "gettid pidfd_* *rlimit* *rusage times ptrace personality *priority *prctl "
-			    "acct set_tid_address *thread_area ioprio_* *robust_list unshare setns getcpu "
-			    "kcmp rseq* " },
-	{ PROF_CAT_SECURITY, "*uid *gid *groups capget capset umask *key* seccomp security landlock_* lsm_* "
-			     "getrandom " },
-	{ PROF_CAT_OTHER, "uname *sys* uselib ustat vhangup reboot sethostname setdomainname iopl ioperm "
-			  "*module* get_kernel_syms quotactl* nfsservctl tuxcall lookup_dcookie vserver "
-			  "kexec_* perf_* bpf *probe " },
+static const u8 prof_call_categories[PROF_SYSCALLS] = {
+#define S(nr, name, category) [nr] = PROF_CAT_##category,
+#include "syscalls.h"
+#undef S
 };
 
 /* Memory just allocated; without it the profile ends. */
@@ -9972,49 +9950,24 @@ static int prof_count_cmp(const void *a, const void *b)
 	return CMP(prof_count_of(y), prof_count_of(x)) ? : CMP(x, y);
 }
 
-/* Does a name fit a pattern, which ends at a space? '*' stands for any text. */
-static bool prof_name_fits(const char *name, const char *pattern)
+/* The category of a 64-bit call. */
+static u32 prof_category_of(u32 nr)
 {
-	for (; *pattern != ' '; pattern++, name++) {
-		while (*pattern == '*' && *name && !prof_name_fits(name, pattern + 1))
-			name++;
-		if (*pattern == '*')
-			return prof_name_fits(name, pattern + 1);
-		if (*pattern != *name)
-			return false;
-	}
-	return !*name;
+	return prof_call_names[nr] ? prof_call_categories[nr] : PROF_CAT_OTHER;
 }
 
-static bool prof_name_fits_any(const char *name, const char *patterns)
-{
-	for (; *patterns; patterns = strchr(patterns, ' ') + 1)
-		if (prof_name_fits(name, patterns))
-			return true;
-	return false;
-}
-
-/* Gives each call its category, adds the calls up by category, and sorts the numbers by their calls. */
+/* Adds the calls up by category, and sorts the numbers by their calls. */
 static void prof_calls_make(void)
 {
-	const char *name;
-	u32 i, k;
+	u32 i;
 
-	for (i = 0; i < PROF_SYSCALLS; i++) {
-		name = prof_call_names[i];
-		for (k = 0; name && k < ARRAY_SIZE(prof_categories); k++)
-			if (prof_name_fits_any(name, prof_categories[k].names))
-				break;
-		prof.category_of[i] = !name ? PROF_CAT_OTHER : k == ARRAY_SIZE(prof_categories) ?
-				      PROF_CAT_FILE : prof_categories[k].category;
-	}
 	for (i = 0; i < PROF_CALLS; i++) {
 		u64 n = prof_count_of(i);
 
 		prof.order[i] = i;
 		prof.calls += n;
 		prof.calls32 += i >= PROF_SYSCALLS ? n : 0;
-		prof.category[i < PROF_SYSCALLS ? prof.category_of[i] : PROF_CAT_OTHER] += n;
+		prof.category[i < PROF_SYSCALLS ? prof_category_of(i) : PROF_CAT_OTHER] += n;
 	}
 	prof.calls += prof.counts.odd;
 	prof.category[PROF_CAT_OTHER] += prof.counts.odd;
@@ -10081,7 +10034,7 @@ static const char *prof_bpf_behaviour(void)
 
 		if (key->state != PROF_PREEMPTED && key->state != PROF_RUNQUEUE)
 			waits[key->state == PROF_DISK ? PROF_CAT_FILE :
-			      key->nr < PROF_SYSCALLS ? prof.category_of[key->nr] :
+			      key->nr < PROF_SYSCALLS ? prof_category_of(key->nr) :
 			      PROF_CAT_OTHER] += prof.places[i].off.ns;
 	}
 	return prof_behaviour(cpu_s, (t->ns[PROF_PREEMPTED] + t->ns[PROF_RUNQUEUE]) / 1e9, prof.calls,

@@ -2435,7 +2435,7 @@ host_profile_rights() { : "profile: /proc without rights, labelled, nothing inve
 calls_of() { sed -n 's/^#define __NR_\([a-z0-9_]*\)[ \t]*\([0-9]*\)$/\2 \1/p' "$1" | sort -n; }
 host_profile_table() { : "profile: every x86-64 system call of this machine's headers and of the newest kernel has its name and number"
 	local system newest ours
-	ours=$(sed -n 's/^S(\([0-9]*\), \([a-z0-9_]*\))$/\1 \2/p' "$BUILD/syscalls.h")
+	ours=$(sed -n 's/^S(\([0-9]*\), \([a-z0-9_]*\), [A-Z]*)$/\1 \2/p' "$BUILD/syscalls.h")
 	system=$(calls_of /usr/include/x86_64-linux-gnu/asm/unistd_64.h)
 	[ "$(wc -l <<<"$system")" -gt 300 ] || fail "no system calls in this machine's headers"
 	[ -z "$(comm -13 <(sort <<<"$ours") <(sort <<<"$system"))" ] || fail "not in the table: $(comm -13 <(sort <<<"$ours") <(sort <<<"$system") | xargs)"
