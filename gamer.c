@@ -2101,8 +2101,9 @@ static bool folder_foreign(int dir_fd, const char *path)
 
 /*
  * System calls of a gamer that is attached: of its loop, of its children, and what libbpf does to
- * load again; also of the child that names stacks for `gamer profile`. Any other fails with EPERM and is logged by the kernel; gamer is not killed for it,
- * since a call forgotten here would then end the scheduler of the whole machine.
+ * load again; also of the child that names stacks for `gamer profile`. Any other fails with EPERM and
+ * is logged by the kernel; gamer is not killed for it, since a call forgotten here would then end the
+ * scheduler of the whole machine.
  */
 static const u16 allowed_calls[] = {
 	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_open, SYS_openat, SYS_openat2, SYS_close,
@@ -8549,9 +8550,9 @@ static int cmd_top(void)
 #define PROF_SYMBOLS		(4U << 20)	/* in all: 96 MB */
 #define PROF_ALIASES		16	/* names of one function that are compared */
 #define PROF_NAME		192	/* bytes of a function name, with its 0 */
-#define PROF_MANGLED		4096	/* bytes of a name that is made readable; longer ones stay as they are */
+#define PROF_MANGLED		4096	/* bytes of a name to make readable; longer ones stay as they are */
 #define PROF_LIST_BYTES		(64U << 20)	/* of a JIT compiler's list, or the kernel's */
-#define PROF_FRAMES_BYTES	(3 * PROF_FRAMES * (PROF_NAME + 1) + 1)	/* of the names of a stack: no more are needed */
+#define PROF_FRAMES_BYTES	(3 * PROF_FRAMES * (PROF_NAME + 1) + 1)	/* of the names of a stack */
 #define PROF_NAMES_BYTES	(64U << 20)	/* of the names of all stacks */
 #define PROF_NAMES_NS		(10 * NSEC_PER_SEC)	/* to read names at the end */
 #define PROF_CACHE_FDS		1024	/* hardware counters, two a thread; beyond, none is shown */
@@ -8598,7 +8599,7 @@ struct prof_image {
 	u64 from_ns;		/* CLOCK_MONOTONIC */
 	u64 look_ns;		/* when /proc/PID/maps is read next */
 	u64 look_step_ns;	/* time to the reading after that; it doubles */
-	bool gone;		/* there is a newer image, or the first thread has ended: the number may be another's */
+	bool gone;		/* there is a newer image, or the first thread ended: the number may be another's */
 	struct prof_map *maps;	/* the newest last */
 	u32 nr_maps;
 	struct prof_symbols jit;	/* from /tmp/perf-PID.map */
@@ -8611,7 +8612,7 @@ struct prof_place {
 	const char *names;	/* in struct prof_names; prof_symbolize() */
 };
 
-/* What the child that reads names shares with gamer, which takes it after the child's end, or without waiting for it. */
+/* What the child that reads names shares with gamer, which may take it before the child has ended. */
 struct prof_names {
 	u32 places;		/* first places of prof.places whose names are there */
 	u32 lost_symbols;	/* files with more symbols than were taken */
