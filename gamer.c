@@ -10395,7 +10395,7 @@ static void prof_report_lost(struct prof_report *r)
 		{ "block_requests", lost->ios, "block requests found no room" },
 		{ "mappings", prof.rings_lost, "times mappings were missed" },
 		{ "symbols", prof.lost_symbols, "files have more symbols than are read" },
-		{ "names", prof.lost_names, "stacks have no names: reading was stopped, or took too long" },
+		{ "names", prof.lost_names, "stacks have no names: reading was stopped, took too long or met a broken file" },
 	};
 	size_t i;
 
