@@ -2117,6 +2117,9 @@ static const u16 allowed_calls[] = {
 	SYS_clock_gettime, SYS_futex, SYS_capget, SYS_capset, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
 	SYS_restart_syscall, SYS_tkill, SYS_exit, SYS_exit_group, SYS_fork, SYS_clone, SYS_set_tid_address, SYS_wait4,
 	SYS_kill, SYS_prctl, SYS_socketpair, SYS_sendmsg, SYS_recvmsg, SYS_close_range, SYS_fstatfs,
+#ifdef GAMER_FAIL_ALLOC
+	SYS_sigaltstack,		/* a sanitizer's _exit() and longjmp() */
+#endif
 	SYS_sched_getattr, SYS_sched_setattr,	/* behind FAIR_CALLS: where gamer advises threads */
 };
 #define FAIR_CALLS	2
@@ -9146,16 +9149,13 @@ static const void *prof_file_map(int fd, size_t *size)
 }
 
 /* Takes the symbols of the first table of that type; false: the file has none. */
-static bool prof_elf_read(struct prof_module *mod, const struct elf_file *program, const struct elf_file *f, u32 type)
+static bool prof_elf_read(struct prof_elf *e, const struct elf_file *f, u32 type)
 {
-	struct prof_elf e = { .program = program, .to = &mod->symbols };
 	Elf64_Shdr table;
 
 	if (!elf_find(f, type, &table))
 		return false;
-	e.data = prof_file_map(f->fd, &e.size);
-	if (e.data)
-		mod->symbols.cut |= !elf_symbols(f, &table, PROF_FILE_SYMBOLS, &e, prof_elf_symbol);
+	e->to->cut |= !elf_symbols(f, &table, PROF_FILE_SYMBOLS, e, prof_elf_symbol);
 	return true;
 }
 
@@ -9195,50 +9195,43 @@ static int prof_debug_open(const struct elf_file *f)
 /* Reads the symbols of a module's file, and those of its debug file where the file was stripped. */
 static void prof_module_load(struct prof_module *mod)
 {
-	struct elf_file program, debug = { .fd = -1 };
-	int fd;
+	struct elf_file program, debug;
+	struct prof_elf e = { .program = &program, .to = &mod->symbols };
+	int fd, debug_fd = -1;
 
 	if (mod->symbols.loaded)
 		return;
 	mod->symbols.loaded = true;
 	fd = prof_reopen(mod->fd);
-	if (fd < 0 || !elf_open(&program, fd))
+	if (fd < 0)
 		return;
-	mod->data = prof_file_map(fd, &mod->size);
-	if (!prof_elf_read(mod, &program, &program, SHT_SYMTAB)) {
-		prof_elf_read(mod, &program, &program, SHT_DYNSYM);
-		if (elf_open(&debug, prof_debug_open(&program)))
-			prof_elf_read(mod, &program, &debug, SHT_SYMTAB);
+	mod->data = elf_open(&program, fd) ? prof_file_map(fd, &mod->size) : NULL;
+	e.data = (const char *)mod->data;
+	e.size = mod->size;
+	if (e.data && !prof_elf_read(&e, &program, SHT_SYMTAB)) {
+		prof_elf_read(&e, &program, SHT_DYNSYM);
+		debug_fd = prof_debug_open(&program);
 	}
-	close(debug.fd);
+	if (debug_fd >= 0) {
+		e.data = elf_open(&debug, debug_fd) ? prof_file_map(debug_fd, &e.size) : NULL;
+		if (e.data)
+			prof_elf_read(&e, &debug, SHT_SYMTAB);
+		close(debug_fd);
+	}
 	close(fd);
 	prof.names->lost_symbols += mod->symbols.cut;
 	prof_symbols_sort(&mod->symbols);
 }
 
 /*
- * Reads a list of functions, one a line: the kernel's "ADDRESS TYPE NAME[\tMODULE]", or a JIT compiler's
+ * Takes a list of functions, with room for a byte behind it, one a line: the kernel's "ADDRESS TYPE NAME[\tMODULE]", or a JIT compiler's
  * "ADDRESS SIZE NAME". Where gamer may not see the kernel's addresses, these are 0 and none is taken.
  */
-static void prof_list_read(struct prof_symbols *to, int fd, bool kernel)
+static void prof_list_parse(struct prof_symbols *to, char *text, size_t len, bool kernel)
 {
-	static u64 left = 4ULL * PROF_LIST_BYTES;	/* for all lists together, which stay in memory */
-	size_t len = 0, room = 0, max = MIN(PROF_LIST_BYTES, left);
-	char *text = NULL, *line, *at, *next;
 	struct prof_symbol sym = { 0 };
-	struct stat s;
-	ssize_t n;
+	char *line, *at, *next;
 
-	do {
-		if (len == room) {
-			room = MIN(MAX(2 * room, 1U << 16), max);
-			text = prof_need(realloc(text, room + 1));
-		}
-		n = read(fd, text + len, room - len);
-		len += MAX(n, 0);
-	} while (n > 0);
-	to->cut = !fstat(fd, &s) && len < (u64)s.st_size;
-	left -= len;
 	for (line = text; line < text + len; line = next + 1) {
 		next = memchr(line, '\n', text + len - line) ? : text + len;
 		*next = 0;
@@ -9257,6 +9250,31 @@ static void prof_list_read(struct prof_symbols *to, int fd, bool kernel)
 			break;
 	}
 	prof_symbols_sort(to);
+}
+
+/* Reads such a list, which stays in memory, and closes it. */
+static void prof_list_read(struct prof_symbols *to, int fd, bool kernel)
+{
+	static u64 left = 4ULL * PROF_LIST_BYTES;	/* for all lists together */
+	size_t len = 0, room = 0, max = MIN(PROF_LIST_BYTES, left);
+	char *text = NULL;
+	struct stat s;
+	ssize_t n;
+
+	if (fd < 0)
+		return;
+	do {
+		if (len == room) {
+			room = MIN(MAX(2 * room, 1U << 16), max);
+			text = prof_need(realloc(text, room + 1));
+		}
+		n = read(fd, text + len, room - len);
+		len += MAX(n, 0);
+	} while (n > 0);
+	to->cut = !fstat(fd, &s) && len < (u64)s.st_size;
+	left -= len;
+	close(fd);
+	prof_list_parse(to, text, len, kernel);
 }
 
 /*
@@ -9279,9 +9297,7 @@ static void prof_jit_load(struct prof_image *im)
 		fd = open_checked("/", path, 0, &s);
 	if (fd < 0 || (s.st_uid != im->uid && (s.st_uid || !(s.st_mode & S_IROTH))))
 		return;
-	fd = prof_reopen(fd);
-	if (fd >= 0)
-		prof_list_read(&im->jit, fd, false);
+	prof_list_read(&im->jit, prof_reopen(fd), false);
 	prof.names->lost_symbols += im->jit.cut;
 }
 
@@ -9736,13 +9752,13 @@ static void prof_syscalls_read(void)
 {
 	int cpus = libbpf_num_possible_cpus();
 	size_t per_cpu = sizeof(prof.counts) / sizeof(u64), i;
-	u64 *n = calloc(MAX(cpus, 1), sizeof(prof.counts));
+	void *counts = calloc(MAX(cpus, 1), sizeof(prof.counts));
 	u32 zero = 0;
 
-	if (n && !bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.prof_syscalls), &zero, n))
+	if (counts && !bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.prof_syscalls), &zero, counts))
 		for (i = 0; i < cpus * per_cpu; i++)
-			((u64 *)&prof.counts)[i % per_cpu] += n[i];
-	free(n);
+			((u64 *)&prof.counts)[i % per_cpu] += ((u64 *)counts)[i];
+	free(counts);
 }
 
 static int prof_place_cmp(const void *a, const void *b)
@@ -10641,17 +10657,18 @@ static void prof_proc_report_thread(struct prof_report *r, const struct prof_sam
 	u64 seen = s->last_ns - s->first_ns, cpu = s->last[PROF_PROC_CPU] - s->first[PROF_PROC_CPU];
 	struct prof_value v[4 + PROF_PROC_NR + 1] = { PROF_T("thread", NULL), PROF_T("comm", s->comm),
 						      PROF_N("seen_ns", seen) };
-	u32 n = 3, k;
+	struct prof_value *to = v + 3;
 	char key[32];
+	u32 k;
 
 	snprintf(key, sizeof(key), "%d:%d", s->pid, s->tid);
 	v[0].text = key;
 	if (s->have >> PROF_PROC_CPU & 1)
-		v[n++] = (struct prof_value)PROF_N("off_cpu_ns", seen - MIN(cpu, seen));
+		*to++ = (struct prof_value)PROF_N("off_cpu_ns", seen - MIN(cpu, seen));
 	/* a line of the text has room for the times only */
 	for (k = 0; k < (r->text ? PROF_PROC_MINOR : PROF_PROC_NR); k++)
 		if (s->have >> k & 1)
-			v[n++] = (struct prof_value)PROF_N(prof_proc_files[k].name, prof_proc_since(s, k));
+			*to++ = (struct prof_value)PROF_N(prof_proc_files[k].name, prof_proc_since(s, k));
 	prof_put_row(r, r->text ? NULL : key, v + !r->text);
 }
 

@@ -37,50 +37,53 @@ static void fuzz_db(const u8 *data, size_t size)
 	free(copy);
 }
 
-/* Symbols in order, and each found by its address. `read`: names that were read are to be freed. */
-static void fuzz_symbols(struct prof_symbols *symbols, bool read)
+/* Symbols in order, and each found by its address. */
+static void fuzz_symbols(struct prof_symbols *symbols)
 {
 	const struct prof_symbol *s;
 	u32 i;
 
-	prof_symbols_sort(symbols);
 	for (i = 0; i < symbols->n; i++) {
 		s = prof_symbol_at(symbols, symbols->list[i].addr);
 		if ((i && symbols->list[i].addr < symbols->list[i - 1].addr) || !s ||
-		    s->addr != symbols->list[i].addr || (s > symbols->list && s[-1].addr == s->addr))
+		    s->addr != symbols->list[i].addr)
 			abort();
-		if (i < 64)
-			prof_symbol_name(&symbols->list[i]);
 	}
-	for (i = 0; i < symbols->n; i++)
-		if (read && symbols->list[i].fd < 0)
-			free((char *)symbols->list[i].name);
 	free(symbols->list);
 	*symbols = (struct prof_symbols){ 0 };
 	prof.nr_symbols = 0;
 }
 
-/* Any bytes are no ELF file, or one whose functions lie where its segments say. */
+/* Any bytes are no ELF file, or one whose functions have names that end. */
 static void fuzz_elf(const u8 *data, size_t size)
 {
-	static struct prof_module mod;
+	static struct prof_names names;
 	static int fd = -1;
-	u64 at;
+	struct prof_module mod = { 0 };
+	struct prof_code code = { .mod = &mod };
+	u32 i;
 
+	prof.names = &names;
 	if (fd < 0)
 		fd = memfd_create("fuzz", MFD_CLOEXEC);
 	if (ftruncate(fd, 0) || pwrite(fd, data, size, 0) != (ssize_t)size)
 		abort();
-	at = elf_function(fd, "NtSetInformationThread");
-	mod.nr_loads = 0;
-	prof_elf_read(&mod, fd, false);
-	if (mod.nr_loads > PROF_LOADS || mod.symbols.n > size)
+	elf_function(fd, "NtSetInformationThread");
+	mod.fd = dup(fd);
+	prof_module_load(&mod);
+	if (mod.symbols.n > size)
 		abort();
-	prof_vaddr(&mod, at);
-	fuzz_symbols(&mod.symbols, true);
+	for (i = 0; i < mod.symbols.n; i++)
+		if (strlen(mod.symbols.list[i].name) > size)
+			abort();
+	for (; code.offset < 256; code.offset++)
+		prof_called(&code, &code);
+	fuzz_symbols(&mod.symbols);
+	if (mod.data)
+		munmap((void *)mod.data, mod.size + sysconf(_SC_PAGESIZE));
 }
 
-/* Any bytes are a JIT compiler's list, of as many functions as it has lines at most. */
+/* Any bytes are a JIT compiler's list, or the kernel's, of as many functions as it has lines at most. */
 static void fuzz_perfmap(const u8 *data, size_t size)
 {
 	static struct prof_symbols symbols;
@@ -88,12 +91,12 @@ static void fuzz_perfmap(const u8 *data, size_t size)
 	u32 i;
 
 	memcpy(copy, data, size);
-	prof_jit_parse(&symbols, copy, size);
+	prof_list_parse(&symbols, copy, size, size & 1);
 	for (i = 0; i < symbols.n; i++)
-		if (symbols.list[i].name <= copy || symbols.list[i].name >= copy + size ||
-		    !prof_symbol_name(&symbols.list[i]))
+		if (symbols.list[i].name <= copy || symbols.list[i].name > copy + size ||
+		    strlen(symbols.list[i].name) > size)
 			abort();
-	fuzz_symbols(&symbols, false);
+	fuzz_symbols(&symbols);
 	free(copy);
 }
 
