@@ -3494,8 +3494,10 @@ static struct gamer_bpf *bpf_open(char **copy, bool cost)
 	u32 i;
 
 	*copy = bpf_unpack(&size);
-	if (!skel || !*copy || gamer_bpf__create_skeleton(skel))
+	if (!skel || !*copy || gamer_bpf__create_skeleton(skel)) {
+		free(skel);
 		return NULL;
+	}
 	for (i = 0; (st.hook_why[HOOK_IRQ] || st.irq_from_rq) && i < ARRAY_SIZE(names); i++)
 		for (at = *copy; (at = memmem(at, *copy + size - at, names[i],
 					      strlen(names[i]) + 1)); at++)
