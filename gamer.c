@@ -11858,7 +11858,7 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	  "program with BPF task storage, ends. While gamer runs, CPUs may come and go. 512 CPUs and 64 last-level "
 	  "caches at most." },
 	{ .text = "gamer profile does not run on kernel 6.1, which refuses one of its programs." },
-	{ .section = "SEE ALSO", .text = "sched(7), sched_setattr(2), cgroups(7), capabilities(7), c++filt(1)" },
+	{ .section = "SEE ALSO", .text = "sched(7), sched_setattr(2), cgroups(7), capabilities(7)" },
 };
 
 static int cmd_man(void)
