@@ -2537,8 +2537,10 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	    (take_other(cs, cpu, llc, now) || take_idle(llc, now, false) ||
 	     (nr_llcs > 1 && steal(cs, llc, now, 0))))
 		return;
-	if (t)		/* prev goes on, and may be less important by now */
+	if (t) {	/* prev goes on, and may be less important by now; another CPU served whom a kick was for */
+		cpu_reached(cpu);
 		runtime_judge(t, cs, cpu, now);
+	}
 	if (runs)
 		return;
 	/*
