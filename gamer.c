@@ -4766,25 +4766,49 @@ static bool game_stands(const struct seen *seen)
 }
 
 /*
- * The ntdll.so that a process has mapped, or -1. Its link in map_files is the way to that file, right in any mount
- * namespace, whatever its path holds, and even when the file was replaced since.
+ * Is this line of /proc/PID/maps code of an ntdll.so? Then `link` is the way to that file, right
+ * in any mount namespace, whatever its path holds, and even when it was replaced since.
  */
+static bool maps_ntdll(s32 pid, const char *line, char *link, size_t size)
+{
+	unsigned long from, to;
+	char *at;
+
+	if (!ends_with(line, "/ntdll.so") && !ends_with(line, "/ntdll.so (deleted)"))
+		return false;
+	from = strtoul(line, &at, 16);
+	if (*at != '-')
+		return false;
+	to = strtoul(at + 1, &at, 16);
+	if (strncmp(at, " r-x", 4))
+		return false;
+	snprintf(link, size, "/proc/%d/map_files/%lx-%lx", pid, from, to);
+	return true;
+}
+
+/* The ntdll.so that a process has mapped, or -1. */
 static int proc_wine(s32 pid, struct wine_facts *f)
 {
-	char path[64], file[PATH_MAX];
+	char *line, *end, *buf = game.buf, path[64];
+	size_t len = 0;
 	bool found = false;
-	const char *name;
-	struct dir d;
 	ssize_t n;
+	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/map_files", pid);
-	for (dir_open(&d, path); !found && (name = dir_next(&d));) {
-		snprintf(path, sizeof(path), "/proc/%d/map_files/%s", pid, name);
-		n = readlink(path, file, sizeof(file) - 1);
-		file[MAX(n, 0)] = 0;
-		found = ends_with(file, "/ntdll.so") || ends_with(file, "/ntdll.so (deleted)");
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && !found && (n = read(fd, buf + len, sizeof(game.buf) - len)) > 0) {
+		len += n;
+		for (line = buf; !found && (end = memchr(line, '\n', buf + len - line));
+		     line = end + 1) {
+			*end = 0;
+			found = maps_ntdll(pid, line, path, sizeof(path));
+		}
+		len -= line - buf;
+		memmove(buf, line, len);
 	}
-	dir_close(&d);
+	if (fd >= 0)
+		close(fd);
 	return found ? wine_read(path, false, f) : -1;
 }
 
