@@ -1030,44 +1030,6 @@ static bool mapped_as(const struct stat *s, u64 dev, u64 ino)
 				    dev == ((u64)major(s->st_dev) << 32 | minor(s->st_dev)));
 }
 
-/* A folder, read without opendir(), which allocates. */
-struct dir {
-	int fd;
-	long len, at;		/* bytes in buf, and of them taken */
-	char buf[4096];
-};
-
-static void dir_close(struct dir *d)
-{
-	if (d->fd >= 0)
-		close(d->fd);
-	d->fd = -1;
-}
-
-static void dir_open(struct dir *d, const char *path)
-{
-	d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	d->len = d->at = 0;
-}
-
-/* The next name; NULL: there are no more, and the folder is closed. */
-static const char *dir_next(struct dir *d)
-{
-	struct dirent *e;
-
-	if (d->at >= d->len) {
-		d->at = 0;
-		d->len = d->fd < 0 ? 0 : syscall(SYS_getdents64, d->fd, d->buf, sizeof(d->buf));
-	}
-	if (d->len <= 0) {
-		dir_close(d);
-		return NULL;
-	}
-	e = (struct dirent *)(d->buf + d->at);
-	d->at += e->d_reclen;
-	return e->d_name;
-}
-
 /* Writes all of it, if need be in parts; false: errno says why not. */
 static bool write_all(int fd, const char *data, size_t len)
 {
@@ -1911,17 +1873,27 @@ static bool supply_is(const char *supply, const char *file, const char *begin)
  */
 static bool power_on_battery(void)
 {
+	/* getdents64, because opendir() allocates and this runs after attach too. */
+	int fd = open("/sys/class/power_supply", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool battery = false, mains = false;
-	const char *name;
-	struct dir d;
+	char dir[2048];
+	long n, at;
 
-	for (dir_open(&d, "/sys/class/power_supply"); (name = dir_next(&d));) {
-		if (supply_is(name, "scope", "Device"))
-			continue;
-		battery |= supply_is(name, "type", "Battery") && supply_is(name, "status", "Discharging");
-		mains |= (supply_is(name, "type", "Mains") || supply_is(name, "type", "USB")) &&
-			 !supply_is(name, "online", "0");
+	while (fd >= 0 && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0) {
+		for (at = 0; at < n;) {
+			const char *name = ((struct dirent *)(dir + at))->d_name;
+
+			at += ((struct dirent *)(dir + at))->d_reclen;
+			if (supply_is(name, "scope", "Device"))
+				continue;
+			battery |= supply_is(name, "type", "Battery") &&
+				   supply_is(name, "status", "Discharging");
+			mains |= (supply_is(name, "type", "Mains") || supply_is(name, "type", "USB")) &&
+				 !supply_is(name, "online", "0");
+		}
 	}
+	if (fd >= 0)
+		close(fd);
 	return battery && !mains;
 }
 
@@ -4136,7 +4108,7 @@ static void wine_take(void)
 #define READ_SKIP	64	/* processes that took longer */
 #define READ_SKIP_USER	4	/* of one user: then none of that user's is read */
 #define READ_LOST	4	/* children that hang: then only what cannot hang is read */
-#define READ_AT_ONCE	64	/* processes in one order at most, answers in one turn of the loop */
+#define READ_AT_ONCE	64	/* processes in one order, answers in one turn of the loop */
 #define READ_SOCKETS	512	/* of the game that are looked at */
 #define DISPLAY_LOOKS	10	/* for the game's display, each after twice the time: a minute and a half */
 
@@ -4279,20 +4251,25 @@ static struct game {
 	char buf[64 * 1024];	/* the child's; nobody keeps anything in it */
 } game;		/* no initial values: 64 KB that the file does not hold */
 
-/* What the child is to look at, one after the other. It answers for each. */
-struct order {
-	u32 nr;			/* processes; 0: the ntdll.so in wine_dirs[row] */
-	u32 row;
-	s32 pid[READ_AT_ONCE];
-	u8 locked[READ_AT_ONCE];	/* 1: nothing is read of it that can hang */
-	u8 whole;		/* 0: only what tells whether it may be a game, or serves one */
-	u8 wine;		/* 0: no library, 1: that of a Windows program, 2: any */
-	u8 display;		/* 1: whoever shows what it draws is to be told too */
+/* What the child is to look at. */
+enum look {
+	LOOK_NOTHING,
+	LOOK_PROCESS,		/* `pid` */
+	LOOK_ALL,		/* READ_AT_ONCE from `pid` on: who may be a game or a server is told */
+	LOOK_FILE,		/* row `pid` of wine_dirs */
 };
 
-/* An answer. */
+struct order {
+	u32 look;		/* enum look */
+	s32 pid;
+	u32 wine;		/* 0: no library, 1: that of a Windows program, 2: any */
+	u32 display;		/* 1: whoever shows what it draws is to be told too */
+};
+
+/* An answer. The last answer to LOOK_ALL names no process: its pid is where to go on, or 0. */
 struct facts {
 	s32 pid;
+	u32 last;		/* the order is done */
 	u32 traits;		/* what it is */
 	u32 uid;		/* effective */
 	s32 display;		/* the process that shows what it draws, 0: none, -1: unknown */
@@ -4301,17 +4278,29 @@ struct facts {
 	struct wine_facts wine;	/* where an open file comes along */
 };
 
-/* The child that reads. */
+/*
+ * The child that reads. It shows which process it is about to read, so that gamer knows which process
+ * it hangs on.
+ */
 static struct reader {
 	struct child child;
-	struct order order;	/* what it is at; reader_next() */
-	bool busy;		/* it is at it; reader_next(), reader_told() */
-	u32 done;		/* answers so far; reader_told() */
+	struct order order;	/* what it is at; reader_next(), reader_told() */
 	u64 deadline_ns;	/* then it hangs, or is to be started again; 0: none */
-	s32 scan;		/* all processes from this number on are to be looked at, 0: none; game_scan() */
+	u64 turn;		/* shown->turn when that was set */
+	u64 asked_turn;		/* when it was asked; reader_next() */
+	s32 scan;		/* /proc is to be read from this process on, 0: no; game_scan() */
 	u32 row;		/* of wine_dirs: the next to look at; reader_next() */
-	u64 hung;		/* processes at which a child hung: skip[hung % READ_SKIP] is free; reader_lost() */
-	struct { s32 pid; u32 uid; u64 start; } skip[READ_SKIP];	/* of them nothing is read that can hang */
+	u64 hung;		/* processes that were skipped */
+	struct shown {
+		u64 turn;	/* moves with each process; the child, as the next three */
+		u64 start;	/* of it, after boot, in clock ticks */
+		s32 pid;	/* of it, or minus the row of wine_dirs, less 1 */
+		char comm[16];
+		u32 safe;	/* read nothing that can hang; reader_lost(), children_reap() */
+		u32 skipped;	/* processes that hung: skip[skipped % READ_SKIP] is the next */
+		u32 uid;	/* of the process that is read; the child */
+		struct { s32 pid; u32 uid; u64 start; } skip[READ_SKIP];	/* reader_lost() */
+	} *shown;		/* memory that both have; game_open() */
 } reader;
 
 /* What /proc/PID/stat tells, of any thread. Cannot hang. */
@@ -4405,16 +4394,6 @@ static u32 exe_traits(const char *path)
 	if (at && strncmp(at + 18, "Proton", 6) && strncmp(at + 18, "SteamLinuxRuntime", 17))
 		return T(STEAM_FOLDER);
 	return 0;
-}
-
-/* The user that a process works for, -1: there is no such process. Cannot hang. */
-static u32 proc_uid(s32 pid)
-{
-	char path[32];
-	struct stat s;
-
-	snprintf(path, sizeof(path), "/proc/%d", pid);
-	return stat(path, &s) ? (u32)-1 : s.st_uid;
 }
 
 /* A program's path: only looked at, never opened. Cannot hang. */
@@ -4611,18 +4590,45 @@ static u8 comm_class(const char *comm)
 	return CLASS_OTHER;
 }
 
+/* May files of this process be read that can make the child hang? If so, the process is shown first. */
+static bool reader_may(s32 pid, u64 start, u32 uid, const char *comm)
+{
+	struct shown *s = reader.shown;
+	u32 users = 0;
+	size_t i;
+
+	for (i = 0; i < READ_SKIP; i++) {
+		if (s->skip[i].pid == pid && s->skip[i].start == start)
+			return false;
+		users += s->skip[i].pid > 0 && s->skip[i].uid == uid;
+	}
+	if (s->safe || (pid > 0 && users >= READ_SKIP_USER))
+		return false;
+	s->pid = pid;
+	s->uid = uid;
+	s->start = start;
+	snprintf(s->comm, sizeof(s->comm), "%s", comm);
+	__atomic_fetch_add(&s->turn, 1, __ATOMIC_RELEASE);
+	return true;
+}
+
 /* Are children of this thread parts of its program, `exe`? */
 static u32 thread_parts(s32 pid, s32 tid, const char *exe)
 {
-	char path[PATH_MAX], list[512], *at = list, *end;
+	char name[48], path[PATH_MAX], list[512], *at = list, *end;
 	u32 traits = 0, left = 16;
+	struct stat s;
 	s32 child;
 
 	read_file(list, sizeof(list), "/proc/%d/task/%d/children", pid, tid);
 	for (; !traits && left-- && (child = strtol(at, &end, 10)) > 0; at = end) {
+		struct proc_stat p = proc_stat(child);
+
 		proc_exe(child, path);
 		traits = exe_traits(path) & T(PARTS);
-		if (!traits && !strcmp(path, exe) && !proc_stat(child).nothing)
+		snprintf(name, sizeof(name), "/proc/%d", child);
+		if (!traits && !p.nothing && !strcmp(path, exe) && !stat(name, &s) &&
+		    reader_may(child, p.start, s.st_uid, p.comm))
 			traits = proc_strings(child, "cmdline", arg_traits);
 	}
 	return traits;
@@ -4650,7 +4656,7 @@ static u32 proc_parts(s32 pid, const char *exe)
  * The ancestors, and whether one of them starts games or was told by a launcher to be one: what a launcher
  * tells its child may be lost on the way to the game.
  */
-static u32 proc_ancestors(s32 parent, bool read, s32 above[ANCESTORS])
+static u32 proc_ancestors(s32 parent, u32 uid, bool read, s32 above[ANCESTORS])
 {
 	u32 traits = 0, i, k;
 
@@ -4663,7 +4669,7 @@ static u32 proc_ancestors(s32 parent, bool read, s32 above[ANCESTORS])
 		for (k = 0; k < ARRAY_SIZE(game_starters); k++)
 			if (!strncmp(p.comm, game_starters[k], strlen(game_starters[k])))
 				traits |= T(LAUNCHED);
-		if (read && !traits)
+		if (read && !traits && reader_may(parent, p.start, uid, p.comm))
 			traits |= proc_strings(parent, "environ", env_traits) & T(LAUNCHED);
 		parent = p.parent;
 	}
@@ -4687,23 +4693,28 @@ static bool proc_is_session(s32 pid, const s32 above[ANCESTORS])
 	return false;
 }
 
-/* One look at a process. `may`: files of it may be read that can make the child hang. */
-static void proc_facts(s32 pid, bool whole, bool may, struct facts *f)
+/* One look at a process. True: files of it may be read that can make the child hang. */
+static bool proc_facts(s32 pid, bool whole, struct facts *f)
 {
 	struct proc_stat p = proc_stat(pid);
-	char exe[PATH_MAX];
+	char dir[32], exe[PATH_MAX];
+	struct stat s;
+	bool may;
 
 	*f = (struct facts){ .pid = pid, .uid = -1, .display = -1, .traits = p.nothing ? T(NOTHING) : 0 };
 	memcpy(f->comm, p.comm, sizeof(f->comm));
 	if (p.nothing)
-		return;
-	f->uid = proc_uid(pid);
+		return false;
+	snprintf(dir, sizeof(dir), "/proc/%d", pid);
+	if (!stat(dir, &s))
+		f->uid = s.st_uid;
 	proc_exe(pid, exe);
 	f->traits |= exe_traits(exe) | comm_traits(f->comm);
+	may = reader_may(pid, p.start, f->uid, f->comm);
 	if (may)
 		f->traits |= proc_strings(pid, "environ", env_traits);
 	if (!whole)
-		return;
+		return may;
 	/* Wine's loader is no application, whatever it runs */
 	f->traits |= proc_app(pid, f->traits & T(WINE_LOADER) ? "" : exe, f->uid, p.tty);
 	f->traits |= user_is_elsewhere(f->uid) ? T(NOTHING) : 0;
@@ -4712,9 +4723,10 @@ static void proc_facts(s32 pid, bool whole, bool may, struct facts *f)
 	/* Wine's loader is the program of all that Wine runs */
 	if (may && !(f->traits & (T(WINE_LOADER) | T(PARTS))))
 		f->traits |= proc_parts(pid, exe);
-	f->traits |= proc_ancestors(p.parent, may && !(f->traits & T(LAUNCHED)), f->above);
+	f->traits |= proc_ancestors(p.parent, f->uid, may && !(f->traits & T(LAUNCHED)), f->above);
 	if ((f->traits & T(APP)) && proc_is_session(pid, f->above))
 		f->traits &= ~T(APP);
+	return may && reader_may(pid, p.start, f->uid, f->comm);
 }
 
 /* What is done now, of what BPF has counted. */
@@ -4846,30 +4858,64 @@ static s32 socket_display(s32 pid, int pidfd, int number, u32 uid)
  */
 static s32 proc_display(s32 pid, u32 uid)
 {
-	int pidfd = syscall(SYS_pidfd_open, pid, 0), left = READ_SOCKETS;
-	char path[64], link[16];
+	int pidfd = syscall(SYS_pidfd_open, pid, 0), left = READ_SOCKETS, fd;
+	char path[64], link[16], dir[4096];
 	s32 display = 0, one;
-	const char *name;
-	struct dir d;
+	long n, at;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	dir_open(&d, path);
-	if (d.fd < 0)
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
 		display = -1;
-	while (left && (name = dir_next(&d))) {
-		snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, name);
-		if (readlink(path, link, sizeof(link)) < 8 || memcmp(link, "socket:[", 8))
-			continue;
-		left--;
-		one = socket_display(pid, pidfd, atoi(name), uid);
-		if ((one > 0 && one != pid) || (one && display <= 0))
-			display = one;
-	}
-	dir_close(&d);
+	while (fd >= 0 && left && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
+		for (at = 0; at < n && left; at += ((struct dirent *)(dir + at))->d_reclen) {
+			int number = atoi(((struct dirent *)(dir + at))->d_name);
+
+			snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, number);
+			if (readlink(path, link, sizeof(link)) < 8 || memcmp(link, "socket:[", 8))
+				continue;
+			left--;
+			one = socket_display(pid, pidfd, number, uid);
+			if (one > 0 && one != pid)
+				display = one;
+			else if (one && display <= 0)
+				display = one;
+		}
+	if (fd >= 0)
+		close(fd);
 	if (pidfd >= 0)
 		close(pidfd);
 	/* systemd listens for a program that it then starts */
 	return display > 0 && !strcmp(proc_stat(display).comm, "systemd") ? 0 : display;
+}
+
+/* LOOK_ALL: tells which processes may be a game or a server, or bring a Wine, and where to go on. */
+static void reader_scan(int sock, struct facts *f, s32 from)
+{
+	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), left = READ_AT_ONCE;
+	char dir[4096];
+	s32 next = 0;
+	long n, at;
+
+	/* getdents64, because opendir() allocates */
+	while (fd >= 0 && !next && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
+		for (at = 0; at < n && !next; at += ((struct dirent *)(dir + at))->d_reclen) {
+			s32 pid = atoi(((struct dirent *)(dir + at))->d_name);
+
+			if (pid <= 0 || pid < from)
+				continue;
+			if (!left--) {
+				next = pid;
+				break;
+			}
+			proc_facts(pid, false, f);
+			if ((f->traits & (T_TOLD | T(WINE_LOADER) | T(WINDOWS_NAME))) ||
+			    comm_class(f->comm))
+				message_send(sock, f, sizeof(*f), NULL, 0, 0);
+		}
+	if (fd >= 0)
+		close(fd);
+	*f = (struct facts){ .pid = next };
 }
 
 /* The child. */
@@ -4879,29 +4925,28 @@ static void reader_work(int sock)
 	struct order o;
 	struct facts f;
 	char path[128];
-	bool may;
-	u32 i;
 
-	while (message_receive(sock, &o, sizeof(o), fds, 0) == sizeof(o))
-		for (i = 0; i < MAX(o.nr, 1U); i++) {
-			fd = -1;
-			may = !o.locked[i];
-			if (o.nr) {
-				proc_facts(o.pid[i], o.whole, may, &f);
-			} else {
-				f = (struct facts){ 0 };
-				snprintf(path, sizeof(path), "%s/wine/x86_64-unix/ntdll.so", wine_dirs[o.row]);
+	while (message_receive(sock, &o, sizeof(o), fds, 0) == sizeof(o)) {
+		fd = -1;
+		if (o.look == LOOK_ALL) {
+			reader_scan(sock, &f, o.pid);
+		} else if (o.look == LOOK_FILE) {
+			f = (struct facts){ .pid = -o.pid - 1 };
+			snprintf(path, sizeof(path), "%s/wine/x86_64-unix/ntdll.so", wine_dirs[o.pid]);
+			if (reader_may(f.pid, 0, 0, path))
 				fd = wine_read(path, true, &f.wine);
-			}
-			if (may && (o.wine == 2 || (o.wine && f.traits & T_WINE)))
-				fd = proc_wine(f.pid, &f.wine);
-			if (may && o.display)
-				f.display = proc_display(f.pid, f.uid);
-			if (!message_send(sock, &f, sizeof(f), &fd, fd >= 0, 0))
-				return;
-			if (fd >= 0)
-				close(fd);
+		} else if (proc_facts(o.pid, true, &f)) {
+			if (o.wine == 2 || (o.wine && f.traits & T_WINE))
+				fd = proc_wine(o.pid, &f.wine);
+			if (o.display)
+				f.display = proc_display(o.pid, f.uid);
 		}
+		f.last = 1;
+		if (!message_send(sock, &f, sizeof(f), &fd, fd >= 0, 0))
+			return;
+		if (fd >= 0)
+			close(fd);
+	}
 }
 
 /* Where nobody tells of programs that start, /proc is read every GAME_POLL_NS. */
@@ -4918,7 +4963,7 @@ static u64 first_of(u64 a, u64 b)
 
 static bool scanning(void)
 {
-	return reader.scan || (reader.busy && reader.order.nr && !reader.order.whole);
+	return reader.scan || reader.order.look == LOOK_ALL;
 }
 
 /* The timer fires when the first look is due or the child should have answered; else never. */
@@ -5125,7 +5170,7 @@ static void game_scan(void)
 {
 	game.scan_due_ns = 0;
 	game.scanned_at_ns = now_ns();
-	reader.scan = !game.blind;	/* from the first on */
+	reader.scan = !game.blind;
 }
 
 /*
@@ -5346,80 +5391,67 @@ static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 /* One answer of the child that reads. */
 static void reader_told(const struct facts *f, int fd)
 {
-	const struct order *o = &reader.order;
+	struct order o = reader.order;
 	struct game_slot *s = slot_find(f->pid);
 
-	reader.busy = ++reader.done < o->nr;
-	reader.deadline_ns = reader.busy ? now_ns() + READ_NS : 0;
-	if (!o->nr && fd >= 0) {
-		wine_attach(NULL, fd, &f->wine);
-	} else if (o->whole && s && s->asked) {
+	if (f->last) {
+		reader.order.look = LOOK_NOTHING;
+		reader.deadline_ns = 0;
+	}
+	if (o.look == LOOK_PROCESS && s && s->asked) {
 		s->asked = 0;
 		slot_told(s, f, fd);
-	} else if (o->nr && !o->whole && !s &&
-		   ((f->traits & (T_TOLD | T(WINE_LOADER) | T(WINDOWS_NAME))) || comm_class(f->comm)) &&
-		   (s = slot_add(f->pid))) {
+	} else if (o.look == LOOK_ALL && f->last && !reader.scan) {
+		reader.scan = f->pid;
+	} else if (o.look == LOOK_ALL && !f->last && !s && (s = slot_add(f->pid))) {
 		s->again = 2;
 		slot_told(s, f, -1);
 		slot_due(s, 0);
+	} else if (o.look == LOOK_FILE && fd >= 0) {
+		wine_attach(NULL, fd, &f->wine);
 	}
-	if (!reader.busy || s)
-		game_choose();
+	game_choose();
 }
 
-/* Is it known that a child hangs at this process, or at many of its user's, or do many hang already? */
-static bool reader_skips(s32 pid)
-{
-	u32 users = 0, uid, i;
-	u64 start;
-
-	if (!reader.hung)
-		return false;
-	start = proc_stat(pid).start;
-	uid = proc_uid(pid);
-	for (i = 0; i < READ_SKIP; i++) {
-		if (reader.skip[i].pid == pid && reader.skip[i].start == start)
-			return true;
-		users += reader.skip[i].pid && reader.skip[i].uid == uid;
-	}
-	return children.lost >= READ_LOST || users >= READ_SKIP_USER;
-}
-
-/* The child hangs or has died: it is asked again for what it was at, but for what can hang. */
+/*
+ * The child hangs or has died: what it showed is skipped from now on, and what it was asked is
+ * asked of another child. A few may hang for good; then the others read only what cannot hang.
+ */
 static void reader_lost(bool reaped)
 {
-	const struct order *o = &reader.order;
-	s32 pid = o->nr ? o->pid[reader.done] : 0;
-	struct game_slot *s = slot_find(pid);
-	struct proc_stat p;
-	bool again;
+	struct shown *w = reader.shown;
+	struct order o = reader.order;
+	struct game_slot *s = slot_find(o.pid);
 
 	child_leave(&reader.child, reaped);
+	reader.order.look = LOOK_NOTHING;
 	reader.deadline_ns = 0;
-	if (children.lost == READ_LOST)
+	if (children.lost >= READ_LOST && !w->safe)
 		note("game: %u children hang while they read other processes: gamer reads no environments now",
 		     children.lost);
-	if (!reader.busy)
+	w->safe = children.lost >= READ_LOST;
+	if (!o.look)
 		return;
-	reader.busy = false;
-	if (!pid) {
-		note("wine: the ntdll.so in %s cannot be read in time", wine_dirs[o->row]);
+	if (w->turn == reader.asked_turn) {	/* it showed nobody: again, but not at once */
+		if (o.look == LOOK_ALL)
+			game_scan_soon();
+		else if (o.look == LOOK_PROCESS && s && s->asked)
+			slot_due(s, READ_NS);
 		return;
 	}
-	/* a child that has died, though it read nothing that can hang, is not asked a third time */
-	again = !o->locked[reader.done];
-	if (!o->whole)
-		reader.scan = pid + !again;
-	else if (s && s->asked && again)
+	w->skip[w->skipped % READ_SKIP].start = w->start;
+	w->skip[w->skipped % READ_SKIP].uid = w->uid;
+	w->skip[w->skipped++ % READ_SKIP].pid = w->pid;
+	reader.hung++;
+	if (w->pid > 0)
+		note("game: %d %s cannot be read, for its memory is locked: gamer does without its environment",
+		     w->pid, w->comm);
+	else if (w->pid < 0)
+		note("wine: the ntdll.so in %s cannot be read in time", wine_dirs[-w->pid - 1]);
+	if (o.look == LOOK_ALL && !reader.scan)
+		reader.scan = w->pid;
+	else if (o.look == LOOK_PROCESS && s && s->asked)
 		slot_due(s, 0);
-	if (!again)
-		return;
-	p = proc_stat(pid);
-	note("game: %d %s cannot be read, for its memory or that of who started it is locked: gamer does without "
-	     "its environment", pid, p.comm);
-	reader.skip[reader.hung % READ_SKIP].pid = pid;
-	reader.skip[reader.hung % READ_SKIP].uid = proc_uid(pid);
-	reader.skip[reader.hung++ % READ_SKIP].start = p.start;
 }
 
 static void reader_take(void)
@@ -5445,12 +5477,14 @@ static void reader_check(void)
 		return;
 	reader.deadline_ns = 0;
 	reader_take();
-	if (!reader.busy || !reader.child.pid || reader.deadline_ns)
+	if (!reader.order.look || !reader.child.pid)
 		return;
-	if (proc_stat(reader.child.pid).state != 'R')
+	if (reader.turn == reader.shown->turn && proc_stat(reader.child.pid).state != 'R') {
 		reader_lost(false);
-	else
-		reader.deadline_ns = now_ns() + READ_NS;
+		return;
+	}
+	reader.turn = reader.shown->turn;
+	reader.deadline_ns = now_ns() + READ_NS;
 }
 
 /*
@@ -5466,70 +5500,46 @@ static bool children_start(void)
 	return reader.child.pid || child_start(&reader.child, EV_READER, caps_for(CAP_READ), reader_work);
 }
 
-/* Orders a look at the next processes from reader.scan on. Returns where the one after that begins, 0: nowhere. */
-static s32 reader_scan(struct order *o)
-{
-	const char *name;
-	struct dir d;
-	s32 pid = 0;
-
-	for (dir_open(&d, "/proc"); o->nr < READ_AT_ONCE && (name = dir_next(&d));) {
-		pid = atoi(name);
-		if (pid > 0 && pid >= reader.scan)
-			o->pid[o->nr++] = pid;
-	}
-	dir_close(&d);
-	return o->nr == READ_AT_ONCE ? pid + 1 : 0;
-}
-
 /* Gives the child its next order. Orders for one process take turns with those for files and for all. */
 static void reader_next(void)
 {
 	struct game_slot *s, *first = NULL;
-	struct order *o = &reader.order;
+	struct order o = { 0 };
 	static bool many;
 	u64 now = now_ns();
-	s32 scan = reader.scan;
-	u32 i;
 
-	if (reader.busy || reader.deadline_ns)
+	if (reader.order.look || reader.deadline_ns)
 		return;
 	for (s = game.slot; s < game.slot + GAME_SLOTS; s++)
 		if (s->pid && s->due_ns && s->due_ns <= now && (!first || s->due_ns < first->due_ns))
 			first = s;
 	many = !first || !many;
-	if (!first && !scan && reader.row == ARRAY_SIZE(wine_dirs))
+	if (many && reader.row < ARRAY_SIZE(wine_dirs))
+		o = (struct order){ .look = LOOK_FILE, .pid = reader.row };
+	else if (many && reader.scan)
+		o = (struct order){ .look = LOOK_ALL, .pid = reader.scan };
+	else if (first)
+		o = (struct order){ LOOK_PROCESS, first->pid, first->wine ? 0 : first == game.now ? 2 : 1,
+				    .display = first == game.now || (first->hints & HINT_FLIP) };
+	else
 		return;
 	reader.deadline_ns = now + READ_NS;
 	if (!children_start())
 		return;		/* then again */
-	*o = (struct order){ .row = reader.row };
-	if (many && scan && o->row == ARRAY_SIZE(wine_dirs)) {
-		scan = reader_scan(o);
-		if (!o->nr) {		/* the last look ended with the last process */
-			reader.scan = reader.deadline_ns = 0;
-			game_choose();
-			return;
-		}
-	}
-	if (!o->nr && (!many || o->row == ARRAY_SIZE(wine_dirs)))
-		*o = (struct order){ .nr = 1, .pid = { first->pid }, .whole = 1,
-				     .wine = first->wine ? 0 : first == game.now ? 2 : 1,
-				     .display = first == game.now || (first->hints & HINT_FLIP) };
-	for (i = 0; i < o->nr; i++)
-		o->locked[i] = reader_skips(o->pid[i]);
-	if (!message_send(reader.child.fd, o, sizeof(*o), NULL, 0, MSG_DONTWAIT)) {
+	reader.turn = reader.asked_turn = reader.shown->turn;
+	if (!message_send(reader.child.fd, &o, sizeof(o), NULL, 0, MSG_DONTWAIT)) {
 		reader_lost(false);
 		return;
 	}
-	reader.busy = true;
-	reader.done = 0;
-	reader.scan = scan;
-	reader.row += !o->nr;
-	if (o->whole) {
+	reader.order = o;
+	if (o.look == LOOK_FILE)
+		reader.row++;
+	else if (o.look == LOOK_ALL)
+		reader.scan = 0;
+	else
 		first->due_ns = 0;
+	if (o.look == LOOK_PROCESS)
 		first->asked = 1;
-	}
 }
 
 /* A child has ended: one that was left behind, or one that should still run. */
@@ -5547,7 +5557,9 @@ static void children_reap(void)
 			children.unprobing = pid == children.unprobing ? 0 : children.unprobing;
 		}
 	}
-	if (!reader.busy)
+	if (reader.shown)
+		reader.shown->safe = children.lost >= READ_LOST;
+	if (!reader.order.look)
 		reader.deadline_ns = 0;		/* one may be started now */
 }
 
@@ -5664,6 +5676,11 @@ static void game_open(void)
 {
 	struct game_slot *s;
 
+	if (!reader.shown)
+		reader.shown = mmap(NULL, sizeof(*reader.shown), PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (reader.shown == MAP_FAILED)
+		die(EX_OSERR, "no memory to share with a child");
 	wine.ended = wine.told = false;
 	reader.row = 0;
 	game_scan();
@@ -5689,7 +5706,7 @@ static void game_close(void)
 		if (s->pid)
 			slot_free(s);
 	memset(wine_files, 0, sizeof(wine_files));
-	reader.busy = false;
+	reader.order.look = LOOK_NOTHING;
 	reader.deadline_ns = 0;
 	timer_set(EV_GAME, 0, 0);
 	game.now = NULL;
@@ -5988,19 +6005,22 @@ static bool fair_member(const struct fair_group *g, s32 pid)
  */
 static s32 fair_other(const struct fair_group *g, bool strange)
 {
-	const char *name;
-	struct dir d;
+	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	s32 pid, found = 0;
+	char dir[4096];
+	long n, i;
 
-	for (dir_open(&d, "/proc"); !found && (name = dir_next(&d));) {
-		pid = atoi(name);
-		if (pid <= 0 || pid == (s32)g->pid || !fair_member(g, pid))
-			continue;
-		if (!strange || !(pid == st.pid || proc_stat(pid).parent == st.pid ||
-				  fair_descends(pid, g->pid) || fair_descends(g->pid, pid)))
-			found = pid;
-	}
-	dir_close(&d);
+	while (fd >= 0 && !found && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
+		for (i = 0; i < n && !found; i += ((struct dirent *)(dir + i))->d_reclen) {
+			pid = atoi(((struct dirent *)(dir + i))->d_name);
+			if (pid <= 0 || pid == (s32)g->pid || !fair_member(g, pid))
+				continue;
+			if (!strange || !(pid == st.pid || proc_stat(pid).parent == st.pid ||
+					  fair_descends(pid, g->pid) || fair_descends(g->pid, pid)))
+				found = pid;
+		}
+	if (fd >= 0)
+		close(fd);
 	return found;
 }
 
