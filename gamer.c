@@ -2180,13 +2180,20 @@ static int prog_try(const struct bpf_insn *insns, size_t n)
 	return 0;
 }
 
-/* Is BPF forbidden to read the kernel's memory? Unknown without securityfs: then loading fails. */
+/* Lockdown: the kernel refuses the program that reads its memory (EINVAL), and takes the shortest. */
 static bool kernel_is_closed(void)
 {
-	char modes[64];
+	static const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = BPF_REG_1, .src_reg = BPF_REG_10 },
+		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = BPF_REG_1, .imm = -8 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2, .imm = 8 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3 },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_probe_read_kernel },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
 
-	read_file(modes, sizeof(modes), "/sys/kernel/security/lockdown");
-	return strstr(modes, "[confidentiality]");
+	return prog_try(insns, ARRAY_SIZE(insns)) == EINVAL && !prog_try(insns_none, ARRAY_SIZE(insns_none));
 }
 
 /* The kernel's BTF, loaded for probes; the caller frees it. NULL: `why` says why. */
