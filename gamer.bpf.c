@@ -1323,21 +1323,24 @@ static __always_inline void compat_insert_key(struct task_struct *p, u64 dsq, u6
 
 /*
  * The kernel's choice of an idle CPU, of `cpus` only: prev_cpu, then the same cache, then any; or negative.
- * Before 6.16 any, and none for who may not run everywhere.
+ * Before 6.16 any, and none for who may not run everywhere. Without SCX_WAKE_SYNC, for which the kernel would
+ * choose the waker's CPU first.
  */
-static __always_inline s32 compat_select_of(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
-					    const struct cpumask *cpus, u64 flags)
+static __always_inline s32 compat_select_of(struct task_struct *p, s32 prev_cpu, const struct cpumask *cpus,
+					    u64 flags)
 {
-	if (bpf_core_type_exists(struct scx_bpf_select_cpu_and_args)) {
-		struct scx_bpf_select_cpu_and_args args = {
-			.prev_cpu = prev_cpu, .wake_flags = wake_flags, .flags = flags,
-		};
+	if (bpf_core_type_exists(struct scx_bpf_select_cpu_and_args) && bpf_ksym_exists(__scx_bpf_select_cpu_and)) {
+		struct scx_bpf_select_cpu_and_args args = { .prev_cpu = prev_cpu, .flags = flags };
 
 		return __scx_bpf_select_cpu_and(p, cpus, &args);
 	}
 	if (bpf_ksym_exists(scx_bpf_select_cpu_and___five))
-		return scx_bpf_select_cpu_and___five(p, prev_cpu, wake_flags, cpus, flags);
-	return (u32)p->nr_cpus_allowed < nr_cpu_ids ? -1 : scx_bpf_pick_idle_cpu(cpus, flags);
+		return scx_bpf_select_cpu_and___five(p, prev_cpu, 0, cpus, flags);
+	if ((u32)p->nr_cpus_allowed < nr_cpu_ids)
+		return -1;
+	if (!flags && bpf_cpumask_test_cpu(prev_cpu, cpus) && scx_bpf_test_and_clear_cpu_idle(prev_cpu))
+		return prev_cpu;
+	return scx_bpf_pick_idle_cpu(cpus, flags);
 }
 
 static __always_inline bool compat_can_kick(void)
@@ -1923,7 +1926,7 @@ static __always_inline void cpu_shows(struct cpu_state *cs, u32 cpu, u8 prio)
 		__sync_fetch_and_or(&ls->runs[prio & 3], bit);
 }
 
-/* On the CPU itself: who took it has come, or comes no more, as the next tick takes for granted. */
+/* Who took the CPU has come, or comes no more, as the next tick takes for granted. */
 static __always_inline void cpu_reached(u32 cpu)
 {
 	struct llc_state *ls = llc_state_of(llc_of(cpu));
@@ -2087,7 +2090,7 @@ static __always_inline bool any_idle(u32 near)
  * Where CPUs differ in speed, an idle one for a critical task: a whole idle core before a thread whose core
  * is busy, because sharing a core costs more than a slower one; then the fastest, then the nearest. Or -1.
  */
-static __always_inline s32 pick_fast_idle(struct task_struct *p, s32 prev_cpu, u64 wake_flags)
+static __always_inline s32 pick_fast_idle(struct task_struct *p, s32 prev_cpu)
 {
 	struct bpf_cpumask *cpus;
 	s32 i, cpu;
@@ -2096,7 +2099,7 @@ static __always_inline s32 pick_fast_idle(struct task_struct *p, s32 prev_cpu, u
 		cpus = speeds[i % SPEEDS];
 		if (!cpus)
 			continue;
-		cpu = compat_select_of(p, prev_cpu, wake_flags, (const struct cpumask *)cpus,
+		cpu = compat_select_of(p, prev_cpu, (const struct cpumask *)cpus,
 				       i < SPEEDS ? k_SCX_PICK_IDLE_CORE : 0);
 		if (cpu >= 0)
 			return cpu;
@@ -2132,7 +2135,7 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	task_in_bounds(t);
 	prio = task_prio(t, now);
 	if (any_idle(prev_cpu)) {
-		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu, wake_flags) : -1;
+		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
 		if (cpu >= 0)
 			idle = true;
 		else
@@ -2353,6 +2356,11 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		 */
 		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && compat_can_kick())
 			victim = take_victim(p, t, prio, cpu);
+		if (victim >= 0) {	/* it asks for its next task at once: nobody is on the way to it */
+			cpu_reached(victim);
+			t->placed_by = REASON_QUEUE;
+			llc = llc_of(victim);
+		}
 		enqueue_shared(p, DSQ_CRITICAL(llc), task_slice(t, prio, 0), critical_key(t, now),
 			       enq_flags);
 		if (victim >= 0)
@@ -2428,7 +2436,7 @@ static __always_inline bool take_critical(struct cpu_state *cs, u32 cpu, u32 llc
 	if (!compat_take(DSQ_CRITICAL(llc)) && !(cs->pinned_critical && take_pinned(cs, cpu, now)))
 		return false;
 	cpu_claim(cpu, cs->prio);	/* no wakeup takes the CPU from it before it runs */
-	cpu_reached(cpu);		/* a CPU that was taken by a kick serves this queue */
+	cpu_reached(cpu);
 	return true;
 }
 
@@ -2537,10 +2545,8 @@ void BPF_OPS(gamer_dispatch, s32 cpu, struct task_struct *prev)
 	    (take_other(cs, cpu, llc, now) || take_idle(llc, now, false) ||
 	     (nr_llcs > 1 && steal(cs, llc, now, 0))))
 		return;
-	if (t) {	/* prev goes on, and may be less important by now; another CPU served whom a kick was for */
-		cpu_reached(cpu);
+	if (t)		/* prev goes on, and may be less important by now */
 		runtime_judge(t, cs, cpu, now);
-	}
 	if (runs)
 		return;
 	/*
@@ -2714,7 +2720,10 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 	struct cpu_state *cs = cpu_state_of(cpu);
 	struct task_ctx *t;
 
-	cpu_reached(cpu);
+	if (llc_state_of(llc)->taken & cpu_bit_of(cpu)) {
+		cpu_reached(cpu);
+		cpu_shows(cs, cpu, cs->prio);
+	}
 	if (perf_control) {
 		cpu_used(cs, cpu_speed(cpu), compat_now());
 		cpu_set_perf(cs, cpu);
@@ -2763,14 +2772,19 @@ void BPF_OPS(gamer_exit_task, struct task_struct *p, struct scx_exit_task_args *
 static __always_inline s32 speed_fill(struct bpf_cpumask **cpus, u32 speed)
 {
 	struct bpf_cpumask *mask = bpf_cpumask_create();
+	bool any = false;
 	u32 i;
 
 	if (!mask)
 		return -12;	/* ENOMEM */
-	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids; i++)
-		if (cpu_rank[i] == speed)
-			bpf_cpumask_set_cpu(i, mask);
-	mask = bpf_kptr_xchg(cpus, mask);
+	for (i = 0; i < MAX_CPUS && i < nr_cpu_ids; i++) {
+		if (cpu_rank[i] != speed)
+			continue;
+		bpf_cpumask_set_cpu(i, mask);
+		any = true;
+	}
+	if (any)
+		mask = bpf_kptr_xchg(cpus, mask);
 	if (mask)
 		bpf_cpumask_release(mask);
 	return 0;
