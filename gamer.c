@@ -8601,7 +8601,7 @@ static int cmd_top(void)
 #define PROF_SETTLE_NS		(1 * NSEC_PER_MSEC)	/* a record is in its ring that long after its time */
 #define PROF_AWAIT_MS		100	/* to wait for threads that are ending */
 #define PROF_MODULES		4096	/* mapped files, each kept open */
-#define PROF_MAPS		16384	/* mappings of code in one process */
+#define PROF_MAPS		16384	/* mappings of code in one process, with those that it was forked with */
 #define PROF_FILE_SYMBOLS	(1U << 20)	/* of one table; large browsers have as many */
 #define PROF_SYMBOLS		(4U << 20)	/* in all: 96 MB */
 #define PROF_ALIASES		16	/* names of one function that are compared */
@@ -8656,8 +8656,10 @@ struct prof_image {
 	u64 look_ns;		/* when /proc/PID/maps is read next */
 	u64 look_step_ns;	/* time to the reading after that; it doubles */
 	bool gone;		/* there is a newer image, or the first thread ended: the number may be another's */
-	struct prof_map *maps;	/* the newest last */
+	struct prof_map *maps;	/* the newest last; they only grow, so that forks need no copy */
 	u32 nr_maps;
+	u32 parent, nr_parent;	/* before maps come the first nr_parent ones of prof.images[parent] */
+	u32 nr_before;		/* these, and what comes before them; prof_image_add() */
 	struct prof_symbols jit;	/* from /tmp/perf-PID.map */
 };
 
@@ -8836,7 +8838,7 @@ static struct prof_image *prof_image_of(s32 pid)
 	return NULL;
 }
 
-/* A process as it begins: with the mappings of `from`, which forked it, or with none (NULL). */
+/* A process as it begins: with the mappings that `from`, which forked it, has now, or with none (NULL). */
 static void prof_image_add(s32 pid, const struct prof_image *from, u64 at_ns)
 {
 	struct prof_image *old = prof_image_of(pid);
@@ -8845,9 +8847,10 @@ static void prof_image_add(s32 pid, const struct prof_image *from, u64 at_ns)
 		.look_ns = at_ns, .look_step_ns = 2 * PROF_TURN_NS,
 	};
 
-	for (; from && im.nr_maps < from->nr_maps; im.nr_maps++) {
-		im.maps = prof_grow(im.maps, im.nr_maps, sizeof(*im.maps));
-		im.maps[im.nr_maps] = from->maps[im.nr_maps];
+	if (from) {
+		im.parent = from->nr_maps ? from - prof.images : from->parent;
+		im.nr_parent = from->nr_maps ? : from->nr_parent;
+		im.nr_before = from->nr_maps + from->nr_before;
 	}
 	if (old)
 		old->gone = true;
@@ -8868,11 +8871,25 @@ static bool prof_is_pe(const char *path)
 	return false;
 }
 
+/* The mapping before the first *n of *im, which become those before it; NULL: there is none. */
+static const struct prof_map *prof_map_before(const struct prof_image **im, u32 *n)
+{
+	if (!*n) {
+		*n = (*im)->nr_parent;
+		if (!*n)
+			return NULL;
+		*im = &prof.images[(*im)->parent];
+	}
+	return &(*im)->maps[--*n];
+}
+
 static void prof_map_add(struct prof_image *im, struct prof_map m, const char *path, u64 dev, u64 ino)
 {
+	const struct prof_image *of = im;
 	const struct prof_map *old;
+	u32 n = im->nr_maps;
 
-	m.module = im->nr_maps < PROF_MAPS ? prof_module_of(im->pid, &m, path, dev, ino) : PROF_MODULES;
+	m.module = n + im->nr_before < PROF_MAPS ? prof_module_of(im->pid, &m, path, dev, ino) : PROF_MODULES;
 	if (m.module == PROF_MODULES) {
 		prof.rings_lost++;
 		return;
@@ -8881,7 +8898,7 @@ static void prof_map_add(struct prof_image *im, struct prof_map m, const char *p
 	 * A record says "//anon" for memory of a Windows module, which only a look at all mappings can
 	 * name. The record may come after the look, whose name stays then.
 	 */
-	for (old = im->maps; old < im->maps + im->nr_maps; old++)
+	while ((old = prof_map_before(&of, &n)))
 		if (old->start == m.start && old->end == m.end &&
 		    ((old->offset == m.offset && old->module == m.module) ||
 		     (!strcmp(path, "//anon") && !prof.modules[old->module].ino)))
@@ -9364,16 +9381,17 @@ struct prof_code {
 
 static struct prof_code prof_code_at(struct prof_image *im, u64 addr)
 {
+	const struct prof_image *of = im;
 	const struct prof_symbol *sym;
 	struct prof_code code = { 0 };
 	const struct prof_map *m;
-	u32 i;
+	u32 n = im ? im->nr_maps : 0;
 
-	for (i = im ? im->nr_maps : 0; i > 0 && (addr < im->maps[i - 1].start || addr >= im->maps[i - 1].end); i--)
-		;
-	if (!i)
+	do
+		m = im ? prof_map_before(&of, &n) : NULL;
+	while (m && (addr < m->start || addr >= m->end));
+	if (!m)
 		return code;
-	m = &im->maps[i - 1];
 	code.mod = &prof.modules[m->module];
 	code.offset = addr - m->start + m->offset;
 	if (code.mod->ino) {

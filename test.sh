@@ -2188,6 +2188,19 @@ host_profile_giant() { : "profile: a program with 3 GiB of symbols costs it neit
 		assert any("block_on_pipe" in s["frames"] for s in off["stacks"]), off["stacks"]
 	EOT
 }
+host_profile_children() { : "profile: a process with many mappings that forks often costs it no memory for each child"
+	as_root
+	cat >"$WORK/forks.py" <<-'EOT'
+		import mmap, os, sys
+		with open(sys.executable, "rb") as f:
+		    maps = [mmap.mmap(f.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC) for _ in range(4000)]
+		for _ in range(1000):
+		    if not os.fork():
+		        os._exit(0)
+		    os.wait()
+	EOT
+	within 100 "$GAMER" profile --json -o "$WORK/json" -- python3 "$WORK/forks.py"
+}
 host_profile_unanswered() { : "profile: a program whose file nobody may open any more takes no signal and no report from it"
 	as_root
 	local server gamer program tries=200 rc=0
