@@ -8609,8 +8609,9 @@ static int cmd_top(void)
 #define PROF_MANGLED		4096	/* bytes of a name to make readable; longer ones stay as they are */
 #define PROF_LIST_BYTES		(64U << 20)	/* of a JIT compiler's list, or the kernel's */
 #define PROF_FRAMES_BYTES	(3 * PROF_FRAMES * (PROF_NAME + 1) + 1)	/* of the names of a stack */
-#define PROF_NAMES_BYTES	(64U << 20)	/* of the names of all stacks */
+#define PROF_NAMES_BYTES	(256U << 20)	/* of the names of all stacks */
 #define PROF_NAMES_NS		(10 * NSEC_PER_SEC)	/* to read names at the end */
+#define PROF_NAMES_STEP_NS	(2 * NSEC_PER_SEC)	/* for a stack, and for each file of it that is read */
 #define PROF_CACHE_FDS		1024	/* hardware counters, two a thread; beyond, none is shown */
 #define PROF_TOP		10
 #define PROF_TOP_STACKS		100	/* in JSON */
@@ -8667,16 +8668,16 @@ struct prof_image {
 struct prof_place {
 	struct prof_key key;
 	struct prof_off off;
-	const char *names;	/* in struct prof_names; prof_symbolize() */
+	const char *names;	/* as struct prof_names has them; prof_symbolize() */
 };
 
-/* What the child that reads names shares with gamer, which may take it before the child has ended. */
+/* What the child that reads names sends. It reads hostile files, so gamer trusts nothing of it. */
 struct prof_names {
-	u32 places;		/* first places of prof.places whose names are there */
+	u32 place;		/* index into prof.places */
 	u32 lost_symbols;	/* files with more symbols than were taken */
-	size_t len;		/* bytes in text */
-	char text[PROF_NAMES_BYTES];	/* of each place the frames, innermost first, each 'k' (kernel) or
-					 * 'u' (user), a name, 0; an empty one ends them */
+	u32 len;		/* bytes in text; of a message its length tells them */
+	char text[PROF_FRAMES_BYTES];	/* the frames, innermost first, each 'k' (kernel) or 'u' (user), a
+					 * name, 0; an empty one ends them */
 };
 
 /* A row of the report: a thread with all programs that it executed. */
@@ -8730,7 +8731,10 @@ static struct prof {
 	u32 nr_symbols;			/* of all files, at most PROF_SYMBOLS */
 	u32 lost_symbols;		/* files with more symbols than were taken */
 	u32 lost_names;			/* places without names; prof_symbolize() */
-	struct prof_names *names;	/* prof_symbolize() */
+	struct prof_names names;	/* in the child those that it makes; prof_names_receive() */
+	s32 reader;			/* the child; prof_names_from() */
+	int reader_fd;			/* the socket between both */
+	int reader_status;		/* of the child, as wait() says; -1: the child runs */
 	struct prof_counts counts;
 	u64 calls, calls32;		/* all system calls; 32-bit ones among them */
 	u64 category[PROF_CAT_ALL];	/* calls */
@@ -9262,6 +9266,12 @@ static int prof_debug_open(const struct elf_file *f)
 	return -1;
 }
 
+/* The child sends the names of a place, of `len` bytes, or 0: it goes on. */
+static void prof_names_send(u32 len)
+{
+	send(prof.reader_fd, &prof.names, offsetof(struct prof_names, text) + len, MSG_NOSIGNAL);
+}
+
 /* Reads the symbols of a module's file, and those of its debug file where the file was stripped. */
 static void prof_module_load(struct prof_module *mod)
 {
@@ -9289,7 +9299,8 @@ static void prof_module_load(struct prof_module *mod)
 		close(debug_fd);
 	}
 	close(fd);
-	prof.names->lost_symbols += mod->symbols.cut;
+	prof.names.lost_symbols += mod->symbols.cut;
+	prof_names_send(0);
 	prof_symbols_sort(&mod->symbols);
 }
 
@@ -9368,7 +9379,8 @@ static void prof_jit_load(struct prof_image *im)
 	if (fd < 0 || (s.st_uid != im->uid && (s.st_uid || !(s.st_mode & S_IROTH))))
 		return;
 	prof_list_read(&im->jit, prof_reopen(fd), false);
-	prof.names->lost_symbols += im->jit.cut;
+	prof.names.lost_symbols += im->jit.cut;
+	prof_names_send(0);
 }
 
 /* What is known of a code address. */
@@ -9442,11 +9454,11 @@ static const struct prof_stack *prof_stack_read(u64 key)
 	return &stack;
 }
 
-/* Adds a frame; prof_names_read() has seen to the room. */
+/* Adds a frame, for which there is room. */
 __attribute__((format(printf, 2, 3)))
 static void prof_frame_add(char kind, const char *fmt, ...)
 {
-	struct prof_names *to = prof.names;
+	struct prof_names *to = &prof.names;
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -9459,7 +9471,7 @@ static void prof_frame_add(char kind, const char *fmt, ...)
 /* BPF's frames and the kernel's way into the switch, up to __schedule(), are left out. */
 static void prof_frames_kernel(const struct prof_stack *stack)
 {
-	size_t begin = prof.names->len;
+	u32 begin = prof.names.len;
 	const struct prof_symbol *sym;
 	u32 i;
 
@@ -9470,7 +9482,7 @@ static void prof_frames_kernel(const struct prof_stack *stack)
 		else
 			prof_frame_add('k', "0x%llx", stack->ip[i]);
 		if (i < 12 && sym && !strcmp(sym->name, "__schedule"))
-			prof.names->len = begin;
+			prof.names.len = begin;
 	}
 }
 
@@ -9568,19 +9580,19 @@ static u32 prof_shown(void)
 		   args.profile.json ? PROF_TOP_STACKS : PROF_TOP);
 }
 
-/* What the child does: it names the stacks, as many as there is room for. */
-static void prof_names_read(void)
+/* What the child does: it names the stacks from that place on. */
+static void prof_names_read(u32 place)
 {
-	struct prof_names *to = prof.names;
-	u32 i;
+	struct prof_names *to = &prof.names;
 
-	for (i = 0; i < prof_shown() && to->len < sizeof(to->text) - PROF_FRAMES_BYTES; i++) {
-		const struct prof_key *key = &prof.places[i].key;
+	for (to->place = place; to->place < prof_shown(); to->place++) {
+		const struct prof_key *key = &prof.places[to->place].key;
 
+		to->len = 0;
 		prof_frames_kernel(prof_stack_read(key->kstack));
 		prof_frames_user(prof_thread_image(prof_thread_of(key->id)), prof_stack_read(key->ustack));
 		to->text[to->len++] = 0;
-		__atomic_store_n(&to->places, i + 1, __ATOMIC_RELEASE);
+		prof_names_send(to->len);
 	}
 }
 
@@ -9762,14 +9774,20 @@ static void prof_mark_all(void)
 static void prof_signals_read(void)
 {
 	struct signalfd_siginfo si;
+	int status;
+	s32 pid;
 
 	while (read(prof.signal_fd, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGCHLD) {
 			/* /proc has the last figures of a command until it is waited for */
 			if (prof.child && prof.status < 0 && !prof.end_ns)
 				prof.turn(now_ns());
-			if (prof.child)
-				waitpid(prof.child, &prof.status, WNOHANG);
+			while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+				if (pid == prof.child)
+					prof.status = status;
+				if (pid == prof.reader)
+					prof.reader_status = status;
+			}
 			continue;
 		}
 		prof.signal = si.ssi_signo;
@@ -9883,51 +9901,91 @@ static void prof_collect(void)
 	prof_sort(prof.places, prof.nr_places, sizeof(*prof.places), prof_place_cmp);
 }
 
+/* Takes a message of the child; false: there is none. *place: the first place that was not yet reached. */
+static bool prof_names_receive(u32 *place)
+{
+	static size_t left = PROF_NAMES_BYTES;
+	struct prof_names *n = &prof.names;
+	ssize_t size = recv(prof.reader_fd, n, sizeof(*n), MSG_DONTWAIT);
+	char *text;
+
+	size -= offsetof(struct prof_names, text);
+	if (size < 0)
+		return false;
+	prof.lost_symbols = MAX(prof.lost_symbols, n->lost_symbols);
+	if (!size || n->place < *place || n->place >= prof_shown())
+		return true;
+	*place = n->place + 1;
+	text = (size_t)size < left ? calloc(1, size + 2) : NULL;	/* it ends, whatever came */
+	if (text) {
+		left -= size;
+		prof.places[n->place].names = memcpy(text, n->text, size);
+		prof.lost_names--;
+	}
+	return true;
+}
+
+/* Has a child name the places from *place on, up to one that it fails at; false: no other child shall go on. */
+static bool prof_names_from(u32 *place, u64 begin_ns)
+{
+	u64 now = now_ns(), heard_ns = now;
+	bool ended = false;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return false;
+	prof.reader_status = -1;
+	prof.reader = fork();
+	prof.reader_fd = pair[!prof.reader];
+	close(pair[!!prof.reader]);
+	if (!prof.reader) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+		caps_set(caps_for(CAP_READ), caps_for(CAP_READ));
+		seccomp_on();
+		prof_names_read(*place);
+		_exit(0);
+	}
+	while (prof.reader > 0 && !prof.signal && now - begin_ns < PROF_NAMES_NS &&
+	       now - heard_ns < PROF_NAMES_STEP_NS) {
+		struct pollfd fds[] = { { prof.signal_fd, POLLIN, 0 }, { prof.reader_fd, POLLIN, 0 } };
+
+		if (prof_names_receive(place))
+			heard_ns = now;
+		else if (ended)
+			break;
+		else
+			poll(fds, ARRAY_SIZE(fds), 100);
+		prof_signals_read();
+		ended = prof.reader_status >= 0;
+		progress(begin_ns, "gamer: reading symbols (Ctrl-C ends it)");
+		now = now_ns();
+	}
+	close(prof.reader_fd);
+	if (prof.reader > 0 && prof.reader_status < 0)
+		kill(prof.reader, SIGKILL);	/* prof_signals_read() waits for it */
+	return prof.reader > 0 && !WIFEXITED(prof.reader_status);
+}
+
 /*
  * Names the stacks that the report shows. A child does it, whom a file that is broken or on a server
- * that never answers may cost its life or its time; a signal, or PROF_NAMES_NS, ends the wait, and the
- * report has the names so far.
+ * that never answers may cost its life or its time: that stack stays without names, and another child
+ * goes on behind it. A signal, or PROF_NAMES_NS, ends that, and the report has the names so far.
  */
 static void prof_symbolize(void)
 {
-	void *shared = mmap(NULL, sizeof(*prof.names), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	struct pollfd fd = { .fd = prof.signal_fd, .events = POLLIN };
-	u32 asked = prof.signal, places, i;
+	u32 asked = prof.signal, place;
 	u64 begin_ns = now_ns();
-	const char *at;
-	s32 child;
-	bool over;
 
-	prof.names = prof_need(shared == MAP_FAILED ? NULL : shared);
+	prof.lost_names = prof_shown();
+	for (place = 0; place < prof_shown(); place++)
+		prof.places[place].names = "u[not named]\0";
 	prof.signal = 0;
-	child = fork();
-	if (!child) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-		seccomp_on();
-		prof_names_read();
-		_exit(0);
-	}
-	for (over = child < 0; !over && !prof.signal && now_ns() - begin_ns < PROF_NAMES_NS;) {
-		poll(&fd, 1, 100);
-		prof_signals_read();
-		over = waitpid(child, NULL, WNOHANG);
-		progress(begin_ns, "gamer: reading symbols (Ctrl-C ends it)");
-	}
+	for (place = 0; place < prof_shown() && !prof.signal && now_ns() - begin_ns < PROF_NAMES_NS; place++)
+		if (!prof_names_from(&place, begin_ns))
+			break;
 	progress(0, NULL);
-	if (!over)
-		kill(child, SIGKILL);
 	prof.signal = prof.signal ? : asked;
-	places = __atomic_load_n(&prof.names->places, __ATOMIC_ACQUIRE);
-	prof.lost_symbols = prof.names->lost_symbols;
-	for (at = prof.names->text, i = 0; i < prof_shown(); i++) {
-		prof.places[i].names = i < places ? at : "u[not named]\0";
-		prof.lost_names += i >= places;
-		while (i < places && *at)
-			at += strlen(at) + 1;
-		at++;
-	}
 }
 
 /* ==== profile 7: figures ============================================================= */
@@ -10561,7 +10619,7 @@ static void prof_folded(struct out *o)
 		if (p + 1 < end && !prof_place_cmp_names(p, p + 1))
 			continue;
 		prof_folded_name(o, prof_comm_of(p));
-		for (n = 0, at = p->names; *at; at += strlen(at) + 1)
+		for (n = 0, at = p->names; *at && n < ARRAY_SIZE(names); at += strlen(at) + 1)
 			names[n++] = at;
 		while (n-- > 0) {
 			out_put(o, ";", 1);

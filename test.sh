@@ -2089,6 +2089,11 @@ host_profile_stacks() { : "profile: folded stacks name functions of static, PIE,
 	kill $!
 	[ ! -r /proc/kallsyms ] || grep -q ';[a-z_]*pipe_read_\[k\]' "$WORK/folded" || fail "no kernel frames: $(cat "$WORK/folded")"
 }
+host_profile_hostile() { : "profile: a name that takes hours to read costs its own stack the names, and no other"
+	as_root
+	folded main sleeps nap_ms -- "$BIN/static" hostile
+	grep -q ';\[not named\] ' "$WORK/folded" || fail "it was read: $(cat "$WORK/folded")"
+}
 # within MB CMD...: it ends within 30 s, well, and never has more memory than that
 within() {
 	python3 - "$@" <<-'EOT' || fail "'$*'"

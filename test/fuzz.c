@@ -57,13 +57,11 @@ static void fuzz_symbols(struct prof_symbols *symbols)
 /* Any bytes are no ELF file, or one whose functions have names that end. */
 static void fuzz_elf(const u8 *data, size_t size)
 {
-	static struct prof_names names;
 	static int fd = -1;
 	struct prof_module mod = { 0 };
 	struct prof_code code = { .mod = &mod };
 	u32 i;
 
-	prof.names = &names;
 	if (fd < 0)
 		fd = memfd_create("fuzz", MFD_CLOEXEC);
 	if (ftruncate(fd, 0) || pwrite(fd, data, size, 0) != (ssize_t)size)

@@ -5,6 +5,7 @@
  *   sleeps          20 times 50 ms
  *   pipe [N]        20 times, or N, blocked on a pipe, in block_on_pipe(), fed by a child
  *   mangled         the same, below functions of C++ and Rust, one of them with a name that has no end
+ *   hostile         sleeps below a function whose name takes a demangler hours, then as sleeps does
  *   library FILE    the same, below block_in_library() of a shared object
  *   futex           200 waits that block, between two threads
  *   calls           every category of system calls, each another number of times
@@ -147,6 +148,19 @@ MANGLED(mangled_cpp, "_ZN4game6Engine5frameEi", mangled_old)
 MANGLED(mangled_endless, "_Z7endlessSt4pairI1AS0_E" PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6) PAIR(7) PAIR(8) PAIR(9)
 	PAIR(A) PAIR(B) PAIR(C) PAIR(D) PAIR(E) PAIR(F) PAIR(G) PAIR(H) PAIR(I) PAIR(J) PAIR(K) PAIR(L) PAIR(M) PAIR(N)
 	PAIR(O) PAIR(P) PAIR(Q) PAIR(R) PAIR(S) PAIR(T) PAIR(U) PAIR(V) PAIR(W) PAIR(X) PAIR(Y), mangled_cpp)
+
+/* A pair of pairs... that is searched to its end for what is not in it. */
+#define TWICE(n) "S1_IS" #n "_S" #n "_E"
+__attribute__((noinline)) static void hostile(void)
+	__asm__("_Z1fI1a1bIS0_S0_E" TWICE(2) TWICE(3) TWICE(4) TWICE(5) TWICE(6) TWICE(7) TWICE(8) TWICE(9) TWICE(A)
+		TWICE(B) TWICE(C) TWICE(D) TWICE(E) TWICE(F) TWICE(G) TWICE(H) TWICE(I) TWICE(J) TWICE(K) TWICE(L)
+		TWICE(M) TWICE(N) TWICE(O) TWICE(P) TWICE(Q) TWICE(R) TWICE(S) TWICE(T) TWICE(U) TWICE(V) TWICE(W)
+		TWICE(X) "EDpSY_v");
+static void hostile(void)
+{
+	nap_ms(1500);
+	__asm__ volatile("");
+}
 
 __attribute__((noinline)) static void library(const char *path)
 {
@@ -473,6 +487,7 @@ int main(int argc, char **argv)
 	MODE(sleeps, sleeps())
 	MODE(pipe, pipes(NULL, *arg ? atoi(arg) : 20))
 	MODE(mangled, pipes(mangled_endless, 20))
+	MODE(hostile, hostile(); sleeps())
 	MODE(library, library(arg))
 	MODE(jit, jit(arg, argc > 3 ? atoi(argv[3]) : 20))
 	MODE(futex, futex())
