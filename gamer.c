@@ -8606,7 +8606,7 @@ static int cmd_top(void)
 #define PROF_SYMBOLS		(4U << 20)	/* in all: 96 MB */
 #define PROF_ALIASES		16	/* names of one function that are compared */
 #define PROF_NAME		192	/* bytes of a function name, with its 0 */
-#define PROF_MANGLED		4096	/* bytes of a name to make readable; longer ones stay as they are */
+#define PROF_MANGLED		4096	/* bytes of a name to make readable, with its 0; longer ones stay as they are */
 #define PROF_LIST_BYTES		(64U << 20)	/* of a JIT compiler's list, or the kernel's */
 #define PROF_FRAMES_BYTES	(3 * PROF_FRAMES * (PROF_NAME + 1) + 1)	/* of the names of a stack */
 #define PROF_NAMES_BYTES	(256U << 20)	/* of the names of all stacks */
@@ -9506,12 +9506,14 @@ static void prof_plain_add(const char *s, size_t len, void *ctx)
 		longjmp(p->full, 1);
 }
 
-static void prof_function_add(const char *name)
+static void prof_function_add(const char *in_file)
 {
+	static char name[PROF_MANGLED];		/* the file may change while the name is read */
 	static struct prof_plain p;
-	volatile bool mangled = name[0] == '_' && (name[1] == 'Z' || name[1] == 'R') &&
-		       strnlen(name, PROF_MANGLED) < PROF_MANGLED;
+	volatile bool mangled;
 
+	snprintf(name, sizeof(name), "%.*s", PROF_MANGLED - 1, in_file);
+	mangled = name[0] == '_' && (name[1] == 'Z' || name[1] == 'R') && strlen(name) < sizeof(name) - 1;
 	p.len = 0;
 	if (mangled && !setjmp(p.full) && !rust_demangle_callback(name, 0, prof_plain_add, &p)) {
 		p.len = 0;
