@@ -8607,6 +8607,7 @@ static int cmd_top(void)
 #define PROF_ALIASES		16	/* names of one function that are compared */
 #define PROF_NAME		192	/* bytes of a function name, with its 0 */
 #define PROF_MANGLED		4096	/* bytes of a name to make readable, with its 0; longer ones stay as they are */
+#define PROF_NOTES_BYTES	1024	/* of a section of notes, where a build ID is looked for */
 #define PROF_LIST_BYTES		(64U << 20)	/* of a JIT compiler's list, or the kernel's */
 #define PROF_FRAMES_BYTES	(3 * PROF_FRAMES * (PROF_NAME + 1) + 1)	/* of the names of a stack */
 #define PROF_NAMES_BYTES	(256U << 20)	/* of the names of all stacks */
@@ -9243,27 +9244,52 @@ static int prof_reopen(int named)
 	return fd;
 }
 
+/* A note of a file, as far as a build ID may reach. */
+struct prof_note {
+	Elf64_Nhdr head;
+	char name[4];
+	u8 id[32];
+};
+
+static bool prof_build_id(const struct elf_file *f, struct prof_note *note)
+{
+	const Elf64_Nhdr *head = &note->head;
+	Elf64_Shdr sh;
+	u64 at;
+	u32 i;
+
+	for (i = 0; elf_section(f, i, &sh); i++) {
+		if (sh.sh_type != SHT_NOTE)
+			continue;
+		for (at = 0; at < MIN(sh.sh_size, PROF_NOTES_BYTES);) {
+			*note = (struct prof_note){ 0 };
+			if (pread(f->fd, note, sizeof(*note), sh.sh_offset + at) < 0)
+				break;
+			if (head->n_type == NT_GNU_BUILD_ID && !memcmp(note->name, "GNU", sizeof(note->name)) &&
+			    head->n_descsz >= 2 && head->n_descsz <= sizeof(note->id))
+				return true;
+			/* both are padded to 4 bytes */
+			at += sizeof(*head) + (head->n_namesz + 3ULL) / 4 * 4 + (head->n_descsz + 3ULL) / 4 * 4;
+		}
+	}
+	return false;
+}
+
 /* Opens the file where distributions put the symbols of a stripped file, by its build ID; -1: none. */
 static int prof_debug_open(const struct elf_file *f)
 {
-	struct { Elf64_Nhdr head; char name[4]; u8 id[32]; } note = { 0 };
+	struct prof_note note;
 	char path[128];
-	Elf64_Shdr sh;
 	struct stat s;
-	u32 i, k, n;
+	u32 k, n;
 
-	for (i = 0; elf_section(f, i, &sh); i++) {
-		if (sh.sh_type != SHT_NOTE || pread(f->fd, &note, sizeof(note), sh.sh_offset) < 0 ||
-		    note.head.n_type != NT_GNU_BUILD_ID || memcmp(note.name, "GNU", sizeof(note.name)) ||
-		    note.head.n_descsz > sizeof(note.id))
-			continue;
-		n = snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%02x/", note.id[0]);
-		for (k = 1; k < note.head.n_descsz; k++)
-			n += snprintf(path + n, sizeof(path) - n, "%02x", note.id[k]);
-		snprintf(path + n, sizeof(path) - n, ".debug");
-		return prof_reopen(open_checked(NULL, path, 0, &s));
-	}
-	return -1;
+	if (!prof_build_id(f, &note))
+		return -1;
+	n = snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%02x/", note.id[0]);
+	for (k = 1; k < note.head.n_descsz; k++)
+		n += snprintf(path + n, sizeof(path) - n, "%02x", note.id[k]);
+	snprintf(path + n, sizeof(path) - n, ".debug");
+	return prof_reopen(open_checked(NULL, path, 0, &s));
 }
 
 /* The child sends the names of a place, of `len` bytes, or 0: it goes on. */
