@@ -8500,6 +8500,7 @@ static bool top_asked(const struct pollfd *fds, bool *any)
 			top_leave();
 			kill(getpid(), SIGSTOP);
 			top_enter();
+			top.asked_ns = now_ns();	/* an answer may have waited for this process */
 		} else if (si.ssi_signo != SIGWINCH) {
 			return false;
 		}
