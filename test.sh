@@ -2094,7 +2094,7 @@ host_profile_hostile() { : "profile: a name that takes hours to read costs its o
 	folded main sleeps nap_ms -- "$BIN/static" hostile
 	grep -q ';\[not named\] ' "$WORK/folded" || fail "it was read: $(cat "$WORK/folded")"
 }
-# within MB CMD...: it ends within 30 s, well, and never has more memory than that
+# within MB CMD...: it ends within 120 s, well, and never has more memory than that
 within() {
 	python3 - "$@" <<-'EOT' || fail "'$*'"
 		import os, signal, sys
@@ -2102,7 +2102,7 @@ within() {
 		if not pid:
 		    os.execv(sys.argv[2], sys.argv[2:])
 		signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
-		signal.alarm(30)
+		signal.alarm(120)
 		_, status, used = os.wait4(pid, 0)
 		if status or used.ru_maxrss > int(sys.argv[1]) * 1024:
 		    sys.exit(f"status {status:#x}, {used.ru_maxrss >> 10} MB")
@@ -2702,6 +2702,7 @@ OLD_LOG='WARNING: .* at kernel/sched/sched\.h:[0-9]+ move_queued_task\+'
 # Half of what the guests' watchdogs allow
 STILL_MS=2500
 STOOD_STILL='this machine stood still for'
+GUEST_DIED="the guest died"
 
 # log_fault SERIES GROUP FILE...: the first line that a kernel's log must not have, and the next; nothing if there is none
 log_fault() {
@@ -2732,7 +2733,9 @@ group() {
 			line=$(log_fault "$series" "$group" "$log" "$out/dmesg")
 			line=${line:+"not ok $check: $line"}
 			still=$(cat "$log.still" 2>/dev/null || true)
-			[ "${still:-0}" -le $STILL_MS ] || line=${line:+"$line; $STOOD_STILL $still ms"} ;;
+			[ "${still:-0}" -le $STILL_MS ] || line=${line:+"$line; $STOOD_STILL $still ms"}
+			# here CPUs go while the scheduler ends, in which these kernels may deadlock: see README's Limits
+			[ "$group" != fault ] || [ $rc = 0 ] || line=${line:+"$line; $GUEST_DIED"} ;;
 		*_json)
 			[ ! -e "$out/dmesg" ] || line=$(find "$out" -name '*.json' -o -name '*.jsonl' | tr '\n' '\0' | xargs -0r python3 "$ROOT/test/judge.py" 2>&1) ||
 				line="not ok $check: $line"
@@ -2846,12 +2849,12 @@ boots() {
 
 # A stall of this machine may cost an emulated guest a time limit. What failed where the host's
 # clock rules is tried once more, alone, and both results are told. What repeats to the bit gets no
-# second try, and the kernel's log only where the machine was seen to stall: then its whole boot.
+# second try, and the kernel's log only where the machine was seen to stall or the guest died: then its whole boot.
 second_try() {
 	local again
 	{
 		grep -E '^not ok (host_|san_|[0-9.]+(-stock)?/(life|load|know|dev|tell|wine|boot|closed|systemd|busybox|fault|fair)_)' "$RESULTS" | grep -vE '_(log|json):'
-		grep -E "^not ok [^:]*_log:.*$STOOD_STILL" "$RESULTS"
+		grep -E "^not ok [^:]*_log:.*($STOOD_STILL|$GUEST_DIED)" "$RESULTS"
 	} >"$FIRST_TRIES" || [ -s "$FIRST_TRIES" ] || return 0
 	sed -E 's/^not ok ([^:]*):.*/\1/; s/_log$/_.*/; s/.*/^(ok|not ok|skip) &(:|$)/' "$FIRST_TRIES" |
 		grep -Ef - "$RESULTS" >"$RESULTS.again"
