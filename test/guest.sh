@@ -1519,6 +1519,7 @@ fault_hotplug() { : "40 times a CPU goes and comes under load, faster than it ca
 fault_flood() { : "programs that rename themselves all the time while the kernel ends the scheduler: gamer hears of it within 5 s, and says why"
 	[ -w /sys/devices/system/cpu/cpu1/online ] || skip "this kernel has no CPU hotplug"
 	local flood
+	all_rename() { [ "$(pidof x.exe | wc -w)" -ge 4 ]; }
 	ln -sf "$(command -v flood)" /tmp/x.exe
 	start
 	kill -STOP $G
@@ -1536,6 +1537,9 @@ fault_flood() { : "programs that rename themselves all the time while the kernel
 	start
 	as_user /tmp/x.exe rename 3 &
 	flood=$!
+	# Who is forked while the kernel ends a scheduler is above all that still are in its class: as many busy ones as CPUs
+	# would, before 7.0, keep RCU's thread from running, for which the kernel waits.
+	wait_for 10 all_rename || fail "$(pidof x.exe)"
 	echo 0 >/sys/devices/system/cpu/cpu1/online
 	wait_for 20 attached || fail "not back after cpu1 went, and says: $(timeout 5 gamer status | head -n 1)"
 	wait_for 5 answers || fail "no answer"
