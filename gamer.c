@@ -12011,8 +12011,9 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	  "own driver submits without system calls: who opens it is a hint, which the pattern must confirm. Servers "
 	  "(compositor, sound) are known by name or by what they do; a program may call itself so." },
 	{ .text = "Kernels 6.14 to 6.19 may deadlock where a CPU goes offline in the moment that gamer, or another "
-	  "program with BPF task storage, ends. While gamer runs, CPUs may come and go. 512 CPUs and 64 last-level "
-	  "caches at most." },
+	  "program with BPF task storage, ends. Before 7.0, where programs that never sleep start in the moment that a "
+	  "scheduler of sched_ext ends, as many as there are CPUs, the kernel may never end it. While gamer runs, CPUs "
+	  "may come and go. 512 CPUs and 64 last-level caches at most." },
 	{ .text = "gamer profile does not run on kernel 6.1, which refuses one of its programs." },
 	{ .section = "SEE ALSO", .text = "sched(7), sched_setattr(2), cgroups(7), capabilities(7)" },
 };
