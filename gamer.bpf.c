@@ -298,7 +298,7 @@ struct llc_state {
 	__u32 crowded;		/* 1: a timer ends slices; slices_end() */
 	__u32 game_recip;	/* 1024 / weight of the game and its servers; window_ends() */
 	__u64 runs[4];		/* by enum prio: CPUs that run such work and may be asked for; cpu_shows() */
-	__u64 taken;		/* CPUs that a wakeup took, and whose task has not come yet; cpu_take() */
+	__u64 taken;		/* CPUs that a wakeup took, and whose task has not come yet; cpu_awaits() */
 	__u64 side_ns[2];	/* sums of side_run_ns when the clock's last window began; window_ends() */
 	__u64 pad;
 } __attribute__((aligned(64)));
@@ -1926,13 +1926,22 @@ static __always_inline void cpu_shows(struct cpu_state *cs, u32 cpu, u8 prio)
 		__sync_fetch_and_or(&ls->runs[prio & 3], bit);
 }
 
-/* Who took the CPU has come, or comes no more, as the next tick takes for granted. */
-static __always_inline void cpu_reached(u32 cpu)
+/*
+ * On the waker's CPU: a task is on its way to the CPU that it took. Lab, without this: a game's job thread was late in
+ * 17 % of frames beside tasks that pass messages, because two job threads got one CPU.
+ */
+static __always_inline void cpu_awaits(u32 cpu)
+{
+	__sync_fetch_and_or(&llc_state_of(llc_of(cpu))->taken, cpu_bit_of(cpu));
+}
+
+/* On the CPU itself: that task has come, or comes no more, as the next tick takes for granted. True: one was awaited. */
+static __always_inline bool cpu_reached(u32 cpu)
 {
 	struct llc_state *ls = llc_state_of(llc_of(cpu));
+	u64 bit = cpu_bit_of(cpu);
 
-	if (ls->taken & cpu_bit_of(cpu))
-		__sync_fetch_and_and(&ls->taken, ~cpu_bit_of(cpu));
+	return ls->taken & bit && __sync_fetch_and_and(&ls->taken, ~bit) & bit;
 }
 
 /*
@@ -1961,18 +1970,6 @@ static __always_inline bool cpu_foreign(u32 cpu)
 	if (!curr || curr->prio >= MAX_RT_PRIO)
 		return false;
 	cpu_state_of(cpu)->prio = PRIO_FOREIGN;	/* gamer_dispatch() takes it back */
-	return true;
-}
-
-/*
- * A wakeup takes the CPU. Lab, without `taken`: a game's job thread was late in 17 % of frames beside tasks that
- * pass messages, for their CPU was given to two job threads.
- */
-static __always_inline bool cpu_take(u32 cpu, u8 prio)
-{
-	if (!cpu_claim(cpu, prio) || cpu_foreign(cpu))
-		return false;
-	__sync_fetch_and_or(&llc_state_of(llc_of(cpu))->taken, cpu_bit_of(cpu));
 	return true;
 }
 
@@ -2011,10 +2008,10 @@ __noinline s32 victim_in(struct task_struct *p __arg_trusted, struct task_ctx *t
 			continue;
 		if (core_busy(cpu))
 			beside = cpu;
-		else if (cpu_take(cpu, prio))
+		else if (cpu_claim(cpu, prio) && !cpu_foreign(cpu))
 			return cpu;
 	}
-	return beside >= 0 && cpu_take(beside, prio) ? beside : -1;
+	return beside >= 0 && cpu_claim(beside, prio) && !cpu_foreign(beside) ? beside : -1;
 }
 
 /*
@@ -2038,7 +2035,6 @@ static __always_inline s32 take_victim(struct task_struct *p, struct task_ctx *t
 			if (cpu < 0)
 				continue;
 			stat_inc(cpu_here(), BPF_STAT_PREEMPTIONS);
-			t->placed_by = REASON_PREEMPT;
 			t->preemptions++;
 			return cpu;
 		}
@@ -2162,6 +2158,8 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	victim = take_victim(p, t, prio, prev_cpu);
 	if (victim < 0)
 		return cpu;
+	t->placed_by = REASON_PREEMPT;
+	cpu_awaits(victim);
 	/*
 	 * To the head of the victim's local queue. That costs no more than the CPU's reschedule, because
 	 * the kernel is about to queue the task there anyway; a kick would cost an interrupt here besides.
@@ -2356,11 +2354,8 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 		 */
 		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && compat_can_kick())
 			victim = take_victim(p, t, prio, cpu);
-		if (victim >= 0) {	/* it asks for its next task at once: nobody is on the way to it */
-			cpu_reached(victim);
-			t->placed_by = REASON_QUEUE;
-			llc = llc_of(victim);
-		}
+		if (victim >= 0)
+			llc = llc_of(victim);	/* that CPU serves the queue of its own cache */
 		enqueue_shared(p, DSQ_CRITICAL(llc), task_slice(t, prio, 0), critical_key(t, now),
 			       enq_flags);
 		if (victim >= 0)
@@ -2720,10 +2715,8 @@ void BPF_OPS(gamer_tick, struct task_struct *p)
 	struct cpu_state *cs = cpu_state_of(cpu);
 	struct task_ctx *t;
 
-	if (llc_state_of(llc)->taken & cpu_bit_of(cpu)) {
-		cpu_reached(cpu);
+	if (cpu_reached(cpu))
 		cpu_shows(cs, cpu, cs->prio);
-	}
 	if (perf_control) {
 		cpu_used(cs, cpu_speed(cpu), compat_now());
 		cpu_set_perf(cs, cpu);

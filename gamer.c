@@ -2909,8 +2909,8 @@ static bool db_folder(u32 n, char *dir, size_t size)
 	if (db.wanted)
 		return !n && db.name && *db.name;
 	/* systemd may list several */
-	return snprintf(dir, size, "%.*s%s", (int)(n ? strlen(top) : strcspn(top, ":")), top, places[n].below) < (int)size &&
-	       *dir == '/' && (*top || !places[n].variable);
+	return snprintf(dir, size, "%.*s%s", (int)(n ? strlen(top) : strcspn(top, ":")), top,
+			places[n].below) < (int)size && *dir == '/' && (*top || !places[n].variable);
 }
 
 /*
