@@ -73,7 +73,8 @@
 #define MAX_LLCS		64
 #define LLC_CPUS		64	/* a cache with more counts as several */
 #define PERF_STEPS		16	/* of a frequency request; not measured */
-#define SPEEDS			4	/* of CPUs: by sixteenths of the fastest, the last is all slower ones; not measured */
+#define SPEED_STEPS		16	/* a CPU's speed is told in such parts of the fastest; not measured */
+#define SPEEDS			4	/* of CPUs: so many steps, the last is all slower ones; not measured */
 #define HIST_SLOTS		64	/* quarter-octave slots, see hist_slot() */
 
 /* id, name, importance (enum prio) */
@@ -300,7 +301,7 @@ struct llc_state {
 	__u64 runs[4];		/* by enum prio: CPUs that run such work and may be asked for; cpu_shows() */
 	__u64 taken;		/* CPUs that a wakeup took, and whose task has not come yet; cpu_awaits() */
 	__u64 side_ns[2];	/* sums of side_run_ns when the clock's last window began; window_ends() */
-	__u64 pad;
+	__u64 compact;		/* CPUs that were enough for all work of the last window; window_ends() */
 } __attribute__((aligned(64)));
 _Static_assert(__builtin_offsetof(struct llc_state, runs) == 64, "the masks have a line of their own");
 
@@ -805,6 +806,7 @@ const volatile u32 llc_depth_recip[MAX_LLCS];	/* 1024 / CPUs of the cache, at le
 
 /* The least frequency out of 1024, for all and for the game's critical work; by the power profile. */
 u32 perf_floor, perf_game_floor;
+u32 compacts;			/* 1: work keeps to few CPUs; by the power profile */
 
 /*
  * All thresholds, and where each number comes from. "Lab" is the benchmark's game on virtual CPUs
@@ -878,7 +880,8 @@ u32 perf_floor, perf_game_floor;
 /* A kernel thread of one CPU is critical while its bursts are shorter. Not measured. */
 #define KTHREAD_BURST_NS	(1 * NSEC_PER_MSEC)
 
-/* --- frequency --- */
+/* --- frequency, compaction --- */
+#define COMPACT_FIFTHS		4	/* a CPU is enough for so much of its time; not measured */
 #define UTIL_SHIFT		25	/* 34 ms; the kernel's average forgets half in 32 ms */
 #define UTIL_ONE		(1U << 20)
 
@@ -1598,7 +1601,7 @@ static __noinline void task_reweigh(struct task_struct *p, struct task_ctx *t)
 __noinline int window_ends(u32 llc, u64 window_ns)
 {
 	struct llc_state *ls = llc_state_of(llc);
-	u64 cpus = 0, ran[2] = {}, others, all;
+	u64 cpus = 0, ran[2] = {}, others, all, enough;
 	const struct cpu_state *cs;
 	u32 i, recip = ls->game_recip;
 
@@ -1619,6 +1622,8 @@ __noinline int window_ends(u32 llc, u64 window_ns)
 	else if (others > all / OTHERS_MUCH)
 		recip = later(recip / 2, game_weight_recip);
 	ls->game_recip = recip;
+	enough = 1 + all * 5 / (window_ns * COMPACT_FIFTHS);
+	ls->compact = enough < LLC_CPUS ? (1ULL << enough) - 1 : ~0ULL;
 	ls->side_ns[0] = ran[0];
 	ls->side_ns[1] = ran[1];
 	ls->debt_max_ns = later(min_u64(DEBT_WINDOWS * (ls->clock_ns - ls->window_ns), DEBT_MAX_NS),
@@ -2103,6 +2108,26 @@ static __always_inline s32 pick_fast_idle(struct task_struct *p, s32 prev_cpu)
 	return -1;
 }
 
+/*
+ * In powersave: an idle CPU of those that were enough lately, so that the other cores sleep on; -1 where there is
+ * none. The slowest CPUs come first. A wakeup never waits for this.
+ */
+static __always_inline s32 pick_compact(struct task_struct *p, s32 prev_cpu)
+{
+	u32 llc = llc_of(prev_cpu), i, cpu;
+	u64 few = llc_state_of(llc)->compact;
+
+	if (few & cpu_bit_of(prev_cpu) && scx_bpf_test_and_clear_cpu_idle(prev_cpu))
+		return prev_cpu;
+	for (i = 0; i < VICTIM_TRIES && few; i++, few &= few - 1) {
+		cpu = cpu_at[llc * LLC_CPUS + (__builtin_ctzll(few) & 63)];
+		if (llc_of(cpu) == llc && bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
+		    scx_bpf_test_and_clear_cpu_idle(cpu))
+			return cpu;
+	}
+	return -1;
+}
+
 /* An idle CPU that no higher class has, or -1: the second try is for a mask that lags behind. */
 static __always_inline s32 pick_idle(struct task_struct *p)
 {
@@ -2131,7 +2156,8 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	task_in_bounds(t);
 	prio = task_prio(t, now);
 	if (any_idle(prev_cpu)) {
-		cpu = hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
+		cpu = compacts && (prio != PRIO_CRITICAL || t->class == CLASS_OTHER) ? pick_compact(p, prev_cpu) :
+		      hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
 		if (cpu >= 0)
 			idle = true;
 		else

@@ -1707,7 +1707,6 @@ static struct topology {
 	bool smt, hybrid;
 	bool online[MAX_CPUS];
 	u16 llc[MAX_CPUS];		/* cache index; a cache of more than LLC_CPUS counts as several */
-	u8 bit[MAX_CPUS];		/* which of its cache's CPUs it is */
 	u16 sibling[MAX_CPUS];		/* itself where none */
 	u32 rank[MAX_CPUS];		/* capacity or preferred-core rank, larger is faster */
 	u32 llc_cpus[MAX_LLCS];		/* online CPUs of a cache */
@@ -1777,7 +1776,7 @@ static void topo_read_cpu(u32 cpu, u32 *leaders)
 		leaders[topo.nr_llcs++] = leader;
 	}
 	topo.llc[cpu] = i;
-	topo.bit[cpu] = topo.llc_cpus[i]++;
+	topo.llc_cpus[i]++;
 	/* a core has two threads at most: "0,4", "0-1" */
 	if (read_file(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list", cpu)) {
 		other = strtoul(buf, &end, 10);
@@ -1829,6 +1828,31 @@ static void topo_read(void)
 	}
 }
 
+/* How slow a CPU is, 0 to SPEEDS - 1. */
+static u32 topo_speed(u32 cpu, u32 best)
+{
+	return topo.online[cpu] && best ? MIN((best - topo.rank[cpu]) * SPEED_STEPS / best, SPEEDS - 1) : SPEEDS - 1;
+}
+
+/* The CPUs of a cache by bit: the slowest first, and the threads of a core side by side, as pick_compact() wants them. */
+static void topo_order_cpus(struct gamer_bpf *skel, u32 best)
+{
+	u32 used[MAX_LLCS] = { 0 }, speed, core, cpu, llc;
+	bool placed[MAX_CPUS] = { 0 };
+
+	for (speed = SPEEDS; speed--;)
+		for (core = 0; core < topo.nr_cpus; core++) {
+			if (topo_speed(core, best) != speed)
+				continue;
+			for (cpu = core; topo.online[cpu] && !placed[cpu]; cpu = topo.sibling[core]) {
+				placed[cpu] = true;
+				llc = topo.llc[cpu];
+				skel->rodata->cpu_at[llc * LLC_CPUS + used[llc]] = cpu;
+				skel->rodata->cpu_bit[cpu] = used[llc]++;
+			}
+		}
+}
+
 static void topo_to_bpf(struct gamer_bpf *skel)
 {
 	u32 cpu, llc, mask = 1, best = 0;
@@ -1845,15 +1869,11 @@ static void topo_to_bpf(struct gamer_bpf *skel)
 	for (cpu = 0; cpu < topo.nr_cpus; cpu++)
 		best = MAX(best, topo.rank[cpu]);
 	for (cpu = 0; cpu < topo.nr_cpus; cpu++) {
-		llc = topo.llc[cpu];
-		skel->rodata->cpu_llc[cpu] = llc;
+		skel->rodata->cpu_llc[cpu] = topo.llc[cpu];
 		skel->rodata->cpu_sibling[cpu] = topo.sibling[cpu];
-		skel->rodata->cpu_bit[cpu] = topo.bit[cpu];
-		if (topo.online[cpu])
-			skel->rodata->cpu_at[llc * LLC_CPUS + topo.bit[cpu]] = cpu;
-		skel->rodata->cpu_rank[cpu] = topo.online[cpu] && best ?
-			MIN((best - topo.rank[cpu]) * 16 / best, SPEEDS - 1) : SPEEDS - 1;
+		skel->rodata->cpu_rank[cpu] = topo_speed(cpu, best);
 	}
+	topo_order_cpus(skel, best);
 	for (llc = 0; llc < topo.nr_llcs; llc++)
 		skel->rodata->llc_depth_recip[llc] = MAX(1024 / MAX(topo.llc_cpus[llc], 1u), 1u);
 }
@@ -1925,6 +1945,7 @@ static void power_apply(void)
 	st.profile = power_profile();
 	st.skel->bss->perf_floor = floors[st.profile][0];
 	st.skel->bss->perf_game_floor = floors[st.profile][1];
+	st.skel->bss->compacts = st.profile == PROFILE_POWERSAVE;
 }
 
 /* The mean of what CPUs are asked for now, percent of their highest frequency; NAN: gamer does not ask. */

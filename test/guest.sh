@@ -1739,6 +1739,29 @@ lab_fast() { : "--fast-cpus: a critical thread moves to an idle fast CPU and sta
 	kill $t
 	[ $n -ge 7 ] || fail "on the fast CPU in $n of 10 looks"
 }
+lab_compact() { : "in powersave light tasks go where few CPUs are enough, and leave the others asleep; in performance they stay"
+	local cpu t tasks='' profile n
+	is_timerlat() { grep -q timerlat "/proc/$1/comm"; }
+	taskset -p 2 "$(exec sh -c 'echo $PPID')" >/dev/null # looking must not disturb them
+	for cpu in 2 3; do
+		taskset -c $cpu timerlat 100000000 >/dev/null &
+		wait_for 10 is_timerlat $! || fail "no timerlat"
+		taskset -p f $! >/dev/null
+		tasks="$tasks $!"
+	done
+	for profile in performance powersave; do
+		start --profile $profile
+		n=0
+		for _ in $(seq 20); do
+			usleep 50000
+			for t in $tasks; do [ "$(awk '{ print $39 }' "/proc/$t/stat")" -ge 2 ] || n=$((n + 1)); done
+		done
+		echo "$profile: on the first two of $CPUS CPUs in $n of 40 looks"
+		if [ $profile = powersave ]; then [ $n -ge 28 ]; else [ $n -le 12 ]; fi || fail "$profile: in $n of 40 looks"
+		stops TERM
+	done
+	kill $tasks
+}
 
 # For `test.sh bench-parts`: what shows where tasks run, not how long they wait, on 2 packages of 2 cores of 2
 # threads. What the other parts are worth bench-shapes tells: `bench-shapes gamer without='gamer:--test=no-boost'`.
