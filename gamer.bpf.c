@@ -24,16 +24,15 @@
  * makes good in half a second of real time, and never more than DEBT_MAX_NS.
  *
  * The scheduler sees three importances: critical, normal, batch. Critical is who has had no more
- * than its share, weighs as much as nice 0, and has one of four reasons: its role; a boost, which a
+ * than its share, weighs as much as nice 0, and has one of three reasons: its role; a boost, which a
  * critical thread hands to a thread of its team that it wakes (it ends after BOOST_NS and travels
- * BOOST_HOPS wakeups); urgency, which means that a device, a timer, a real-time or a kernel
- * thread wakes it for a moment's work; or that it is light: short, and far below its share.
+ * BOOST_HOPS wakeups); or that it is light: short, and far below its share.
  * So a lead decides when a task runs, and not how much. Nobody keeps a lead by sleeping briefly.
  *
  * A wakeup goes to an idle CPU's local queue. Where no CPU is idle, a critical wakeup takes the
  * CPU with the least important work of the same cache, then of the next one.
- * The task goes to the head of that CPU's local queue. Critical work gives way only to what is far
- * shorter; where no CPU gives way, the task waits in its cache's critical queue. A waker that
+ * The task goes to the head of that CPU's local queue. Critical work gives way to nothing: where no CPU
+ * runs less, the task waits in its cache's critical queue. A waker that
  * is about to sleep hands its CPU over to whom it wakes, within SLICE_NORMAL_NS of the slice
  * start. A light task that is not critical takes a CPU from batch work only. All else waits in the
  * queues. A cache has three: critical, shortest burst first; normal, by fair time; idle, for
@@ -123,8 +122,6 @@ enum class { CLASSES(X) CLASS_NR };
  */
 #define PARTS(X)				\
 	X(PREEMPT, preempt)	/* critical wakeups take a CPU from less important work */ \
-	X(DISPLACE, displace)	/* what is short takes a CPU from long critical work */ \
-	X(URGENT, urgent)	/* what devices and timers wake briefly needs no role */ \
 	X(BOOST, boost)		/* whom critical threads of the game wake is critical too */ \
 	X(HANDOFF, handoff)	/* a waker about to sleep leaves its CPU to whom it wakes */ \
 	X(SMT, smt)		/* critical threads avoid a core that runs one already */ \
@@ -860,22 +857,13 @@ u32 compacts;			/* 1: work keeps to few CPUs; by the power profile */
 /* An idle-class task gets a slice so often on each CPU: at most 5 %. Lab: 80 ms gave it 5.4 %. */
 #define IDLE_TURN_NS		(160 * NSEC_PER_MSEC)
 
-/* --- urgency and boosts --- */
-/* Shares of wakeups are out of 256. A thread is irq-woken from this share on. Not measured. */
-#define IRQ_WOKEN_MIN		64
-#define URGENT_BURST_NS		(2 * NSEC_PER_MSEC)	/* an irq-woken thread's burst; not measured */
-/* The same where the thread sleeps a quarter of its time. Measured: a sound thread's xruns 551 -> 1. */
-#define URGENT_MAX_NS		(4 * NSEC_PER_MSEC)
+/* --- light tasks and boosts --- */
+#define LIGHT_BURST_NS		(2 * NSEC_PER_MSEC)	/* a light task's burst; not measured */
 #define BOOST_NS		(8 * NSEC_PER_MSEC)	/* a boost ends; not measured */
 #define BOOST_HOPS		4			/* wakeups that a boost travels; not measured */
 
 /* --- preemption, handoff --- */
 #define HANDOFF_SOON_NS		(200 * NSEC_PER_USEC)	/* a waker sleeps within this, by its average; not measured */
-/*
- * Critical work gives way to what is done in half of the time that it still needs, less this. Lab, with
- * what keeps two wakeups from one CPU: late 11.7 -> 1 to 3 % beside hogs, 42 -> 1 to 3 % beside pipes.
- */
-#define SHORTER_NS		(100 * NSEC_PER_USEC)
 #define VICTIM_TRIES		8	/* CPUs of an importance that are asked: bounds the wakeup path; not measured */
 /* A kernel thread of one CPU is critical while its bursts are shorter. Not measured. */
 #define KTHREAD_BURST_NS	(1 * NSEC_PER_MSEC)
@@ -917,7 +905,9 @@ u32 compacts;			/* 1: work keeps to few CPUs; by the power profile */
 /* The same of a thread that is known for sound already, and may be late for that. Not measured. */
 #define AUDIO_KNOWN_STEADY_SHIFT 1
 #define AUDIO_KNOWN_QUARTERS	3
-#define SOFTIRQ_MIN		128	/* share of wakeups by softirqs: packets; not measured */
+/* Shares of wakeups are out of 256: by devices and timers, by softirqs (packets). Not measured. */
+#define IRQ_WOKEN_MIN		64
+#define SOFTIRQ_MIN		128
 #define NETWORK_BURST_NS	(1 * NSEC_PER_MSEC)	/* packets' bursts; not measured */
 #define NETWORK_GAP_PARTS	16	/* and they take less than this part of a gap; not measured */
 /* Wakeups from one packet to the next: so few, and packets are what the thread wakes up for; not so many. */
@@ -1479,20 +1469,6 @@ static __always_inline bool task_boosted(const struct task_ctx *t, u64 now)
 	return (s64)(t->boost_until_ns - now) > 0;
 }
 
-/*
- * Woken by devices and timers for a moment's work, or for a little more that leaves at least
- * a quarter of its time. This needs no pattern: it holds from the first wakeup, and while we are
- * the ones who spoil the rhythm.
- */
-static __always_inline bool task_urgent(const struct task_ctx *t)
-{
-	u32 burst = t->burst_avg_ns;
-
-	return has_part(PART_URGENT) && t->irq_woken >= IRQ_WOKEN_MIN &&
-	       (burst < URGENT_BURST_NS ||
-		(burst < URGENT_MAX_NS && burst < t->gap_avg_ns - (t->gap_avg_ns >> 2)));
-}
-
 /* Did somebody just use an input device, or hold a key? */
 static __always_inline bool input_window(u64 now)
 {
@@ -1523,7 +1499,7 @@ static __always_inline bool task_light(const struct task_ctx *t)
 }
 
 /*
- * Importance now: by the role, by a boost, by urgency, or because the task is light and runs for a moment.
+ * Importance now: by the role, by a boost, or because the task is light and runs for a moment.
  * Only who weighs as much as nice 0 and has had no more than its share is critical: a lead decides when a
  * task runs, and not how much. Whoever does not sleep for long is batch work, but the game's busy threads
  * are not; what SCHED_BATCH and SCHED_IDLE say is believed.
@@ -1538,8 +1514,7 @@ static __always_inline u8 task_prio(const struct task_ctx *t, u64 now)
 		prio = prio == PRIO_BATCH ? PRIO_NORMAL : prio;
 	else if (prio == PRIO_NORMAL && t->burst_ns > LONG_BURST_NS)
 		prio = PRIO_BATCH;
-	if (prio != PRIO_CRITICAL && !task_boosted(t, now) && !task_urgent(t) &&
-	    (!task_light(t) || t->burst_avg_ns > URGENT_BURST_NS))
+	if (prio != PRIO_CRITICAL && !task_boosted(t, now) && (!task_light(t) || t->burst_avg_ns > LIGHT_BURST_NS))
 		return prio;
 	if (task_inv_weight(t) > 1024 || task_ahead_ns(t) > 0)
 		return prio == PRIO_CRITICAL ? PRIO_NORMAL : prio;
@@ -1950,20 +1925,6 @@ static __always_inline bool cpu_reached(u32 cpu)
 }
 
 /*
- * Does what this CPU runs, at importance `prio`, give way to a wakeup of `t`? Critical work does so to
- * what is far shorter: that a moment's work waits for the end of a long burst costs more than the long
- * burst loses.
- */
-static __always_inline bool cpu_yields(const struct cpu_state *cs, u8 prio, const struct task_ctx *t,
-				       u64 now)
-{
-	if (prio < PRIO_CRITICAL)
-		return true;
-	return has_part(PART_DISPLACE) && t->burst_avg_ns &&
-	       (s64)(cs->ends_at_ns - now) > (s64)(2 * t->burst_avg_ns + SHORTER_NS);
-}
-
-/*
  * Has a real-time or deadline task the CPU? Where the CPU was idle before, no callback tells: the
  * kernel's mask shows the CPU as idle until our class is asked again, and so does `prio`.
  */
@@ -1994,13 +1955,12 @@ static __always_inline bool core_busy(u32 cpu)
 }
 
 /*
- * A CPU of a cache that runs work of importance `prio`, from `near` on, which gives way and is taken by
- * this; or -1. Best one whose core runs no critical work. A function that the verifier sees once.
+ * A CPU of a cache that runs work of importance `prio`, from `near` on, and is taken by this; or -1.
+ * Best one whose core runs no critical work. A function that the verifier sees once.
  */
-__noinline s32 victim_in(struct task_struct *p __arg_trusted, struct task_ctx *t __arg_nonnull, u32 prio,
-			 u32 llc, u32 near)
+__noinline s32 victim_in(struct task_struct *p __arg_trusted, u32 prio, u32 llc, u32 near)
 {
-	u64 runs = llc_state_of(llc)->runs[prio & 3], now = prio == PRIO_CRITICAL ? compat_now() : 0;
+	u64 runs = llc_state_of(llc)->runs[prio & 3];
 	u32 from = llc_of(near) == llc ? cpu_bit[near & (MAX_CPUS - 1)] & 63 : 0, cpu;
 	s32 beside = -1;
 	int i;
@@ -2009,7 +1969,7 @@ __noinline s32 victim_in(struct task_struct *p __arg_trusted, struct task_ctx *t
 	for (i = 0; i < VICTIM_TRIES && runs; i++) {
 		cpu = cpu_at[(llc & (MAX_LLCS - 1)) * LLC_CPUS + ((from + __builtin_ctzll(runs)) & 63)];
 		runs &= runs - 1;
-		if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr) || !cpu_yields(cpu_state_of(cpu), prio, t, now))
+		if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 			continue;
 		if (core_busy(cpu))
 			beside = cpu;
@@ -2025,7 +1985,7 @@ __noinline s32 victim_in(struct task_struct *p __arg_trusted, struct task_ctx *t
  */
 static __always_inline s32 take_victim(struct task_struct *p, struct task_ctx *t, u8 of, u32 near)
 {
-	u32 llc, i, prio, most = of == PRIO_CRITICAL ? PRIO_CRITICAL : of - 1;
+	u32 llc, i, prio;
 	s32 cpu;
 
 	if (!has_part(PART_PREEMPT))
@@ -2035,8 +1995,8 @@ static __always_inline s32 take_victim(struct task_struct *p, struct task_ctx *t
 		near = bpf_get_smp_processor_id();
 	llc = llc_of(near);
 	for (i = 0; i < 2 && i < nr_llcs; i++) {
-		for (prio = PRIO_BATCH; prio <= PRIO_CRITICAL && prio <= most; prio++) {
-			cpu = victim_in(p, t, prio, llc, near);
+		for (prio = PRIO_BATCH; prio < PRIO_CRITICAL && prio < of; prio++) {
+			cpu = victim_in(p, prio, llc, near);
 			if (cpu < 0)
 				continue;
 			stat_inc(cpu_here(), BPF_STAT_PREEMPTIONS);
@@ -2239,7 +2199,7 @@ static __always_inline void enqueue_pinned(struct task_struct *p, struct task_ct
 		return;
 	}
 	if (prio == PRIO_CRITICAL && (enq_flags & k_SCX_ENQ_WAKEUP) &&
-	    cpu_yields(cs, cs->prio, t, now) && cpu_claim(cpu, cs->prio)) {
+	    cs->prio < PRIO_CRITICAL && cpu_claim(cpu, cs->prio)) {
 		stat_inc(me, BPF_STAT_PREEMPTIONS);
 		compat_insert(p, k_SCX_DSQ_LOCAL, task_slice(t, prio, 0),
 			      enq_flags | k_SCX_ENQ_PREEMPT);
@@ -2374,8 +2334,8 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	if (prio == PRIO_CRITICAL) {
 		stat_inc(cs, BPF_STAT_CRITICAL_QUEUED);
 		/*
-		 * What something yet shorter has displaced displaces others as well. By a kick: an insert
-		 * into another CPU's local queue is done later from here, and before 7.0 it loses
+		 * A higher class took the CPU that the task was to have, so another CPU gives way. By a kick:
+		 * an insert into another CPU's local queue is done later from here, and before 7.0 it loses
 		 * SCX_ENQ_PREEMPT on the way.
 		 */
 		if (!(enq_flags & k_SCX_ENQ_WAKEUP) && compat_can_kick())
@@ -3117,15 +3077,13 @@ static __always_inline bool is_gpu_submit_thread(const struct task_ctx *t)
 
 /*
  * The tier of a task, by what the task did. A role that the database foretold does not count, or the
- * database would confirm itself. A task of few bursts is never taken for irq-woken.
+ * database would confirm itself.
  */
 static __always_inline u8 learn_tier(const struct task_ctx *t)
 {
 	if (t->source > SOURCE_LEARNED && role_is_critical(t->acts_as))
 		return TIER_LAT_CRITICAL;
-	if (t->class == CLASS_OTHER && t->learn_long_ns > t->learn_run_ns >> 1)
-		return TIER_BATCH;
-	return t->bursts >= LEARN_MATURE && task_urgent(t) ? TIER_LAT_CRITICAL : TIER_INTERACTIVE;
+	return t->class == CLASS_OTHER && t->learn_long_ns > t->learn_run_ns >> 1 ? TIER_BATCH : TIER_INTERACTIVE;
 }
 
 /* Take the foretold role back where the task does something else. */
@@ -3230,10 +3188,8 @@ static __always_inline void learn_apply(struct task_struct *p, struct task_ctx *
 {
 	u8 role = ROLE_NONE, confidence = 0;
 
-	if (t->foretold && young) {
+	if (t->foretold && young)
 		t->burst_avg_ns = t->gap_avg_ns = 0;
-		t->irq_woken = 0;
-	}
 	t->foretold = 0;
 	if (to && to->tier < TIER_NR) {
 		t->foretold = 1;
@@ -3241,8 +3197,6 @@ static __always_inline void learn_apply(struct task_struct *p, struct task_ctx *
 		t->burst_avg_ns = to->burst_ns;
 		t->gap_avg_ns = to->gap_ns;
 		t->gap_dev_ns = 0;
-		if (to->tier == TIER_LAT_CRITICAL)
-			t->irq_woken = 2 * IRQ_WOKEN_MIN;
 		if (to->tier == TIER_BATCH) {
 			role = ROLE_CPU_BOUND;
 			confidence = to->confidence;

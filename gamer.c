@@ -2551,11 +2551,10 @@ static const char *kernel_probe(struct btf *btf)
  * pass has ended before anything that it does tells what it is.
  *
  *   tier          its tasks                                   a new one begins
- *   batch         spent most of their time in bursts over     as cpu_bound, with such a burst: what
- *                 5 ms, outside of the game and its servers   woke it does not make it urgent
+ *   batch         spent most of their time in bursts over     as cpu_bound, with such a burst
+ *                 5 ms, outside of the game and its servers
  *   interactive   slept sooner                                as any task, with its burst and gap
- *   lat_critical  were critical by evidence, or urgent:       as one that is, until its wakeups
- *                 woken by devices and timers for a moment    say otherwise
+ *   lat_critical  were critical by evidence                   as any task, too
  *
  * A role that exact evidence gave (a submit, a read of a device, Windows' priority) is
  * predicted besides, as evidence of the source `learned`: of a class that admits it, and only
