@@ -199,7 +199,8 @@ static const struct command {
 #define OPTIONS_run(X)								\
 	OPTION_VERBOSE(X, run)							\
 	X(run, profile, "profile", 'p', CHOICE, 0, 0, 0,			\
-	  "auto|performance|balanced|powersave", "power profile; auto follows AC and platform_profile") \
+	  "auto|performance|balanced|powersave", "power profile; auto follows AC and platform_profile, " \
+	  "powersave leaves cores asleep") \
 	OPTION_HOOKS(X, run)							\
 	X(run, observe, "observe", 'o', FLAG, 0, 0, 0, NULL, "find roles and schedule nothing; needs no sched_ext") \
 	X(run, backend, "backend", 0, CHOICE, BACKEND_UNSAID, 0, 0, "auto|scx|fair",	\
