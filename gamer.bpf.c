@@ -1353,7 +1353,7 @@ static __always_inline bool compat_take(u64 dsq)
 }
 
 /* The smallest key in a queue; `none` where the queue is empty or cannot be looked into. */
-static __always_inline u64 compat_first_key(u64 dsq, u64 none)
+static __noinline u64 compat_first_key(u64 dsq, u64 none)
 {
 	struct bpf_iter_scx_dsq it;
 	struct task_struct *p;
@@ -1789,11 +1789,10 @@ void BPF_OPS(gamer_cgroup_move, struct task_struct *p, struct cgroup *from, stru
 /* --- wakeup --- */
 
 /* Is it of the waker's process, or are both of the game and of what serves it? */
-static __always_inline bool same_team(struct task_struct *p, struct task_ctx *t,
-				      const struct cpu_state *waker, u64 now)
+static __always_inline bool same_team(struct task_struct *p, const struct task_ctx *t,
+				      const struct cpu_state *waker)
 {
-	return waker->tgid == (u32)p->tgid ||
-	       (waker->class && task_class(p, t, now) != CLASS_OTHER);
+	return waker->tgid == (u32)p->tgid || (waker->class && t->class != CLASS_OTHER);
 }
 
 /*
@@ -1804,7 +1803,7 @@ static __always_inline bool boost_by_waker(struct task_struct *p, struct task_ct
 					   struct cpu_state *waker, u64 now)
 {
 	if (!has_part(PART_BOOST) || waker->prio != PRIO_CRITICAL || !waker->boost_depth ||
-	    !same_team(p, t, waker, now))
+	    !same_team(p, t, waker))
 		return false;
 	t->boost_until_ns = now + BOOST_NS;
 	t->boost_depth = waker->boost_depth - 1;
@@ -1928,7 +1927,7 @@ static __always_inline bool cpu_reached(u32 cpu)
  * Has a real-time or deadline task the CPU? Where the CPU was idle before, no callback tells: the
  * kernel's mask shows the CPU as idle until our class is asked again, and so does `prio`.
  */
-static __always_inline bool cpu_foreign(u32 cpu)
+static __noinline bool cpu_foreign(u32 cpu)
 {
 	const struct rq *rq = &runqueues ? bpf_per_cpu_ptr(&runqueues, cpu) : NULL;
 	struct task_struct *curr = rq ? rq->curr : NULL;
@@ -2090,7 +2089,7 @@ static __always_inline s32 pick_compact(struct task_struct *p, s32 prev_cpu)
 }
 
 /* An idle CPU that no higher class has, or -1: the second try is for a mask that lags behind. */
-static __always_inline s32 pick_idle(struct task_struct *p)
+static __noinline s32 pick_idle(struct task_struct *p)
 {
 	s32 cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
 
@@ -2312,7 +2311,7 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 	u32 cpu = p->thread_info.cpu, llc = llc_of(cpu);
 	struct cpu_state *cs = cpu_here();
 	bool pinned = task_pinned(p);
-	u64 now = compat_now(), waiting;
+	u64 now = compat_now(), waiting, dsq, slice, key;
 	s32 victim = -1;
 	u8 prio;
 
@@ -2343,21 +2342,21 @@ void BPF_OPS(gamer_enqueue, struct task_struct *p, u64 enq_flags)
 			victim = take_victim(p, t, prio, cpu);
 		if (victim >= 0)
 			llc = llc_of(victim);	/* that CPU serves the queue of its own cache */
-		enqueue_shared(p, DSQ_CRITICAL(llc), task_slice(t, prio, 0), critical_key(t, now),
-			       enq_flags);
-		if (victim >= 0)
-			scx_bpf_kick_cpu(victim, k_SCX_KICK_PREEMPT);
-		return;
+		dsq = DSQ_CRITICAL(llc);
+		slice = task_slice(t, prio, 0);
+		key = critical_key(t, now);
+	} else {
+		stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
+		waiting = llc_waiting(llc);
+		if (waiting >= CROWD * 1024 && !llc_states[llc].crowded)
+			crowd_begins(llc);
+		dsq = t->policy == SCHED_IDLE ? DSQ_IDLE(llc) : DSQ_NORMAL(llc);
+		slice = normal_slice(1 + waiting);
+		key = t->policy == SCHED_IDLE ? now : t->fair_at_ns;
 	}
-	stat_inc(cs, BPF_STAT_NORMAL_QUEUED);
-	if (t->policy == SCHED_IDLE) {
-		enqueue_shared(p, DSQ_IDLE(llc), SLICE_CONTENDED_NS, now, enq_flags);
-		return;
-	}
-	waiting = llc_waiting(llc);
-	enqueue_shared(p, DSQ_NORMAL(llc), task_slice(t, prio, 1 + waiting), t->fair_at_ns, enq_flags);
-	if (waiting >= CROWD * 1024 && !llc_states[llc].crowded)
-		crowd_begins(llc);
+	enqueue_shared(p, dsq, slice, key, enq_flags);
+	if (victim >= 0)
+		scx_bpf_kick_cpu(victim, k_SCX_KICK_PREEMPT);
 }
 
 /* --- dispatch --- */
@@ -2474,7 +2473,7 @@ static __always_inline bool prev_is_first(struct task_struct *prev, const struct
 }
 
 /* Who has had least of the pinned and the normal queue's first; alternately where that is not known. */
-static __always_inline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
+static __noinline bool take_other(struct cpu_state *cs, u32 cpu, u32 llc, u64 now)
 {
 	u64 clock = llc_state_of(llc)->clock_ns;
 	bool pinned_first = cs->pinned_next;
@@ -2902,6 +2901,7 @@ __noinline int evidence_strongest(struct task_ctx *t __arg_nonnull, u64 now)
 	t->confidence = t->role ? NAME_CONFIDENCE : 0;
 	t->source = SOURCE_NAME;
 	t->until = 0;
+	#pragma clang loop unroll(disable)
 	for (i = SOURCE_NR - 1; i > SOURCE_NONE; i--) {
 		struct evidence *e = &t->evidence[i];
 
@@ -3012,18 +3012,17 @@ static __always_inline void wine_evidence(struct task_struct *p, struct task_ctx
 					  u8 process_class, u64 now)
 {
 	s8 prio = t->wine_priority;
+	u8 role = !prio ? ROLE_NONE : prio < 0 ? ROLE_BACKGROUND : prio == 1 ? ROLE_PHYSICS : ROLE_RENDER;
+	u8 confidence = prio ? 95 : 0;
 
-	if (prio < 0)
-		evidence_set(p, t, SOURCE_WINE, ROLE_BACKGROUND, 95, now);
-	else if (!prio)
-		evidence_set(p, t, SOURCE_WINE, ROLE_NONE, 0, now);
-	else if (prio == 1)
-		evidence_set(p, t, SOURCE_WINE, ROLE_PHYSICS, 95, now);
-	else if (prio == WINE_TIME_CRITICAL && process_class == WINE_REALTIME_CLASS)
-		evidence_set(p, t, SOURCE_WINE, ROLE_AUDIO, 99, now);
-	else
-		evidence_set(p, t, SOURCE_WINE, ROLE_RENDER,
-			     prio == WINE_TIME_CRITICAL ? 97 : 95, now);
+	if (prio == WINE_TIME_CRITICAL) {
+		confidence = 97;
+		if (process_class == WINE_REALTIME_CLASS) {
+			role = ROLE_AUDIO;
+			confidence = 99;
+		}
+	}
+	evidence_set(p, t, SOURCE_WINE, role, confidence, now);
 }
 
 /*
