@@ -1986,8 +1986,14 @@ static const struct shape shapes[] = {
 			     .spin = true, .gpu = true, .game = true } } },
 	{ "forkjoin", .row = { { "game", FRAMES, .period_us = 2000, .work_us = 100, .fan = 3, .fan_us = 300,
 				 .game = true } } },
-	{ "jobs", .row = { { "jobs", TIMER, .per_cpu = 1, .period_us = FRAME_US, .work_us = 10000, .game = true },
-			   { "sound", TIMER, .n = 1, .period_us = 5000, .work_us = 300, .game = true, .same = true } } },
+	{ "jobs", .alone = true, .row = {
+		{ "game", FRAMES, .period_us = FRAME_US, .work_us = 500, .fan = 4, .fan_us = 8000, .gpu = true, .game = true },
+		{ "sound", TIMER, .n = 1, .period_us = 5000, .work_us = 300, .game = true, .same = true },
+		{ "others", BUSY, .per_cpu = 2 } } },
+	{ "stages", .alone = true, .row = {
+		{ "game", FRAMES, .period_us = FRAME_US, .work_us = 2000, .fan = 3, .fan_us = 3000, .stage_us = { 4000 },
+		  .gpu = true, .game = true },
+		{ "crowd", NAP, .n = 8, .period_us = 100, .work_us = 1800 } } },
 	{ "ownthreads", .alone = true, .row = {
 		GAME60, { "shaders", BUSY, .n = 4, .game = true, .same = true }, { "others", BUSY, .n = 4 } } },
 	{ "twogames", .row = { GAME60, { "second", FRAMES, .period_us = FRAME_US, .work_us = 2000,
