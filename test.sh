@@ -1757,36 +1757,6 @@ host_bench() { : "bench measures without gamer; JSON, SVG and CSV are well forme
 	grep -q '^fps,frametime' "$WORK/bench.csv" || fail "the CSV lacks MangoHud's columns"
 	grep -qi p99 <<<"$("$BENCH" --seconds 1)" || fail "the text lacks p99"
 }
-host_bench_answer() { : "bench: each thread of the game still runs when gamer, asked what it took them for, answers late; what it said before counts no more"
-	local dir
-	dir=$(mktemp -d)
-	python3 - "$BENCH" "$dir" <<-'EOT'
-		import json, os, socket, struct, subprocess, sys, threading, time
-		server = socket.socket(socket.AF_UNIX)
-		server.bind(sys.argv[2] + "/gamer.sock")
-		server.listen()
-		def answer(late, but, role):
-		    with server.accept()[0] as client:
-		        client.recv(99)
-		        time.sleep(late)
-		        pid, = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[:1]
-		        rows = [f'{{"tid":{tid},"pid":{pid},"class":"game","role":"{role}","source":"name","confidence":40}}'
-		                for tid in os.listdir(f"/proc/{pid}/task")
-		                if open(f"/proc/{pid}/task/{tid}/comm").read() != but]
-		        client.sendall(('{"v":1,"threads":[' + ",".join(rows) + "]}\n").encode())
-		def answers():
-		    answer(0, None, "worker")	# before the first frame
-		    answer(3, "NetThread\n", "render")	# after the last that is measured
-		threading.Thread(target=answers, daemon=True).start()
-		out = subprocess.run([sys.argv[1], "--seconds", "1", "--json"], env=dict(os.environ, RUNTIME_DIRECTORY=sys.argv[2]),
-		                     stdout=subprocess.PIPE, check=True, timeout=60).stdout
-		for t in json.loads(out)["roles"]["threads"]:
-		    want = "none" if t["thread"] in ("network", "compositor") else "render"	# the compositor is another process
-		    if t["found"] != want:
-		        sys.exit(f"{t['thread']} is {t['found']}, not {want}")
-	EOT
-	rm -rf "$dir"
-}
 host_db_full() { : "a full or read-only file system leaves the process database whole"
 	[ "$(id -u)" = 0 ] || skip "needs root, to mount"
 	unshare -m python3 "$ROOT/test/db.py" check_full "$GAMER"

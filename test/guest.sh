@@ -1720,7 +1720,7 @@ lab_readers() { : "who reads the game's mouse wakes within a millisecond (p99) n
 	gamer-bench --seconds 2 --load hogs --load-threads 8 --iters-per-ms 62464 --frame-work-us 1000 \
 		--audio-frames 64 --no-drm >/tmp/bench || fail "bench: exit $?"
 	stops TERM
-	late=$(awk '/^input wakeup p99 / { print int($4) }' /tmp/bench)
+	late=$(awk '/^input *wake_p99_us / { print int($3) }' /tmp/bench)
 	echo "# input wakeup p99: $late us" | tee -a /out/readers
 	[ "${late:-9999}" -le 1000 ] || fail "$late us"
 }
@@ -1786,8 +1786,10 @@ part_smt() { : "critical threads share a core a quarter as often as without know
 part_llc() { : "busy threads change the package a twentieth as often as without knowing of caches"
 	worth llc 200 $((CPUS * 2)) crossed
 }
+# figure FILE GROUP FIGURE: of what gamer-bench prints as JSON
+figure() { tr '{' '\n' <"$1" | sed -n "s/.*\"group\":\"$2\",\"figure\":\"$3\",\"value\":\([-0-9.]*\).*/\1/p"; }
 # built NAME OPTIONS...: the game next to a build that goes on all the time, as /out/learn.NAME:
-# right and wrong tiers, preemptions by short tasks, frame jitter %, late frames, units per second
+# right and wrong tiers, preemptions by short tasks, late frames %, those shown late %, units per second
 built() {
 	local name=$1 side; shift
 	start "$@"
@@ -1799,10 +1801,10 @@ built() {
 	gamer status --json | tr ',' '\n' >/tmp/status
 	stops TERM
 	for f in learn_right learn_wrong short_preemptions; do sed -n "s/.*\"$f\":\([0-9]*\).*/\1/p" /tmp/status; done >/tmp/built
-	for f in jitter_percent late_frames; do tr ',' '\n' </out/learn_build.$name.bench | sed -n "s/.*\"$f\": *\([0-9.]*\).*/\1/p" | head -n 1; done >>/tmp/built
+	for f in late shown_late; do figure /out/learn_build.$name.bench game $f; done >>/tmp/built
 	sed -n 's/.*units_per_s":\([0-9.]*\).*/\1/p' /tmp/build >>/tmp/built
 	xargs </tmp/built >/out/learn.$name
-	awk -v n="$name" '{ printf "# %-8s %5.1f %% of %d short tasks began in their tier, %d preemptions by them, jitter %s %%, %d late frames, %.1f units/s\n",
+	awk -v n="$name" '{ printf "# %-8s %5.1f %% of %d short tasks began in their tier, %d preemptions by them, %s %% of frames late, %s %% shown late, %.1f units/s\n",
 		n, $1 * 100 / ($1 + $2), $1 + $2, $3, $4, $5, $6 }' /out/learn.$name | tee -a /out/learn
 }
 learn_build() { : "a build next to the game: learned, 95 % of its tasks begin in their tier, and preempt a tenth as often as while it is learned"
@@ -1851,7 +1853,6 @@ shapes_run() {
 			--iters-per-ms $((50000 / CPUS)) >"/tmp/$shape.$label" || fail "$shape under $label: exit $?"
 	done
 }
-figure() { tr '{' '\n' <"$1" | sed -n "s/.*\"group\":\"$2\",\"figure\":\"$3\",\"value\":\([-0-9.]*\).*/\1/p"; }
 # shapes_hold SHAPE...: under gamer, and under EEVDF where a bound wants it: every row of these shapes does.
 shapes_hold() {
 	local shape as group figure op bound times value base

@@ -10,9 +10,8 @@ import json, os, signal, statistics, subprocess, sys, tempfile, time
 
 gamer, bench, rounds, seconds, shapes = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5].split(",")
 DESKTOP = "--workers 1 --audio-frames 64 --frame-work-us 3000 --no-drm --no-uinput --load hogs --load-threads".split()
+DESKTOP_TOLD = ["game late", "game dropped", "game xruns", "game fps", "game fps_low1", "audio wake_p99_us", "input wake_p99_us", "hogs rate"]
 SCHEDS = ["eevdf", "fair", "fifo"]
-# figure: what more of it means
-LESS, MORE, SAME = "less", "more", "same"
 
 
 def watch(cpu, pipe):
@@ -58,14 +57,10 @@ class Still:
 
 def figures(shape, said):
     """{name: (value, what is better)}"""
-    if shape != "desktop":
-        return {f["group"] + " " + f["figure"]: (f["value"], f["better"]) for f in said["figures"]
-                if f["figure"] not in ("wake_p50_us", "wake_p95_us", "wake_max_us")}
-    load = next(iter(said["load"].values()))["ops_per_s"]
-    return {"late frames %": (said["jitter_percent"], LESS), "dropped frames": (said["dropped_frames"], LESS),
-            "sound dropouts": (said["audio_xruns"], LESS), "fps": (said["fps"], MORE),
-            "fps 1 % low": (said["fps_low1"], MORE), "audio p99 us": (said["wakeup_us"]["audio"]["p99"], LESS),
-            "input p99 us": (said["wakeup_us"]["input"]["p99"], LESS), "load ops/s": (load, SAME)}
+    told = {f["group"] + " " + f["figure"]: (f["value"], f["better"]) for f in said["figures"]}
+    if shape == "desktop":
+        return {name: told[name] for name in DESKTOP_TOLD if name in told}
+    return {name: told[name] for name in told if name.split()[1] not in ("wake_p50_us", "wake_p95_us", "wake_max_us")}
 
 
 def stats(env):
