@@ -863,10 +863,6 @@ clients_start() {
 	B=$!
 	wait_for 30 eval '"$GAMER" status --json | grep -q "\"pid\":'$B'.*NetThread"' || fail "the game is not found"
 }
-clients_stop() {
-	kill ${B:-} ${G:-} 2>/dev/null || true
-	wait
-}
 host_top_once() { : "top --once and top in a pipe: the game's threads in the width asked for, no escape codes; --json"
 	clients_start
 	local name
@@ -1386,8 +1382,8 @@ fair_begin() {
 }
 fair_end() {
 	exec 8>&- || true
-	kill "${CROWD[@]}" 2>/dev/null || true
-	clients_stop
+	kill "${CROWD[@]}" ${B:-} ${G:-} 2>/dev/null || true
+	wait
 }
 # fair_runs [GAMER-ARGS]: gamer advises that process, or cannot here
 fair_runs() {
@@ -2653,7 +2649,6 @@ GROUPS_VM="
 	lab  --lab 7
 	shapes --lab 7 --even --timeout 3600
 	wine --cpus 4 --mem 2048 --with wine
-	boot --cpus 4
 	closed --cpus 2 --append isolcpus=1
 	systemd --cpus 2 --init systemd --with systemd
 	busybox --cpus 2 --init busybox --with openrc
@@ -2681,20 +2676,14 @@ log_fault() {
 	cat "${@:3}" 2>/dev/null | grep -vE "$known" | grep -m1 -A1 -E "$BAD_LOG" | paste -sd ' ' || true
 }
 
-# group SERIES GROUP CHECK...: boots once (boot: twice) and adds to the results.
+# group SERIES GROUP CHECK...: boots once and adds to the results.
 group() {
 	local series=$1 group=$2 name=$1-$2 opts check line still rc=0 from=$SECONDS; shift 2
-	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd again=()
+	local out=$BUILD/out/$name log=$BUILD/vm-$name.log said=$BUILD/vm-$name.out cmd
 	cmd="guest.sh $(printf '%s\n' "$@" | grep -vx -e "${group}_log" -e "${group}_json" | xargs)"
 	opts=$(awk -v g="$group" '$1 == g { $1 = ""; print }' <<<"$GROUPS_VM")
-	rm -rf "$out" "$out-1" "$log.still"
-	group_boot || rc=$?
-	if [ "$group:$rc" = boot:0 ]; then
-		mv "$out" "$out-1"
-		again=(--with "$out-1:/before")
-		group_boot || rc=$?
-		rm -rf "$out-1"
-	fi
+	rm -rf "$out" "$log.still"
+	vm --kernel "$series" --timeout 900 $opts --log "$log" --out "$out" -- "$cmd" 2>"$said.err" | group_clock "$series" >"$said" || rc=$?
 	took "$from" "$series/$group"
 	for check; do
 		line=
@@ -2721,10 +2710,6 @@ group() {
 	done
 }
 
-# With the caller's variables
-group_boot() {
-	vm --kernel "$series" --timeout 900 $opts "${again[@]}" --log "$log" --out "$out" -- "$cmd" 2>"$said.err" | group_clock "$series" >"$said"
-}
 # How long each check of a boot took, by the host's clock, which is also the lab's price. The first
 # one has the time that the boot took.
 group_clock() { # SERIES
@@ -2789,7 +2774,7 @@ all_tests() {
 			# These are about the machinery, not about the kernel.
 			case $series:$group in
 			6.18:* | 6.1:fair | *-stock:fair) ;;
-			6.1:* | *-stock:* | *:lab | *:shapes | *:wine | *:fault | *:fair | *:boot | *:closed | *:systemd | *:busybox) continue ;;
+			6.1:* | *-stock:* | *:lab | *:shapes | *:wine | *:fault | *:fair | *:closed | *:systemd | *:busybox) continue ;;
 			esac
 			cat "$ROOT"/test/{guest,wine,deploy}.sh | described | grep "^${group}_" | sed "s|^|$series/|" |
 				grep -v "^\(${ADVISED// /\\|}\)/fair_foreign" # which wants a second scheduler
@@ -2823,7 +2808,7 @@ boots() {
 second_try() {
 	local again
 	{
-		grep -E '^not ok (host_|san_|[0-9.]+(-stock)?/(life|load|know|dev|tell|wine|boot|closed|systemd|busybox|fault|fair)_)' "$RESULTS" | grep -vE '_(log|json):'
+		grep -E '^not ok (host_|san_|[0-9.]+(-stock)?/(life|load|know|dev|tell|wine|closed|systemd|busybox|fault|fair)_)' "$RESULTS" | grep -vE '_(log|json):'
 		grep -E "^not ok [^:]*_log:.*($STOOD_STILL|$GUEST_DIED)" "$RESULTS"
 	} >"$FIRST_TRIES" || [ -s "$FIRST_TRIES" ] || return 0
 	sed -E 's/^not ok ([^:]*):.*/\1/; s/_log$/_.*/; s/.*/^(ok|not ok|skip) &(:|$)/' "$FIRST_TRIES" |

@@ -14,8 +14,7 @@
 #   7  fault: whatever goes wrong, the machine goes on
 #   8  lab: what needs CPUs that no host disturbs: figures that repeat to the bit
 #   9  shapes: games and other work of many shapes, beside the kernel's own scheduler
-#  10  boot: what outlives a reboot; test.sh boots twice
-#  11  closed: kernels that refuse gamer
+#  10  closed: kernels that refuse gamer
 #
 # wine.sh has the group wine, deploy.sh systemd and busybox.
 #
@@ -221,7 +220,7 @@ known() {
 	"$@" >/dev/null || fail "$*: exit $?"
 	echo $(($(status_number learn_known) - before))
 }
-life_db() { : "what programs are like is learned, kept over a restart, told apart by path, renamed or not, and forgotten by clear"
+life_db() { : "what programs are like is learned, kept over a restart, also where the clock's battery is flat, told apart by path, and forgotten by clear"
 	local n
 	DB=/tmp/life.db
 	mkdir -p /tmp/other /tmp/third
@@ -244,6 +243,17 @@ life_db() { : "what programs are like is learned, kept over a restart, told apar
 	healthy
 	stops TERM
 	is "programs called cc1" "$(programs cc1)" 3
+	now=$(date +%s)
+	trap 'date -s "@$now" >/dev/null' EXIT # now is not local: the trap runs when this function is over
+	date -s @0 >/dev/null
+	start --db $DB
+	n=$(known side compile) || exit
+	[ "$n" -ge 40 ] || fail "by a clock whose battery is flat $n of 40 known compilers began as known"
+	stops TERM
+	gamer db list --db $DB --json >/out/life_db.json
+	for n in $(tr ',}' '\n' </out/life_db.json | sed -n 's/"seen_s"://p'); do
+		[ "$n" -gt 1735689600 ] || fail "a program was seen at $n"
+	done
 	gamer db clear --db $DB || fail "clear: exit $?"
 	is "programs called cc1" "$(programs cc1)" 0
 }
@@ -1887,28 +1897,7 @@ shapes_hostile() { : "nobody gets the machine by short naps"
 }
 
 # ---------------------------------------------------------------------------
-# 10  boot: what the first boot leaves in /out lies in /before in the second
-# ---------------------------------------------------------------------------
-boot_learned() { : "what was learned is known after a reboot, also where the battery of the clock is flat"
-	local n
-	DB=/tmp/boot.db
-	if [ -d /before ]; then
-		cat /before/boot.db >$DB || fail "the first boot left nothing"
-		date -s @0 >/dev/null
-	fi
-	start --db $DB
-	n=$(known side compile) || exit
-	stops TERM
-	[ ! -d /before ] || [ "$n" -ge 40 ] || fail "of 40 known compilers $n began as known"
-	gamer db list --db $DB --json >/out/boot.json
-	for n in $(tr ',}' '\n' </out/boot.json | sed -n 's/"seen_s"://p'); do
-		[ "$n" -gt 1735689600 ] || fail "a program was seen at $n"
-	done
-	cp $DB /out/
-}
-
-# ---------------------------------------------------------------------------
-# 11  closed: kernels that refuse gamer
+# 10  closed: kernels that refuse gamer
 # ---------------------------------------------------------------------------
 # refused WORDS COMMAND...: exit 69 with these words in the last line; nothing was tried again
 refused() {
