@@ -1483,10 +1483,11 @@ static void group_add(const struct row *from, s32 n)
 {
 	struct group *g = &run->group[run->groups];
 	const struct row r = g->row = row_of(from);
-	/* the most that a task can wake or, without a period, is taken to; a frame's first stage waits thrice */
-	u64 hz = !r.period_us ? 4096 : (r.does == FRAMES ? 3 : 1) * 1000000ULL / r.period_us + 1;
-	u32 cap = hz * (cfg.seconds + 1) + 16;
-	u32 *wake_ns;
+	bool waits = r.does == FRAMES || r.does == READ || r.does == ANSWER;
+	/* how often a task wakes at most, or is taken to where others wake it; in a frame three times */
+	u64 hz = r.period_us ? 1000000 / r.period_us + 1 : waits ? 4096 : 0;
+	u64 most = hz * (r.period_us && waits ? 3 : 1) * (cfg.seconds + 1) + 16;
+	u32 cap = r.period_us ? most : MIN(most, 1ULL << 20), *wake_ns;
 
 	g->n = n + r.per_cpu * run->cpus;
 	if (r.does == FRAMES) {
