@@ -790,6 +790,11 @@ child_of() {
 	A=$(pidof "$1")
 	ACTORS="$ACTORS $A"
 }
+# told_to PROGRAM...: what a shell runs to become it once there is /tmp/scene/go
+told_to() {
+	rm -f /tmp/scene/go
+	echo "until [ -e /tmp/scene/go ]; do usleep 100000; done; exec $*"
+}
 # scene WHAT: another begins; the one before had as many changes as it was to have
 scene() {
 	kill -CONT $ACTORS 2>/dev/null
@@ -810,7 +815,8 @@ stays() { # PID|none: for 6 s and more
 	gamer status | grep ^game: | sed "s/^/$SCENE: /" >&2
 }
 press() { echo "send $2 20" >"/tmp/$1.in"; }
-dev_scenes() { : "the right game in 10 scenes of programs with drawn names, none where there is none, one change for each real change"
+rests() { ! gamer status | grep -q '^game: .*reads a gamepad'; }
+dev_scenes() { : "the right game in 18 scenes of programs with drawn names, none where there is none, one change for each real change"
 	needs gpu modetest uinput
 	local A='' ACTORS='' M one two keys first game SCENE=none CHANGES=0
 	local steam="SteamAppId=570 SteamGameId=570"
@@ -837,6 +843,13 @@ dev_scenes() { : "the right game in 10 scenes of programs with drawn names, none
 	child_of "$game"; stays none; kill $A
 	printf '[Desktop Entry]\nName=x\nCategories=Graphics;\nNoDisplay=true\n' >"/usr/share/applications/$game.desktop"
 	"/tmp/scene/$game" submit 60 >/dev/null & ACTORS="$ACTORS $!"; becomes $! # an interpreter's
+	scene "launcher first"; game=$(drawn); ln -s /bin/devices "/tmp/scene/$game"
+	act "$(drawn | head -c 3)launcher" $APPS/app-steam-1.scope "$steam" submit 60 + start "$(told_to /tmp/scene/$game submit 60)"
+	becomes $A; : >/tmp/scene/go; child_of "$game"; becomes $A; stays $A
+	scene "launcher that stops"; game=$(drawn); ln -s /bin/devices "/tmp/scene/$game"
+	act "$(drawn)" $APPS/app-steam-1.scope "$steam" submit 60 + start "$(told_to /tmp/scene/$game submit 60)"
+	first=$A; becomes $A; : >/tmp/scene/go; child_of "$game"; kill -STOP $first; becomes $A; stays $A
+	scene java; act browser $APPS/app-browser-3.scope "" demand 60; act java $SESSION "" submit 60 + threads 20; becomes $A
 	scene flatpak; game=$(drawn); ln -s /bin/devices "/tmp/scene/$game"
 	printf '[Desktop Entry]\nName=x\nCategories=Action;Game;\n' >"/usr/share/applications/org.$game.desktop"
 	act bwrap $APPS/app-flatpak-org.$game-9.scope "" idle 1 + start "exec env -i /tmp/scene/$game submit 60"
@@ -844,6 +857,10 @@ dev_scenes() { : "the right game in 10 scenes of programs with drawn names, none
 	scene pressure-vessel; game=$(drawn); ln -s /bin/devices "/tmp/scene/$game"
 	act reaper $APPS/app-steam-1.scope "$steam" idle 1 + start "exec env -i /tmp/scene/$game submit 60"
 	child_of "$game"; becomes $A; gamer status | grep -q "^game: $A .*started by a launcher" || fail "$SCENE: $(gamer status | grep ^game:)"
+	scene wine; act "$(drawn).exe" $SESSION WINEPREFIX=/x submit 60; becomes $A
+	scene "paused, then another is played"
+	act "$(drawn)" $SESSION "" submit 60; first=$A; becomes $A; kill -STOP $A; stays $A
+	act "$(drawn)" $SESSION "" submit 60; becomes $A; stays $A
 	scene "two games"
 	act "$(drawn)" $SESSION "" submit 60 + evdev $one; first=$A; becomes $A
 	act "$(drawn)" $SESSION "" submit 60 + evdev $two; stays $first
@@ -852,12 +869,20 @@ dev_scenes() { : "the right game in 10 scenes of programs with drawn names, none
 	press keys 1000
 	act "$(drawn)" $APPS/app-gnome-x-7.scope "" submit 60 + evdev $keys; stays none
 	act "$(drawn)" $APPS/app-gnome-y-8.scope "" submit 60 + evdev $two; becomes $A
+	scene "the player rests"; pad three
+	act "$(drawn)" $APPS/app-gnome-z-9.scope "" submit 60 + evdev $NODE; first=$A; press three 200; becomes $A
+	wait_for 20 rests || fail "$SCENE: $(gamer status | grep ^game:)"
+	act "$(drawn)" $APPS/app-gnome-x-10.scope "" demand 60; stays $first
 	scene "full screen"; game=$(drawn); ln -s "$(command -v modetest)" "/tmp/scene/$game"
 	modeset "/tmp/scene/$game"; ACTORS="$ACTORS $M"; becomes $M; stays $M
 	gamer status | grep -q "^game: $M .*fills the screen by itself" || fail "$SCENE: $(gamer status | grep ^game:)"
 	scene "a session that is a user's service"; game=$(drawn); ln -s /bin/devices "/tmp/scene/$game"
 	act cage $APPS/kiosk.service "" idle 1 + start "exec /tmp/scene/$game submit 60"
 	child_of "$game"; becomes $A
+	scene service; act "$(drawn)" /system.slice/x.service "" submit 60; stays none
+	scene "told by hand"
+	act "$(drawn)" $SESSION GAMER_GAME=1 idle 1; first=$A; becomes $A
+	act "$(drawn)" $APPS/app-steam-1.scope "$steam" submit 60; stays $first
 	scene end
 	! grep 'cannot be' /tmp/gamer.log || fail "$(grep 'cannot be' /tmp/gamer.log)"
 }
