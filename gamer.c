@@ -4254,6 +4254,7 @@ struct game_slot {
 	u32 uid;		/* effective; -1: not known yet; slot_told() */
 	struct wine_file *wine;	/* its ntdll.so or NULL; wine_attach() */
 	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; slot_due(), reader_next() */
+	u64 told_at_ns;		/* the last one; slot_told() */
 	u8 class;		/* enum class as last written to BPF; slot_class() */
 	u8 known;		/* 1: comm, uid and what it is are known; slot_told() */
 	u8 again;		/* looks to come after the next; game_hint(), slot_told() */
@@ -4271,6 +4272,7 @@ static struct game {
 	u64 scanned_at_ns;	/* the last one; game_scan() */
 	u64 check_due_ns;	/* next look at what BPF lost, 0: none; game_hint() */
 	u64 judge_due_ns;	/* next look at what processes do, 0: none; game_looks() */
+	u64 rests_until_ns;	/* nobody becomes the game before; slot_exited() */
 	u64 lost;		/* hints that BPF had lost by the last look; game_lost() */
 	u64 first_frame;	/* frames_logged when it became that; game_switch() */
 	u64 detected_us;	/* from its first hint until then, 0: it ran before us; game_switch() */
@@ -5329,14 +5331,23 @@ static struct game_slot *game_pick(u64 now)
 static void game_choose(void)
 {
 	struct game_slot *next;
+	u64 now = now_ns();
 
-	/* while all are being looked at, the first that is found need not be the best */
-	if (game.wanted ||
-	    (!game.now && scanning() && now_ns() - game.scanned_at_ns < GAME_POLL_NS))
+	if (!game.now && now < game.rests_until_ns) {
+		game.judge_due_ns = game.rests_until_ns;
 		return;
-	next = game_pick(now_ns());
+	}
+	/* while all are being looked at, the first that is found need not be the best */
+	if (game.wanted || (!game.now && scanning() && now - game.scanned_at_ns < GAME_POLL_NS))
+		return;
+	next = game_pick(now);
 	if (next == game.now)
 		return;
+	/* it may be another program, or have got parts or a control group of its own, since it was looked at */
+	if (next && now - next->told_at_ns > LOOK_AGAIN_NS) {
+		slot_due(next, 0);
+		return;
+	}
 	game_switch(next);
 	if (!next)
 		game_choose();	/* another user's may be one now */
@@ -5405,6 +5416,7 @@ static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 	}
 	memcpy(s->comm, f->comm, sizeof(s->comm));
 	s->known = 1;
+	s->told_at_ns = now_ns();
 	if (s->again)
 		slot_due(s, s->again-- > 1 ? LOOK_SOON_NS : LOOK_AGAIN_NS);
 	if (fd >= 0 && !s->wine)
@@ -5615,7 +5627,8 @@ static void slot_exited(struct game_slot *s)
 	slot_free(s);
 	if (was_game) {
 		game_scan_soon();
-		game.judge_due_ns = now_ns() + JUDGE_NS;	/* others may be ending with it */
+		/* others may be ending with it, and seem to draw until they have */
+		game.judge_due_ns = game.rests_until_ns = now_ns() + JUDGE_NS;
 	}
 }
 
