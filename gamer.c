@@ -4237,8 +4237,8 @@ static const char *const game_helpers[] = {
 /* What is known of a process that may be the game. */
 struct seen {
 	u32 is;			/* traits that it has by what it is; slot_told() */
-	u32 does;		/* by what it does now; game_look() */
-	u32 did;		/* by what it has done since its program began, as far as a pause takes that; game_look() */
+	u32 does;		/* by what it does now; slot_does() */
+	u32 did;		/* by what its program has done before, as far as a pause takes that; slot_does() */
 };
 
 /* A process that may be the game, or serves it; a slot is free where pid is 0. */
@@ -4248,10 +4248,13 @@ struct game_slot {
 	u32 hints;		/* enum hint, all so far; game_hint() */
 	u64 hint_at_ns;		/* the first of them; game_hint() */
 	struct seen seen;
-	u64 frame_at_ns;	/* its last frame, CLOCK_MONOTONIC, 0: none; game_look() */
+	u64 frame_at_ns;	/* its last frame, CLOCK_MONOTONIC, 0: none; slot_does() */
+	u64 input_at_ns;	/* its last read of a gamepad, the same; slot_does() */
+	u64 began_ns;		/* when it began to draw steadily, 0: it has stopped; slot_does() */
 	u64 ahead_ns;		/* since when it is ahead of the game, 0: it is not; game_choose() */
 	s32 above[ANCESTORS];	/* its ancestors, the nearest first, 0: no more; slot_told() */
 	u32 uid;		/* effective; -1: not known yet; slot_told() */
+	u32 launch;		/* tells what was started from others, 0: not known; slot_told() */
 	struct wine_file *wine;	/* its ntdll.so or NULL; wine_attach() */
 	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; slot_due(), reader_next() */
 	u64 told_at_ns;		/* the last one; slot_told() */
@@ -4259,6 +4262,7 @@ struct game_slot {
 	u8 known;		/* 1: comm, uid and what it is are known; slot_told() */
 	u8 again;		/* looks to come after the next; game_hint(), slot_told() */
 	u8 asked;		/* 1: the child looks at it; reader_next(), reader_told() */
+	u8 was;			/* 1: it has been the game; game_switch() */
 	u8 shows;		/* 1: the game is connected to it, for a display; slot_shows() */
 	u8 looks;		/* for the game's display; slot_shows() */
 	char comm[16];		/* not trusted; slot_told() */
@@ -4267,6 +4271,7 @@ struct game_slot {
 static struct game {
 	struct game_slot slot[GAME_SLOTS];
 	struct game_slot *now;	/* the game or NULL; game_switch() */
+	u64 since_ns;		/* since when; game_switch() */
 	s32 wanted;		/* --game while that lives, 0: none; slot_exited() */
 	u64 scan_due_ns;	/* next look at all processes, 0: none; game_scan_soon() */
 	u64 scanned_at_ns;	/* the last one; game_scan() */
@@ -4302,6 +4307,7 @@ struct facts {
 	u32 last;		/* the order is done */
 	u32 traits;		/* what it is */
 	u32 uid;		/* effective */
+	u32 launch;		/* what was started: the launcher's process for it, or the number of a name, 0: not known */
 	s32 display;		/* the process that shows what it draws, 0: none, -1: unknown */
 	s32 above[ANCESTORS];
 	char comm[16];
@@ -4549,18 +4555,28 @@ static const char *proc_cgroup2(s32 pid)
 	return at + 3;
 }
 
-/* Of the application that a process belongs to: its control group has its name, or else its program. */
-static u32 proc_app(s32 pid, const char *exe, u32 uid, bool tty)
+/*
+ * Of the application that a process belongs to: its control group has its name, or else its program. `launch`
+ * becomes a number of a game's name.
+ */
+static u32 proc_app(s32 pid, const char *exe, u32 uid, bool tty, u32 *launch)
 {
 	const char *path = proc_cgroup2(pid), *name = strrchr(exe, '/');
 	char app[128] = "";
 	u32 traits = path ? cgroup_traits(path, uid, app) : 0;
 
-	if ((traits & T(APP)) && app_is_game(app))
-		return T(GAME_APP);
-	if ((traits & T(APP)) && tty)
-		traits = 0;	/* with a terminal: the application is the terminal */
-	return traits || !name || app_launches(name) ? traits : app_traits(name + 1);
+	if ((traits & T(APP)) && app_is_game(app)) {
+		name = app;
+		traits = T(GAME_APP);
+	} else {
+		if ((traits & T(APP)) && tty)
+			traits = 0;	/* with a terminal: the application is the terminal */
+		if (!traits && name && !app_launches(name))
+			traits = app_traits(++name);
+	}
+	if (traits & T(GAME_APP))
+		*launch = crc32(0, (const u8 *)name, strlen(name));
+	return traits;
 }
 
 /* Is this another person than that user, and none of the system's users? */
@@ -4684,9 +4700,9 @@ static u32 proc_parts(s32 pid, const char *exe)
 
 /*
  * The ancestors, and whether one of them starts games or was told by a launcher to be one: what a launcher
- * tells its child may be lost on the way to the game.
+ * tells its child may be lost on the way to the game. `launch` becomes the topmost of those that start games.
  */
-static u32 proc_ancestors(s32 parent, u32 uid, bool read, s32 above[ANCESTORS])
+static u32 proc_ancestors(s32 parent, u32 uid, bool read, s32 above[ANCESTORS], u32 *launch)
 {
 	u32 traits = 0, i, k;
 
@@ -4697,8 +4713,10 @@ static u32 proc_ancestors(s32 parent, u32 uid, bool read, s32 above[ANCESTORS])
 			break;
 		above[i] = parent;
 		for (k = 0; k < ARRAY_SIZE(game_starters); k++)
-			if (!strncmp(p.comm, game_starters[k], strlen(game_starters[k])))
+			if (!strncmp(p.comm, game_starters[k], strlen(game_starters[k]))) {
 				traits |= T(LAUNCHED);
+				*launch = parent;
+			}
 		if (read && !traits && reader_may(parent, p.start, uid, p.comm))
 			traits |= proc_strings(parent, "environ", env_traits) & T(LAUNCHED);
 		parent = p.parent;
@@ -4746,14 +4764,14 @@ static bool proc_facts(s32 pid, bool whole, struct facts *f)
 	if (!whole)
 		return may;
 	/* Wine's loader is no application, whatever it runs */
-	f->traits |= proc_app(pid, f->traits & T(WINE_LOADER) ? "" : exe, f->uid, p.tty);
+	f->traits |= proc_app(pid, f->traits & T(WINE_LOADER) ? "" : exe, f->uid, p.tty, &f->launch);
 	f->traits |= user_is_elsewhere(f->uid) ? T(NOTHING) : 0;
 	if (may)
 		f->traits |= proc_strings(pid, "cmdline", arg_traits);
 	/* Wine's loader is the program of all that Wine runs */
 	if (may && !(f->traits & (T(WINE_LOADER) | T(PARTS))))
 		f->traits |= proc_parts(pid, exe);
-	f->traits |= proc_ancestors(p.parent, f->uid, may && !(f->traits & T(LAUNCHED)), f->above);
+	f->traits |= proc_ancestors(p.parent, f->uid, may && !(f->traits & T(LAUNCHED)), f->above, &f->launch);
 	if ((f->traits & T(APP)) && proc_is_session(pid, f->above))
 		f->traits &= ~T(APP);
 	return may && reader_may(pid, p.start, f->uid, f->comm);
@@ -5237,10 +5255,12 @@ static void game_switch(struct game_slot *s)
 	if (game.now)
 		slot_class(game.now, CLASS_OTHER);
 	game.now = s;
+	game.since_ns = now_ns();
 	game.first_frame = st.skel->bss->frames_logged;
 	for (o = game.slot; o < game.slot + GAME_SLOTS; o++)
 		o->ahead_ns = 0;
 	if (s) {
+		s->was = 1;
 		game.detected_us = s->hint_at_ns ? (now_ns() - s->hint_at_ns) / NSEC_PER_USEC : 0;
 		slot_class(s, CLASS_GAME);
 		slot_due(s, 0);
@@ -5268,6 +5288,22 @@ static bool slot_descends(const struct game_slot *s, s32 pid)
 	return false;
 }
 
+/*
+ * Has the user turned to this process from the game, where the score is the same? Either draws on behind the other,
+ * and no keyboard tells which is played. Whoever began to draw since the other is the game, and no gamepad was read
+ * for that one since, is what was started or gone back to last: another game than that, or one that was the game
+ * before. What comes with a game, a helper or a launcher that stays, belongs to the same start; of Wine's programs
+ * without a launcher that is not known.
+ */
+static bool slot_turned_to(const struct game_slot *s, const struct game_slot *g)
+{
+	bool related = slot_descends(s, g->pid) || slot_descends(g, s->pid) ||
+		       (s->launch == g->launch && (s->launch || (s->seen.is & g->seen.is & T_WINE)));
+
+	return (s->seen.does & T(DRAWS)) && s->began_ns > game.since_ns && g->input_at_ns < s->began_ns &&
+	       !related && (s->was || (s->launch && g->launch));
+}
+
 /* Takes this process the place of the game? Asked again and again as long as it could be one. */
 static bool slot_takes_over(struct game_slot *s, u64 now)
 {
@@ -5284,7 +5320,7 @@ static bool slot_takes_over(struct game_slot *s, u64 now)
 	if (now - g->frame_at_ns >= GAME_STILL_NS && !(g->seen.does & T(PLAYS)) &&
 	    (s->seen.does & (T(DRAWS) | T(PLAYS))))
 		return true;
-	if (score < other + GAME_MARGIN) {
+	if (score < other + (slot_turned_to(s, g) ? 0 : GAME_MARGIN)) {
 		s->ahead_ns = 0;
 		return false;
 	}
@@ -5353,6 +5389,19 @@ static void game_choose(void)
 		game_choose();	/* another user's may be one now */
 }
 
+/* What a process does now, as BPF has counted it. */
+static void slot_does(struct game_slot *s, const struct activity *a, u64 now)
+{
+	s->seen.does = activity_traits(a, now);
+	s->seen.did = a->input_at_ns ? T(PLAYS) : 0;
+	s->frame_at_ns = a->frame_at_ns;
+	s->input_at_ns = a->input_at_ns;
+	if (now - a->frame_at_ns >= GAME_STILL_NS)
+		s->began_ns = 0;
+	else if (!s->began_ns && (s->seen.does & T(DRAWS)))
+		s->began_ns = now;
+}
+
 /* What all processes do now. True: any but the game may become one by it. */
 static bool game_look(void)
 {
@@ -5367,9 +5416,7 @@ static bool game_look(void)
 		if (bpf_map_lookup_elem(bpf_map__fd(st.skel->maps.activities), &s->pidfd, &a))
 			memset(&a, 0, sizeof(a));	/* it did nothing yet */
 		now = now_ns();		/* behind the look: a frame that came later would seem to be ages old */
-		s->seen.does = activity_traits(&a, now);
-		s->seen.did = a.input_at_ns ? T(PLAYS) : 0;
-		s->frame_at_ns = a.frame_at_ns;
+		slot_does(s, &a, now);
 		others |= s != game.now && slot_may_play(s) && game_stands(&s->seen) &&
 			  ((s->seen.does & T(PLAYS)) ||
 			   (a.frame_at_ns && now - a.frame_at_ns < GAME_STILL_NS));
@@ -5412,6 +5459,7 @@ static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 			s->seen.is |= f->display == 0 ? T(FULL) : T(FLIPS);
 		st.roles_changed |= s->uid != f->uid;	/* whom it is served by may change */
 		s->uid = f->uid;
+		s->launch = f->launch;
 		memcpy(s->above, f->above, sizeof(s->above));
 	}
 	memcpy(s->comm, f->comm, sizeof(s->comm));
@@ -11886,9 +11934,12 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	  "/usr/share/applications and the like, not in a home folder; NAME as in the process's control "
 	  "group, or else the program's). A game of another application that is played by keyboard alone is "
 	  "none to gamer, and neither is a page of a browser. A program of no application that draws at a "
-	  "steady rate (a moving wallpaper, a recorder, in a session without systemd) looks like a game. Who "
-	  "serves the display to which the game is connected is its compositor. gamer status says in one line"
-	  " why the game is the game, and which process is next. Where that errs, GAMER_GAME=1 in the "
+	  "steady rate (a moving wallpaper, a recorder, in a session without systemd) looks like a game. Of two "
+	  "that draw on, with the same score and without a gamepad, the game is the one that began to draw last, "
+	  "where launchers or their descriptions tell that they are two games, else the first: gamer does not "
+	  "see for which one the keyboard is. Who serves the display to which the game is connected is its "
+	  "compositor. gamer status says in one line why the game is the game, and which process is next. "
+	  "Where that errs, GAMER_GAME=1 in the "
 	  "environment of a process or --game PID decides. A game belongs to a user, whose other processes "
 	  "serve it; a process of another user does not take its place. While somebody sits at the first "
 	  "seat, a user without a seat has no game." },

@@ -238,6 +238,7 @@ struct actor {
 	struct { u32 at; u32 does; } acts[5];	/* from that second on; the last: at 0 */
 	s32 parent;		/* its actor, plus 1 */
 	u32 from, until;	/* it lives; 0: to the end */
+	u32 launch;		/* what was started */
 };
 
 struct scene {
@@ -256,6 +257,7 @@ static const struct program
 	launcher = { "launcherthing", "/x/steamapps/common/g/l", STEAM_SCOPE, .env = { STEAM } },
 	helper = { "helper.exe", "/x/bin/wine64", STEAM_SCOPE, .env = { STEAM, "WINEPREFIX=/x" } },
 	windows = { "big.exe", "/x/bin/wine64", STEAM_SCOPE, .env = { STEAM, "WINEPREFIX=/x" } },
+	tool = { "tool.exe", "/x/bin/wine64", SESSION, .env = { "WINEPREFIX=/x" } },
 	browser = { "browser", "/usr/lib/b/b", "app-b-1.scope", .parts = 1 },
 	left = { "browser", "/usr/lib/b/b", STEAM_SCOPE, .env = { STEAM }, .parts = 1 },
 	recorder = { "recorder", "/usr/bin/r", "app-r-1.scope" },
@@ -309,6 +311,22 @@ static const struct scene scenes[] = {
 	  { { 6, 1 }, { 20, 1 }, { 39, 1 } }, 1 },
 	{ "the player rests, another is played", { { &emulator, { { 1, STEADY | INPUT }, { 10, NOTHING } } }, { &native, { { 20, STEADY } }, 0, 19 } },
 	  { { 6, 1 }, { 19, 1 }, { 25, 2 }, { 39, 2 } }, 2 },
+	{ "another game is started, and this one draws on", { { &steam, { { 1, STEADY } }, .launch = 1 },
+	  { &steam, { { 10, STEADY } }, 0, 9, 30, .launch = 2 } }, { { 6, 1 }, { 15, 2 }, { 29, 2 }, { 39, 1 } }, 3 },
+	{ "another part of the same start", { { &steam, { { 1, STEADY } }, .launch = 1 },
+	  { &steam, { { 10, STEADY }, { 20, NOTHING }, { 25, STEADY } }, .launch = 1 } }, { { 6, 1 }, { 39, 1 } }, 1 },
+	{ "another game draws behind this one, and stutters", { { &steam, { { 1, STEADY }, { 14, NOTHING }, { 15, STEADY } }, .launch = 1 },
+	  { &steam, { { 5, STEADY } }, .launch = 2 } }, { { 4, 1 }, { 11, 2 }, { 39, 2 } }, 2 },
+	{ "another game is started, this one was played by pad", { { &steam, { { 1, STEADY | INPUT }, { 8, STEADY }, { 25, STEADY | INPUT },
+	  { 30, STEADY } }, .launch = 1 }, { &steam, { { 15, STEADY } }, .launch = 2 } }, { { 14, 1 }, { 22, 2 }, { 29, 1 }, { 39, 1 } }, 3 },
+	{ "back to what draws again, beside what draws on", { { &native, { { 1, STEADY }, { 10, NOTHING }, { 20, STEADY } } },
+	  { &native, { { 10, STEADY } } } }, { { 6, 1 }, { 15, 2 }, { 25, 1 }, { 39, 1 } }, 3 },
+	{ "a tool of Wine's without a launcher", { { &tool, { { 1, STEADY } } }, { &tool, { { 10, STEADY }, { 20, NOTHING }, { 25, STEADY } } } },
+	  { { 6, 1 }, { 39, 1 } }, 1 },
+	{ "a program that draws as a game, begun later", { { &native, { { 1, STEADY } } }, { &native, { { 10, STEADY } } } },
+	  { { 6, 1 }, { 39, 1 } }, 1 },
+	{ "a launcher that shows itself again", { { &steam, { { 1, STEADY }, { 12, NOTHING }, { 25, STEADY } } }, { &steam, { { 10, STEADY } }, 1, 8 } },
+	  { { 6, 1 }, { 20, 2 }, { 39, 2 } }, 2 },
 	{ "starved beside a recorder", { { &native, { { 1, STARVED } } }, { &recorder, { { 1, STEADY } } } },
 	  { { 6, 1 }, { 39, 1 } }, 1 },
 };
@@ -348,10 +366,11 @@ static int scene_is_told(const struct scene *c)
 			struct game_slot *s = &game.slot[i];
 			struct activity did = acted(a, now);
 			u32 once = s->seen.did;
+			u64 input = s->input_at_ns;
 
 			if (now < a->from * NSEC_PER_SEC || (a->until && now >= a->until * NSEC_PER_SEC)) {
 				game.now = game.now == s ? NULL : game.now;
-				s->pid = s->seen.did = 0;
+				*s = (struct game_slot){ 0 };
 				continue;
 			}
 			s->pid = 100 + i;
@@ -359,15 +378,19 @@ static int scene_is_told(const struct scene *c)
 			s->uid = 1000;
 			s->above[0] = a->parent ? 99 + a->parent : 0;
 			snprintf(s->comm, sizeof(s->comm), "%s", a->is->comm);
+			s->launch = a->launch;
 			s->seen = seen_of(a->is, a->is->comm, now);
-			s->seen.does = activity_traits(&did, now);
-			s->seen.did = once | (s->seen.does & T(PLAYS));
-			s->frame_at_ns = did.frame_at_ns;
+			slot_does(s, &did, now);
+			s->seen.did |= once;
+			s->input_at_ns = MAX(s->input_at_ns, input);
 		}
 		next = game_pick(now);
 		if (next != game.now) {
 			changes += next != NULL;
 			game.now = next;
+			game.since_ns = now;
+			if (next)
+				next->was = 1;
 		}
 		if (c->wanted[n].at && now >= c->wanted[n].at * NSEC_PER_SEC) {
 			i = game.now ? game.now - game.slot + 1 : 0;
