@@ -4138,6 +4138,8 @@ static void wine_take(void)
 #define READ_LOST	4	/* children that hang: then only what cannot hang is read */
 #define READ_AT_ONCE	64	/* processes in one order, answers in one turn of the loop */
 #define READ_SOCKETS	512	/* of the game that are looked at */
+#define READ_APPS_SHIFT	38	/* ns: what hung below app_dirs is tried again within 275 s */
+#define READ_APPS	(-100)	/* stands for the first of app_dirs where processes have their numbers */
 #define DISPLAY_LOOKS	10	/* for the game's display, each after twice the time: a minute and a half */
 
 /*
@@ -4330,8 +4332,8 @@ static struct reader {
 	struct shown {
 		u64 turn;	/* moves with each process; the child, as the next three */
 		u64 start;	/* of it, after boot, in clock ticks */
-		s32 pid;	/* of it, or minus the row of wine_dirs, less 1 */
-		char comm[16];
+		s32 pid;	/* of it, or minus the row of wine_dirs, less 1, or READ_APPS minus the row of app_dirs */
+		char name[64];	/* of the process or the file; not trusted */
 		u32 safe;	/* read nothing that can hang; reader_lost(), children_reap() */
 		u32 skipped;	/* processes that hung: skip[skipped % READ_SKIP] is the next */
 		u32 uid;	/* of the process that is read; the child */
@@ -4507,6 +4509,28 @@ static u32 cgroup_traits(const char *path, u32 uid, char app[128])
 	return T(APP);
 }
 
+/* May files of this process be read that can make the child hang? If so, the process is shown first. */
+static bool reader_may(s32 pid, u64 start, u32 uid, const char *name)
+{
+	struct shown *s = reader.shown;
+	u32 users = 0;
+	size_t i;
+
+	for (i = 0; i < READ_SKIP; i++) {
+		if (s->skip[i].pid == pid && s->skip[i].start == start)
+			return false;
+		users += s->skip[i].pid > 0 && s->skip[i].uid == uid;
+	}
+	if (s->safe || (pid > 0 && users >= READ_SKIP_USER))
+		return false;
+	s->pid = pid;
+	s->uid = uid;
+	s->start = start;
+	snprintf(s->name, sizeof(s->name), "%s", name);
+	__atomic_fetch_add(&s->turn, 1, __ATOMIC_RELEASE);
+	return true;
+}
+
 /* What an application's own description says: that it is a game, or something else that users start. */
 static u32 desktop_traits(const char *text)
 {
@@ -4519,13 +4543,14 @@ static u32 desktop_traits(const char *text)
 	return strstr(text, "\nNoDisplay=true") || strstr(text, "\nTerminal=true") ? 0 : T(APP);
 }
 
-/* The same of the application of that name; 0: there is none. */
+/* The same of the application of that name; 0: there is none. A folder may lie on a server that is dead. */
 static u32 app_traits(const char *name)
 {
-	size_t i;
+	s32 i;
 
-	for (i = 0; i < ARRAY_SIZE(app_dirs) && *name && !strchr(name, '/'); i++)
-		if (read_file(game.buf, sizeof(game.buf), "%s/%s.desktop", app_dirs[i], name))
+	for (i = 0; i < (s32)ARRAY_SIZE(app_dirs) && *name && !strchr(name, '/'); i++)
+		if (reader_may(READ_APPS - i, now_ns() >> READ_APPS_SHIFT, 0, app_dirs[i]) &&
+		    read_file(game.buf, sizeof(game.buf), "%s/%s.desktop", app_dirs[i], name))
 			return desktop_traits(game.buf);
 	return 0;
 }
@@ -4636,28 +4661,6 @@ static u8 comm_class(const char *comm)
 	return CLASS_OTHER;
 }
 
-/* May files of this process be read that can make the child hang? If so, the process is shown first. */
-static bool reader_may(s32 pid, u64 start, u32 uid, const char *comm)
-{
-	struct shown *s = reader.shown;
-	u32 users = 0;
-	size_t i;
-
-	for (i = 0; i < READ_SKIP; i++) {
-		if (s->skip[i].pid == pid && s->skip[i].start == start)
-			return false;
-		users += s->skip[i].pid > 0 && s->skip[i].uid == uid;
-	}
-	if (s->safe || (pid > 0 && users >= READ_SKIP_USER))
-		return false;
-	s->pid = pid;
-	s->uid = uid;
-	s->start = start;
-	snprintf(s->comm, sizeof(s->comm), "%s", comm);
-	__atomic_fetch_add(&s->turn, 1, __ATOMIC_RELEASE);
-	return true;
-}
-
 /* Are children of this thread parts of its program, `exe`? */
 static u32 thread_parts(s32 pid, s32 tid, const char *exe)
 {
@@ -4763,11 +4766,11 @@ static bool proc_facts(s32 pid, bool whole, struct facts *f)
 		f->traits |= proc_strings(pid, "environ", env_traits);
 	if (!whole)
 		return may;
+	if (may)
+		f->traits |= proc_strings(pid, "cmdline", arg_traits);
 	/* Wine's loader is no application, whatever it runs */
 	f->traits |= proc_app(pid, f->traits & T(WINE_LOADER) ? "" : exe, f->uid, p.tty, &f->launch);
 	f->traits |= user_is_elsewhere(f->uid) ? T(NOTHING) : 0;
-	if (may)
-		f->traits |= proc_strings(pid, "cmdline", arg_traits);
 	/* Wine's loader is the program of all that Wine runs */
 	if (may && !(f->traits & (T(WINE_LOADER) | T(PARTS))))
 		f->traits |= proc_parts(pid, exe);
@@ -5530,12 +5533,12 @@ static void reader_lost(bool reaped)
 	w->skip[w->skipped % READ_SKIP].start = w->start;
 	w->skip[w->skipped % READ_SKIP].uid = w->uid;
 	w->skip[w->skipped++ % READ_SKIP].pid = w->pid;
-	reader.hung++;
+	reader.hung += w->pid > 0;
 	if (w->pid > 0)
 		note("game: %d %s cannot be read, for its memory is locked: gamer does without its environment",
-		     w->pid, w->comm);
-	else if (w->pid < 0)
-		note("wine: the ntdll.so in %s cannot be read in time", wine_dirs[-w->pid - 1]);
+		     w->pid, w->name);
+	else
+		note("game: %s cannot be read in time: gamer does without it", w->name);
 	if (o.look == LOOK_ALL && !reader.scan)
 		reader.scan = w->pid;
 	else if (o.look == LOOK_PROCESS && s && s->asked)
