@@ -4427,6 +4427,8 @@ static u32 exe_traits(const char *path)
 			return T(PARTS);
 	if (at && !strncmp(at, "/wine", 5) && strncmp(at, "/wineserver", 11))
 		return T(WINE_LOADER);
+	if (strstr(path, "/xscreensaver/"))
+		return T(SHELL);	/* one of its many programs that draw */
 	at = strstr(path, "/steamapps/common/");
 	/* Proton and the runtimes that wrap games lie there too */
 	if (at && strncmp(at + 18, "Proton", 6) && strncmp(at + 18, "SteamLinuxRuntime", 17))
@@ -4481,9 +4483,10 @@ static u32 cgroup_traits(const char *path, u32 uid, char app[128])
 	size_t n = 0;
 
 	app[0] = 0;
-	/* root's and those of users that nobody is, systemd's dynamic ones too */
-	if (!strncmp(path, "/system.slice/", 14) &&
-	    (uid < USERS_FROM || uid == 65534 || (uid >= 61184 && uid < 65520)))
+	/* of users that nobody is, systemd's dynamic ones too: services, virtual machines, a display manager's greeter */
+	if ((uid < USERS_FROM || uid == 65534 || (uid >= 61184 && uid < 65520)) &&
+	    (!strncmp(path, "/system.slice/", 14) || !strncmp(path, "/machine.slice/", 15) ||
+	     (uid && !strncmp(path, "/user.slice/", 12))))
 		return T(SERVICE);
 	if (strstr(path, "/session.slice/") || strstr(path, "/background.slice/"))
 		return T(SHELL);
@@ -5099,6 +5102,18 @@ static struct game_slot *slot_least(void)
 	return least;
 }
 
+/* Its place goes to another: BPF is to tell of it anew when it next draws, reads input or moves sound. */
+static void slot_forget(const struct game_slot *s)
+{
+	int map = bpf_map__fd(st.skel->maps.activities);
+	struct activity a;
+
+	if (bpf_map_lookup_elem(map, &s->pidfd, &a))
+		return;
+	a.told = 0;
+	bpf_map_update_elem(map, &s->pidfd, &a, BPF_EXIST);
+}
+
 /* A slot for a process; NULL: it is gone, or (ENOSPC) all slots are taken. */
 static struct game_slot *slot_add(s32 pid)
 {
@@ -5113,8 +5128,10 @@ static struct game_slot *slot_add(s32 pid)
 		}
 		return NULL;
 	}
-	if (s->pid)
+	if (s->pid) {
+		slot_forget(s);
 		slot_free(s);
+	}
 	*s = (struct game_slot){ .pid = pid, .pidfd = fd, .uid = -1 };
 	loop_add(fd, EV_PIDFD + (s - game.slot));
 	return s;

@@ -816,7 +816,7 @@ stays() { # PID|none: for 6 s and more
 }
 press() { echo "send $2 20" >"/tmp/$1.in"; }
 rests() { ! gamer status | grep -q '^game: .*reads a gamepad'; }
-dev_scenes() { : "the right game in 18 scenes of programs with drawn names, none where there is none, one change for each real change"
+dev_scenes() { : "the right game in 19 scenes of programs with drawn names, none where there is none, one change for each real change"
 	needs gpu modetest uinput
 	local A='' ACTORS='' M one two keys first game SCENE=none CHANGES=0
 	local steam="SteamAppId=570 SteamGameId=570"
@@ -865,6 +865,13 @@ dev_scenes() { : "the right game in 18 scenes of programs with drawn names, none
 	act "$(drawn)" $SESSION "" submit 60 + evdev $one; first=$A; becomes $A
 	act "$(drawn)" $SESSION "" submit 60 + evdev $two; stays $first
 	press two 1000; becomes $A; stays $A
+	scene "two games of one launcher, and the first draws on"
+	for first in 1 2; do
+		game=$(drawn); ln -s /bin/devices "/tmp/scene/$game"
+		act reaper $APPS/app-steam-1.scope "$steam" idle 1 + start "exec env -i /tmp/scene/$game submit 60"
+		child_of "$game"; becomes $A
+	done
+	stays $A
 	scene "the desktop's keyboard, then a gamepad"
 	press keys 1000
 	act "$(drawn)" $APPS/app-gnome-x-7.scope "" submit 60 + evdev $keys; stays none
