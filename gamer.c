@@ -4240,7 +4240,6 @@ static const char *const game_helpers[] = {
 struct seen {
 	u32 is;			/* traits that it has by what it is; slot_told() */
 	u32 does;		/* by what it does now; slot_does() */
-	u32 did;		/* by what its program has done before, as far as a pause takes that; slot_does() */
 };
 
 /* A process that may be the game, or serves it; a slot is free where pid is 0. */
@@ -4824,11 +4823,12 @@ static bool game_plays(const struct seen *seen)
 	return game_score(seen) >= GAME_SCORE && ((seen->is & T_TOLD) || (seen->does & T_DOES));
 }
 
-/* Could it, once it draws and is played again? */
-static bool game_stands(const struct seen *seen)
+/* Could it, once it draws and is played again as its program was before? */
+static bool game_stands(const struct game_slot *s)
 {
-	return game_score(&(struct seen){ .is = seen->is, .does = seen->does | seen->did | T(DRAWS) }) >=
-	       GAME_SCORE - GAME_MARGIN;
+	u32 does = s->seen.does | T(DRAWS) | (s->input_at_ns ? T(PLAYS) : 0);
+
+	return game_score(&(struct seen){ s->seen.is, does }) >= GAME_SCORE - GAME_MARGIN;
 }
 
 /*
@@ -5330,7 +5330,7 @@ static bool slot_takes_over(struct game_slot *s, u64 now)
 	const struct game_slot *g = game.now;
 	s32 score = game_score(&s->seen), other = game_score(&g->seen);
 
-	if (comm_class(g->comm) || !game_stands(&g->seen))
+	if (comm_class(g->comm) || !game_stands(g))
 		return true;
 	/* a game that somebody named wins while it lives */
 	if (g->seen.is & T_TOLD)
@@ -5381,7 +5381,7 @@ static struct game_slot *game_pick(u64 now)
 
 	if (!game.now || (best && slot_takes_over(best, now)))
 		return best;
-	return comm_class(game.now->comm) || !game_stands(&game.now->seen) ? NULL : game.now;
+	return comm_class(game.now->comm) || !game_stands(game.now) ? NULL : game.now;
 }
 
 static void game_choose(void)
@@ -5413,7 +5413,6 @@ static void game_choose(void)
 static void slot_does(struct game_slot *s, const struct activity *a, u64 now)
 {
 	s->seen.does = activity_traits(a, now);
-	s->seen.did = a->input_at_ns ? T(PLAYS) : 0;
 	s->frame_at_ns = a->frame_at_ns;
 	s->input_at_ns = a->input_at_ns;
 	if (now - a->frame_at_ns >= GAME_STILL_NS)
@@ -5437,7 +5436,7 @@ static bool game_look(void)
 			memset(&a, 0, sizeof(a));	/* it did nothing yet */
 		now = now_ns();		/* behind the look: a frame that came later would seem to be ages old */
 		slot_does(s, &a, now);
-		others |= s != game.now && slot_may_play(s) && game_stands(&s->seen) &&
+		others |= s != game.now && slot_may_play(s) && game_stands(s) &&
 			  ((s->seen.does & T(PLAYS)) ||
 			   (a.frame_at_ns && now - a.frame_at_ns < GAME_STILL_NS));
 	}

@@ -369,7 +369,6 @@ static int scene_is_told(const struct scene *c)
 			const struct actor *a = &c->actor[i];
 			struct game_slot *s = &game.slot[i];
 			struct activity did = acted(a, now);
-			u32 once = s->seen.did;
 			u64 input = s->input_at_ns;
 
 			if (now < a->from * NSEC_PER_SEC || (a->until && now >= a->until * NSEC_PER_SEC)) {
@@ -385,7 +384,6 @@ static int scene_is_told(const struct scene *c)
 			s->launch = a->launch;
 			s->seen = seen_of(a->is, a->is->comm, now);
 			slot_does(s, &did, now);
-			s->seen.did |= once;
 			s->input_at_ns = MAX(s->input_at_ns, input);
 		}
 		next = game_pick(now);
