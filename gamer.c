@@ -4308,7 +4308,7 @@ struct facts {
 	u32 last;		/* the order is done */
 	u32 traits;		/* what it is */
 	u32 uid;		/* effective */
-	u32 launch;		/* what was started: the launcher's process for it, or the number of a name, 0: not known */
+	u32 launch;		/* what was started: its launcher's process, or a number of its name, 0: unknown */
 	s32 display;		/* the process that shows what it draws, 0: none, -1: unknown */
 	s32 above[ANCESTORS];
 	char comm[16];
@@ -4331,7 +4331,7 @@ static struct reader {
 	struct shown {
 		u64 turn;	/* moves with each process; the child, as the next three */
 		u64 start;	/* of it, after boot, in clock ticks */
-		s32 pid;	/* of it, or minus the row of wine_dirs, less 1, or READ_APPS minus the row of app_dirs */
+		s32 pid;	/* of it; minus the row of wine_dirs, less 1; READ_APPS minus that of app_dirs */
 		char name[64];	/* of the process or the file; not trusted */
 		u32 safe;	/* read nothing that can hang; reader_lost(), children_reap() */
 		u32 skipped;	/* processes that hung: skip[skipped % READ_SKIP] is the next */
@@ -4482,10 +4482,9 @@ static u32 cgroup_traits(const char *path, u32 uid, char app[128])
 	size_t n = 0;
 
 	app[0] = 0;
-	/* of users that nobody is, systemd's dynamic ones too: services, virtual machines, a display manager's greeter */
-	if ((uid < USERS_FROM || uid == 65534 || (uid >= 61184 && uid < 65520)) &&
-	    (!strncmp(path, "/system.slice/", 14) || !strncmp(path, "/machine.slice/", 15) ||
-	     (uid && !strncmp(path, "/user.slice/", 12))))
+	/* root's and those of users that nobody is, systemd's dynamic ones too; libvirt's machines */
+	if ((!strncmp(path, "/system.slice/", 14) || !strncmp(path, "/machine.slice/", 15)) &&
+	    (uid < USERS_FROM || uid == 65534 || (uid >= 61184 && uid < 65520)))
 		return T(SERVICE);
 	if (strstr(path, "/session.slice/") || strstr(path, "/background.slice/"))
 		return T(SHELL);
@@ -11954,14 +11953,13 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	  "group, or else the program's). A game of another application that is played by keyboard alone is "
 	  "none to gamer, and neither is a page of a browser. A program of no application that draws at a "
 	  "steady rate (a moving wallpaper, a recorder, in a session without systemd) looks like a game. Of two "
-	  "that draw on, with the same score and without a gamepad, the game is the one that began to draw last, "
-	  "where launchers or their descriptions tell that they are two games, else the first: gamer does not "
-	  "see for which one the keyboard is. Who serves the display to which the game is connected is its "
-	  "compositor. gamer status says in one line why the game is the game, and which process is next. "
-	  "Where that errs, GAMER_GAME=1 in the "
-	  "environment of a process or --game PID decides. A game belongs to a user, whose other processes "
-	  "serve it; a process of another user does not take its place. While somebody sits at the first "
-	  "seat, a user without a seat has no game." },
+	  "that draw on with the same score, and without a gamepad, the first stays the game, unless the other one "
+	  "began to draw since then and was the game before, or launchers or descriptions tell that it is another "
+	  "game: gamer does not see for which one the keyboard is. Who serves the display to which the game is "
+	  "connected is its compositor. gamer status says in one line why the game is the game, and which process "
+	  "is next. Where that errs, GAMER_GAME=1 in the environment of a process or --game PID decides. A game "
+	  "belongs to a user, whose other processes serve it; a process of another user does not take its place. "
+	  "While somebody sits at the first seat, a user without a seat has no game." },
 	{ .text = "gamer learns what tasks of each program are like (how long they run, batch work or not, the role "
 	  "of a game's thread that a device proved), so that the next task of that program begins with it. gamer "
 	  "tells programs apart by name and path. The database holds 512 programs at most, forgets each 30 days after "

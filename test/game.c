@@ -110,7 +110,6 @@ static const struct program programs[] = {
 	{ "plymouthd", "/usr/sbin/plymouthd", "/system.slice/plymouth-start.service", STEADY | INPUT, 0, .uid = 1 },
 	{ "renderfarm", "/opt/farm/render", "/system.slice/farm.service", STEADY, 0, .uid = 999 },
 	{ "keyd", "/usr/bin/keyd", "/system.slice/keyd.service", INPUT, 0, .uid = 1 },
-	{ "sddm-greeter", "/usr/bin/sddm-greeter", "/user.slice/user-999.slice/session-c1.scope", STEADY, 0, .uid = 999 },
 	{ "qemu-system-x86", "/usr/bin/qemu-system-x86_64", "/machine.slice/machine-qemu\\x2d1\\x2dwin.scope/libvirt/emulator", STEADY, 0, .uid = 64055 },
 	{ "podman-game", "/game", "/machine.slice/libpod-1f.scope/container", STEADY, 1 },
 	{ "glmatrix", "/usr/libexec/xscreensaver/glmatrix", SESSION, STEADY, 0 },
