@@ -934,6 +934,13 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 
 /* ======== 6. small I/O ============================================================== */
 
+/* Closes a descriptor; < 0: there is none. */
+static void fd_close(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
 /*
  * Reads a file, up to size - 1 bytes, and puts a 0 in place of the newline at its end, or behind it.
  * Returns the length; 0: the file cannot be read, or is empty.
@@ -953,11 +960,67 @@ static size_t read_file(char *buf, size_t size, const char *fmt, ...)
 	fd = n < (ssize_t)sizeof(path) ? open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1;
 	while (fd >= 0 && len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
 		len += n;
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 	len -= len && buf[len - 1] == '\n';
 	buf[len] = 0;
 	return len;
+}
+
+/* The names in a folder. opendir() allocates, which gamer does not once it is attached. */
+struct dir {
+	int fd;			/* < 0: no more names, or the folder cannot be read */
+	long len, at;		/* bytes in buf, and how many of these were taken */
+	char buf[4096];
+};
+
+__attribute__((format(printf, 2, 3)))
+static void dir_open(struct dir *d, const char *fmt, ...)
+{
+	char path[64];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+	d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d->len = d->at = 0;
+}
+
+/* For a caller that leaves before the last name. */
+static void dir_close(struct dir *d)
+{
+	fd_close(d->fd);
+	d->fd = -1;
+}
+
+/* The next name, which is valid until the call after this one; NULL: there is none, and the folder is closed. */
+static const char *dir_next(struct dir *d)
+{
+	struct dirent *entry;
+
+	if (d->at == d->len) {
+		d->len = d->fd < 0 ? 0 : syscall(SYS_getdents64, d->fd, d->buf, sizeof(d->buf));
+		d->at = 0;
+	}
+	if (d->len <= 0) {
+		d->len = 0;
+		dir_close(d);
+		return NULL;
+	}
+	entry = (struct dirent *)(d->buf + d->at);
+	d->at += entry->d_reclen;
+	return entry->d_name;
+}
+
+/* The next name that is a number, as processes, threads and descriptors have in /proc; -1: there is none. */
+static s32 dir_number(struct dir *d)
+{
+	const char *name;
+
+	do
+		name = dir_next(d);
+	while (name && (*name < '0' || *name > '9'));
+	return name ? atoi(name) : -1;
 }
 
 /* Whole number in a one-line file, or `fallback`. */
@@ -1349,8 +1412,7 @@ static void file_sweep(int dir_fd, const char *tmp)
 	fd = openat(dir_fd, tmp, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB))
 		unlinkat(dir_fd, tmp, 0);
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 }
 
 /*
@@ -1894,27 +1956,17 @@ static bool supply_is(const char *supply, const char *file, const char *begin)
  */
 static bool power_on_battery(void)
 {
-	/* getdents64, because opendir() allocates and this runs after attach too. */
-	int fd = open("/sys/class/power_supply", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool battery = false, mains = false;
-	char dir[2048];
-	long n, at;
+	const char *name;
+	struct dir d;
 
-	while (fd >= 0 && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0) {
-		for (at = 0; at < n;) {
-			const char *name = ((struct dirent *)(dir + at))->d_name;
-
-			at += ((struct dirent *)(dir + at))->d_reclen;
-			if (supply_is(name, "scope", "Device"))
-				continue;
-			battery |= supply_is(name, "type", "Battery") &&
-				   supply_is(name, "status", "Discharging");
-			mains |= (supply_is(name, "type", "Mains") || supply_is(name, "type", "USB")) &&
-				 !supply_is(name, "online", "0");
-		}
+	for (dir_open(&d, "/sys/class/power_supply"); (name = dir_next(&d)); ) {
+		if (supply_is(name, "scope", "Device"))
+			continue;
+		battery |= supply_is(name, "type", "Battery") && supply_is(name, "status", "Discharging");
+		mains |= (supply_is(name, "type", "Mains") || supply_is(name, "type", "USB")) &&
+			 !supply_is(name, "online", "0");
 	}
-	if (fd >= 0)
-		close(fd);
 	return battery && !mains;
 }
 
@@ -3667,8 +3719,7 @@ static void threads_each(void (*fn)(const struct thread_row *row, void *ctx), vo
 	while (fd >= 0 && (n = read(fd, rows, sizeof(rows))) > 0)
 		for (row = rows; fn && row < rows + n / sizeof(*row); row++)
 			fn(row, ctx);
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 }
 
 static void threads_settle(void)
@@ -3958,8 +4009,7 @@ static int wine_open(const char *path, bool named)
 		if (i == ARRAY_SIZE(served) - named)
 			fd = file_reopen(at);
 	}
-	if (at >= 0)
-		close(at);
+	fd_close(at);
 	return fd;
 }
 
@@ -4034,8 +4084,7 @@ static void wine_work(int sock)
 			o.error = MIN(link, o.error);
 		}
 		for (i = 0; i < MESSAGE_FILES; i++)
-			if (fds[i] >= 0)
-				close(fds[i]);
+			fd_close(fds[i]);
 		if (!message_send(sock, &o, sizeof(o), NULL, 0, 0))
 			return;
 	}
@@ -4687,18 +4736,15 @@ static u32 thread_parts(s32 pid, s32 tid, const char *exe)
 /* A browser without a process for its drawing: its children, whichever thread started them, are its program's parts. */
 static u32 proc_parts(s32 pid, const char *exe)
 {
-	int left = READ_AT_ONCE, fd;
-	char path[64], dir[4096];
+	int left = READ_AT_ONCE;
 	u32 traits = 0;
-	long n, at;
+	struct dir d;
+	s32 tid;
 
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	while (fd >= 0 && !traits && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
-		for (at = 0; at < n && !traits && left-- > 0; at += ((struct dirent *)(dir + at))->d_reclen)
-			traits = thread_parts(pid, atoi(((struct dirent *)(dir + at))->d_name), exe);
-	if (fd >= 0)
-		close(fd);
+	dir_open(&d, "/proc/%d/task", pid);
+	while (!traits && left-- && (tid = dir_number(&d)) >= 0)
+		traits = thread_parts(pid, tid, exe);
+	dir_close(&d);
 	return traits;
 }
 
@@ -4872,8 +4918,7 @@ static int proc_wine(s32 pid, struct wine_facts *f)
 		len -= line - buf;
 		memmove(buf, line, len);
 	}
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 	return found ? wine_read(path, false, f) : -1;
 }
 
@@ -4911,33 +4956,24 @@ static s32 socket_display(s32 pid, int pidfd, int number, u32 uid)
  */
 static s32 proc_display(s32 pid, u32 uid)
 {
-	int pidfd = syscall(SYS_pidfd_open, pid, 0), left = READ_SOCKETS, fd;
-	char path[64], link[16], dir[4096];
-	s32 display = 0, one;
-	long n, at;
+	int pidfd = syscall(SYS_pidfd_open, pid, 0), left = READ_SOCKETS;
+	s32 display, one, number;
+	char path[64], link[16];
+	struct dir d;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		display = -1;
-	while (fd >= 0 && left && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
-		for (at = 0; at < n && left; at += ((struct dirent *)(dir + at))->d_reclen) {
-			int number = atoi(((struct dirent *)(dir + at))->d_name);
-
-			snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, number);
-			if (readlink(path, link, sizeof(link)) < 8 || memcmp(link, "socket:[", 8))
-				continue;
-			left--;
-			one = socket_display(pid, pidfd, number, uid);
-			if (one > 0 && one != pid)
-				display = one;
-			else if (one && display <= 0)
-				display = one;
-		}
-	if (fd >= 0)
-		close(fd);
-	if (pidfd >= 0)
-		close(pidfd);
+	dir_open(&d, "/proc/%d/fd", pid);
+	display = d.fd < 0 ? -1 : 0;
+	while (left && (number = dir_number(&d)) >= 0) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, number);
+		if (readlink(path, link, sizeof(link)) < 8 || memcmp(link, "socket:[", 8))
+			continue;
+		left--;
+		one = socket_display(pid, pidfd, number, uid);
+		if ((one > 0 && one != pid) || (one && display <= 0))
+			display = one;
+	}
+	dir_close(&d);
+	fd_close(pidfd);
 	/* systemd listens for a program that it then starts */
 	return display > 0 && !strcmp(proc_stat(display).comm, "systemd") ? 0 : display;
 }
@@ -4945,30 +4981,21 @@ static s32 proc_display(s32 pid, u32 uid)
 /* LOOK_ALL: tells which processes may be a game or a server, or bring a Wine, and where to go on. */
 static void reader_scan(int sock, struct facts *f, s32 from)
 {
-	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), left = READ_AT_ONCE;
-	char dir[4096];
-	s32 next = 0;
-	long n, at;
+	int left = READ_AT_ONCE;
+	struct dir d;
+	s32 pid;
 
-	/* getdents64, because opendir() allocates */
-	while (fd >= 0 && !next && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
-		for (at = 0; at < n && !next; at += ((struct dirent *)(dir + at))->d_reclen) {
-			s32 pid = atoi(((struct dirent *)(dir + at))->d_name);
-
-			if (pid <= 0 || pid < from)
-				continue;
-			if (!left--) {
-				next = pid;
-				break;
-			}
-			proc_facts(pid, false, f);
-			if ((f->traits & (T_TOLD | T(WINE_LOADER) | T(WINDOWS_NAME))) ||
-			    comm_class(f->comm))
-				message_send(sock, f, sizeof(*f), NULL, 0, 0);
-		}
-	if (fd >= 0)
-		close(fd);
-	*f = (struct facts){ .pid = next };
+	for (dir_open(&d, "/proc"); (pid = dir_number(&d)) >= 0; ) {
+		if (pid < from)
+			continue;
+		if (!left--)
+			break;
+		proc_facts(pid, false, f);
+		if ((f->traits & (T_TOLD | T(WINE_LOADER) | T(WINDOWS_NAME))) || comm_class(f->comm))
+			message_send(sock, f, sizeof(*f), NULL, 0, 0);
+	}
+	dir_close(&d);
+	*f = (struct facts){ .pid = MAX(pid, 0) };
 }
 
 /* The child. */
@@ -4997,8 +5024,7 @@ static void reader_work(int sock)
 		f.last = 1;
 		if (!message_send(sock, &f, sizeof(f), &fd, fd >= 0, 0))
 			return;
-		if (fd >= 0)
-			close(fd);
+		fd_close(fd);
 	}
 }
 
@@ -5569,8 +5595,7 @@ static void reader_take(void)
 	while (reader.child.pid && left-- &&
 	       (n = message_receive(reader.child.fd, &f, sizeof(f), fds, MSG_DONTWAIT)) == sizeof(f)) {
 		reader_told(&f, fds[0]);
-		if (fds[0] >= 0)
-			close(fds[0]);
+		fd_close(fds[0]);
 	}
 	if (reader.child.pid && n != sizeof(f) && (n >= 0 || errno != EAGAIN))
 		reader_lost(false);
@@ -5774,8 +5799,7 @@ static void game_check_option(void)
 		die(EX_UNAVAILABLE, "--game: gamer runs in a PID namespace (a container), where BPF has other numbers for processes");
 	if (pid && fd < 0)
 		die(EX_NOINPUT, "--game: no process has the number %d", pid);
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 }
 
 /* After attach: servers and games that run already. */
@@ -6112,23 +6136,16 @@ static bool fair_member(const struct fair_group *g, s32 pid)
  */
 static s32 fair_other(const struct fair_group *g, bool strange)
 {
-	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	s32 pid, found = 0;
-	char dir[4096];
-	long n, i;
+	struct dir d;
+	s32 pid;
 
-	while (fd >= 0 && !found && (n = syscall(SYS_getdents64, fd, dir, sizeof(dir))) > 0)
-		for (i = 0; i < n && !found; i += ((struct dirent *)(dir + i))->d_reclen) {
-			pid = atoi(((struct dirent *)(dir + i))->d_name);
-			if (pid <= 0 || pid == (s32)g->pid || !fair_member(g, pid))
-				continue;
-			if (!strange || !(pid == st.pid || proc_stat(pid).parent == st.pid ||
-					  fair_descends(pid, g->pid) || fair_descends(g->pid, pid)))
-				found = pid;
-		}
-	if (fd >= 0)
-		close(fd);
-	return found;
+	for (dir_open(&d, "/proc"); (pid = dir_number(&d)) >= 0; )
+		if (pid != (s32)g->pid && fair_member(g, pid) &&
+		    !(strange && (pid == st.pid || proc_stat(pid).parent == st.pid ||
+				  fair_descends(pid, g->pid) || fair_descends(g->pid, pid))))
+			break;
+	dir_close(&d);
+	return MAX(pid, 0);
 }
 
 /* The value of a group now; INT_MIN: there is none. */
@@ -6164,8 +6181,7 @@ static bool fair_group_set(const struct fair_group *g, s32 value)
 	while (!(done = fd >= 0 && write(fd, text, n) == n) && fd >= 0 && errno == EAGAIN && i++ < 6)
 		poll(NULL, 0, 20);
 	caps_set(run, caps_get(false));
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 	return done;
 }
 
@@ -7817,8 +7833,7 @@ static void loop_open_socket(void)
 	if (st.listen_fd < 0 || bind(st.listen_fd, (struct sockaddr *)&sa, sizeof(sa)) ||
 	    listen(st.listen_fd, MAX_CLIENTS)) {
 		note("clients find no socket, for %s cannot be opened: %s", sa.sun_path, strerror(errno));
-		if (st.listen_fd >= 0)
-			close(st.listen_fd);
+		fd_close(st.listen_fd);
 		st.listen_fd = -1;
 	} else {
 		loop_share_socket(sa.sun_path);
@@ -8902,8 +8917,7 @@ static int prof_open_mapped(s32 pid, const struct prof_map *m, const char *path,
 		fd = open_checked(ways[i].root, ways[i].path, RESOLVE_NO_SYMLINKS | RESOLVE_CACHED, &s);
 		if (fd >= 0 && mapped_as(&s, dev, ino))
 			return fd;
-		if (fd >= 0)
-			close(fd);
+		fd_close(fd);
 	}
 	return -1;
 }
@@ -9340,8 +9354,7 @@ static int prof_reopen(int named)
 {
 	int fd = named < 0 ? -1 : file_reopen(named);
 
-	if (named >= 0)
-		close(named);
+	fd_close(named);
 	return fd;
 }
 
@@ -10879,23 +10892,18 @@ static void prof_proc_thread(s32 pid, s32 tid, u64 now)
 /* Looks at a process's threads, and at their children. */
 static void prof_proc_tree(s32 pid, u64 now, u32 depth)
 {
-	char way[64], text[16 * 1024], *at, *end;
-	struct dirent *d;
-	s32 child;
-	DIR *dir;
+	char text[16 * 1024], *at, *end;
+	s32 child, tid;
+	struct dir d;
 
-	snprintf(way, sizeof(way), "/proc/%d/task", pid);
-	dir = depth < 64 ? opendir(way) : NULL;
-	while (dir && (d = readdir(dir))) {
-		if (d->d_name[0] == '.')
-			continue;
-		prof_proc_thread(pid, atoi(d->d_name), now);
-		read_file(text, sizeof(text), "/proc/%d/task/%.16s/children", pid, d->d_name);
+	if (depth == 64)
+		return;
+	for (dir_open(&d, "/proc/%d/task", pid); (tid = dir_number(&d)) >= 0; ) {
+		prof_proc_thread(pid, tid, now);
+		read_file(text, sizeof(text), "/proc/%d/task/%d/children", pid, tid);
 		for (at = text; (child = strtol(at, &end, 10)) > 0 && end > at; at = end)
 			prof_proc_tree(child, now, depth + 1);
 	}
-	if (dir)
-		closedir(dir);
 }
 
 static void prof_proc_turn(u64 now)
@@ -11160,8 +11168,7 @@ static void run_spare(void)
 
 	if (fd >= 0 && write(fd, "-1000", 5) < 0)
 		note("the kernel may kill gamer where memory runs out, for CAP_SYS_RESOURCE is missing");
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 }
 
 /* Lets one gamer run at a time. The kernel drops the lock with the process, however that ends. */
