@@ -745,19 +745,6 @@ static size_t text_clean(char *buf, size_t room, const char *s, int width, int m
 	return at + pad;
 }
 
-/* Reads a width or precision of a format; INT_MIN: the next argument has it. */
-static int text_number(const char **fmt)
-{
-	char *end;
-	int n = strtol(*fmt, &end, 10);
-
-	if (**fmt != '*')
-		*fmt = end;
-	else if (++*fmt)
-		n = INT_MIN;
-	return n;
-}
-
 /*
  * vsnprintf() for people: text of %s and %c is cleaned, and its width counts columns and not bytes.
  * Returns the length, or `size` where the text had no room and was cut.
@@ -780,10 +767,10 @@ static size_t text_vf(char *buf, size_t size, const char *fmt, va_list ap)
 		/* Flags stay. Width, precision and value become arguments of one type. */
 		for (i = 1; strchr("-+ #0", *fmt); fmt++)
 			spec[i++] = *fmt;
-		width = text_number(&fmt);
-		width = width == INT_MIN ? va_arg(ap, int) : width;
-		most = *fmt != '.' ? -1 : (fmt++, text_number(&fmt));
-		most = most == INT_MIN ? va_arg(ap, int) : most;
+		width = *fmt == '*' ? fmt++, va_arg(ap, int) : strtol(fmt, (char **)&fmt, 10);
+		most = -1;
+		if (*fmt == '.' && *++fmt)
+			most = *fmt == '*' ? fmt++, va_arg(ap, int) : strtol(fmt, (char **)&fmt, 10);
 		for (longs = 0; strchr("lz", *fmt); fmt++)
 			longs++;
 		real = strchr("efg", *fmt);
@@ -1659,15 +1646,10 @@ static bool loop_set(int op, int fd, u64 data, u32 events)
 	return !epoll_ctl(st.epoll_fd, op, fd, &ev);
 }
 
-static void loop_add_as(int fd, u64 data, u32 events)
+static void loop_add(int fd, u64 data, u32 events)
 {
 	if (fd >= 0 && !loop_set(EPOLL_CTL_ADD, fd, data, events))
 		die(EX_SOFTWARE, "epoll: %s", strerror(errno));
-}
-
-static void loop_add(int fd, u64 data)
-{
-	loop_add_as(fd, data, EPOLLIN);
 }
 
 /* Has a timer ended since the last call? epoll reports a timer until somebody reads it. */
@@ -3773,7 +3755,7 @@ static bool child_start(struct child *c, u64 event, u64 capabilities, void (*wor
 	}
 	children.refused = false;
 	c->fd = pair[0];
-	loop_add(c->fd, event);
+	loop_add(c->fd, event, EPOLLIN);
 	return true;
 }
 
@@ -5028,12 +5010,6 @@ static void reader_work(int sock)
 	}
 }
 
-/* Where nobody tells of programs that start, /proc is read every GAME_POLL_NS. */
-static bool game_must_poll(void)
-{
-	return st.hook_why[HOOK_GAME];
-}
-
 /* The earlier of two times, of which 0 is none. */
 static u64 first_of(u64 a, u64 b)
 {
@@ -5051,7 +5027,7 @@ static void timer_arm(void)
 	u64 due = reader.deadline_ns, now = now_ns();
 	size_t i;
 
-	if (!due && game_must_poll())
+	if (!due && st.hook_why[HOOK_GAME])
 		due = now + GAME_POLL_NS;
 	/* a scan is not begun anew before it is over, or it might never be */
 	due = first_of(first_of(due, scanning() ? 0 : game.scan_due_ns), game.check_due_ns);
@@ -5158,7 +5134,7 @@ static struct game_slot *slot_add(s32 pid)
 		slot_free(s);
 	}
 	*s = (struct game_slot){ .pid = pid, .pidfd = fd, .uid = -1 };
-	loop_add(fd, EV_PIDFD + (s - game.slot));
+	loop_add(fd, EV_PIDFD + (s - game.slot), EPOLLIN);
 	return s;
 }
 
@@ -5736,7 +5712,7 @@ static void game_looks(void)
 		game.judge_due_ns = game_look() ? now + JUDGE_NS : 0;
 		game_choose();
 	}
-	if (game_must_poll())
+	if (st.hook_why[HOOK_GAME])	/* nobody tells of programs that start */
 		game_scan_soon();
 	if (game.scan_due_ns && game.scan_due_ns <= now && !scanning())
 		game_scan();
@@ -6000,7 +5976,7 @@ static bool fair_get(u32 tid, struct fair_attr *a)
 	*a = (struct fair_attr){
 		.nice = attr.sched_nice, .policy = attr.sched_policy, .priority = attr.sched_priority,
 		.fork = attr.sched_flags & FAIR_RESET_ON_FORK,
-		.slice_us = attr.sched_policy == SCHED_OTHER || attr.sched_policy == SCHED_BATCH ?
+		.slice_us = fair.slices && (attr.sched_policy == SCHED_OTHER || attr.sched_policy == SCHED_BATCH) ?
 			    attr.sched_runtime / NSEC_PER_USEC : 0,
 	};
 	if (a->slice_us == fair.slice_us)
@@ -6026,8 +6002,7 @@ static bool fair_set(u32 tid, const struct fair_attr *a)
 
 static bool fair_same(const struct fair_attr *a, const struct fair_attr *b)
 {
-	return a->nice == b->nice && a->policy == b->policy && a->priority == b->priority &&
-	       a->fork == b->fork && (!fair.slices || a->slice_us == b->slice_us);
+	return !memcmp(a, b, sizeof(*a));
 }
 
 /* Does the kernel take a slice? Only a try tells; it is gamer's own that is tried, and put back. */
@@ -7802,7 +7777,7 @@ static void loop_add_rings(void)
 	u32 i;
 
 	for (i = 0; i < EVENT_NR; i++)
-		loop_add_as(bpf_map__fd(ring_map(i)), EV_RING + i, EPOLLIN | EPOLLET);
+		loop_add(bpf_map__fd(ring_map(i)), EV_RING + i, EPOLLIN | EPOLLET);
 	events_want();
 }
 
@@ -7863,12 +7838,12 @@ static void loop_open(void)
 	}
 	for (i = 0; i < EV_TIMERS; i++) {
 		loop_timers[i] = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-		loop_add(loop_timers[i], i);
+		loop_add(loop_timers[i], i, EPOLLIN);
 	}
 	timer_set(EV_WATCHDOG, sign_ns, sign_ns);	/* at half of the time after which systemd misses it */
-	loop_add(st.signal_fd, EV_SIGNAL);
-	loop_add_as(st.listen_fd, EV_LISTEN, EPOLLIN | EPOLLET);
-	loop_add(st.uevent_fd, EV_UEVENT);
+	loop_add(st.signal_fd, EV_SIGNAL, EPOLLIN);
+	loop_add(st.listen_fd, EV_LISTEN, EPOLLIN | EPOLLET);
+	loop_add(st.uevent_fd, EV_UEVENT, EPOLLIN);
 }
 
 /* ======== 19. client commands ======================================================= */
@@ -8047,11 +8022,7 @@ static void trace_begin(const char *phase, const char *name, u32 pid, u32 tid, u
 {
 	struct json *j = &trace.j;
 
-	json_open(j, NULL, '{');
-	json_str(j, "ph", phase);
-	json_str(j, "name", name);
-	json_u64(j, "pid", pid);
-	json_u64(j, "tid", tid);
+	json_f(j, "{ph=%s name=%s pid=%u tid=%u", phase, name, pid, tid);
 	if (at_ns)
 		json_f64(j, "ts", (MAX(at_ns, trace.base_ns) - trace.base_ns) / 1e3, 3);
 	if (*phase == 'X')
@@ -8063,8 +8034,7 @@ static void trace_begin(const char *phase, const char *name, u32 pid, u32 tid, u
 
 static void trace_end(void)
 {
-	json_close(&trace.j, '}');
-	json_close(&trace.j, '}');
+	json_f(&trace.j, "}}");
 	out_put(trace.out, "\n", 1);
 }
 
@@ -8154,9 +8124,7 @@ static void trace_open(const char *path)
 	topo_read();	/* how far a thread moved; move_distance() */
 	trace.j = (struct json){ .o = trace.out };
 	trace.started_ns = now_ns();
-	json_open(&trace.j, NULL, '{');
-	json_str(&trace.j, "displayTimeUnit", "ms");
-	json_open(&trace.j, "traceEvents", '[');
+	json_f(&trace.j, "{displayTimeUnit=%s traceEvents[", "ms");
 	trace_name("process_name", TRACE_CPUS, 0, "CPUs");
 	trace_name("process_name", TRACE_ROLES, 0, "roles");
 	trace_name("process_name", TRACE_FRAMES, 0, "frames");
@@ -8451,9 +8419,7 @@ static int top_compare(const void *a, const void *b)
 	const struct top_thread *s = a, *t = b;
 	double x = s->share[top.sort], y = t->share[top.sort];
 
-	if (isnan(x) || isnan(y))
-		return isnan(x) != isnan(y) ? isnan(x) - isnan(y) : (s->tid > t->tid) - (s->tid < t->tid);
-	return x != y ? (x < y) - (x > y) : (s->tid > t->tid) - (s->tid < t->tid);
+	return !!isnan(x) - !!isnan(y) ? : CMP(y, x) ? : CMP(s->tid, t->tid);
 }
 
 /* A thread's line, behind its first word; false: it is none. */
@@ -8744,7 +8710,7 @@ struct prof_symbol {
 };
 
 struct prof_symbols {
-	struct prof_symbol *list;	/* by address; prof_symbols_sort() */
+	struct prof_symbol *list;	/* by address; prof_symbol_cmp() */
 	u32 n;
 	bool loaded;		/* the table was read, if there is one */
 	bool cut;		/* there are more; prof_symbol_add(), prof_list_read(), prof_elf_read() */
@@ -9232,17 +9198,12 @@ static bool prof_cache_read(u64 sum[2])
 
 /* ==== profile 4: symbols ============================================================= */
 
+/* By address; of several symbols at one address the largest comes first. */
 static int prof_symbol_cmp(const void *a, const void *b)
 {
 	const struct prof_symbol *x = a, *y = b;
 
 	return CMP(x->addr, y->addr) ? : CMP(y->size, x->size);
-}
-
-/* By address; of several symbols at one address the largest comes first. */
-static void prof_symbols_sort(struct prof_symbols *s)
-{
-	prof_sort(s->list, s->n, sizeof(*s->list), prof_symbol_cmp);
 }
 
 /* False: there are too many. */
@@ -9441,7 +9402,7 @@ static void prof_module_load(struct prof_module *mod)
 	close(fd);
 	prof.names.lost_symbols += mod->symbols.cut;
 	prof_names_send(0);
-	prof_symbols_sort(&mod->symbols);
+	prof_sort(mod->symbols.list, mod->symbols.n, sizeof(*mod->symbols.list), prof_symbol_cmp);
 }
 
 /*
@@ -9470,7 +9431,7 @@ static void prof_list_parse(struct prof_symbols *to, char *text, size_t len, boo
 		if (!prof_symbol_add(to, sym))
 			break;
 	}
-	prof_symbols_sort(to);
+	prof_sort(to->list, to->n, sizeof(*to->list), prof_symbol_cmp);
 }
 
 /* Reads such a list, which stays in memory, and closes it. */
@@ -10807,7 +10768,7 @@ struct prof_sampled {
 	u32 have;			/* bits by enum prof_proc: the number could be read */
 	u64 first_ns, last_ns;		/* first and last look, CLOCK_MONOTONIC */
 	u64 first[PROF_PROC_NR], last[PROF_PROC_NR];	/* at these */
-	u64 before[PROF_PROC_NR];	/* what was counted before the recording */
+	bool before;			/* `first` was counted before the recording */
 	char comm[64];			/* not trusted */
 };
 
@@ -10884,9 +10845,8 @@ static void prof_proc_thread(s32 pid, s32 tid, u64 now)
 		return;
 	prof_nr_sampled++;
 	memcpy(s->first, s->last, sizeof(s->first));
-	/* threads that the first look finds were counted before the recording; so was the command */
-	if (!prof_looks)
-		memcpy(s->before, s->last, sizeof(s->before));
+	/* threads that the first look finds, and the command, ran before the recording */
+	s->before = !prof_looks;
 }
 
 /* Looks at a process's threads, and at their children. */
@@ -10915,7 +10875,7 @@ static void prof_proc_turn(u64 now)
 /* What was counted since the recording began. */
 static u64 prof_proc_since(const struct prof_sampled *s, u32 what)
 {
-	return s->last[what] - MIN(s->before[what], s->last[what]);
+	return s->last[what] - (s->before ? MIN(s->first[what], s->last[what]) : 0);
 }
 
 static void prof_proc_report_thread(struct prof_report *r, const struct prof_sampled *s)
@@ -11031,10 +10991,8 @@ static void prof_report_print(struct out *o)
 			out_f(o, ", from /proc alone\n");
 	} else {
 		json_begin(&r.j, o, "profile");
-		json_str(&r.j, "source", prof.lacks ? "proc" : "ebpf");
-		if (prof.root)
-			json_u64(&r.j, prof.scope == PROF_THREAD ? "tid" : "pid", prof.root);
-		json_f64(&r.j, "seconds", prof_seconds(), 3);
+		json_f(&r.j, "source=%s tid?=%u pid?=%u seconds=%.3f", prof.lacks ? "proc" : "ebpf",
+		       prof.scope == PROF_THREAD ? prof.root : 0, prof.scope == PROF_TREE ? prof.root : 0, prof_seconds());
 		if (prof.status >= 0)
 			json_u64(&r.j, "exit_status", prof_exit_code());
 	}
@@ -11109,7 +11067,6 @@ static int prof_wait_command(void)
 	struct pollfd fd = { .fd = prof.signal_fd, .events = POLLIN };
 
 	while (prof.status < 0) {
-
 		/* the command that goes on after gamer was asked to stop is left alone */
 		if (poll(&fd, 1, prof.signal ? 2000 : -1) == 0)
 			return 128 + prof.signal;
@@ -11785,8 +11742,15 @@ static void man_text(const char *s)
 	putchar('\n');
 }
 
-static void man_entry(const char *term, const char *text)
+__attribute__((format(printf, 2, 3)))
+static void man_entry(const char *term, const char *fmt, ...)
 {
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
 	printf(".TP\n.B ");
 	man_text(term);
 	man_text(text);
@@ -11863,22 +11827,18 @@ static void man_options(u32 cmd)
 		snprintf(term, sizeof(term), "--%s%s%s%s%c", d->name, *option_value(d) ? " " : "",
 			 option_value(d), d->letter ? ", -" : "", d->letter);
 		option_help(d, text, sizeof(text));
-		man_entry(term, text);
+		man_entry(term, "%s", text);
 	}
 }
 
 static void man_stats(void)
 {
-	char term[64], text[256];
-	size_t i;
+	const struct stat_desc *d;
+	char term[64];
 
-	for (i = 0; i < ARRAY_SIZE(stats); i++) {
-		const struct stat_desc *d = &stats[i];
-
+	for (d = stats; d < stats + ARRAY_SIZE(stats); d++) {
 		snprintf(term, sizeof(term), "%s%s", d->name, units[d->unit].suffix);
-		snprintf(text, sizeof(text), "%s (%s%s%s)", d->help, stat_types[d->type],
-			 d->label ? " by " : "", d->label ? d->label : "");
-		man_entry(term, text);
+		man_entry(term, "%s (%s%s%s)", d->help, stat_types[d->type], d->label ? " by " : "", d->label ? : "");
 	}
 }
 
@@ -11897,17 +11857,13 @@ static void man_commands(void)
 
 static void man_advice(void)
 {
-	char text[64];
 	u32 i;
 
-	for (i = 0; i < ROLE_NR; i++) {
-		if (!fair_advice[i].nice)
-			continue;
-		snprintf(text, sizeof(text), fair_advice[i].slice_us ? "nice %d, slice %u us%s" : "nice %d",
-			 fair_advice[i].nice, fair_advice[i].slice_us,
-			 fair_advice[i].realtime ? "; with --realtime SCHED_FIFO" : "");
-		man_entry(role_names[i], text);
-	}
+	for (i = 0; i < ROLE_NR; i++)
+		if (fair_advice[i].nice)
+			man_entry(role_names[i], fair_advice[i].slice_us ? "nice %d, slice %u us%s" : "nice %d",
+				  fair_advice[i].nice, fair_advice[i].slice_us,
+				  fair_advice[i].realtime ? "; with --realtime SCHED_FIFO" : "");
 }
 
 static void man_capabilities(void)
@@ -11918,26 +11874,20 @@ static void man_capabilities(void)
 		[CAP_FILES] = "where the runtime directory, the database's folder or the game's cgroup is another user's",
 		[CAP_FAIR] = "to advise threads",
 	};
-	char text[192];
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(caps); i++) {
-		snprintf(text, sizeof(text), "%s%s%s", when[caps[i].when], caps[i].lost[0] ? "; without it: " : "",
-			 caps[i].lost);
-		man_entry(caps[i].name, text);
-	}
+	for (i = 0; i < ARRAY_SIZE(caps); i++)
+		man_entry(caps[i].name, "%s%s%s", when[caps[i].when], caps[i].lost[0] ? "; without it: " : "",
+			  caps[i].lost);
 }
 
 static void man_hooks(void)
 {
-	char text[512];
 	u32 i;
 
-	for (i = 0; i < HOOK_NR; i++) {
-		snprintf(text, sizeof(text), "%s; without it: %s%s%s", hooks[i].help, hooks[i].fallback,
-			 *hook_places(i, true) ? ";" : "", hook_places(i, true));
-		man_entry(hooks[i].name, text);
-	}
+	for (i = 0; i < HOOK_NR; i++)
+		man_entry(hooks[i].name, "%s; without it: %s%s%s", hooks[i].help, hooks[i].fallback,
+			  *hook_places(i, true) ? ";" : "", hook_places(i, true));
 }
 
 /*
@@ -12137,7 +12087,7 @@ static int cmd_man(void)
 		if (manual[i].section)
 			printf(".SH %s\n", manual[i].section);
 		if (manual[i].term) {
-			man_entry(manual[i].term, manual[i].text);
+			man_entry(manual[i].term, "%s", manual[i].text);
 		} else if (manual[i].text && *manual[i].text == '\t') {
 			printf(".PP\n.RS 4\n.nf\n");
 			man_text(manual[i].text + 1);
