@@ -1051,8 +1051,7 @@ static int open_checked(const char *root, const char *path, u64 resolve, struct 
 	fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
 	if (root)
 		close(dir);
-	if (fd >= 0 && (fstatat(fd, "", s, AT_EMPTY_PATH | AT_STATX_DONT_SYNC) ||
-			!S_ISREG(s->st_mode))) {
+	if (fd >= 0 && (fstatat(fd, "", s, AT_EMPTY_PATH | AT_STATX_DONT_SYNC) || !S_ISREG(s->st_mode))) {
 		close(fd);
 		fd = -1;
 	}
@@ -1420,8 +1419,7 @@ static int file_begin(struct file *f, int at_fd, const char *path)
 		return file_fails(EX_CANTCREAT, strerror(f->name ? errno : ENAMETOOLONG));
 	code = file_check(f->dir_fd, f->name, &f->mode);
 	for (try = 0; !code && try < 4; try++) {
-		snprintf(f->tmp, sizeof(f->tmp), ".%.200s.gamer-%" PRIx64, f->name,
-			 try < 2 ? 0 : now_ns());
+		snprintf(f->tmp, sizeof(f->tmp), ".%.200s.gamer-%" PRIx64, f->name, try < 2 ? 0 : now_ns());
 		f->fd = openat(f->dir_fd, f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
 			       S_ISVTX | (f->mode ? f->mode & 0777 : 0644));
 		if (f->fd < 0 && errno != EEXIST)
@@ -1431,8 +1429,7 @@ static int file_begin(struct file *f, int at_fd, const char *path)
 			continue;
 		}
 		/* Was it swept before it had its lock? Some file systems have no locks. */
-		if ((!flock(f->fd, LOCK_EX | LOCK_NB) || errno != EWOULDBLOCK) &&
-		    !fstat(f->fd, &sb) && sb.st_nlink) {
+		if ((!flock(f->fd, LOCK_EX | LOCK_NB) || errno != EWOULDBLOCK) && !fstat(f->fd, &sb) && sb.st_nlink) {
 			f->mode = f->mode ? : sb.st_mode;
 			return 0;
 		}
@@ -1450,8 +1447,7 @@ static int file_begin(struct file *f, int at_fd, const char *path)
 static int file_end(struct file *f, int err, bool durable)
 {
 	mode_t mode;
-	int code = err ? file_fails(EX_IOERR, strerror(err)) :
-		   file_check(f->dir_fd, f->name, &mode);
+	int code = err ? file_fails(EX_IOERR, strerror(err)) : file_check(f->dir_fd, f->name, &mode);
 
 	if (!code && durable && fsync(f->fd))
 		code = file_fails(EX_IOERR, strerror(errno));
@@ -1495,8 +1491,7 @@ static int out_close(struct out *o, struct file *f, const char *path, const char
 
 	if (o) {
 		out_flush(o);
-		code = path ? file_end(f, o->failed, true) :
-		       o->failed ? file_fails(EX_IOERR, strerror(o->failed)) : 0;
+		code = path ? file_end(f, o->failed, true) : o->failed ? file_fails(EX_IOERR, strerror(o->failed)) : 0;
 	}
 	if (code)
 		note("%s: cannot write %s: %s", who, path ? : "the report", file_why);
@@ -1781,13 +1776,11 @@ static u32 topo_llc_leader(u32 cpu)
 	int index;
 
 	for (index = 9; index >= 0; index--)
-		if (read_file(buf, sizeof(buf),
-			      "/sys/devices/system/cpu/cpu%u/cache/index%d/shared_cpu_list", cpu,
+		if (read_file(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/cache/index%d/shared_cpu_list", cpu,
 			      index) > 0)
 			return strtoul(buf, NULL, 10);
 	/* No cache information (some virtual machines): one cache per package. */
-	if (read_file(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/package_cpus_list",
-		      cpu) > 0)
+	if (read_file(buf, sizeof(buf), "/sys/devices/system/cpu/cpu%u/topology/package_cpus_list", cpu) > 0)
 		return strtoul(buf, NULL, 10);
 	return 0;
 }
@@ -1847,8 +1840,7 @@ static void topo_read(void)
 	if (n <= 0)
 		die(EX_UNAVAILABLE, "this machine has more than %d CPUs (%s)", MAX_CPUS, buf);
 	topo.nr_cpus = n;
-	if (!read_file(buf, sizeof(buf), "/sys/devices/system/cpu/online") ||
-	    topo_parse_list(buf, topo.online) <= 0)
+	if (!read_file(buf, sizeof(buf), "/sys/devices/system/cpu/online") || topo_parse_list(buf, topo.online) <= 0)
 		memcpy(topo.online, possible, sizeof(possible));
 	for (cpu = 0; cpu < topo.nr_cpus; cpu++) {
 		if (!topo.online[cpu])
@@ -2443,8 +2435,7 @@ static const char *prog_probe(struct btf *btf, const struct prog *p)
 	switch ((enum prog_kind)p->kind) {
 	case PROG_TP:
 		snprintf(name, sizeof(name), "btf_trace_%s", p->target);
-		return btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF) > 0 ? NULL :
-		       "not in this kernel";
+		return btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF) > 0 ? NULL : "not in this kernel";
 	case PROG_FENTRY:
 	case PROG_FEXIT:
 		why = btf_func_probe(btf, p->target, p->module);
@@ -2453,8 +2444,7 @@ static const char *prog_probe(struct btf *btf, const struct prog *p)
 		snprintf(name, sizeof(name), "/sys/module/%s", p->module);
 		return access(name, F_OK) ? "no such driver is loaded" : NULL;
 	case PROG_UPROBE:
-		return access("/sys/bus/event_source/devices/uprobe", F_OK) ?
-		       "this kernel has no uprobes" : NULL;
+		return access("/sys/bus/event_source/devices/uprobe", F_OK) ? "this kernel has no uprobes" : NULL;
 	}
 	return NULL;
 }
@@ -2557,8 +2547,7 @@ static const char *kernel_probe(struct btf *btf)
 		st.hook_why[i] = hook_probe(btf, i);
 	if (st.observing) {
 		st.hook_why[HOOK_SCHED] = st.hook_why[HOOK_CGROUP] = st.hook_why[HOOK_CPUPERF] =
-			st.hook_why[HOOK_KICK] = st.hook_why[HOOK_PEEK] = st.hook_why[HOOK_IMMED] =
-				"observing only";
+			st.hook_why[HOOK_KICK] = st.hook_why[HOOK_PEEK] = st.hook_why[HOOK_IMMED] = "observing only";
 		return NULL;
 	}
 	if (st.hook_why[HOOK_SCHED])
@@ -2571,8 +2560,7 @@ static const char *kernel_probe(struct btf *btf)
 			return why;
 		}
 	for (i = 0; i < ARRAY_SIZE(consts); i++)
-		if (!btf_enum_value(btf, consts[i].type, consts[i].name, &st.kernel_const[i]) &&
-		    consts[i].required) {
+		if (!btf_enum_value(btf, consts[i].type, consts[i].name, &st.kernel_const[i]) && consts[i].required) {
 			snprintf(why, sizeof(why), "its BTF has no %s", consts[i].name);
 			return why;
 		}
@@ -2910,8 +2898,7 @@ static enum db_result db_read_fd(int fd, struct db_table *t)
 	size_t size = 0;
 	ssize_t n;
 
-	while (size < sizeof(db.file) &&
-	       (n = read(fd, db.file + size, sizeof(db.file) - size)) != 0) {
+	while (size < sizeof(db.file) && (n = read(fd, db.file + size, sizeof(db.file) - size)) != 0) {
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -3137,8 +3124,7 @@ static void db_drain(void)
 			db_foretell(db_merge(&keys[i], &sums[i]));
 	db.merge_us = MAX(db.merge_us, (now_ns() - start) / NSEC_PER_USEC);
 	db.dirty |= count > 0;
-	if (db.dirty && !st.skel->bss->game_tgid && now_ns() - db.saved_at_ns > DB_SAVE_NS &&
-	    db_save())
+	if (db.dirty && !st.skel->bss->game_tgid && now_ns() - db.saved_at_ns > DB_SAVE_NS && db_save())
 		note("cannot write %s: %s", db.path, file_why);
 }
 
@@ -3157,8 +3143,7 @@ static void db_keep_bad(void)
 	snprintf(bad, sizeof(bad), "%s.bad", db.name);
 	note("%s %s: the file is kept as %s, and a new one is begun", db.path, db_why, bad);
 	if (file_check(db.dir_fd, bad, &mode) ||
-	    (renameat(db.dir_fd, db.name, db.dir_fd, bad) &&
-	     file_fails(EX_IOERR, strerror(errno)))) {
+	    (renameat(db.dir_fd, db.name, db.dir_fd, bad) && file_fails(EX_IOERR, strerror(errno)))) {
 		note("%s cannot be renamed (%s): what is learned stays in memory", db.path, file_why);
 		db_close();
 	}
@@ -3308,8 +3293,7 @@ static void scx_look(void)
 	} else if (st.link && now - st.scx_looked_ns >= SCX_LOOK_MS * NSEC_PER_MSEC) {
 		st.scx_looked_ns = now;
 		/* where gamer has no descriptor left, for instance, the file tells nothing */
-		if (read_file(state, sizeof(state), SCX_DIR "state") > 0 &&
-		    !strcmp(state, "disabled")) {
+		if (read_file(state, sizeof(state), SCX_DIR "state") > 0 && !strcmp(state, "disabled")) {
 			st.end = (struct scx_end){ .reason = "the kernel does not say why" };
 			st.exited = true;
 		}
@@ -3420,8 +3404,7 @@ static void bpf_configure_sched(struct gamer_bpf *skel)
 	}
 	/* By default such tasks go past us, to the end of their CPU's queue and for 20 ms. */
 	skel->struct_ops.gamer_ops->flags =
-		st.kernel_const[KCONST_SCX_OPS_ENQ_EXITING] |
-		st.kernel_const[KCONST_SCX_OPS_ENQ_MIGRATION_DISABLED];
+		st.kernel_const[KCONST_SCX_OPS_ENQ_EXITING] | st.kernel_const[KCONST_SCX_OPS_ENQ_MIGRATION_DISABLED];
 	skel->rodata->have_kick = !st.hook_why[HOOK_KICK];
 	skel->rodata->game_weight_recip = 1024 / args.run.game_weight;
 	skel->rodata->have_peek = !st.hook_why[HOOK_PEEK];
@@ -3533,8 +3516,7 @@ static struct gamer_bpf *bpf_open(char **copy, bool cost)
 		return NULL;
 	}
 	for (i = 0; (st.hook_why[HOOK_IRQ] || st.irq_from_rq) && i < ARRAY_SIZE(names); i++)
-		for (at = *copy; (at = memmem(at, *copy + size - at, names[i],
-					      strlen(names[i]) + 1)); at++)
+		for (at = *copy; (at = memmem(at, *copy + size - at, names[i], strlen(names[i]) + 1)); at++)
 			*at = 'X';
 	skel->skeleton->data = *copy;
 	skel->skeleton->data_sz = size;
@@ -3616,8 +3598,7 @@ static void bpf_load(void)
 	if ((err == -EPERM || err == -EACCES) && prog_try(insns_none, ARRAY_SIZE(insns_none)))
 		die(EX_NOPERM, "the kernel lets gamer load no BPF programs (a container or a security module?)");
 	if (err)
-		die(EX_SOFTWARE, "the kernel refused the BPF programs: %s (gamer run -v shows why)",
-		    strerror(-err));
+		die(EX_SOFTWARE, "the kernel refused the BPF programs: %s (gamer run -v shows why)", strerror(-err));
 	power_apply();
 	if (!ring_open(EVENT_GAME))
 		die(EX_SOFTWARE, "cannot map the event ring: %s", strerror(errno));
@@ -3873,8 +3854,7 @@ static bool elf_open(struct elf_file *f, int fd)
 	u32 i;
 
 	*f = (struct elf_file){ .fd = fd };
-	if (!elf_read(fd, &e, sizeof(e), 0) || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
-	    e.e_ident[EI_DATA] != ELFDATA2LSB)
+	if (!elf_read(fd, &e, sizeof(e), 0) || memcmp(e.e_ident, ELFMAG, SELFMAG) || e.e_ident[EI_DATA] != ELFDATA2LSB)
 		return false;
 	f->wide = e.e_ident[EI_CLASS] == ELFCLASS64;
 	if (f->wide ? !elf_read(fd, &f->eh, sizeof(f->eh), 0) : e.e_ident[EI_CLASS] != ELFCLASS32)
@@ -3903,21 +3883,18 @@ static bool elf_symbols(const struct elf_file *f, const Elf64_Shdr *table, u64 m
 	Elf64_Shdr names;
 	Elf64_Sym sym;
 
-	if (!elf_section(f, table->sh_link, &names) ||
-	    (table->sh_flags | names.sh_flags) & SHF_COMPRESSED)
+	if (!elf_section(f, table->sh_link, &names) || (table->sh_flags | names.sh_flags) & SHF_COMPRESSED)
 		return false;
 	for (i = 0; i < MIN(n, max); i++) {
 		const Elf32_Sym *s = &part.narrow[i % 128];
 
-		if (i % 128 == 0 &&
-		    !elf_read(f->fd, &part, MIN(n - i, 128) * size, table->sh_offset + i * size))
+		if (i % 128 == 0 && !elf_read(f->fd, &part, MIN(n - i, 128) * size, table->sh_offset + i * size))
 			return false;
 		sym = f->wide ? part.wide[i % 128] :
 		      (Elf64_Sym){ .st_name = s->st_name, .st_info = s->st_info,
 				   .st_shndx = s->st_shndx, .st_value = s->st_value,
 				   .st_size = s->st_size };
-		if (sym.st_name && sym.st_name < names.sh_size &&
-		    !each(ctx, &sym, names.sh_offset + sym.st_name))
+		if (sym.st_name && sym.st_name < names.sh_size && !each(ctx, &sym, names.sh_offset + sym.st_name))
 			return true;
 	}
 	return n <= max;
@@ -3948,8 +3925,7 @@ static bool elf_is_wanted(void *ctx, const Elf64_Sym *sym, u64 name_at)
 	char found[32];
 
 	if (ELF64_ST_TYPE(sym->st_info) != STT_FUNC || sym->st_shndx == SHN_UNDEF ||
-	    len > sizeof(found) || !elf_read(w->file->fd, found, len, name_at) ||
-	    memcmp(found, w->name, len))
+	    len > sizeof(found) || !elf_read(w->file->fd, found, len, name_at) || memcmp(found, w->name, len))
 		return true;
 	w->offset = elf_offset(w->file, sym->st_value);
 	return false;
@@ -4083,8 +4059,7 @@ static void wine_send(struct wine_file *f, int fd, const u64 at[ARRAY_SIZE(wine_
 	f->attached = false;
 	if (at)
 		memcpy(o.at, at, sizeof(o.at));
-	if (!wine.child.pid || !message_send(wine.child.fd, &o, sizeof(o), fds, at ? MESSAGE_FILES : 0,
-					     MSG_DONTWAIT))
+	if (!wine.child.pid || !message_send(wine.child.fd, &o, sizeof(o), fds, at ? MESSAGE_FILES : 0, MSG_DONTWAIT))
 		return;
 	if (!wine.pending++)
 		wine.since_ns = now_ns();
@@ -4892,8 +4867,7 @@ static int proc_wine(s32 pid, struct wine_facts *f)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	while (fd >= 0 && !found && (n = read(fd, buf + len, sizeof(game.buf) - len)) > 0) {
 		len += n;
-		for (line = buf; !found && (end = memchr(line, '\n', buf + len - line));
-		     line = end + 1) {
+		for (line = buf; !found && (end = memchr(line, '\n', buf + len - line)); line = end + 1) {
 			*end = 0;
 			found = maps_ntdll(pid, line, path, sizeof(path));
 		}
@@ -4923,8 +4897,7 @@ static s32 socket_display(s32 pid, int pidfd, int number, u32 uid)
 	if (!getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &one) && listens)
 		display = pid;
 	else if (!getpeername(fd, (struct sockaddr *)&to, &len) && to.sun_family == AF_UNIX &&
-		 !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) &&
-		 !user_is_stranger(peer.uid, uid))
+		 !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && !user_is_stranger(peer.uid, uid))
 		for (i = 0; i < ARRAY_SIZE(display_sockets); i++)
 			if (strstr(to.sun_path + !to.sun_path[0], display_sockets[i]))
 				display = peer.pid;
@@ -5094,8 +5067,7 @@ static struct game_slot *slot_least(void)
 		if (s->class != CLASS_OTHER || !s->known)
 			continue;
 		rank = slot_rank(s);
-		if (!least || rank < lowest ||
-		    (rank == lowest && game_score(&s->seen) < game_score(&least->seen))) {
+		if (!least || rank < lowest || (rank == lowest && game_score(&s->seen) < game_score(&least->seen))) {
 			least = s;
 			lowest = rank;
 		}
@@ -5156,8 +5128,7 @@ static void slot_class(struct game_slot *s, u8 class)
 		return;
 	/* EAGAIN: just then a program gave the same task its first storage; not twice in a row */
 	do {
-		err = bpf_map_update_elem(bpf_map__fd(st.skel->maps.procs), &s->pidfd, &value,
-					  BPF_ANY);
+		err = bpf_map_update_elem(bpf_map__fd(st.skel->maps.procs), &s->pidfd, &value, BPF_ANY);
 	} while (err == -EAGAIN && ++tries < 100);
 	if (err && err != -ENOENT && err != -ESRCH)	/* these: it has ended, which comes next */
 		note("game: BPF cannot be told what process %d is: %s", s->pid, strerror(-err));
@@ -5209,8 +5180,7 @@ static void wine_attach(struct game_slot *s, int fd, const struct wine_facts *w)
 	struct wine_file *f, *file = NULL;
 	u32 rank = s ? slot_rank(s) : UINT32_MAX, i;
 
-	for (f = wine_files; f < wine_files + WINE_FILES &&
-	     !(f->users && f->ino == w->ino && f->dev == w->dev); f++)
+	for (f = wine_files; f < wine_files + WINE_FILES && !(f->users && f->ino == w->ino && f->dev == w->dev); f++)
 		if (!file || (file->users && (!f->users || wine_rank(f) < wine_rank(file))))
 			file = f;
 	if (f < wine_files + WINE_FILES) {
@@ -5291,8 +5261,7 @@ static void game_switch(struct game_slot *s)
 		if (game.full)
 			game_scan_soon();	/* for its user's servers */
 		game_why(&s->seen, why, sizeof(why));
-		note("game: %d %s (score %d: %s)", s->pid, s->comm, game_score(&s->seen),
-		     game.wanted ? "--game" : why);
+		note("game: %d %s (score %d: %s)", s->pid, s->comm, game_score(&s->seen), game.wanted ? "--game" : why);
 	} else {
 		note(ended ? "the game has ended" : "game: none");
 	}
@@ -6209,8 +6178,7 @@ static bool fair_group_look(struct fair_group *g, s32 pid)
 
 static u32 fair_crc(const struct fair_list *l)
 {
-	return crc32(0, (const u8 *)&l->nr, FAIR_HEAD - offsetof(struct fair_list, nr) +
-					    l->nr * sizeof(l->thread[0]));
+	return crc32(0, (const u8 *)&l->nr, FAIR_HEAD - offsetof(struct fair_list, nr) + l->nr * sizeof(l->thread[0]));
 }
 
 /* Writes the list; false: it cannot be written, and then nothing may be touched. */
@@ -6835,8 +6803,7 @@ static void detection_text(struct out *o)
 #define INPUT_TEXT(id, name, ms) \
 	out_f(o, " " #name " %" PRIu64, cpu_sum(offsetof(struct cpu_state, stat[BPF_STAT_INPUT_##id])));
 	INPUT_KINDS(INPUT_TEXT)
-	out_f(o, " held %u window %s\n", st.skel->bss->input_held,
-	      st.skel->bss->input_open ? "open" : "closed");
+	out_f(o, " held %u window %s\n", st.skel->bss->input_held, st.skel->bss->input_open ? "open" : "closed");
 }
 
 /* A row's name with its unit; histograms have that with each figure. */
@@ -6844,8 +6811,7 @@ static const char *stat_key(const struct stat_desc *d)
 {
 	static char key[64];
 
-	snprintf(key, sizeof(key), "%s%s", d->name,
-		 d->type == STAT_HIST ? "" : units[d->unit].suffix);
+	snprintf(key, sizeof(key), "%s%s", d->name, d->type == STAT_HIST ? "" : units[d->unit].suffix);
 	return key;
 }
 
@@ -6901,8 +6867,7 @@ static void stat_text(const struct stat_now *s, void *ctx)
 
 	if (s->v != s->v || (d->label && !s->v))
 		return;
-	snprintf(name, sizeof(name), "%s%s%s", stat_key(d), d->label ? "." : "",
-		 d->label ? d->members[s->member] : "");
+	snprintf(name, sizeof(name), "%s%s%s", stat_key(d), d->label ? "." : "", d->label ? d->members[s->member] : "");
 	if (d->type == STAT_HIST)
 		out_f(o, "%-30s %14" PRIu64 " p50 %.1f p99 %.1f p99.9 %.1f us, %s\n", name, s->hist.n,
 		      s->hist.p50, s->hist.p99, s->hist.p999, d->help);
@@ -6920,8 +6885,7 @@ static void status_text(struct out *o)
 		out_f(o, "limit: %s\n", fair.limit);
 	for (i = 0; i < HOOK_NR; i++)
 		if (st.hook_why[i])
-			out_f(o, "hook %s: %s; instead: %s\n", hooks[i].name, st.hook_why[i],
-			      hooks[i].fallback);
+			out_f(o, "hook %s: %s; instead: %s\n", hooks[i].name, st.hook_why[i], hooks[i].fallback);
 	stats_each(stat_text, o);
 	detection_text(o);
 	out_f(o, "thread %8s %8s %-10s %-10s %-8s %4s %9s  %s\n", "tid", "pid", "class", "role",
@@ -6984,8 +6948,7 @@ static void stat_metric(const struct stat_now *s, void *ctx)
 
 	snprintf(name, sizeof(name), "gamer_%s%s", d->name, units[d->unit].base);
 	if (!s->member)
-		out_f(to->o, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, head, d->help, name, head,
-		      stat_types[d->type]);
+		out_f(to->o, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, head, d->help, name, head, stat_types[d->type]);
 	if (s->v != s->v)
 		return;
 	if (d->label)
@@ -7191,8 +7154,7 @@ static void client_flush(struct client *c)
 		memmove(out, out + MAX(n, 0), c->gathered);
 	}
 	waits = c->gathered || memchr(c->line, '\n', c->len) ? EPOLLOUT : EPOLLIN;
-	if (waits != c->waits &&
-	    loop_set(EPOLL_CTL_MOD, c->fd, EV_CLIENT + (c - st.clients), waits))
+	if (waits != c->waits && loop_set(EPOLL_CTL_MOD, c->fd, EV_CLIENT + (c - st.clients), waits))
 		c->waits = waits;
 }
 
@@ -7413,8 +7375,7 @@ static const char *comm_text(const char comm[16])
 static const char *hint_name(u32 what)
 {
 	return what & GAME_CHOSEN ? "chosen" : what & GAME_GONE ? "gone" : what & HINT_GPU ? "gpu" :
-	       what & HINT_INPUT ? "input" : what & HINT_FLIP ? "flip" :
-	       what & HINT_AUDIO ? "audio" : "name";
+	       what & HINT_INPUT ? "input" : what & HINT_FLIP ? "flip" : what & HINT_AUDIO ? "audio" : "name";
 }
 
 /* How far a thread moved: to the other half of a core, within a cache, or to another one. */
@@ -7446,8 +7407,7 @@ static void event_json(struct json *j, const struct event *e)
 		break;
 	case EVENT_FRAME:
 		json_f(j, "source=%s interval_us?=%llu submit_to_present_us?=%llu compositor_us?=%llu dropped=%u "
-		       "missed=%u",
-		       frame_sources[r->frame.source % 3], r->frame.interval_ns / NSEC_PER_USEC,
+		       "missed=%u", frame_sources[r->frame.source % 3], r->frame.interval_ns / NSEC_PER_USEC,
 		       r->frame.submit_to_present_ns / NSEC_PER_USEC, r->frame.compositor_ns / NSEC_PER_USEC,
 		       r->frame.dropped, r->frame.missed);
 		break;
@@ -7492,8 +7452,7 @@ static bool client_wants(const struct client *c, const struct event *e)
 		return false;
 	if (e->type == EVENT_LOST)	/* a client that wants a type must know what is missing of it */
 		return r->types & (1U << ((const struct event_lost *)e)->lost);
-	return (r->types & (1U << e->type)) && (!r->tid || r->tid == e->tid) &&
-	       (!r->pid || r->pid == e->tgid);
+	return (r->types & (1U << e->type)) && (!r->tid || r->tid == e->tid) && (!r->pid || r->pid == e->tgid);
 }
 
 /* Gives an event of `len` bytes to the clients that want it, as JSON or as a record. */
@@ -7747,8 +7706,7 @@ static void loop(void)
 	int i, n;
 
 	while (!st.stop && !st.exited && !st.modules_came) {
-		n = epoll_wait(st.epoll_fd, ev, ARRAY_SIZE(ev),
-			       st.rings_due ? 0 : st.link ? SCX_LOOK_MS : -1);
+		n = epoll_wait(st.epoll_fd, ev, ARRAY_SIZE(ev), st.rings_due ? 0 : st.link ? SCX_LOOK_MS : -1);
 		for (i = 0; i < n; i++)
 			loop_event(ev[i].data.u64);
 		/* a ring with more than a turn's share stays due */
@@ -7893,10 +7851,8 @@ static void conn_must_ask(struct conn *c, const char *cmd, const char *more)
 
 	if (!conn_ask(c, cmd, more))
 		die(errno == EACCES ? EX_NOPERM : EX_UNAVAILABLE, "%s: %s",
-		    errno == EACCES ? "not permitted" :
-		    errno == EAGAIN ? "gamer does not answer" :
-		    errno == ENOENT || errno == ECONNREFUSED ? "no running gamer" : strerror(errno),
-		    sa.sun_path);
+		    errno == EACCES ? "not permitted" : errno == EAGAIN ? "gamer does not answer" :
+		    errno == ENOENT || errno == ECONNREFUSED ? "no running gamer" : strerror(errno), sa.sun_path);
 }
 
 static bool conn_end(struct conn *c, const char *why)
@@ -8054,8 +8010,7 @@ static void trace_instant(u32 pid, u32 tid, const struct event *e)
 }
 
 /* Slices of a track must not overlap: one begins where the one before ended, or later. */
-static void trace_slice(const char *name, u32 pid, u32 tid, u64 from_ns, u64 to_ns, u64 *end_ns,
-			const struct event *e)
+static void trace_slice(const char *name, u32 pid, u32 tid, u64 from_ns, u64 to_ns, u64 *end_ns, const struct event *e)
 {
 	from_ns = MAX(MAX(from_ns, *end_ns), trace.base_ns);
 	*end_ns = MAX(from_ns, to_ns);
@@ -8242,8 +8197,7 @@ static bool events_pause(void)
  */
 static int events_follow(struct conn *c, int stop_fd, int out_fd, bool *greeted)
 {
-	u64 end_ns = args.events.seconds ?
-		     now_ns() + args.events.seconds * NSEC_PER_SEC : UINT64_MAX, now;
+	u64 end_ns = args.events.seconds ? now_ns() + args.events.seconds * NSEC_PER_SEC : UINT64_MAX, now;
 	struct pollfd fds[] = { { c->fd, POLLIN, 0 }, { stop_fd, POLLIN, 0 }, { out_fd, 0, 0 } };
 	u64 whole_ns = now_ns();	/* when nothing was outstanding, or something came whole */
 	bool open = true, any;
@@ -8525,8 +8479,7 @@ static void top_draw(void)
 		for (k = 0; k < 2; k++)
 			snprintf(share[k], sizeof(share[k]), isnan(top.threads[i].share[k]) ? "-" : "%.1f",
 				 top.threads[i].share[k]);
-		top_row(NULL, "%8u %6s %6s  %s", top.threads[i].tid, share[0], share[1],
-			top.threads[i].rest);
+		top_row(NULL, "%8u %6s %6s  %s", top.threads[i].tid, share[0], share[1], top.threads[i].rest);
 	}
 	if (i < top.nr && top.row <= last)
 		top_row(TOP_FAINT, "%u more threads", top.nr - i);
@@ -9660,8 +9613,7 @@ static const struct prof_thread *prof_thread_of(u32 id)
 {
 	struct prof_thread key = { .id = id };
 
-	return prof.nr_threads ? bsearch(&key, prof.threads, prof.nr_threads, sizeof(key),
-					 prof_thread_cmp_id) : NULL;
+	return prof.nr_threads ? bsearch(&key, prof.threads, prof.nr_threads, sizeof(key), prof_thread_cmp_id) : NULL;
 }
 
 /* Image that a thread's record belongs to: the newest one that is older than the record. */
@@ -9679,8 +9631,7 @@ static struct prof_image *prof_thread_image(const struct prof_thread *t)
 /* Number of places whose stacks the report shows. */
 static u32 prof_shown(void)
 {
-	return MIN(prof.nr_places, args.profile.folded ? UINT32_MAX :
-		   args.profile.json ? PROF_TOP_STACKS : PROF_TOP);
+	return MIN(prof.nr_places, args.profile.folded ? UINT32_MAX : args.profile.json ? PROF_TOP_STACKS : PROF_TOP);
 }
 
 /* What the child does: it names the stacks from that place on. */
@@ -9817,8 +9768,7 @@ static void prof_load(void)
 	if (err == -EPERM || err == -EACCES)
 		die(EX_NOPERM, "profile: the kernel lets gamer load no BPF programs (a container or a security module?)");
 	if (err)
-		die(EX_SOFTWARE, "profile: the kernel refused the BPF programs: %s (-v shows why)",
-		    strerror(-err));
+		die(EX_SOFTWARE, "profile: the kernel refused the BPF programs: %s (-v shows why)", strerror(-err));
 	prof.ring = ring_buffer__new(bpf_map__fd(st.skel->maps.prof_ended), prof_on_ended, NULL, NULL);
 	prof.iter = bpf_program__attach_iter(st.skel->progs.prof_threads, NULL);
 	if (!prof.ring || !prof.iter)
@@ -10170,8 +10120,7 @@ static u32 prof_call_of(const struct prof_place *p)
 {
 	u16 nr = p->key.nr;
 
-	return nr == PROF_NO_SYSCALL ? PROF_CALLS :
-	       (nr & PROF_IA32 ? PROF_SYSCALLS : 0) + nr % PROF_SYSCALLS;
+	return nr == PROF_NO_SYSCALL ? PROF_CALLS : (nr & PROF_IA32 ? PROF_SYSCALLS : 0) + nr % PROF_SYSCALLS;
 }
 
 static const char *prof_call_name(u32 call)
@@ -10527,8 +10476,7 @@ static int prof_row_cmp_wait(const void *a, const void *b)
 /* The last slot of a histogram has no bound: the longest wait is one. */
 static u64 prof_wait_ns(const struct prof_thread *t, double us)
 {
-	return us < hist_slot_us(HIST_SLOTS - 1, HIST_SHIFT) ? MIN(us * NSEC_PER_USEC, t->wait_max_ns) :
-	       t->wait_max_ns;
+	return us < hist_slot_us(HIST_SLOTS - 1, HIST_SHIFT) ? MIN(us * NSEC_PER_USEC, t->wait_max_ns) : t->wait_max_ns;
 }
 
 /* From wakeup to run, a thread a row, the longest wait first; sorts the rows anew. */
@@ -11227,8 +11175,7 @@ static void run_check_kernel(void)
 static void last_exit(int code, const char *what)
 {
 	char text[2048];
-	size_t n = text_f(text, sizeof(text),
-			  "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n", code,
+	size_t n = text_f(text, sizeof(text), "exit=%d kind=%d code=0x%" PRIx64 " what=%s reason=%s msg=%s\n", code,
 			  st.end.kind, (u64)st.end.exit_code, what, st.end.reason, st.end.msg);
 
 	file_write(AT_FDCWD, runtime_path("last_exit"), text, n, false);
@@ -11267,20 +11214,17 @@ static void run_crashed(int sig)
 static int run_ended(const char *what)
 {
 	/* sysrq-S: a person wants the machine back, and systemd must not start gamer again */
-	int code = (u32)st.end.kind == st.kernel_const[KCONST_SCX_EXIT_SYSRQ] ? EX_OK :
-		   EX_SOFTWARE;
+	int code = (u32)st.end.kind == st.kernel_const[KCONST_SCX_EXIT_SYSRQ] ? EX_OK : EX_SOFTWARE;
 
 	last_exit(code, what);
-	note("%s%s%s%s%s", what, st.end.reason[0] ? ": " : "", st.end.reason, st.end.msg[0] ? ": " : "",
-	     st.end.msg);
+	note("%s%s%s%s%s", what, st.end.reason[0] ? ": " : "", st.end.reason, st.end.msg[0] ? ": " : "", st.end.msg);
 	return code;
 }
 
 /* Did the kernel end the scheduler only because CPUs came or went? */
 static bool run_wants_restart(void)
 {
-	return st.exited &&
-	       (st.end.exit_code & st.kernel_const[KCONST_SCX_ECODE_ACT_RESTART]);
+	return st.exited && (st.end.exit_code & st.kernel_const[KCONST_SCX_ECODE_ACT_RESTART]);
 }
 
 /* Attaches, serves and detaches once. Returns an exit code, or -1: CPUs or modules have changed, start again. */
@@ -11310,8 +11254,7 @@ static int run_once(void)
 		return code;
 	}
 	loop_add_rings();
-	privileges_drop(folder_foreign(AT_FDCWD, runtime_dir()) ||
-			(db.kept && folder_foreign(db.dir_fd, ".")));
+	privileges_drop(folder_foreign(AT_FDCWD, runtime_dir()) || (db.kept && folder_foreign(db.dir_fd, ".")));
 	if (st.tests & 1U << TEST_CALL)
 		note("a forbidden call: %s", getppid() < 0 ? "fails" : "works");
 	game_open();
@@ -11465,8 +11408,7 @@ static void check_text(struct out *o, const char *release, const char *why, cons
 	out_f(o, "permission  %s %s\n", missing_capability() ? : "CAP_BPF and CAP_PERFMON",
 	      missing_capability() ? "missing" : "held");
 	for (i = 0; i < HOOK_NR; i++)
-		out_f(o, "hook %-10s %s%s%s  (%s)\n", hooks[i].name,
-		      st.hook_why[i] ? st.hook_why[i] : "available",
+		out_f(o, "hook %-10s %s%s%s  (%s)\n", hooks[i].name, st.hook_why[i] ? st.hook_why[i] : "available",
 		      st.hook_why[i] ? "; instead: " : hook_places(i, false),
 		      st.hook_why[i] ? hooks[i].fallback : "", hooks[i].help);
 }
@@ -12243,8 +12185,7 @@ static void help(enum command_id cmd)
 	printf("%s\n%s\n\n", cmd == CMD_profile ? " [-- COMMAND [ARGUMENT]...]" : "", commands[cmd].help);
 	for (i = 0; (d = option_next(cmd, &i)); ) {
 		snprintf(left, sizeof(left), "%c%c --%s%s%s", d->letter ? '-' : ' ',
-			 d->letter ? d->letter : ' ', d->name, d->type == OPT_FLAG ? "" : " ",
-			 option_value(d));
+			 d->letter ? d->letter : ' ', d->name, d->type == OPT_FLAG ? "" : " ", option_value(d));
 		option_help(d, text, sizeof(text));
 		printf("  %-26s %s\n", left, text);
 	}
@@ -12260,8 +12201,7 @@ static s64 parse_number(const struct option_desc *d, const char *text)
 	if (errno || end == text || *end)
 		die(EX_USAGE, "--%s: '%s' is not a number", d->name, text);
 	if (n < d->min || n > d->max)
-		die(EX_USAGE, "--%s: %s is out of bounds (%" PRId64 "..%" PRId64 ")", d->name, text,
-		    d->min, d->max);
+		die(EX_USAGE, "--%s: %s is out of bounds (%" PRId64 "..%" PRId64 ")", d->name, text, d->min, d->max);
 	return n;
 }
 
@@ -12360,8 +12300,7 @@ int main(int argc, char **argv)
 	else
 		code = commands[cmd].fn();
 	if ((fflush(stdout) || ferror(stdout) || out_stdout()->failed) && !code)
-		die(EX_IOERR, "cannot write to standard output: %s",
-		    strerror(out_stdout()->failed ? : errno));
+		die(EX_IOERR, "cannot write to standard output: %s", strerror(out_stdout()->failed ? : errno));
 	return code;
 }
 #endif
