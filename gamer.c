@@ -594,7 +594,7 @@ static struct state {
 	const char *prog_why[PROG_NR];	/* why not loaded or attached, NULL: it is */
 	struct bpf_link *prog_links[PROG_NR];	/* NULL: not attached, or a uprobe; wine_work() */
 	struct bpf_link *threads_link;	/* the thread iterator */
-	const char *refused;		/* program that the verifier refused last, or NULL */
+	const struct prog *refused;	/* that the verifier refused last, or NULL; log_libbpf() */
 	char **argv;			/* the words behind "--", NULL: none; parse_options() */
 	pid_t pid;			/* of gamer itself, also in its children; main() */
 	void (*died)(int code, const char *why);	/* run_died(); NULL: not `run` */
@@ -897,7 +897,7 @@ static int log_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap
 		name = va_arg(copy, const char *);
 		for (i = 0; i < PROG_NR; i++)
 			if (!strcmp(progs[i].name, name))
-				st.refused = progs[i].name;
+				st.refused = &progs[i];
 	} else if (st.verbose && level == LIBBPF_DEBUG && strstr(fmt, "BEGIN PROG LOAD LOG")) {
 		name = va_arg(copy, const char *);
 		/* the verifier's last line; 7.2 has a line "insns processed" before it */
@@ -1110,14 +1110,7 @@ static void out_keep(struct out *o)
 	o->len = o->failed = 0;
 }
 
-/* The one output to stdout; in .bss, so that it costs the binary nothing. */
-static struct out *out_stdout(void)
-{
-	static struct out o;
-
-	o.fd = STDOUT_FILENO;
-	return &o;
-}
+static struct out std_out;	/* to stdout; main() opens and flushes it */
 
 __attribute__((format(printf, 2, 3)))
 static void out_f(struct out *o, const char *fmt, ...)
@@ -1475,7 +1468,7 @@ static int file_write(int at_fd, const char *path, const void *data, size_t len,
 /* Opens stdout, or the file `path` where that is not NULL. NULL: not possible, file_why says why. */
 static struct out *out_open(struct file *f, const char *path)
 {
-	struct out *o = out_stdout();
+	struct out *o = &std_out;
 
 	if (path && file_begin(f, AT_FDCWD, path))
 		return NULL;
@@ -3588,12 +3581,10 @@ static int bpf_try_load(void)
 static void bpf_load(void)
 {
 	u64 start = now_ns();
-	int err, i;
+	int err;
 
 	while ((err = bpf_try_load()) && st.refused)
-		for (i = 0; i < PROG_NR; i++)
-			if (progs[i].name == st.refused)
-				prog_drop(i, "the kernel refused it");
+		prog_drop(st.refused - progs, "the kernel refused it");
 	/* the verifier's no is often EACCES too: does the kernel take the shortest program? */
 	if ((err == -EPERM || err == -EACCES) && prog_try(insns_none, ARRAY_SIZE(insns_none)))
 		die(EX_NOPERM, "the kernel lets gamer load no BPF programs (a container or a security module?)");
@@ -3668,8 +3659,8 @@ static u64 cpu_sum(size_t at)
 }
 
 /*
- * Every thread that belongs to the game or serves it, one call each. This is also what gives
- * all threads of a new game their role at once: the iterator settles whom it meets.
+ * Calls `fn` for every thread that belongs to the game or serves it. The iterator settles the role of each thread
+ * that it meets, so a call without `fn` (NULL) gives all threads of a new game their roles at once.
  */
 static void threads_each(void (*fn)(const struct thread_row *row, void *ctx), void *ctx)
 {
@@ -3683,11 +3674,6 @@ static void threads_each(void (*fn)(const struct thread_row *row, void *ctx), vo
 		for (row = rows; fn && row < rows + n / sizeof(*row); row++)
 			fn(row, ctx);
 	fd_close(fd);
-}
-
-static void threads_settle(void)
-{
-	threads_each(NULL, NULL);
 }
 
 /* ======== 13. child processes ======================================================= */
@@ -5265,7 +5251,7 @@ static void game_switch(struct game_slot *s)
 	} else {
 		note(ended ? "the game has ended" : "game: none");
 	}
-	threads_settle();
+	threads_each(NULL, NULL);
 }
 
 static bool slot_descends(const struct game_slot *s, s32 pid)
@@ -5426,9 +5412,7 @@ static void slot_shows(struct game_slot *g, s32 pid)
 			slot_due(g, LOOK_SOON_NS << g->looks++);
 		return;
 	}
-	s = slot_find(pid);
-	if (!s)
-		s = slot_add(pid);
+	s = slot_find(pid) ? : slot_add(pid);
 	if (!s || s->shows)
 		return;
 	s->shows = 1;
@@ -5711,9 +5695,7 @@ static void game_hint(const struct event_game *e)
 		return;
 	if (s)
 		slot_exited(s);		/* its number may belong to another by now */
-	s = slot_find(e->tgid);
-	if (!s)
-		s = slot_add(e->tgid);
+	s = slot_find(e->tgid) ? : slot_add(e->tgid);
 	if (!s && errno != ESRCH)
 		game_scan_soon();
 	/* what BPF loses after this hint it loses within a second, and wakes nobody for it */
@@ -6793,7 +6775,7 @@ static void detection_text(struct out *o)
 {
 	const struct frame_state *f = &st.skel->bss->frame;
 
-	threads_settle();	/* sets input_open too */
+	threads_each(NULL, NULL);	/* sets input_open too */
 	game_print(o, NULL);
 	out_f(o, "frame: %s presented %llu dropped %llu missed %llu interval_us %.1f "
 	      "submit_to_present_us %.1f compositor_us %.1f\n",
@@ -7943,15 +7925,14 @@ static void conn_fetch(struct conn *c, const char *cmd)
 static int conn_print(const char *cmd)
 {
 	static struct conn c;
-	struct out *o = out_stdout();
+	struct out *o = &std_out;
 	char *line;
 
 	conn_fetch(&c, cmd);
 	while ((line = conn_line(&c)))
 		out_f(o, "%s\n", line);
 	out_f(o, "%s", c.buf + c.taken);
-	out_flush(o);
-	return EX_OK;	/* main() looks at what was printed */
+	return EX_OK;
 }
 
 /* ==== clients 2: traces ============================================================== */
@@ -8155,7 +8136,7 @@ static bool events_greeting(char *line)
 	else if (args.events.trace)
 		trace.base_ns = strtoull(at + strlen("\"at_ns\":"), NULL, 10);
 	else
-		out_f(out_stdout(), "%s\n", line);
+		out_f(&std_out, "%s\n", line);
 	return !why;
 }
 
@@ -8167,7 +8148,7 @@ static bool events_take(struct conn *c)
 	char *line;
 
 	while (!trace.out && (line = conn_line(c))) {
-		out_f(out_stdout(), "%s\n", line);
+		out_f(&std_out, "%s\n", line);
 		any = true;
 	}
 	while (trace.out && c->len - c->taken >= sizeof(record)) {
@@ -8187,8 +8168,8 @@ static bool events_pause(void)
 			 (now_ns() - trace.started_ns) / NSEC_PER_SEC, trace.events);
 	if (trace.out)
 		return !trace.out->failed;
-	out_flush(out_stdout());
-	return !out_stdout()->failed;
+	out_flush(&std_out);
+	return !std_out.failed;
 }
 
 /*
@@ -8517,7 +8498,7 @@ static int top_once(void)
 	usleep(500000);
 	top_fetch();
 	top_draw();
-	out_stdout()->failed = top.out.failed;	/* main() says it */
+	std_out.failed = top.out.failed;	/* main() says it */
 	return EX_OK;
 }
 
@@ -11432,7 +11413,6 @@ static void check_json(struct out *o, const char *release, const char *why, cons
 
 static int cmd_check(void)
 {
-	struct out *o = out_stdout();
 	const char *why;
 	struct utsname un;
 	char name[128];
@@ -11445,8 +11425,7 @@ static int cmd_check(void)
 	attached = scx_attached(name, sizeof(name));
 	fair_probe();
 	backend_choose(BACKEND_AUTO);
-	(args.check.json ? check_json : check_text)(o, un.release, why, attached ? name : NULL);
-	out_flush(o);
+	(args.check.json ? check_json : check_text)(&std_out, un.release, why, attached ? name : NULL);
 	return EX_OK;
 }
 
@@ -11467,7 +11446,7 @@ static void db_list_json(struct out *o)
 		       p->burst_ns, p->dev_ns, p->wakeups_hz, p->switches_hz, role_names[p->role], p->role_votes,
 		       p->seen_s);
 	}
-	json_close(&j, ']');
+	json_f(&j, "]");
 	json_end(&j);
 }
 
@@ -11497,11 +11476,8 @@ static void db_list_text(struct out *o)
 
 static int db_list(void)
 {
-	struct out *o = out_stdout();
-
 	qsort(db.known.profile, db.known.count, sizeof(*db.known.profile), db_compare);
-	(args.db.json ? db_list_json : db_list_text)(o);
-	out_flush(o);
+	(args.db.json ? db_list_json : db_list_text)(&std_out);
 	return EX_OK;
 }
 
@@ -11556,11 +11532,10 @@ static int db_check(void)
 	for (i = 0; i < db.known.count; i++)
 		sure += db_predict(&db.known.profile[i], &to);
 	if (db.known.version)
-		out_f(out_stdout(), "%s: version %u, %u programs, of which %u are predicted\n",
+		out_f(&std_out, "%s: version %u, %u programs, of which %u are predicted\n",
 		      db.path, db.known.version, db.known.count, sure);
 	else
-		out_f(out_stdout(), "no process database yet\n");
-	out_flush(out_stdout());
+		out_f(&std_out, "no process database yet\n");
 	return EX_OK;
 }
 
@@ -12289,6 +12264,7 @@ int main(int argc, char **argv)
 			die(EX_USAGE, "unknown command '%s' (see gamer --help)", argv[1]);
 	st.epoll_fd = st.signal_fd = st.listen_fd = st.uevent_fd = st.lock_fd = -1;
 	st.pid = getpid();
+	std_out.fd = STDOUT_FILENO;
 	st.died = cmd == CMD_run ? run_died : NULL;
 	parse_options(cmd, argc - 1 - named, argv + 1 + named);
 	libbpf_set_print(log_libbpf);
@@ -12299,8 +12275,9 @@ int main(int argc, char **argv)
 		printf("gamer " GAMER_VERSION ", GPL-2.0-only\n" GAMER_LIBRARIES);
 	else
 		code = commands[cmd].fn();
-	if ((fflush(stdout) || ferror(stdout) || out_stdout()->failed) && !code)
-		die(EX_IOERR, "cannot write to standard output: %s", strerror(out_stdout()->failed ? : errno));
+	out_flush(&std_out);
+	if ((fflush(stdout) || ferror(stdout) || std_out.failed) && !code)
+		die(EX_IOERR, "cannot write to standard output: %s", strerror(std_out.failed ? : errno));
 	return code;
 }
 #endif
