@@ -4000,9 +4000,7 @@ static struct wine {
 static int wine_probe(int fd, unsigned long at, int prog)
 {
 	char path[32];
-	LIBBPF_OPTS(bpf_link_create_opts, opts, .uprobe_multi = {
-		.path = path, .offsets = &at, .cnt = 1,
-	});
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .uprobe_multi = { .path = path, .offsets = &at, .cnt = 1 });
 
 	/* not by name: what was read is what gets the probe */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -9213,9 +9211,8 @@ static bool prof_elf_symbol(void *ctx, const Elf64_Sym *sym, u64 name_at)
 
 	return !at || sym->st_shndx == SHN_UNDEF || sym->st_shndx == SHN_ABS || name_at >= e->size ||
 	       (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) ||
-	       prof_symbol_add(e->to, (struct prof_symbol){
-			.addr = at, .size = sym->st_size, .is_local = bind == STB_LOCAL,
-			.is_weak = bind == STB_WEAK, .name = e->data + name_at });
+	       prof_symbol_add(e->to, (struct prof_symbol){ .addr = at, .size = sym->st_size,
+			       .is_local = bind == STB_LOCAL, .is_weak = bind == STB_WEAK, .name = e->data + name_at });
 }
 
 /* Maps a file, with a page of zeros behind it, where its last string ends; NULL: it cannot be mapped. */
