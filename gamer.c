@@ -2787,12 +2787,10 @@ static struct db_old db_to_old(const struct db_profile *p)
 /* A name that a task can have: not empty, ended, and nothing after its end. */
 static bool db_name_ok(const char comm[16])
 {
-	size_t len = strnlen(comm, 16), i;
+	static const char zero[16];
+	size_t len = strnlen(comm, 16);
 
-	for (i = len; i < 16; i++)
-		if (comm[i])
-			return false;
-	return len && len < 16;
+	return len && len < 16 && !memcmp(comm + len, zero, 16 - len);
 }
 
 /* A whole file of any version into *t. Nothing in it is trusted. */
@@ -3055,15 +3053,14 @@ static struct db_profile *db_merge(const struct learn_key *key, const struct lea
 		p->dev_ns = s->dev_ns;
 		p->wakeups_hz = s->wakeups_hz;
 		p->switches_hz = s->switches_hz;
-	} else {
-		for (i = 0; i < s->count && i < DB_STEPS; i++) {
-			u64 far = MAX(p->burst_ns, s->burst_ns) - MIN(p->burst_ns, s->burst_ns);
+	}
+	for (i = 0; i < s->count && i < DB_STEPS; i++) {
+		u64 far = MAX(p->burst_ns, s->burst_ns) - MIN(p->burst_ns, s->burst_ns);
 
-			p->dev_ns = db_ewma(p->dev_ns, MAX(far, s->dev_ns));
-			p->burst_ns = db_ewma(p->burst_ns, s->burst_ns);
-			p->wakeups_hz = db_ewma(p->wakeups_hz, s->wakeups_hz);
-			p->switches_hz = db_ewma(p->switches_hz, s->switches_hz);
-		}
+		p->dev_ns = db_ewma(p->dev_ns, MAX(far, s->dev_ns));
+		p->burst_ns = db_ewma(p->burst_ns, s->burst_ns);
+		p->wakeups_hz = db_ewma(p->wakeups_hz, s->wakeups_hz);
+		p->switches_hz = db_ewma(p->switches_hz, s->switches_hz);
 	}
 	db_count(&p->observations, s->count);
 	for (i = 0; i < TIER_NR; i++)
@@ -3522,10 +3519,10 @@ static struct gamer_bpf *bpf_open(char **copy, bool cost)
 }
 
 /*
- * A scheduler's storage of tasks and cgroups outlives its restarts: the next one takes it over, and
- * gamer_init_task() clears what belonged to the last one. Kernels 6.14 to 6.19 free such a map with migration disabled, and wait
- * there for RCU, which waits for CPU hotplug, which waits for migration on the CPU that goes. So where
- * one CPU ended the scheduler, the next would stop the machine.
+ * A scheduler's storage of tasks and cgroups outlives its restarts: the next scheduler takes the maps over, and
+ * gamer_init_task() clears what belonged to the last one. Kernels 6.14 to 6.19 free such a map with migration
+ * disabled, and wait there for RCU, which waits for CPU hotplug, which waits for migration on the CPU that goes. So
+ * where one CPU ended the scheduler, the next would stop the machine.
  */
 static void storage_keep(struct gamer_bpf *skel, bool loaded)
 {
@@ -4365,7 +4362,7 @@ static struct proc_stat proc_stat(s32 pid)
 	return p;
 }
 
-/* Of one string of an environment. */
+/* What one variable of an environment tells of its process. */
 static u32 env_traits(const char *var)
 {
 	const char *value;
@@ -4380,13 +4377,13 @@ static u32 env_traits(const char *var)
 	return traits;
 }
 
-/* Of one argument: so browsers, and what is built on them, start their parts. */
+/* What one argument tells: browsers, and programs that are built on them, start their parts with these. */
 static u32 arg_traits(const char *arg)
 {
 	return !strncmp(arg, "--type=", 7) || !strcmp(arg, "-contentproc") ? T(PARTS) : 0;
 }
 
-/* Of the strings of a file in /proc/PID. */
+/* What the strings of a file in /proc/PID tell. */
 static u32 proc_strings(s32 pid, const char *name, u32 (*traits_of)(const char *string))
 {
 	size_t len = read_file(game.buf, sizeof(game.buf), "/proc/%d/%s", pid, name);
@@ -4405,7 +4402,7 @@ static bool ends_with(const char *s, const char *end)
 	return a >= b && !strcmp(s + a - b, end);
 }
 
-/* Of a program's path. */
+/* What a program's path tells. */
 static u32 exe_traits(const char *path)
 {
 	const char *at = strrchr(path, '/');
@@ -4436,7 +4433,7 @@ static void proc_exe(s32 pid, char path[PATH_MAX])
 	path[MAX(n, 0)] = 0;
 }
 
-/* Of snap.NAME.APP-UUID, as snapd names what it starts: its description is NAME_APP.desktop. */
+/* snapd starts an application as snap.NAME.APP-UUID; the application's description is NAME_APP.desktop. */
 static void app_of_snap(char *app)
 {
 	size_t n = strlen(app);
@@ -4463,7 +4460,7 @@ static bool app_launches(const char *app)
 }
 
 /*
- * Of the path of a control group; `app` becomes the application that systemd's names tell:
+ * What the path of a control group tells; `app` becomes the application in the names that systemd gives:
  * app[-DESKTOP]-NAME-NUMBER.scope or app[-DESKTOP]-NAME@NUMBER.service, escaped, or snapd's.
  */
 static u32 cgroup_traits(const char *path, u32 uid, char app[128])
@@ -4522,7 +4519,7 @@ static bool reader_may(s32 pid, u64 start, u32 uid, const char *name)
 	return true;
 }
 
-/* What an application's own description says: that it is a game, or something else that users start. */
+/* An application's own description says whether the application is a game or something else that users start. */
 static u32 desktop_traits(const char *text)
 {
 	const char *at = strstr(text, "\nCategories="), *end = at ? strchrnul(at + 1, '\n') : NULL;
@@ -4534,7 +4531,7 @@ static u32 desktop_traits(const char *text)
 	return strstr(text, "\nNoDisplay=true") || strstr(text, "\nTerminal=true") ? 0 : T(APP);
 }
 
-/* The same of the application of that name; 0: there is none. A folder may lie on a server that is dead. */
+/* What the description of the application of that name says; 0: there is none. A folder may lie on a dead server. */
 static u32 app_traits(const char *name)
 {
 	s32 i;
@@ -4622,7 +4619,7 @@ static bool user_is_elsewhere(u32 uid)
 	return !strstr(at + 7, "seat0");
 }
 
-/* Of a name that the kernel cut to 15 bytes. */
+/* What a name tells that the kernel cut to 15 bytes. */
 static u32 comm_traits(const char *comm)
 {
 	const char *dot = strrchr(comm, '.');
@@ -4768,7 +4765,7 @@ static bool proc_facts(s32 pid, bool whole, struct facts *f)
 	return may && reader_may(pid, p.start, f->uid, f->comm);
 }
 
-/* What is done now, of what BPF has counted. */
+/* What a process does now, by what BPF has counted of it. */
 static u32 activity_traits(const struct activity *a, u64 now)
 {
 	u32 newest = now >> ACTIVITY_BIN_SHIFT, sum = 0, uneven = 0, traits = 0, i;
@@ -4803,13 +4800,13 @@ static s32 game_score(const struct seen *seen)
 	return score;
 }
 
-/* Could it be the game by what it does now, or because somebody says so? */
+/* Could a process be the game by what it does now, or because somebody says so? */
 static bool game_plays(const struct seen *seen)
 {
 	return game_score(seen) >= GAME_SCORE && ((seen->is & T_TOLD) || (seen->does & T_DOES));
 }
 
-/* Could it, once it draws and is played again as its program was before? */
+/* Could a process be the game once it draws and is played again as before? */
 static bool game_stands(const struct game_slot *s)
 {
 	u32 does = s->seen.does | T(DRAWS) | (s->input_at_ns ? T(PLAYS) : 0);
@@ -4937,7 +4934,7 @@ static void reader_scan(int sock, struct facts *f, s32 from)
 	*f = (struct facts){ .pid = MAX(pid, 0) };
 }
 
-/* The child. */
+/* The child that reads: it takes an order, answers, and takes the next. */
 static void reader_work(int sock)
 {
 	int fds[MESSAGE_FILES], fd;
@@ -5278,7 +5275,7 @@ static bool slot_turned_to(const struct game_slot *s, const struct game_slot *g)
 	       !related && (s->was || (s->launch && g->launch));
 }
 
-/* Takes this process the place of the game? Asked again and again as long as it could be one. */
+/* Does this process take the place of the game? gamer asks that of a process as long as it could be one. */
 static bool slot_takes_over(struct game_slot *s, u64 now)
 {
 	const struct game_slot *g = game.now;
@@ -5308,8 +5305,8 @@ static bool slot_may_play(const struct game_slot *s)
 }
 
 /*
- * The best but the game: of those that could take its place now (`plays`), or of all that do what games do. Of two
- * the same, whom the other has started.
+ * The process with the highest score beside the game: of the processes that could take the game's place now
+ * (`plays`), or of all that do what games do. Of two with the same score, the one that the other has started.
  */
 static struct game_slot *game_best(bool plays)
 {
@@ -5328,7 +5325,7 @@ static struct game_slot *game_best(bool plays)
 	return best;
 }
 
-/* Who is to be the game. */
+/* The process that is to be the game; NULL: none. */
 static struct game_slot *game_pick(u64 now)
 {
 	struct game_slot *best = game_best(true);
@@ -5375,7 +5372,7 @@ static void slot_does(struct game_slot *s, const struct activity *a, u64 now)
 		s->began_ns = now;
 }
 
-/* What all processes do now. True: any but the game may become one by it. */
+/* Looks at what all processes do now. True: a process other than the game may become the game by that. */
 static bool game_look(void)
 {
 	struct game_slot *s;
@@ -5417,7 +5414,7 @@ static void slot_shows(struct game_slot *g, s32 pid)
 	slot_due(s, 0);
 }
 
-/* What a look has found. */
+/* The child has looked at a process: takes what it has found. */
 static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 {
 	if (!slot_alive(s))
@@ -5675,7 +5672,7 @@ static void game_looks(void)
 	reader_check();
 }
 
-/* After a timer, an answer, an exit or a child that ended. */
+/* A timer or a child has ended, an answer has come or a process has exited: the child may have its next order. */
 static void game_goes_on(void)
 {
 	if (!st.skel)
@@ -5768,7 +5765,7 @@ static void game_close(void)
 	game.now = NULL;
 }
 
-/* As JSON where `j` is not NULL, else as text to `o`. */
+/* Prints a process and its score: as JSON where `j` is not NULL, else as text to `o`. */
 static void slot_print(struct out *o, struct json *j, const char *what, const struct game_slot *s)
 {
 	s32 score = game_score(&s->seen);
@@ -5843,7 +5840,7 @@ static const struct { int8_t nice; u32 slice_us; u8 realtime; /* 1: SCHED_FIFO w
 	[ROLE_CPU_BOUND] = { -12, 0 },
 };
 
-/* The kernel's, as of its first version. */
+/* The kernel's structure, in its first version. */
 struct sched_attr {
 	u32 size;
 	u32 sched_policy;
@@ -6055,8 +6052,8 @@ static bool fair_member(const struct fair_group *g, s32 pid)
 }
 
 /*
- * A process of the group that is not the game; `strange`: nor did it start the game, or the game it, nor is it
- * gamer or its child. 0: there is none.
+ * A process of the group other than the game; 0: there is none. `strange`: one that has neither started the game nor
+ * was started by it, and is neither gamer nor gamer's child.
  */
 static s32 fair_other(const struct fair_group *g, bool strange)
 {
@@ -6109,7 +6106,7 @@ static bool fair_group_set(const struct fair_group *g, s32 value)
 	return done;
 }
 
-/* The game's group gets back what it had, if it still has what gamer gave it. The game may have left others there. */
+/* The game's group gets back what it had, if it still has what gamer gave it; also where only others are left there. */
 static void fair_group_undo(struct fair_group *g)
 {
 	if (g->kind == FAIR_AUTOGROUP && (proc_stat(g->pid).start != g->start || !fair_member(g, g->pid))) {
@@ -6307,7 +6304,7 @@ static void fair_advise(struct fair_thread *t, u8 role, bool realtime)
 	t->state = FAIR_TO_SET;
 }
 
-/* A thread of a look. A listed one may have another role now, or belong to somebody else. */
+/* Takes a thread of a look. A thread of the list may have another role now, or belong to whoever changed it. */
 static void fair_row(const struct thread_row *row, void *ctx)
 {
 	u8 role = fair_role(row) % ROLE_NR;
@@ -6356,7 +6353,7 @@ static u32 fair_plan(void)
 	return todo;
 }
 
-/* After the calls: whoever is still the thread that was meant has its values rightly. */
+/* After the calls: a thread that is still the one that was meant has its values rightly. */
 static void fair_verify(const struct thread_row *row, void *ctx)
 {
 	struct fair_thread *t = fair_find(row->tid);
@@ -6366,7 +6363,7 @@ static void fair_verify(const struct thread_row *row, void *ctx)
 		t->state = FAIR_HELD;
 }
 
-/* The thread that was meant may be gone. If its number is another's already, that one gets back what it had. */
+/* The thread that was meant may be gone. If another thread has its number, that one gets back what it had. True: gone. */
 static bool fair_gone(struct fair_thread *t)
 {
 	struct fair_attr now;
@@ -6439,7 +6436,7 @@ static void fair_look(void)
 		fair.due_ns += (fair.spent_ns - FAIR_BURST_NS) * FAIR_SHARE;
 }
 
-/* Once a turn of the loop: a role or a class has changed since the last look. */
+/* Once a turn of the loop: looks, or has a timer end for the look, where a role or a class has changed. */
 static void fair_turn(void)
 {
 	u64 now = now_ns();
@@ -6604,7 +6601,7 @@ static double stat_user(enum user_stat id)
 	return NAN;
 }
 
-/* What stats[] has for one thing. */
+/* One value of a row of stats[]. */
 struct stat_now {
 	const struct stat_desc *d;
 	u32 member;		/* index in d->members; 0 where there are none */
@@ -6612,7 +6609,7 @@ struct stat_now {
 	struct histogram hist;	/* of STAT_HIST */
 };
 
-/* All that stats[] names, in its order: `print` gets each value, also those that say nothing. */
+/* Calls `print` for each value of stats[], in its order, also for a value that says nothing yet. */
 static void stats_each(void (*print)(const struct stat_now *s, void *ctx), void *ctx)
 {
 	struct stat_now s;
@@ -7824,7 +7821,7 @@ static bool conn_ask(struct conn *c, const char *cmd, const char *more)
 	return n < 0 && (errno == EPIPE || errno == ECONNRESET);	/* what gamer said before says why */
 }
 
-/* For commands that have nothing to do without an answer. */
+/* Asks, and ends gamer where that is not possible. */
 static void conn_must_ask(struct conn *c, const char *cmd, const char *more)
 {
 	struct sockaddr_un sa = socket_address();
@@ -7890,7 +7887,7 @@ static const char *conn_error(char *line)
 	return line;
 }
 
-/* Behind the end of an answer: why it is none, also where gamer reset the connection; NULL: buf has all, with a 0. */
+/* After the connection's end: why there is no whole answer; NULL: buf has the answer, and a 0 behind it. */
 static const char *conn_lacks(struct conn *c)
 {
 	c->buf[MIN(c->len, sizeof(c->buf) - 1)] = 0;
@@ -8138,7 +8135,7 @@ static bool events_greeting(char *line)
 	return !why;
 }
 
-/* Takes what has come whole; false: nothing has. */
+/* Takes the events that have come whole; false: none has. */
 static bool events_take(struct conn *c)
 {
 	union record record;
@@ -8158,7 +8155,7 @@ static bool events_take(struct conn *c)
 	return any;
 }
 
-/* No more for now; false: it cannot be written. */
+/* No event is left for now: writes what was printed, or shows progress. False: the output cannot be written. */
 static bool events_pause(void)
 {
 	if (trace.out)
@@ -9138,7 +9135,7 @@ static int prof_symbol_cmp(const void *a, const void *b)
 	return CMP(x->addr, y->addr) ? : CMP(y->size, x->size);
 }
 
-/* False: there are too many. */
+/* Adds a symbol; false: there are too many. */
 static bool prof_symbol_add(struct prof_symbols *s, struct prof_symbol sym)
 {
 	if (s->n == PROF_FILE_SYMBOLS || prof.nr_symbols == PROF_SYMBOLS) {
@@ -9337,8 +9334,9 @@ static void prof_module_load(struct prof_module *mod)
 }
 
 /*
- * Takes a list of functions, with room for a byte behind it, one a line: the kernel's "ADDRESS TYPE NAME[\tMODULE]", or a JIT compiler's
- * "ADDRESS SIZE NAME". Where gamer may not see the kernel's addresses, these are 0 and none is taken.
+ * Takes a list of functions, one a line, with room for a byte behind the list: the kernel's "ADDRESS TYPE
+ * NAME[\tMODULE]", or a JIT compiler's "ADDRESS SIZE NAME". Where gamer may not see the kernel's addresses, these
+ * are 0, and no function is taken.
  */
 static void prof_list_parse(struct prof_symbols *to, char *text, size_t len, bool kernel)
 {
@@ -9365,7 +9363,7 @@ static void prof_list_parse(struct prof_symbols *to, char *text, size_t len, boo
 	prof_sort(to->list, to->n, sizeof(*to->list), prof_symbol_cmp);
 }
 
-/* Reads such a list, which stays in memory, and closes it. */
+/* Reads a list of functions, which stays in memory, and closes the file. */
 static void prof_list_read(struct prof_symbols *to, int fd, bool kernel)
 {
 	static u64 left = 4ULL * PROF_LIST_BYTES;	/* for all lists together */
