@@ -102,7 +102,7 @@ typedef int64_t s64;
 /* ======== 2. constants and types ==================================================== */
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)	((a) < (b) ? (a) : (b))
+#define MIN(a, b)	((a) < (b) ? (a) : (b))		/* evaluates one of both twice: no call that does something */
 #define MAX(a, b)	((a) > (b) ? (a) : (b))
 #define CMP(x, y)	(((x) > (y)) - ((x) < (y)))	/* for qsort(), upwards */
 #define NSEC_PER_USEC	1000ULL
@@ -7069,7 +7069,7 @@ static void run_watch(bool on)
 	}
 	caps_set(run | caps_for(CAP_START), caps_get(false));
 	st.skel->bss->run_watched_ns = now_ns();
-	st.run_fd = MAX(bpf_raw_tracepoint_open(NULL, bpf_program__fd(st.skel->progs.run_ended)), 0);
+	st.run_fd = bpf_raw_tracepoint_open(NULL, bpf_program__fd(st.skel->progs.run_ended));
 	caps_set(run, caps_get(false));
 }
 
