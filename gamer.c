@@ -4712,7 +4712,7 @@ static u32 proc_ancestors(s32 parent, u32 uid, bool read, s32 above[ANCESTORS], 
 	return traits;
 }
 
-/* Does it run in the user's service of a compositor above it? Then the session is for what runs in it, and no desktop. */
+/* Does it run in the user's service of a compositor above it? Then that session is for this program, and no desktop. */
 static bool proc_is_session(s32 pid, const s32 above[ANCESTORS])
 {
 	const char *path = proc_cgroup2(pid);
@@ -4792,7 +4792,7 @@ static s32 game_score(const struct seen *seen)
 	u32 traits = seen->is | seen->does, i;
 	s32 score = 0;
 
-	/* whom a launcher started, what says itself that it is a game, and who is alone on the screen is no desktop's */
+	/* what a launcher started, what calls itself a game, and what is alone on the screen is no desktop's */
 	if (traits & (T(LAUNCHED) | T(GAME_APP) | T(FULL)))
 		traits &= ~(T(APP) | T(SHELL));
 	for (i = 0; i < TRAIT_NR; i++)
@@ -5826,9 +5826,10 @@ static void game_print(struct out *o, struct json *j)
  * A role's advice. The slice counts where a thread wakes and where its turn ends; 0: the kernel's own. The nice
  * values are as small as the figures allow, for the kernel also spreads other work by them: with -15 to -19 for all
  * that makes frames, a CPU with the game's threads got so little other work that a browser's wakeups on the other
- * one came 1.3 times as late. Less for sound cost dropouts, less for workers frames (RESULTS.md).
+ * one came 1.3 times as late. Less for sound cost dropouts, less for workers frames (RESULTS.md). `realtime` 1:
+ * with --realtime such a thread may have SCHED_FIFO.
  */
-static const struct { int8_t nice; u32 slice_us; u8 realtime; /* 1: SCHED_FIFO with --realtime */ } fair_advice[ROLE_NR] = {
+static const struct { int8_t nice; u32 slice_us; u8 realtime; } fair_advice[ROLE_NR] = {
 	[ROLE_INPUT] = { -15, 100, 1 },
 	[ROLE_AUDIO] = { -15, 100, 1 },
 	[ROLE_GPU] = { -10, 100, 1 },
@@ -6363,7 +6364,7 @@ static void fair_verify(const struct thread_row *row, void *ctx)
 		t->state = FAIR_HELD;
 }
 
-/* The thread that was meant may be gone. If another thread has its number, that one gets back what it had. True: gone. */
+/* Is the thread that was meant gone? If another thread has its number by now, that one gets back what it had. */
 static bool fair_gone(struct fair_thread *t)
 {
 	struct fair_attr now;
@@ -10369,10 +10370,13 @@ static void prof_put_row(struct prof_report *r, const char *key, const struct pr
 		out_put(r->o, "\n", 1);
 }
 
+#define PROF_PUT(r, ...)	prof_put_values(r, PROF_VALUES(__VA_ARGS__))
+#define PROF_ROW(r, key, ...)	prof_put_row(r, key, PROF_VALUES(__VA_ARGS__))
+
 static void prof_report_time(struct prof_report *r, const char *name, u64 ns, u64 n)
 {
 	if (n)
-		prof_put_row(r, name, PROF_VALUES(PROF_N("time_ns", ns), PROF_N("count", n)));
+		PROF_ROW(r, name, PROF_N("time_ns", ns), PROF_N("count", n));
 }
 
 /* Average, longest and shortest time are absent where no thread was off the CPU. */
@@ -10381,10 +10385,10 @@ static void prof_report_times(struct prof_report *r, const char *count, const st
 	u64 ns = prof_off_ns(t);
 	u32 i;
 
-	prof_put_values(r, PROF_VALUES(PROF_N("total_time_ns", ns), PROF_N(count, t->events)));
+	PROF_PUT(r, PROF_N("total_time_ns", ns), PROF_N(count, t->events));
 	if (t->events)
-		prof_put_values(r, PROF_VALUES(PROF_N("avg_time_ns", ns / t->events),
-				PROF_N("max_time_ns", t->max_ns), PROF_N("min_time_ns", t->min_ns)));
+		PROF_PUT(r, PROF_N("avg_time_ns", ns / t->events),
+			 PROF_N("max_time_ns", t->max_ns), PROF_N("min_time_ns", t->min_ns));
 	prof_put_open(r, "by_state", '{');
 	for (i = 0; i < PROF_STATE_NR; i++)
 		prof_report_time(r, prof_state_names[i], t->ns[i], t->n[i]);
@@ -10398,15 +10402,14 @@ static void prof_report_counters(struct prof_report *r, const struct prof_row *r
 	const struct prof_io_sum *io = &row->io;
 
 	if (args.profile.only != PROF_SYSCALL)
-		prof_put_row(r, "futex", PROF_VALUES(PROF_N("waits", t->futex_n), PROF_N("time_ns", t->futex_ns)));
+		PROF_ROW(r, "futex", PROF_N("waits", t->futex_n), PROF_N("time_ns", t->futex_ns));
 	if (io->n)
-		prof_put_row(r, "block_io", PROF_VALUES(PROF_N("requests", io->n), PROF_N("bytes", io->bytes),
-			     PROF_N("total_time_ns", io->ns), PROF_N("avg_time_ns", io->ns / io->n),
-			     PROF_N("max_time_ns", io->max_ns)));
-	prof_put_row(r, "page_faults", PROF_VALUES(PROF_N("minor", t->minor_faults), PROF_N("major", t->major_faults)));
-	prof_put_row(r, "context_switches", PROF_VALUES(PROF_N("voluntary", t->voluntary),
-		     PROF_N("involuntary", t->involuntary)));
-	prof_put_values(r, PROF_VALUES(PROF_N("cpu_time_ns", t->cpu_ns)));
+		PROF_ROW(r, "block_io", PROF_N("requests", io->n), PROF_N("bytes", io->bytes),
+			 PROF_N("total_time_ns", io->ns), PROF_N("avg_time_ns", io->ns / io->n),
+			 PROF_N("max_time_ns", io->max_ns));
+	PROF_ROW(r, "page_faults", PROF_N("minor", t->minor_faults), PROF_N("major", t->major_faults));
+	PROF_ROW(r, "context_switches", PROF_N("voluntary", t->voluntary), PROF_N("involuntary", t->involuntary));
+	PROF_PUT(r, PROF_N("cpu_time_ns", t->cpu_ns));
 }
 
 #define PROF_WHO(t)	PROF_N("pid", (t)->tgid), PROF_N("tid", (t)->tid), PROF_T("comm", comm_text((t)->comm))
@@ -10422,9 +10425,9 @@ static void prof_report_threads(struct prof_report *r)
 	for (i = 0; i < MIN(prof.nr_rows, PROF_TOP) && prof.rows[i].t.events; i++) {
 		t = &prof.rows[i].t;
 		ns = prof_off_ns(t);
-		prof_put_row(r, NULL, PROF_VALUES(PROF_WHO(t), PROF_R("time_ms", ns / 1e6, 3),
-			     PROF_R("percentage", all ? 100.0 * ns / all : 0, 2), PROF_N("count", t->events),
-			     PROF_N("avg_ns", ns / t->events), PROF_N("max_ns", t->max_ns)));
+		PROF_ROW(r, NULL, PROF_WHO(t), PROF_R("time_ms", ns / 1e6, 3),
+			 PROF_R("percentage", all ? 100.0 * ns / all : 0, 2), PROF_N("count", t->events),
+			 PROF_N("avg_ns", ns / t->events), PROF_N("max_ns", t->max_ns));
 	}
 	prof_put_close(r, ']');
 	if (r->text)
@@ -10434,7 +10437,7 @@ static void prof_report_threads(struct prof_report *r)
 		t = &prof.rows[i].t;
 		snprintf(key, sizeof(key), "%u:%u", t->tgid, t->tid);
 		prof_put_open(r, key, '{');
-		prof_put_values(r, PROF_VALUES(PROF_WHO(t)));
+		PROF_PUT(r, PROF_WHO(t));
 		prof_report_times(r, "count", t);
 		prof_report_counters(r, &prof.rows[i]);
 		prof_put_close(r, '}');
@@ -10471,9 +10474,8 @@ static void prof_report_waits(struct prof_report *r)
 		hist_sum(&h, HIST_SHIFT);
 		if (!h.n)
 			break;
-		prof_put_row(r, NULL, PROF_VALUES(PROF_WHO(t), PROF_N("count", h.n),
-			     PROF_N("p50_ns", prof_wait_ns(t, h.p50)), PROF_N("p99_ns", prof_wait_ns(t, h.p99)),
-			     PROF_N("max_ns", t->wait_max_ns)));
+		PROF_ROW(r, NULL, PROF_WHO(t), PROF_N("count", h.n), PROF_N("p50_ns", prof_wait_ns(t, h.p50)),
+			 PROF_N("p99_ns", prof_wait_ns(t, h.p99)), PROF_N("max_ns", t->wait_max_ns));
 	}
 	prof_put_close(r, ']');
 }
@@ -10489,8 +10491,7 @@ static void prof_report_stacks(struct prof_report *r)
 		const struct prof_thread *t = prof_thread_of(p->key.id), none = { .comm = "?" };
 
 		call = prof_call_of(p);
-		prof_put_row(r, NULL, PROF_VALUES(PROF_WHO(t ? : &none),
-			     PROF_T("state", prof_state_names[p->key.state]),
+		prof_put_row(r, NULL, PROF_VALUES(PROF_WHO(t ? : &none), PROF_T("state", prof_state_names[p->key.state]),
 			     PROF_T("syscall", call < PROF_CALLS ? prof_call_name(call) : NULL),
 			     PROF_N("count", p->off.n), PROF_N("time_ns", p->off.ns),
 			     PROF_N("runqueue_ns", p->off.wait_ns), PROF_N("max_ns", p->off.max_ns),
@@ -10522,15 +10523,15 @@ static void prof_report_top_calls(struct prof_report *r, const char *total, cons
 {
 	u32 i;
 
-	prof_put_values(r, PROF_VALUES(PROF_N(total, prof.calls)));
+	PROF_PUT(r, PROF_N(total, prof.calls));
 	prof_put_open(r, "by_category", '{');
 	for (i = 0; i < PROF_CAT_NR; i++)
-		prof_put_values(r, PROF_VALUES(PROF_N(prof_category_names[i], prof_category_calls(i))));
+		PROF_PUT(r, PROF_N(prof_category_names[i], prof_category_calls(i)));
 	prof_put_close(r, '}');
 	prof_put_open(r, "top_syscalls", '[');
 	for (i = 0; i < PROF_TOP && prof_count_of(prof.order[i]); i++)
-		prof_put_row(r, NULL, PROF_VALUES(PROF_T("name", prof_call_name(prof.order[i])),
-			     PROF_N(count, prof_count_of(prof.order[i]))));
+		PROF_ROW(r, NULL, PROF_T("name", prof_call_name(prof.order[i])),
+			 PROF_N(count, prof_count_of(prof.order[i])));
 	prof_put_close(r, ']');
 }
 
@@ -10539,15 +10540,14 @@ static void prof_report_calls(struct prof_report *r)
 	u32 i;
 
 	prof_put_open(r, "syscalls", '{');
-	prof_put_values(r, PROF_VALUES(PROF_N("ia32", prof.calls32)));
+	PROF_PUT(r, PROF_N("ia32", prof.calls32));
 	prof_report_top_calls(r, "total", "count");
 	prof_put_open(r, "counts", '{');
 	for (i = 0; i < PROF_CALLS && prof_count_of(prof.order[i]) && !r->text; i++)
 		json_u64(&r->j, prof_call_name(prof.order[i]), prof_count_of(prof.order[i]));
 	prof_put_close(r, '}');
 	prof_put_open(r, "analysis", '{');
-	prof_put_values(r, PROF_VALUES(PROF_R("calls_per_s", prof.calls / prof_seconds(), 1),
-			PROF_T("behaviour", prof_bpf_behaviour())));
+	PROF_PUT(r, PROF_R("calls_per_s", prof.calls / prof_seconds(), 1), PROF_T("behaviour", prof_bpf_behaviour()));
 	prof_put_open(r, "calls_per_s_by_category", '{');
 	for (i = 0; i < PROF_CAT_NR && !r->text; i++)
 		json_f64(&r->j, prof_category_names[i], prof_category_calls(i) / prof_seconds(), 1);
@@ -10573,7 +10573,7 @@ static void prof_report_lost(struct prof_report *r)
 
 	prof_put_open(r, "lost", '{');
 	for (i = 0; i < ARRAY_SIZE(rows); i++)
-		prof_put_values(r, PROF_VALUES(PROF_N(r->text ? rows[i].what : rows[i].key, rows[i].n)));
+		PROF_PUT(r, PROF_N(r->text ? rows[i].what : rows[i].key, rows[i].n));
 	prof_put_close(r, '}');
 }
 
@@ -10596,7 +10596,7 @@ static void prof_bpf_report(struct prof_report *r)
 	r->heading = r->text ? "counters" : NULL;
 	prof_report_counters(r, &prof.total);
 	if (prof_cache_read(cache))
-		prof_put_row(r, "cache", PROF_VALUES(PROF_N("references", cache[0]), PROF_N("misses", cache[1])));
+		PROF_ROW(r, "cache", PROF_N("references", cache[0]), PROF_N("misses", cache[1]));
 	prof_report_lost(r);
 	prof_put_close(r, '}');
 }
@@ -10836,7 +10836,7 @@ static void prof_proc_report(struct prof_report *r)
 		for (k = 0; k < PROF_PROC_NR; k++)
 			sum[k] += prof_proc_since(&prof_sampled[i], k);
 	}
-	prof_put_values(r, PROF_VALUES(PROF_T("missing_capability", prof.lacks)));
+	PROF_PUT(r, PROF_T("missing_capability", prof.lacks));
 	prof_put_open(r, "lacks", '[');
 	prof_put_heading(r);
 	for (i = 0; i < ARRAY_SIZE(lacks); i++) {
@@ -10847,21 +10847,20 @@ static void prof_proc_report(struct prof_report *r)
 	}
 	prof_put_close(r, ']');
 	prof_put_open(r, "proc", '{');
-	prof_put_values(r, PROF_VALUES(PROF_N("looks", prof_looks)));
+	PROF_PUT(r, PROF_N("looks", prof_looks));
 	for (i = 0; i < PROF_PROC_NR; i++)
 		if (have >> i & 1)
-			prof_put_values(r, PROF_VALUES(PROF_N(prof_proc_files[i].name, sum[i])));
+			PROF_PUT(r, PROF_N(prof_proc_files[i].name, sum[i]));
 	if (prof.calls + prof_seen_running + prof_seen_outside) {
 		prof_put_open(r, "sampled_syscalls", '{');
-		prof_put_values(r, PROF_VALUES(PROF_N("samples_running", prof_seen_running),
-				PROF_N("samples_in_no_syscall", prof_seen_outside)));
+		PROF_PUT(r, PROF_N("samples_running", prof_seen_running),
+			 PROF_N("samples_in_no_syscall", prof_seen_outside));
 		prof_report_top_calls(r, "samples", "samples");
 		prof_put_open(r, "analysis", '{');
 		/* at least these calls were made: a thread leaves its CPU by itself only in a call */
-		prof_put_values(r, PROF_VALUES(PROF_T("behaviour", prof_behaviour(
-				sum[PROF_PROC_CPU] / 1e9, sum[PROF_PROC_WAIT] / 1e9,
-				sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY],
-				prof.category))));
+		PROF_PUT(r, PROF_T("behaviour", prof_behaviour(sum[PROF_PROC_CPU] / 1e9, sum[PROF_PROC_WAIT] / 1e9,
+			 sum[PROF_PROC_READS] + sum[PROF_PROC_WRITES] + sum[PROF_PROC_VOLUNTARY],
+			 prof.category)));
 		prof_put_close(r, '}');
 		prof_put_close(r, '}');
 	}
@@ -10915,8 +10914,8 @@ static void prof_report_print(struct out *o)
 			out_f(o, ", from /proc alone\n");
 	} else {
 		json_begin(&r.j, o, "profile");
-		json_f(&r.j, "source=%s tid?=%u pid?=%u seconds=%.3f", prof.lacks ? "proc" : "ebpf",
-		       prof.scope == PROF_THREAD ? prof.root : 0, prof.scope == PROF_TREE ? prof.root : 0, prof_seconds());
+		json_f(&r.j, prof.scope == PROF_THREAD ? "source=%s tid?=%u seconds=%.3f" :
+		       "source=%s pid?=%u seconds=%.3f", prof.lacks ? "proc" : "ebpf", prof.root, prof_seconds());
 		if (prof.status >= 0)
 			json_u64(&r.j, "exit_status", prof_exit_code());
 	}
