@@ -2547,9 +2547,8 @@ static const char *kernel_probe(struct btf *btf)
 		return "no sched_ext";
 	for (i = 0; i < ARRAY_SIZE(required_kfuncs); i++)
 		if (btf_malformed_kfunc(btf, required_kfuncs[i])) {
-			snprintf(why, sizeof(why),
-				 "its BTF is malformed: %s shows a hidden argument (the kernel was built with old tools)",
-				 required_kfuncs[i]);
+			snprintf(why, sizeof(why), "its BTF is malformed: %s shows a hidden argument (the kernel was "
+				 "built with old tools)", required_kfuncs[i]);
 			return why;
 		}
 	for (i = 0; i < ARRAY_SIZE(consts); i++)
@@ -5718,7 +5717,8 @@ static void game_check_option(void)
 	game.wanted = pid;
 	game.blind = pids_are_other();
 	if (pid && game.blind)
-		die(EX_UNAVAILABLE, "--game: gamer runs in a PID namespace (a container), where BPF has other numbers for processes");
+		die(EX_UNAVAILABLE, "--game: gamer runs in a PID namespace (a container), where BPF has other numbers "
+		    "for processes");
 	if (pid && fd < 0)
 		die(EX_NOINPUT, "--game: no process has the number %d", pid);
 	fd_close(fd);
@@ -6145,8 +6145,8 @@ static bool fair_group_look(struct fair_group *g, s32 pid)
 	}
 	alone = !fair_other(g, true);
 	if (!alone)
-		text_f(fair.limit, sizeof(fair.limit), "nice values rank within the game's %s only, where others are too: %s",
-		       g->kind == FAIR_CGROUP ? "cgroup" : "session", g->path);
+		text_f(fair.limit, sizeof(fair.limit), "nice values rank within the game's %s only, where others are "
+		       "too: %s", g->kind == FAIR_CGROUP ? "cgroup" : "session", g->path);
 	g->is = g->kind == FAIR_AUTOGROUP ? FAIR_GROUP_NICE : MIN(g->was * FAIR_WEIGHT, 10000);
 	/* a group whose weight somebody chose stays */
 	if (!alone || g->was != (g->kind == FAIR_AUTOGROUP ? 0 : 100))
@@ -7921,13 +7921,12 @@ static void conn_fetch(struct conn *c, const char *cmd)
 static int conn_print(const char *cmd)
 {
 	static struct conn c;
-	struct out *o = &std_out;
 	char *line;
 
 	conn_fetch(&c, cmd);
 	while ((line = conn_line(&c)))
-		out_f(o, "%s\n", line);
-	out_f(o, "%s", c.buf + c.taken);
+		out_f(&std_out, "%s\n", line);
+	out_f(&std_out, "%s", c.buf + c.taken);
 	return EX_OK;
 }
 
@@ -9407,8 +9406,10 @@ static void prof_jit_load(struct prof_image *im)
 	fd = open_checked(root, path, 0, &s);
 	if (fd < 0)
 		fd = open_checked("/", path, 0, &s);
-	if (fd < 0 || (s.st_uid != im->uid && (s.st_uid || !(s.st_mode & S_IROTH))))
+	if (fd < 0 || (s.st_uid != im->uid && (s.st_uid || !(s.st_mode & S_IROTH)))) {
+		fd_close(fd);
 		return;
+	}
 	prof_list_read(&im->jit, prof_reopen(fd), false);
 	prof.names.lost_symbols += im->jit.cut;
 	prof_names_send(0);
@@ -9743,7 +9744,8 @@ static void prof_load(void)
 	err = gamer_bpf__load(st.skel);
 	free(copy);
 	if (err == -EPERM || err == -EACCES)
-		die(EX_NOPERM, "profile: the kernel lets gamer load no BPF programs (a container or a security module?)");
+		die(EX_NOPERM, "profile: the kernel lets gamer load no BPF programs (a container or a security "
+		    "module?)");
 	if (err)
 		die(EX_SOFTWARE, "profile: the kernel refused the BPF programs: %s (-v shows why)", strerror(-err));
 	prof.ring = ring_buffer__new(bpf_map__fd(st.skel->maps.prof_ended), prof_on_ended, NULL, NULL);
