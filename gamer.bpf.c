@@ -2089,20 +2089,20 @@ static __always_inline s32 pick_fast_idle(struct task_struct *p, s32 prev_cpu)
 }
 
 /*
- * In powersave, for what is not the game's: an idle CPU of those that were enough lately, so that the other cores
- * sleep on; -1 where there is none. The slowest CPUs come first. A wakeup never waits for this.
+ * In powersave, for what is not the game's, nor makes frames: an idle CPU of those that were enough lately, so that
+ * the other cores sleep on; -1 where there is none. The slowest CPUs come first. A wakeup never waits for this.
  */
 static __always_inline s32 pick_compact(struct task_struct *p, s32 prev_cpu)
 {
 	u32 llc = llc_of(prev_cpu), i, cpu;
 	u64 few = llc_state_of(llc)->compact;
 
-	if (few & cpu_bit_of(prev_cpu) && bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr) &&
+	if (few & cpu_bit_of(prev_cpu) && bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr) && !core_busy(prev_cpu) &&
 	    scx_bpf_test_and_clear_cpu_idle(prev_cpu))
 		return prev_cpu;
 	for (i = 0; i < VICTIM_TRIES && few; i++, few &= few - 1) {
 		cpu = cpu_at[llc * LLC_CPUS + (__builtin_ctzll(few) & 63)];
-		if (llc_of(cpu) == llc && bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
+		if (llc_of(cpu) == llc && bpf_cpumask_test_cpu(cpu, p->cpus_ptr) && !core_busy(cpu) &&
 		    scx_bpf_test_and_clear_cpu_idle(cpu))
 			return cpu;
 	}
@@ -2137,7 +2137,8 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	task_in_bounds(t);
 	prio = task_prio(t, now);
 	if (any_idle(prev_cpu)) {
-		cpu = compacts && t->class == CLASS_OTHER ? pick_compact(p, prev_cpu) :
+		cpu = compacts && t->class == CLASS_OTHER && (prio != PRIO_CRITICAL || t->burst_avg_ns <= LIGHT_BURST_NS) ?
+		      pick_compact(p, prev_cpu) :
 		      hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
 		if (cpu >= 0)
 			idle = true;

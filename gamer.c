@@ -4244,7 +4244,7 @@ struct game_slot {
 	u32 launch;		/* tells what was started from others, 0: not known; slot_told() */
 	struct wine_file *wine;	/* its ntdll.so or NULL; wine_attach() */
 	u64 due_ns;		/* next look, CLOCK_MONOTONIC; 0: none; slot_due(), reader_next() */
-	u64 told_at_ns;		/* the last one; slot_told() */
+	u64 told_at_ns;		/* the last one that was whole; reader_told() */
 	u8 class;		/* enum class as last written to BPF; slot_class() */
 	u8 known;		/* 1: comm, uid and what it is are known; slot_told() */
 	u8 again;		/* looks to come after the next; game_hint(), slot_told() */
@@ -5270,7 +5270,8 @@ static bool slot_turned_to(const struct game_slot *s, const struct game_slot *g)
 	bool related = slot_descends(s, g->pid) || slot_descends(g, s->pid) ||
 		       (s->launch == g->launch && (s->launch || (s->seen.is & g->seen.is & T_WINE)));
 
-	return (s->seen.does & T(DRAWS)) && s->began_ns > game.since_ns && g->input_at_ns < s->began_ns &&
+	/* looks are so far apart: what drew before gamer looked first may be seen that much later */
+	return (s->seen.does & T(DRAWS)) && s->began_ns > game.since_ns + GAME_POLL_NS && g->input_at_ns < s->began_ns &&
 	       !related && (s->was || (s->launch && g->launch));
 }
 
@@ -5350,7 +5351,7 @@ static void game_choose(void)
 	if (next == game.now)
 		return;
 	/* it may be another program, or have got parts or a control group of its own, since it was looked at */
-	if (next && now - next->told_at_ns > LOOK_AGAIN_NS) {
+	if (next && !children.refused && now - next->told_at_ns > LOOK_AGAIN_NS) {
 		slot_due(next, 0);
 		return;
 	}
@@ -5431,7 +5432,6 @@ static void slot_told(struct game_slot *s, const struct facts *f, int fd)
 	}
 	memcpy(s->comm, f->comm, sizeof(s->comm));
 	s->known = 1;
-	s->told_at_ns = now_ns();
 	if (s->again)
 		slot_due(s, s->again-- > 1 ? LOOK_SOON_NS : LOOK_AGAIN_NS);
 	if (fd >= 0 && !s->wine)
@@ -5455,6 +5455,7 @@ static void reader_told(const struct facts *f, int fd)
 	}
 	if (o.look == LOOK_PROCESS && s && s->asked) {
 		s->asked = 0;
+		s->told_at_ns = now_ns();
 		slot_told(s, f, fd);
 	} else if (o.look == LOOK_ALL && f->last && !reader.scan) {
 		reader.scan = f->pid;
