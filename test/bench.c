@@ -1879,6 +1879,7 @@ static void figures_of(struct group *g)
 {
 	double seconds = measured_s(), cpu = 0, done = 0;
 	const struct row *r = &g->row;
+	bool counts = r->apart || r->does == READ || r->does == ANSWER || r->does == FORK || r->does == PING;
 
 	for (u32 i = 0; i < g->n; i++) {
 		cpu += g->task[i].cpu_ns[1] - g->task[i].cpu_ns[0];
@@ -1886,14 +1887,14 @@ static void figures_of(struct group *g)
 	}
 	if (r->does == FRAMES)
 		figures_frames(g);
-	if (done && (r->does != BUSY || r->apart))
+	if (counts)
 		figure(r->name, MORE, "rate", done / seconds);
 	if (r->does == TIMER)
 		figure(r->name, LESS, "late", percent(g->late, g->judged));
 	if (r->stages || r->does == SERVE || r->does == FEED)
 		return;
 	figure_ranks(r->name, "wake", "us", wakes(g, 0, g->n).v);
-	figure(r->name, r->does == BUSY ? SAME : LESS, "share", cpu / 1e7 / seconds / run->cpus);
+	figure(r->name, r->does == BUSY || r->apart ? SAME : LESS, "share", cpu / 1e7 / seconds / run->cpus);
 }
 
 /* The desktop game's: its sound, how late each kind of its threads woke, and for the game the worst of these */
