@@ -290,6 +290,22 @@ static void fatal(int code, const char *format, ...)
 	exit(code);
 }
 
+/* A child with a name of its own, which ends with its parent, however that ends; 0: this is it. */
+static pid_t fork_as(const char *comm)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid < 0)
+		fatal(EX_OSERR, "cannot fork %s: %s", comm, strerror(errno));
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(0);
+		prctl(PR_SET_NAME, comm);
+	}
+	return pid;
+}
+
 static long futex(_Atomic u32 *word, int op, u32 val, const struct timespec *timeout)
 {
 	return syscall(SYS_futex, word, op, val, timeout, NULL, 0);
@@ -1008,12 +1024,14 @@ static void task_ping(struct group *g, struct task *k)
 {
 	int to[2], from[2];
 	char buf[PIPE_BYTES] = "";
-	const ssize_t n = sizeof(buf);
+	const ssize_t n = g->row.apart ? sizeof(buf) : 1;
 	pid_t pid;
 
-	(void)g;
-	if (pipe(to) || pipe(from) || (pid = fork()) < 0)
+	if (pipe(to) || pipe(from))
 		fatal(EX_OSERR, "no pipe: %s", strerror(errno));
+	pid = fork_as(g->row.comm ?: g->row.name);
+	close(to[!pid]);	/* or who waits for the other would never see that it ended */
+	close(from[!!pid]);
 	while (!pid && read(to[0], buf, n) == n && write(from[1], buf, n) == n)
 		;
 	while (pid && write(to[1], buf, n) == n && read(from[0], buf, n) == n) {
@@ -1285,22 +1303,6 @@ static void run_clean(void)
 		unlink(program_path(i));
 	rmdir(programs_dir);
 	run_owner = 0;
-}
-
-/* A child with a name of its own, which ends with its parent, however that ends; 0: this is it. */
-static pid_t fork_as(const char *comm)
-{
-	pid_t parent = getpid(), pid = fork();
-
-	if (pid < 0)
-		fatal(EX_OSERR, "cannot fork %s: %s", comm, strerror(errno));
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(0);
-		prctl(PR_SET_NAME, comm);
-	}
-	return pid;
 }
 
 static void member_exec(u32 i, u32 index)
