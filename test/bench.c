@@ -324,6 +324,15 @@ static bool policy(int policy)
 	return !syscall(SYS_sched_setscheduler, 0, policy, &param);
 }
 
+/* Has a signal asked to stop? It stays pending, for main_wait(). */
+static bool stop_asked(void)
+{
+	sigset_t pending;
+
+	sigpending(&pending);
+	return sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM) || sigismember(&pending, SIGHUP);
+}
+
 /* Everybody counts itself ready, then waits for go. */
 static void barrier(void)
 {
@@ -1418,7 +1427,7 @@ static bool gamer_says(void)
 	pfd.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (pfd.fd >= 0 && !connect(pfd.fd, (struct sockaddr *)&sa, sizeof(sa)) &&
 	    send(pfd.fd, request, strlen(request), MSG_NOSIGNAL) > 0)
-		while (n > 0 && !whole && now_ns() < end_ns) {
+		while (n > 0 && !whole && !stop_asked() && now_ns() < end_ns) {
 			if (poll(&pfd, 1, 100) <= 0)
 				continue;
 			n = read(pfd.fd, answer + len, sizeof(answer) - 1 - len);
@@ -1611,13 +1620,14 @@ static void run_ready(void)
 			want += run->group[i].n;
 			games += run->group[i].row.game;
 		}
-	while ((ready = atomic_load(&run->ready)) < want) {
+	while ((ready = atomic_load(&run->ready)) < want && !stop_asked()) {
 		if (child_died() || now_ns() > limit_ns)
 			fatal(EX_OSERR, "only %u of %u tasks started", ready, want);
 		futex(&run->ready, FUTEX_WAIT, ready, &ts);
 	}
 	limit_ns = now_ns() + ANSWER_NS;
-	while (games && cfg.as != AS_STRANGER && (ask(), run->answered && !run->known) && now_ns() < limit_ns)
+	while (games && cfg.as != AS_STRANGER && (ask(), run->answered && !run->known) && !stop_asked() &&
+	       now_ns() < limit_ns)
 		usleep(20 * NSEC_PER_MSEC / NSEC_PER_USEC);
 }
 
@@ -1691,7 +1701,10 @@ static void run_measure(void)
 		fprintf(stderr, "gamer-bench: the scheduler changed while measuring: %s, %s\n", run->sched, sched);
 		snprintf(run->sched, sizeof(run->sched), "mixed");
 	}
-	ask();
+	if (run->interrupted)	/* whoever did that does not wait; what gamer said before the first frame counts no more */
+		run->answered = false;
+	else
+		ask();
 	usleep(GRACE_MS * NSEC_PER_MSEC / NSEC_PER_USEC);
 }
 
