@@ -61,12 +61,16 @@ SHAPE_GOALS = [
     ("nice*|cgroups|nested|quota|pinned|idle4|idlenap|batch", "*", "share", "*", ">= 0.75 eevdf, <= 1.25 eevdf"),
     ("*",             "load",    "share", "name env", ">= 10"),
 ]
-SHOWN = ("fps", "rate", "late", "wake_p50_us", "wake_p95_us", "wake_p99_us", "share")
+SHOWN = ("fps", "rate", "late", "xruns", "dropped", "wake_p50_us", "wake_p95_us", "wake_p99_us", "share")
 DESKTOP_THREADS = "sim worker render submit input audio network compositor".split()  # of "game" the table has the worst
 
 
 def matches(text, pattern):
     return any(fnmatch.fnmatchcase(text, p) for p in pattern.split("|"))
+
+
+def desktop_thread(key):
+    return key[0].startswith("desktop") and key[1] in DESKTOP_THREADS
 
 
 class Shapes:
@@ -104,7 +108,7 @@ class Shapes:
         how, v = column.partition(" ")[2], self.value(key, column)
         goals = next((g for shape, group, figure, as_, g in SHAPE_GOALS if matches(key[0], shape) and
                       matches(key[1], group) and matches(key[2], figure) and
-                      (as_ == "*" or how in as_.split())), None) if how else None
+                      (as_ == "*" or how in as_.split())), None) if how and not desktop_thread(key) else None
         if goals is None or v is None:
             return None
         missed = []
@@ -125,7 +129,7 @@ class Shapes:
         print(f"{'':38}" + "".join(f"{c:>20}" for c in self.columns))
         last, misses, judged = None, 0, 0
         for key in self.values:
-            if key[2] not in SHOWN or key[0].startswith("desktop") and key[1] in DESKTOP_THREADS:
+            if key[2] not in SHOWN or desktop_thread(key):
                 continue
             line = f"{key[0] if key[0] != last else '':16}{key[1]:10} {key[2]:11}"
             last = key[0]
