@@ -492,7 +492,7 @@ struct shape {
 	const char *name;
 	u32 cpus;		/* all of it on so many; 0: the machine */
 	bool alone;		/* no load beside it */
-	enum load load;		/* beside it, and no other; LOAD_NONE: what load_add() says */
+	enum load load;		/* beside it, and no other; LOAD_NONE: what shape_choose() says */
 	struct row row[8];
 };
 
@@ -1525,14 +1525,10 @@ static void group_add(const struct row *from, s32 n)
 /* What is beside it: threads that are busy, or beside the desktop game what --load says or the shape's name */
 static void load_add(void)
 {
-	enum load load = own ? cfg.load : shape->load;
-
-	if (!own && !load && !shape->alone && !(cfg.load_name && cfg.load == LOAD_NONE))
-		group_add(&load_row, cfg.load_threads);
 	for (u32 kind = LOAD_HOGS; kind < LOAD_MIXED; kind++)
-		if (load == kind)
-			group_add(&load_rows[kind], cfg.load_threads);
-		else if (load == LOAD_MIXED && cfg.load_threads >= kind)
+		if (cfg.load == kind)
+			group_add(!own && kind == LOAD_HOGS ? &load_row : &load_rows[kind], cfg.load_threads);
+		else if (cfg.load == LOAD_MIXED && cfg.load_threads >= kind)
 			group_add(&load_rows[kind], (cfg.load_threads - kind) / (LOAD_MIXED - LOAD_HOGS) + 1);
 }
 
@@ -1701,7 +1697,7 @@ static void run_measure(void)
 		fprintf(stderr, "gamer-bench: the scheduler changed while measuring: %s, %s\n", run->sched, sched);
 		snprintf(run->sched, sizeof(run->sched), "mixed");
 	}
-	if (run->interrupted)	/* whoever did that does not wait; what gamer said before the first frame counts no more */
+	if (run->interrupted)	/* nobody waits; what gamer said before the first frame counts no more */
 		run->answered = false;
 	else
 		ask();
@@ -1759,7 +1755,7 @@ static struct result {
 	u32 *frame_ns;		/* [frames] in order of frames */
 	struct dist frame_ms;
 	double fps, low1_fps;
-	u64 xruns;
+	double xruns;
 } results[2], *result;
 
 static void figure(const char *group, enum better better, const char *name, double v)
@@ -1865,7 +1861,7 @@ static void figures_frames(struct group *g)
 	figure(name, LESS, "late", period_ns ? percent(late, started) : NAN);
 	if (g->row.stages) {
 		figure(name, LESS, "shown_late", percent(shown_late, started));
-		figure(name, LESS, "dropped", dropped);
+		figure(name, LESS, "dropped", started ? dropped : NAN);
 	}
 	figure_ranks(name, "frame", "ms", frame_ms.v);
 	figure_ranks(name, "input", "ms", dist_of(input_ns, inputs, NSEC_PER_MSEC).v);
@@ -1916,7 +1912,7 @@ static void figures_of(struct group *g)
 static void figures_desktop(void)
 {
 	const char *game = run->group->row.name;
-	double worst[RANKS] = { 0 };
+	double worst[RANKS] = { NAN, NAN, NAN, NAN, NAN };
 	u32 at = result->figures;
 
 	figure_ranks(game, "wake", "us", worst);	/* to be filled in */
@@ -1924,8 +1920,8 @@ static void figures_desktop(void)
 		struct group *g = &run->group[i];
 
 		if (g->row.does == TIMER) {
-			result->xruns = g->overruns;
-			figure(game, LESS, "xruns", g->overruns);
+			result->xruns = g->judged ? g->overruns : NAN;
+			figure(game, LESS, "xruns", result->xruns);
 		}
 		for (u32 from = 0, to; g->row.stages && from < g->n; from = to) {
 			const struct stage *stage = stage_of(g, from);
@@ -1945,6 +1941,7 @@ static void figures_desktop(void)
 
 static void run_summarize(void)
 {
+	result->xruns = NAN;
 	for (u32 i = 0; i < run->groups; i++) {
 		figures_of(&run->group[i]);
 		if (!i && run->group->row.stages)
@@ -2045,7 +2042,7 @@ static void write_work(FILE *o)
 {
 	fprintf(o, "gamer-bench: %s, as %s, %" PRIu64 " s%s, %u CPUs%s\n", shape->name, as_names[cfg.as], cfg.seconds,
 		runs_nr > 1 ? " twice" : "", run->cpus, run->interrupted ? " (interrupted)" : "");
-	if (own && cfg.load)
+	if (cfg.load)
 		fprintf(o, "  load     %s x %" PRIu64 "\n", load_names[cfg.load], cfg.load_threads);
 	if (run->group->row.stages) {
 		fprintf(o, "  game     %u fps, %" PRIu64 " us of work per frame, %" PRIu64 " job worker%s, GPU: %s\n",
@@ -2172,9 +2169,12 @@ static void svg_title(FILE *o)
 {
 	const struct result *a = &results[0], *b = &results[1];
 
-	fprintf(o, "<text class='h' x='%d' y='26'>%s: 1 %% low %.0f → %.0f fps, ", PLOT_LEFT, runs[1]->sched, a->low1_fps,
-		b->low1_fps);
-	fprintf(o, "sound dropouts %" PRIu64 " → %" PRIu64 "</text>\n", a->xruns, b->xruns);
+	fprintf(o, "<text class='h' x='%d' y='26'>%s", PLOT_LEFT, runs[1]->sched);
+	if (a->frames && b->frames)
+		fprintf(o, ": 1 %% low %.0f → %.0f fps", a->low1_fps, b->low1_fps);
+	if (!isnan(a->xruns + b->xruns))
+		fprintf(o, ", sound dropouts %.0f → %.0f", a->xruns, b->xruns);
+	fputs("</text>\n", o);
 }
 
 /* The runs one below the other, with the same axes so that their spikes can be compared; above what changed */
@@ -2203,14 +2203,17 @@ static void write_svg(FILE *o)
 			load_names[cfg.load]);
 		if (cfg.load)
 			fprintf(o, " x %" PRIu64, cfg.load_threads);
-		fprintf(o, "</text>\n<text x='%d' y='%u'>%u frames", PLOT_LEFT, top + 22, r->frames);
-		cell(o, ", fps ", r->fps, 0, 1);
-		cell(o, ", 1 % low ", r->low1_fps, 0, 1);
-		for (u32 rank = 0; rank < RANKS; rank++) {
+		fprintf(o, "</text>\n<text x='%d' y='%u'>", PLOT_LEFT, top + 22);
+		if (r->frames) {
+			fprintf(o, "%u frames", r->frames);
+			cell(o, ", fps ", r->fps, 0, 1);
+			cell(o, ", 1 % low ", r->low1_fps, 0, 1);
+		}
+		for (u32 rank = 0; rank < RANKS && r->frames; rank++) {
 			fprintf(o, ", %s", ranks[rank].label);
 			cell(o, " ", r->frame_ms.v[rank], 0, 2);
 		}
-		fprintf(o, " ms</text>\n<g transform='translate(%d %d)'>\n", PLOT_LEFT,
+		fprintf(o, "%s</text>\n<g transform='translate(%d %d)'>\n", r->frames ? " ms" : "", PLOT_LEFT,
 			(int)(from + i * PLOT_EACH) + PLOT_TOP - 30 + PLOT_HEIGHT);
 		svg_axes(o, x, y);
 		svg_line(o, x, y);
@@ -2486,7 +2489,7 @@ static const struct option_info {
 	{ .name = "audio-frames", .number = &cfg.audio_frames, .min = 64, .max = 1024, .arg = "N",
 	  .help = "audio period in frames at 48 kHz; default: 256" },
 	{ .name = "load", .text = &cfg.load_name, .arg = "none|hogs|fork|pipe|io|mixed",
-	  .help = "what else the machine does; default: none" },
+	  .help = "what else the machine does; default: none. A shape has its own: only none goes with it" },
 	{ .name = "load-threads", .number = &cfg.load_threads, .max = 512, .arg = "N",
 	  .help = "tasks of the load; 0, the default: twice the CPUs" },
 	{ .name = "iters-per-ms", .number = &cfg.iters_per_ms, .max = 1000000000, .arg = "N",
@@ -2617,8 +2620,14 @@ static void shape_choose(void)
 			shape = &shapes[i];
 	if (!shape)
 		fatal(EX_USAGE, "no shape '%s'; 'list' tells them", cfg.shape);
-	if (!own)
-		prctl(PR_SET_NAME, "shapes");	/* it is not this process that is the game */
+	if (!own && cfg.load)
+		fatal(EX_USAGE, "--load %s does not go with --shape, which has its own load", cfg.load_name);
+	if (own && cfg.as_name)
+		fatal(EX_USAGE, "--as goes with --shape: without it this program is the game, by its name");
+	if (own)
+		return;
+	cfg.load = shape->load ? shape->load : shape->alone || cfg.load_name ? LOAD_NONE : LOAD_HOGS;
+	prctl(PR_SET_NAME, "shapes");	/* it is not this process that is the game */
 }
 
 static void report(void)
