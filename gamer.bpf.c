@@ -436,7 +436,8 @@ struct thread_row {
 	__u64 start_ns;		/* after boot: with tid, what no other thread has */
 	__u8 own_slice;		/* 1: somebody asked for a slice */
 	__u8 overran;		/* 1: it ran too long for a real-time thread; runtime_overruns() */
-	__u8 pad[6];
+	__u8 busy;		/* 1: it has not slept for BUSY_BURST_NS */
+	__u8 pad[5];
 	__u32 tid;
 	__u32 tgid;
 	__u8 class;		/* enum class */
@@ -899,6 +900,7 @@ u32 compacts;			/* 1: work keeps to few CPUs; by the power profile */
 #define COMPOSITOR_BURST_MIN_NS	(500 * NSEC_PER_USEC)
 #define COMPOSITOR_BURST_MAX_NS	(8 * NSEC_PER_MSEC)
 #define BACKGROUND_BURST_NS	(100 * NSEC_PER_USEC)
+#define BUSY_BURST_NS		(100 * NSEC_PER_MSEC)	/* so long a burst is of no frame; not measured */
 /* The frames of the known game may be slower. Not measured. */
 #define GAME_RENDER_RATE	360, 15
 #define GAME_RENDER_BURST_MAX_NS (33 * NSEC_PER_MSEC)
@@ -1398,6 +1400,7 @@ static __always_inline void compat_set_slice(struct task_struct *p, u64 slice)
 static __always_inline u8 task_class(struct task_struct *p, struct task_ctx *t, u64 now);
 static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx *t,
 					  struct cpu_state *cs, u64 now);
+static __always_inline void runtime_busy(struct task_struct *p, struct task_ctx *t, u64 now);
 static __always_inline void input_taken(struct cpu_state *cs, u64 now);
 static __always_inline void learn_named(struct task_struct *p, struct task_ctx *t, const void *comm);
 int learn_observe(struct task_struct *p, struct task_ctx *t);
@@ -2699,6 +2702,8 @@ static __always_inline void runtime_ran(struct task_struct *p, struct task_ctx *
 	}
 	t->preempted++;
 	t->ready_at_ns = now;
+	if (observing && have_patterns && t->burst_ns > BUSY_BURST_NS && t->pattern_role != ROLE_CPU_BOUND)
+		runtime_busy(p, t, now);
 }
 
 void BPF_OPS(gamer_stopping, struct task_struct *p, bool runnable)
@@ -3421,6 +3426,14 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 	}
 	if (evidence_ended(t->until, now))
 		role_settle(t, task_ids(p), now);
+}
+
+/* A burst goes on for so long. The scheduler sees that for itself; who advises has only the role. */
+static __always_inline void runtime_busy(struct task_struct *p, struct task_ctx *t, u64 now)
+{
+	t->pattern_role = ROLE_CPU_BOUND;
+	t->match = MATCH_TAKEN;
+	evidence_set(p, t, SOURCE_PATTERN, ROLE_CPU_BOUND, CONFIDENT, now);
 }
 
 /* ===================================================================================== */
@@ -4383,7 +4396,7 @@ int threads(struct bpf_iter__task *ctx)
 		.role_at_ns = t->role_at_ns, .seen_at_ns = t->seen_at_ns,
 		.submits = t->submits, .submit_gap_ns = t->submit_gap_ns,
 		.wakeups = t->wakeups, .role_wakeups = t->role_wakeups,
-		.burst_ns = t->burst_avg_ns, .gap_ns = t->gap_avg_ns,
+		.burst_ns = t->burst_avg_ns, .gap_ns = t->gap_avg_ns, .busy = t->burst_ns > BUSY_BURST_NS,
 		.run_ns = t->run_ns, .wait_ns = t->wait_ns, .start_ns = p->start_boottime,
 		.tid = p->pid, .tgid = p->tgid, .cpu = p->thread_info.cpu,
 		.class = t->class, .role = t->role, .source = t->source, .confidence = t->confidence,

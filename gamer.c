@@ -5827,8 +5827,9 @@ static void game_print(struct out *o, struct json *j)
  * A role's advice. The slice counts where a thread wakes and where its turn ends; 0: the kernel's own. The nice
  * values are as small as the figures allow, for the kernel also spreads other work by them: with -15 to -19 for all
  * that makes frames, a CPU with the game's threads got so little other work that a browser's wakeups on the other
- * one came 1.3 times as late. Less for sound cost dropouts, less for workers frames (RESULTS.md). `realtime` 1:
- * with --realtime such a thread may have SCHED_FIFO.
+ * one came 1.3 times as late. Less for sound cost dropouts, less for workers frames (RESULTS.md). Threads that do not
+ * sleep have theirs while they are no more than the CPUs: a game with more loads, and no frame waits for one of many.
+ * `realtime` 1: with --realtime such a thread may have SCHED_FIFO.
  */
 static const struct { int8_t nice; u32 slice_us; u8 realtime; } fair_advice[ROLE_NR] = {
 	[ROLE_INPUT] = { -15, 100, 1 },
@@ -5907,6 +5908,8 @@ static struct fair {
 	bool slices;		/* the kernel has slices; fair_probe() */
 	u32 slice_us;		/* its own; fair_probe() */
 	u32 known;		/* threads of the list that lie in order; fair_look() */
+	u32 busy;		/* threads of the game and its servers that do not sleep; fair_row() */
+	bool loads;		/* they are more than the CPUs; fair_plan() */
 	u64 due_ns;		/* no look before; fair_look() */
 	u64 spent_ns, spent_at_ns;	/* what looks took of their share by then; fair_look() */
 	u64 looks, calls, cpu_ns, theirs, full;	/* sums */
@@ -6321,6 +6324,8 @@ static void fair_row(const struct thread_row *row, void *ctx)
 	if ((!fair_advice[role].nice && !fair_advice[role].slice_us) || !s || !game.now ||
 	    (s != game.now && user_is_stranger(s->uid, game.now->uid)))
 		return;
+	if (role == ROLE_CPU_BOUND && row->busy && (fair.busy++, fair.loads))
+		return;
 	t = fair_find(row->tid);
 	if (!t || t->start != row->start_ns / FAIR_TICK_NS)
 		t = fair_add(t, row);
@@ -6340,13 +6345,20 @@ static void fair_row(const struct thread_row *row, void *ctx)
 /* Lists the threads that have a role now, and those that have none any more. Returns how many are to be changed. */
 static u32 fair_plan(void)
 {
+	u32 todo = 0, cpus = 0, llc;
 	struct fair_thread *t;
-	u32 todo = 0;
 
 	for (t = fair_list.thread; t < fair_list.thread + fair_list.nr; t++)
 		t->seen = 0;
 	fair.known = fair_list.nr;
+	fair.busy = 0;
 	threads_each(fair_row, NULL);
+	for (llc = 0; llc < topo.nr_llcs; llc++)
+		cpus += topo.llc_cpus[llc];
+	if (fair.loads != (fair.busy > cpus)) {
+		fair.loads = !fair.loads;
+		st.roles_changed = true;	/* once more, by what is known now */
+	}
 	if (fair.known != fair_list.nr)
 		qsort(fair_list.thread, fair_list.nr, sizeof(*t), fair_compare);
 	fair.known = fair_list.nr;
@@ -6436,6 +6448,11 @@ static void fair_look(void)
 	fair.due_ns = now + MAX(FAIR_PAUSE_NS, FAIR_REST * cost);
 	if (fair.spent_ns > FAIR_BURST_NS)
 		fair.due_ns += (fair.spent_ns - FAIR_BURST_NS) * FAIR_SHARE;
+	/* no role tells that a thread sleeps again or has ended */
+	if (fair.loads) {
+		fair.due_ns = MAX(fair.due_ns, now + NSEC_PER_SEC);
+		st.roles_changed = true;
+	}
 }
 
 /* Once a turn of the loop: looks, or has a timer end for the look, where a role or a class has changed. */

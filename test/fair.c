@@ -3,8 +3,8 @@
  *
  * fair game THREADS: a process with so many plain threads, and one each that chose something for itself:
  *	nice, slice, fifo, idle, batch. A line `spawn N` on standard input starts N more at once, `pulse` one that
- *	works for 50 us each 1 ms and is called AudioThread, until `spin` makes it work without a pause for 3 s, `fork`
- *	starts a child, `show N` connects to display N, and `talk` makes one, called talker, that works for 3 ms each
+ *	works for 50 us each 1 ms and is called AudioThread, until `spin` makes it work without a pause for 3 s,
+ *	`load N` starts N called loader that work without a pause, `fork` starts a child, `show N` connects to display N, and `talk` makes one, called talker, that works for 3 ms each
  *	16 ms and sends a packet then; each is answered by `done` and its number. Ends with its input.
  * fair display N: serves an X display of that number, whatever its own name.
  * fair sweep [PID]: a line for each thread (of that process): pid, tid, start, policy, nice, real-time
@@ -96,6 +96,14 @@ static void *pulse(void *unused)
 	return unused;
 }
 
+static void *loader(void *unused)
+{
+	prctl(PR_SET_NAME, "loader");
+	for (volatile unsigned int i = 0;; i++)
+		;
+	return unused;
+}
+
 /* A frame's work and a packet with each, which nobody takes */
 static void *talk(void *unused)
 {
@@ -137,6 +145,9 @@ static void game(int threads)
 		n = 0;
 		if (sscanf(line, "spawn %d", &n) == 1)
 			spawn(n, &kinds[PLAIN]);
+		else if (sscanf(line, "load %d", &n) == 1)
+			for (i = 0; i < (size_t)n; i++)
+				pthread_create(&t, NULL, loader, NULL);
 		else if (sscanf(line, "show %d", &n) == 1)
 			display(n, connect);
 		else if (!strcmp(line, "pulse\n"))
