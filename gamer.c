@@ -5828,7 +5828,7 @@ static void game_print(struct out *o, struct json *j)
  * values are as small as the figures allow, for the kernel also spreads other work by them: with -15 to -19 for all
  * that makes frames, a CPU with the game's threads got so little other work that a browser's wakeups on the other
  * one came 1.3 times as late. Less for sound cost dropouts, less for workers frames (RESULTS.md). Threads that do not
- * sleep have theirs while they are no more than the CPUs: a game with more loads, and no frame waits for one of many.
+ * sleep have theirs while they leave a CPU: a game with more loads, and no frame waits for one of many.
  * `realtime` 1: with --realtime such a thread may have SCHED_FIFO.
  */
 static const struct { int8_t nice; u32 slice_us; u8 realtime; } fair_advice[ROLE_NR] = {
@@ -5909,7 +5909,7 @@ static struct fair {
 	u32 slice_us;		/* its own; fair_probe() */
 	u32 known;		/* threads of the list that lie in order; fair_look() */
 	u32 busy;		/* threads of the game and its servers that do not sleep; fair_row() */
-	bool loads;		/* they are more than the CPUs; fair_plan() */
+	bool loads;		/* they are enough for all CPUs; fair_plan() */
 	u64 due_ns;		/* no look before; fair_look() */
 	u64 spent_ns, spent_at_ns;	/* what looks took of their share by then; fair_look() */
 	u64 looks, calls, cpu_ns, theirs, full;	/* sums */
@@ -6355,7 +6355,7 @@ static u32 fair_plan(void)
 	threads_each(fair_row, NULL);
 	for (llc = 0; llc < topo.nr_llcs; llc++)
 		cpus += topo.llc_cpus[llc];
-	if (fair.loads != (fair.busy > cpus)) {
+	if (fair.loads != (fair.busy >= cpus)) {
 		fair.loads = !fair.loads;
 		st.roles_changed = true;	/* once more, by what is known now */
 	}
@@ -6449,7 +6449,7 @@ static void fair_look(void)
 	if (fair.spent_ns > FAIR_BURST_NS)
 		fair.due_ns += (fair.spent_ns - FAIR_BURST_NS) * FAIR_SHARE;
 	/* no role tells that a thread sleeps again or has ended */
-	if (fair.loads) {
+	if (fair.loads && !st.roles_changed) {
 		fair.due_ns = MAX(fair.due_ns, now + NSEC_PER_SEC);
 		st.roles_changed = true;
 	}

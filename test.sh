@@ -1624,15 +1624,15 @@ host_fair_many() { : "fair: 5000 threads that start at once are advised by a cal
 	fair_wants fair_back 5003
 	echo "$us us of CPU time, $calls calls"
 }
-host_fair_loads() { : "fair: threads that do not sleep have a lead while they are no more than the CPUs; a game with more of them loads, and holds up nobody"
+host_fair_loads() { : "fair: threads that do not sleep have a lead while they leave a CPU; a game with more of them loads, and holds up nobody"
 	local cpus
 	cpus=$(nproc --all)
 	fair_begin
 	fair_advises
-	fair_says "load $cpus"
-	fair_wants fair_has loader '0 -12 0 1 0' "$cpus"
+	fair_says "load $((cpus - 1))"
+	fair_wants fair_has loader '0 -12 0 1 0' $((cpus - 1))
 	fair_says 'load 1'
-	fair_wants fair_has loader "$FAIR_PLAIN" $((cpus + 1))
+	fair_wants fair_has loader "$FAIR_PLAIN" "$cpus"
 	fair_advised || fail "the others lost their advice: $(fair_shown)"
 	stop INT
 	fair_wants fair_back
