@@ -11875,7 +11875,8 @@ static const struct { const char *section, *term, *text; void (*table)(void); } 
 	{ .term = ". <(gamer completions bash)", .text = "Completions in this shell; also zsh. fish: gamer "
 	  "completions fish | source" },
 	{ .section = "ADVICE", .text = "What --backend fair gives to a thread of the game or of its servers. Threads "
-	  "of others get nothing." },
+	  "of others get nothing, nor do busy threads (cpu_bound) where those that do not sleep fill all CPUs: such a "
+	  "game loads." },
 	{ .table = man_advice },
 	{ .text = "What a thread had before is put back when its role or gamer ends, and after SIGKILL by the next "
 	  "start or by gamer restore. What somebody else changes meanwhile stays. Real-time, deadline, SCHED_IDLE and "
