@@ -2091,6 +2091,12 @@ static __always_inline s32 pick_fast_idle(struct task_struct *p, s32 prev_cpu)
 	return -1;
 }
 
+/* Is that CPU allowed, idle, and no sibling of critical work? Then this takes it. */
+static __always_inline bool cpu_take_idle(struct task_struct *p, u32 cpu)
+{
+	return bpf_cpumask_test_cpu(cpu, p->cpus_ptr) && !core_busy(cpu) && scx_bpf_test_and_clear_cpu_idle(cpu);
+}
+
 /*
  * In powersave, for what is not the game's, nor makes frames: an idle CPU of those that were enough lately, so that
  * the other cores sleep on; -1 where there is none. The slowest CPUs come first. A wakeup never waits for this.
@@ -2100,13 +2106,11 @@ static __always_inline s32 pick_compact(struct task_struct *p, s32 prev_cpu)
 	u32 llc = llc_of(prev_cpu), i, cpu;
 	u64 few = llc_state_of(llc)->compact;
 
-	if (few & cpu_bit_of(prev_cpu) && bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr) && !core_busy(prev_cpu) &&
-	    scx_bpf_test_and_clear_cpu_idle(prev_cpu))
+	if (few & cpu_bit_of(prev_cpu) && cpu_take_idle(p, prev_cpu))
 		return prev_cpu;
 	for (i = 0; i < VICTIM_TRIES && few; i++, few &= few - 1) {
 		cpu = cpu_at[llc * LLC_CPUS + (__builtin_ctzll(few) & 63)];
-		if (llc_of(cpu) == llc && bpf_cpumask_test_cpu(cpu, p->cpus_ptr) && !core_busy(cpu) &&
-		    scx_bpf_test_and_clear_cpu_idle(cpu))
+		if (llc_of(cpu) == llc && cpu_take_idle(p, cpu))	/* there may be fewer CPUs than bits */
 			return cpu;
 	}
 	return -1;
@@ -2140,9 +2144,12 @@ s32 BPF_OPS(gamer_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flag
 	task_in_bounds(t);
 	prio = task_prio(t, now);
 	if (any_idle(prev_cpu)) {
-		cpu = compacts && t->class == CLASS_OTHER && (prio != PRIO_CRITICAL || t->burst_avg_ns <= LIGHT_BURST_NS) ?
-		      pick_compact(p, prev_cpu) :
-		      hybrid && prio == PRIO_CRITICAL ? pick_fast_idle(p, prev_cpu) : -1;
+		cpu = -1;
+		if (compacts && t->class == CLASS_OTHER &&
+		    (prio != PRIO_CRITICAL || t->burst_avg_ns <= LIGHT_BURST_NS))
+			cpu = pick_compact(p, prev_cpu);
+		else if (hybrid && prio == PRIO_CRITICAL)
+			cpu = pick_fast_idle(p, prev_cpu);
 		if (cpu >= 0)
 			idle = true;
 		else
@@ -3428,7 +3435,7 @@ static __always_inline void runtime_slept(struct task_struct *p, struct task_ctx
 		role_settle(t, task_ids(p), now);
 }
 
-/* A burst goes on for so long. The scheduler sees that for itself; who advises has only the role. */
+/* A burst goes on for BUSY_BURST_NS. The scheduler sees that for itself; who advises has only the role. */
 static __always_inline void runtime_busy(struct task_struct *p, struct task_ctx *t, u64 now)
 {
 	t->pattern_role = ROLE_CPU_BOUND;

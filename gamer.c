@@ -1864,7 +1864,7 @@ static u32 topo_speed(u32 cpu, u32 best)
 	return topo.online[cpu] && best ? MIN((best - topo.rank[cpu]) * SPEED_STEPS / best, SPEEDS - 1) : SPEEDS - 1;
 }
 
-/* The CPUs of a cache by bit: the slowest first, and the threads of a core side by side, as pick_compact() wants them. */
+/* The CPUs of a cache by bit: the slowest first, the threads of a core side by side, as pick_compact() wants them. */
 static void topo_order_cpus(struct gamer_bpf *skel, u32 best)
 {
 	u32 used[MAX_LLCS] = { 0 }, speed, core, cpu, llc;
@@ -5909,7 +5909,7 @@ static struct fair {
 	u32 slice_us;		/* its own; fair_probe() */
 	u32 known;		/* threads of the list that lie in order; fair_look() */
 	u32 busy;		/* threads of the game and its servers that do not sleep; fair_row() */
-	bool loads;		/* they are enough for all CPUs; fair_plan() */
+	bool loads;		/* they are enough for all CPUs; fair_look() */
 	u64 due_ns;		/* no look before; fair_look() */
 	u64 spent_ns, spent_at_ns;	/* what looks took of their share by then; fair_look() */
 	u64 looks, calls, cpu_ns, theirs, full;	/* sums */
@@ -6324,8 +6324,11 @@ static void fair_row(const struct thread_row *row, void *ctx)
 	if ((!fair_advice[role].nice && !fair_advice[role].slice_us) || !s || !game.now ||
 	    (s != game.now && user_is_stranger(s->uid, game.now->uid)))
 		return;
-	if (role == ROLE_CPU_BOUND && row->busy && (fair.busy++, fair.loads))
-		return;
+	if (role == ROLE_CPU_BOUND && row->busy) {
+		fair.busy++;
+		if (fair.loads)
+			return;
+	}
 	t = fair_find(row->tid);
 	if (!t || t->start != row->start_ns / FAIR_TICK_NS)
 		t = fair_add(t, row);
@@ -6345,20 +6348,14 @@ static void fair_row(const struct thread_row *row, void *ctx)
 /* Lists the threads that have a role now, and those that have none any more. Returns how many are to be changed. */
 static u32 fair_plan(void)
 {
-	u32 todo = 0, cpus = 0, llc;
 	struct fair_thread *t;
+	u32 todo = 0;
 
 	for (t = fair_list.thread; t < fair_list.thread + fair_list.nr; t++)
 		t->seen = 0;
 	fair.known = fair_list.nr;
 	fair.busy = 0;
 	threads_each(fair_row, NULL);
-	for (llc = 0; llc < topo.nr_llcs; llc++)
-		cpus += topo.llc_cpus[llc];
-	if (fair.loads != (fair.busy >= cpus)) {
-		fair.loads = !fair.loads;
-		st.roles_changed = true;	/* once more, by what is known now */
-	}
 	if (fair.known != fair_list.nr)
 		qsort(fair_list.thread, fair_list.nr, sizeof(*t), fair_compare);
 	fair.known = fair_list.nr;
@@ -6417,7 +6414,8 @@ static void fair_look(void)
 	u64 start = clock_ns(CLOCK_THREAD_CPUTIME_ID), cost, now;
 	s32 pid = game.now ? game.now->pid : 0;
 	static bool told, refused;
-	bool group = pid != (s32)fair_list.group.pid;
+	bool group = pid != (s32)fair_list.group.pid, loads;
+	u32 cpus = 0, llc;
 
 	fair.looks++;
 	if (group) {
@@ -6448,11 +6446,14 @@ static void fair_look(void)
 	fair.due_ns = now + MAX(FAIR_PAUSE_NS, FAIR_REST * cost);
 	if (fair.spent_ns > FAIR_BURST_NS)
 		fair.due_ns += (fair.spent_ns - FAIR_BURST_NS) * FAIR_SHARE;
-	/* no role tells that a thread sleeps again or has ended */
-	if (fair.loads && !st.roles_changed) {
+	for (llc = 0; llc < topo.nr_llcs; llc++)
+		cpus += topo.llc_cpus[llc];
+	loads = fair.busy >= cpus;
+	/* No role tells that a thread sleeps again or has ended: the next look does, which is soon where `loads` is new. */
+	st.roles_changed |= loads || fair.loads;
+	if (loads && fair.loads)
 		fair.due_ns = MAX(fair.due_ns, now + NSEC_PER_SEC);
-		st.roles_changed = true;
-	}
+	fair.loads = loads;
 }
 
 /* Once a turn of the loop: looks, or has a timer end for the look, where a role or a class has changed. */
